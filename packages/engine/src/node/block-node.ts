@@ -1,0 +1,65 @@
+// The interface of every driver and filter. Callers never hold a BlockNode: they go through the
+// GraphNode around it, which checks range, permission and alignment, so that drivers never re-check.
+import type { Extent } from './extent.ts';
+
+/**
+ * What a request returns: nothing when it was done on the spot, a promise when it has to wait. The
+ * small request that the page cache can serve then costs no promise at all.
+ */
+export type Pending = Promise<void> | undefined;
+
+export interface WriteZeroesOptions {
+  /** The range may become a hole; without it space stays allocated where the format can say so. */
+  mayUnmap: boolean;
+}
+
+/** A named edge to a block node below: `file` (protocol or filtered child), `backing`, `target`. */
+export interface Child {
+  readonly role: 'file' | 'backing' | 'target';
+  readonly node: BlockNode;
+}
+
+export interface BlockNode {
+  /** The driver's name as QEMU has it: `file`, `raw`, `qcow2`, `nbd`, `copy-before-write`, … */
+  readonly driver: string;
+  /** Bytes; every request lies inside. */
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  /** Offset and length of every request must be multiples of this; 1 where any will do. */
+  readonly requestAlignmentBytes: number;
+  /** The format's cluster size in bytes, or undefined where the format has none. */
+  readonly clusterSizeBytes: number | undefined;
+
+  /** Fills the whole of `buffer`. Rejects with kind `io`, `corrupt` or `denied`. */
+  read(offset: number, buffer: Buffer): Pending;
+
+  /**
+   * Writes the whole of `buffer`, which stays the driver's until the request has ended. Durable only
+   * after a later `flush`. Rejects with kind `io` (errno `ENOSPC`: the place is full).
+   */
+  write(offset: number, buffer: Buffer): Pending;
+
+  /** Afterwards the range reads as zeroes. */
+  writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending;
+
+  /** A hint that the range is no longer needed; what it reads as afterwards is the driver's choice. */
+  discard(offset: number, length: number): Pending;
+
+  /** Afterwards every write that had ended before the call survives a power cut. */
+  flush(): Pending;
+
+  /**
+   * Status of [offset, offset + length), in order, without gaps, starting at `offset`, never beyond the
+   * end of the range. May stop early (at least one extent is returned): callers go on from there.
+   */
+  extents(offset: number, length: number): Extent[] | Promise<Extent[]>;
+
+  /** Changes the size; undefined where the driver cannot. New bytes read as zeroes. */
+  resize?(sizeBytes: number): Promise<void>;
+
+  /** Bytes of storage this node occupies, where it can tell. */
+  allocatedBytes?(): Promise<number>;
+
+  /** Flushes what is cached and lets go of files and connections. Not to be used afterwards. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,70 @@
+// The error catalogue: every code that crosses a process, with its HTTP status, gRPC status and
+// whether trying again can help. Codes are stable; texts are not.
+import { status } from '@grpc/grpc-js';
+
+interface ErrorCodeEntry {
+  readonly title: string;
+  readonly http: number;
+  readonly grpc: status;
+  /** The same request may succeed later without anybody changing it. */
+  readonly retryable: boolean;
+}
+
+const entry = (title: string, http: number, grpc: status, retryable = false): ErrorCodeEntry => ({
+  title,
+  http,
+  grpc,
+  retryable,
+});
+
+export const ERROR_CODES = {
+  'invalid-request': entry('The request is not valid', 400, status.INVALID_ARGUMENT),
+  'invalid-volume-size': entry('The volume size is not valid', 400, status.INVALID_ARGUMENT),
+  'invalid-name': entry('The name is not valid', 400, status.INVALID_ARGUMENT),
+  'route-not-found': entry('There is no such resource', 404, status.UNIMPLEMENTED),
+  'storage-node-not-found': entry('The storage node is not known', 404, status.NOT_FOUND),
+  'storage-node-name-taken': entry('The storage node name is taken', 409, status.ALREADY_EXISTS),
+  'storage-node-unreachable': entry('The storage node does not answer', 503, status.UNAVAILABLE, true),
+  'storage-node-in-use': entry(
+    'The storage node still owns volumes or repositories',
+    409,
+    status.FAILED_PRECONDITION,
+  ),
+  'volume-not-found': entry('The volume is not known', 404, status.NOT_FOUND),
+  'volume-name-taken': entry('The volume name is taken', 409, status.ALREADY_EXISTS),
+  'volume-busy': entry('The volume is in use', 409, status.FAILED_PRECONDITION),
+  'volume-not-ready': entry('The volume is not ready', 409, status.FAILED_PRECONDITION),
+  'checkpoint-not-found': entry('The checkpoint is not known', 404, status.NOT_FOUND),
+  'checkpoint-name-taken': entry('The checkpoint name is taken', 409, status.ALREADY_EXISTS),
+  'checkpoint-inconsistent': entry(
+    'The changes since the checkpoint cannot be trusted',
+    409,
+    status.FAILED_PRECONDITION,
+  ),
+  'checkpoint-in-use': entry('The checkpoint is in use', 409, status.FAILED_PRECONDITION),
+  'repository-not-found': entry('The repository is not known', 404, status.NOT_FOUND),
+  'repository-name-taken': entry('The repository name is taken', 409, status.ALREADY_EXISTS),
+  'repository-full': entry('The repository has no room left', 507, status.RESOURCE_EXHAUSTED),
+  'storage-full': entry('The storage node has no room left', 507, status.RESOURCE_EXHAUSTED),
+  'backup-not-found': entry('The backup is not known', 404, status.NOT_FOUND),
+  'backup-not-usable': entry('The backup cannot be used', 409, status.FAILED_PRECONDITION),
+  'file-exists': entry('The file exists already', 409, status.ALREADY_EXISTS),
+  'run-not-found': entry('The run is not known', 404, status.NOT_FOUND),
+  'run-ended': entry('The run has already ended', 409, status.FAILED_PRECONDITION),
+  'run-cancelled': entry('The run was cancelled', 409, status.ABORTED),
+  'run-superseded': entry('A newer attempt of the run is under way', 409, status.ABORTED),
+  'wait-timed-out': entry('The run is still going on', 504, status.DEADLINE_EXCEEDED, true),
+  'job-not-found': entry('The job is not known', 404, status.NOT_FOUND),
+  'job-state': entry('The job cannot do that in its present state', 409, status.FAILED_PRECONDITION),
+  'job-interrupted': entry('The job ended with its storage node', 409, status.ABORTED),
+  'image-invalid': entry('The image is damaged or not understood', 422, status.DATA_LOSS),
+  'io-error': entry('A disk or network request failed', 502, status.UNAVAILABLE, true),
+  'catalog-unavailable': entry('The catalog does not answer', 503, status.UNAVAILABLE, true),
+  'internal-error': entry('Something went wrong inside', 500, status.INTERNAL),
+} as const satisfies Record<string, ErrorCodeEntry>;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(ERROR_CODES, text);
+}

@@ -1,0 +1,8 @@
+// All that crosses a process: gRPC messages and clients, error codes, queue payloads.
+export * from './error-codes.ts';
+export * from './errors.ts';
+export * from './generated/tidemark/v1/common.ts';
+export * from './generated/tidemark/v1/job.ts';
+export * from './generated/tidemark/v1/repository.ts';
+export * from './generated/tidemark/v1/storage_node.ts';
+export * from './generated/tidemark/v1/volume.ts';

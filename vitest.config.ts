@@ -1,0 +1,41 @@
+import { defineConfig } from 'vitest/config';
+
+const project = (root: string) => ({
+  test: {
+    name: root.split('/')[1] ?? root,
+    root,
+    include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+    exclude: ['test/interop/**', '**/node_modules/**'],
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+  },
+});
+
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    projects: [
+      ...['packages/engine', 'packages/nbd', 'packages/proto', 'packages/catalog'].map(project),
+      ...['apps/storage-node', 'apps/worker', 'apps/api', 'apps/cli'].map(project),
+      {
+        test: {
+          name: 'scripts',
+          root: 'scripts',
+          include: ['**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: 'interop',
+          root: '.',
+          include: ['{packages,apps}/*/test/interop/**/*.test.ts'],
+          testTimeout: 180_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
