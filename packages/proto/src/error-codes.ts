@@ -22,9 +22,12 @@ export const ERROR_CODES = {
   'invalid-volume-size': entry('The volume size is not valid', 400, status.INVALID_ARGUMENT),
   'invalid-name': entry('The name is not valid', 400, status.INVALID_ARGUMENT),
   'route-not-found': entry('There is no such resource', 404, status.UNIMPLEMENTED),
+  'request-too-large': entry('The request is too large', 413, status.INVALID_ARGUMENT),
+  'unsupported-media-type': entry('The content type is not understood', 415, status.INVALID_ARGUMENT),
   'storage-node-not-found': entry('The storage node is not known', 404, status.NOT_FOUND),
   'storage-node-name-taken': entry('The storage node name is taken', 409, status.ALREADY_EXISTS),
   'storage-node-unreachable': entry('The storage node does not answer', 503, status.UNAVAILABLE, true),
+  'storage-node-not-ready': entry('The storage node is not ready', 409, status.FAILED_PRECONDITION),
   'storage-node-in-use': entry(
     'The storage node still owns volumes or repositories',
     409,
@@ -42,8 +45,10 @@ export const ERROR_CODES = {
     status.FAILED_PRECONDITION,
   ),
   'checkpoint-in-use': entry('The checkpoint is in use', 409, status.FAILED_PRECONDITION),
+  'checkpoint-not-ready': entry('The checkpoint is not ready', 409, status.FAILED_PRECONDITION),
   'repository-not-found': entry('The repository is not known', 404, status.NOT_FOUND),
   'repository-name-taken': entry('The repository name is taken', 409, status.ALREADY_EXISTS),
+  'repository-not-ready': entry('The repository is not ready', 409, status.FAILED_PRECONDITION),
   'repository-full': entry('The repository has no room left', 507, status.RESOURCE_EXHAUSTED),
   'storage-full': entry('The storage node has no room left', 507, status.RESOURCE_EXHAUSTED),
   'backup-not-found': entry('The backup is not known', 404, status.NOT_FOUND),
@@ -60,6 +65,7 @@ export const ERROR_CODES = {
   'image-invalid': entry('The image is damaged or not understood', 422, status.DATA_LOSS),
   'io-error': entry('A disk or network request failed', 502, status.UNAVAILABLE, true),
   'catalog-unavailable': entry('The catalog does not answer', 503, status.UNAVAILABLE, true),
+  'not-ready': entry('The service is not ready', 503, status.UNAVAILABLE, true),
   'internal-error': entry('Something went wrong inside', 500, status.INTERNAL),
 } as const satisfies Record<string, ErrorCodeEntry>;
 
