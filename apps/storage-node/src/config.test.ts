@@ -1,0 +1,35 @@
+// Goal: one look at the message tells everything that is wrong with the settings. Method: good, bad and
+// missing variables.
+import { expect, test } from 'vitest';
+import { ConfigError, parseConfig } from './config.ts';
+
+test('defaults stand where nothing is said', () => {
+  const config = parseConfig({ TIDEMARK_NODE_NAME: 'alpha', TIDEMARK_STATE_DIR: '/var/lib/tidemark' });
+  expect(config).toEqual({
+    nodeName: 'alpha',
+    stateDir: '/var/lib/tidemark',
+    controlListen: { host: '127.0.0.1', port: 7411 },
+    nbdListen: { host: '127.0.0.1', port: 10809 },
+    nbdAdvertise: undefined,
+    healthListen: undefined,
+    logLevel: 'info',
+  });
+  expect(Object.isFrozen(config)).toBe(true);
+});
+
+test('all faults are reported together', () => {
+  const faulty = { TIDEMARK_CONTROL_LISTEN: 'nonsense', TIDEMARK_NBD_LISTEN: '127.0.0.1:70000' };
+  expect(() => parseConfig(faulty)).toThrow(ConfigError);
+  expect(() => parseConfig(faulty)).toThrow(
+    /TIDEMARK_NODE_NAME: is not set[\s\S]*TIDEMARK_STATE_DIR: is not set[\s\S]*TIDEMARK_CONTROL_LISTEN: 'nonsense'[\s\S]*TIDEMARK_NBD_LISTEN/,
+  );
+});
+
+test('a wildcard NBD address needs one that others can reach', () => {
+  const base = { TIDEMARK_NODE_NAME: 'alpha', TIDEMARK_STATE_DIR: 's', TIDEMARK_NBD_LISTEN: '0.0.0.0:10809' };
+  expect(() => parseConfig(base)).toThrow(/TIDEMARK_NBD_ADVERTISE/);
+  expect(parseConfig({ ...base, TIDEMARK_NBD_ADVERTISE: '[fd00::1]:10809' }).nbdAdvertise).toEqual({
+    host: 'fd00::1',
+    port: 10809,
+  });
+});

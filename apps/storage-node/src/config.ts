@@ -1,0 +1,79 @@
+// The settings of a storage node, read once from the environment. All faults are reported together.
+import { resolve } from 'node:path';
+import { z } from 'zod';
+import { type HostPort, isWildcard, parseHostPort } from './host-port.ts';
+
+const address = z.string().transform((text, context): HostPort => {
+  const parsed = parseHostPort(text);
+  if (parsed !== undefined) return parsed;
+  context.addIssue({ code: 'custom', message: `'${text}' is not host:port, such as 127.0.0.1:7411` });
+  return z.NEVER;
+});
+
+const environment = z
+  .object({
+    TIDEMARK_NODE_NAME: z
+      .string({ error: 'is not set; give the storage node a name, such as alpha' })
+      .regex(
+        /^[a-z0-9][a-z0-9._-]{0,62}$/,
+        'must be 1 to 63 small letters, digits, dots, dashes or underscores',
+      ),
+    TIDEMARK_STATE_DIR: z
+      .string({ error: 'is not set; name the folder that holds volumes and repositories' })
+      .min(1, 'must not be empty'),
+    TIDEMARK_CONTROL_LISTEN: address.prefault('127.0.0.1:7411'),
+    TIDEMARK_NBD_LISTEN: address.prefault('127.0.0.1:10809'),
+    TIDEMARK_NBD_ADVERTISE: address.optional(),
+    TIDEMARK_HEALTH_LISTEN: address.optional(),
+    TIDEMARK_LOG_LEVEL: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+      .default('info'),
+  })
+  .superRefine((value, context) => {
+    if (value.TIDEMARK_NBD_ADVERTISE === undefined && isWildcard(value.TIDEMARK_NBD_LISTEN)) {
+      context.addIssue({
+        code: 'custom',
+        path: ['TIDEMARK_NBD_ADVERTISE'],
+        message: 'is needed when TIDEMARK_NBD_LISTEN is a wildcard: the host:port that others reach',
+      });
+    }
+  });
+
+export interface StorageNodeConfig {
+  readonly nodeName: string;
+  /** Absolute. */
+  readonly stateDir: string;
+  /** gRPC. */
+  readonly controlListen: HostPort;
+  readonly nbdListen: HostPort;
+  /** What URIs name; undefined: the address that is listened on. */
+  readonly nbdAdvertise: HostPort | undefined;
+  readonly healthListen: HostPort | undefined;
+  readonly logLevel: string;
+}
+
+/** Thrown with one line a fault; afterwards nothing has been started. */
+export class ConfigError extends Error {
+  constructor(faults: readonly string[]) {
+    super(`The settings are not valid:\n${faults.map(fault => `  ${fault}`).join('\n')}`);
+    this.name = 'ConfigError';
+  }
+}
+
+/** Throws `ConfigError`. Variables of other names are ignored. */
+export function parseConfig(variables: Readonly<Record<string, string | undefined>>): StorageNodeConfig {
+  const parsed = environment.safeParse(variables);
+  if (!parsed.success) {
+    throw new ConfigError(parsed.error.issues.map(issue => `${issue.path.join('.')}: ${issue.message}`));
+  }
+  const value = parsed.data;
+  return Object.freeze({
+    nodeName: value.TIDEMARK_NODE_NAME,
+    stateDir: resolve(value.TIDEMARK_STATE_DIR),
+    controlListen: value.TIDEMARK_CONTROL_LISTEN,
+    nbdListen: value.TIDEMARK_NBD_LISTEN,
+    nbdAdvertise: value.TIDEMARK_NBD_ADVERTISE,
+    healthListen: value.TIDEMARK_HEALTH_LISTEN,
+    logLevel: value.TIDEMARK_LOG_LEVEL,
+  });
+}

@@ -1,0 +1,214 @@
+// The only place that writes state files: documents (JSON) and sidecars (bytes) in the state directory.
+// A write is a temporary file, fsync, rename, fsync of the folder, so that after any crash a file holds
+// either what it held before or all of what was written.
+import { randomBytes } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { z } from 'zod';
+import { STATE_FILE_BYTES_MAX } from '../limits.ts';
+import { StateLock } from './state-lock.ts';
+
+const TEMPORARY_NAME = /^\..+\.tmp$/;
+
+/** A state file that is there but cannot be used. The text names the file, the fault and the next step. */
+export class StateFileError extends Error {
+  readonly path: string;
+
+  constructor(path: string, fault: string, cause?: unknown) {
+    super(
+      `State file ${path} cannot be used: ${fault}. Put back a good copy of it, or move it away to do without what it holds.`,
+      cause === undefined ? undefined : { cause },
+    );
+    this.name = 'StateFileError';
+    this.path = path;
+  }
+}
+
+/** Names are relative paths with `/`, such as `repositories/ID/repository.json`. */
+export class StateStore {
+  readonly folder: string;
+  /** The last write of each name that is under way: writes of one name happen in the order of calls. */
+  readonly #writes = new Map<string, Promise<void>>();
+  #lock: StateLock | undefined;
+
+  constructor(options: { folder: string }) {
+    this.folder = options.folder;
+  }
+
+  /** Makes the directory, locks it and removes what an interrupted write left. */
+  async open(): Promise<void> {
+    await mkdir(this.folder, { recursive: true, mode: 0o700 });
+    this.#lock = await StateLock.acquire(this.folder);
+    await this.#sweep(this.folder);
+  }
+
+  /** Waits for writes that are under way, then lets another process have the directory. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#writes.values());
+    await this.#lock?.release();
+    this.#lock = undefined;
+  }
+
+  /** The absolute path of a name, for those who open the file themselves. */
+  path(name: string): string {
+    const parts = name.split('/');
+    if (parts.some(part => part === '' || part === '.' || part === '..' || part.includes('\0'))) {
+      throw new Error(`'${name}' is not a name of a state file.`);
+    }
+    return join(this.folder, ...parts);
+  }
+
+  /** The document, or undefined where there is none. Throws `StateFileError` when it is not as the schema says. */
+  async read<T>(name: string, schema: z.ZodType<T>): Promise<T | undefined> {
+    const bytes = await this.readBytes(name);
+    if (bytes === undefined) return undefined;
+    const parsed = schema.safeParse(parseJson(bytes, this.path(name)));
+    if (parsed.success) return parsed.data;
+    const [issue] = parsed.error.issues;
+    throw new StateFileError(this.path(name), `field '${issue?.path.join('.')}': ${issue?.message}`);
+  }
+
+  /** Afterwards the document survives a power cut. The folder is made where it is missing. */
+  write(name: string, value: unknown): Promise<void> {
+    return this.writeBytes(name, Buffer.from(`${JSON.stringify(value, undefined, 2)}\n`));
+  }
+
+  /** The whole file, or undefined where there is none. */
+  async readBytes(name: string): Promise<Buffer | undefined> {
+    const path = this.path(name);
+    try {
+      const { size } = await stat(path);
+      if (size > STATE_FILE_BYTES_MAX) throw new StateFileError(path, `it has ${size} bytes, too many`);
+      return await readFile(path);
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Afterwards the bytes survive a power cut; `bytes` must not change before. */
+  writeBytes(name: string, bytes: Uint8Array): Promise<void> {
+    return this.#inOrder(name, () => this.#replace(this.path(name), bytes));
+  }
+
+  /** Removes a file for good; good to repeat. */
+  remove(name: string): Promise<void> {
+    return this.#inOrder(name, async () => {
+      const path = this.path(name);
+      await rm(path, { force: true });
+      if (await exists(dirname(path))) await syncFolder(dirname(path));
+    });
+  }
+
+  /** Removes a folder with all that is in it; good to repeat. */
+  async removeFolder(name: string): Promise<void> {
+    const path = this.path(name);
+    await rm(path, { recursive: true, force: true });
+    if (await exists(dirname(path))) await syncFolder(dirname(path));
+  }
+
+  /** Makes a folder and those above it; afterwards they survive a power cut. */
+  async makeFolder(name: string): Promise<void> {
+    await makeFolderAt(this.path(name));
+  }
+
+  /** Gives a file that somebody else wrote its final name, durably: content first, then the name. */
+  async publishFile(from: string, to: string): Promise<void> {
+    await syncFile(this.path(from));
+    await rename(this.path(from), this.path(to));
+    await syncFolder(dirname(this.path(to)));
+    if (dirname(from) !== dirname(to)) await syncFolder(dirname(this.path(from)));
+  }
+
+  /** Names inside a folder, sorted, with hidden ones; empty where the folder is missing. */
+  async list(folder: string): Promise<string[]> {
+    try {
+      return (await readdir(this.path(folder))).sort();
+    } catch (error) {
+      if (isMissing(error)) return [];
+      throw error;
+    }
+  }
+
+  #inOrder(name: string, action: () => Promise<void>): Promise<void> {
+    const before = this.#writes.get(name) ?? Promise.resolve();
+    const mine = before.then(action, action);
+    this.#writes.set(name, mine);
+    const done = () => {
+      if (this.#writes.get(name) === mine) this.#writes.delete(name);
+    };
+    mine.then(done, done);
+    return mine;
+  }
+
+  async #replace(path: string, bytes: Uint8Array): Promise<void> {
+    if (!(await exists(dirname(path)))) await makeFolderAt(dirname(path));
+    const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+    try {
+      const handle = await open(temporary, 'wx', 0o600);
+      try {
+        await handle.writeFile(bytes);
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+      await rename(temporary, path);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
+    await syncFolder(dirname(path));
+  }
+
+  async #sweep(folder: string): Promise<void> {
+    for (const entry of await readdir(folder, { withFileTypes: true })) {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) await this.#sweep(path);
+      else if (entry.isFile() && TEMPORARY_NAME.test(entry.name)) await rm(path, { force: true });
+    }
+  }
+}
+
+function parseJson(bytes: Buffer, path: string): unknown {
+  try {
+    return JSON.parse(bytes.toString('utf8'));
+  } catch (error) {
+    throw new StateFileError(path, 'it is not JSON', error);
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException | null)?.code === 'ENOENT';
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Makes missing folders from the top down and syncs the parent of each, so that none is lost. */
+async function makeFolderAt(path: string): Promise<void> {
+  const first = await mkdir(path, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  for (let made = path; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made));
+}
+
+async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, 'r+');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,202 @@
+// The durable memory of what runs have had done here: newest lease epoch, and the answer of each step.
+// A worker that died and came back, or whose answer got lost, repeats its step and is answered as before;
+// a worker that was replaced is refused.
+//
+// One file a run, `runs/RUN.json`. Bounds: LEDGER_RUNS_MAX runs, LEDGER_RUN_AGE_MAX_MS since a run was
+// last heard of, LEDGER_STEPS_MAX answers a run; what was heard of longest ago is forgotten first.
+import { TidemarkError } from '@tidemark/proto';
+import { z } from 'zod';
+import { LEDGER_RUN_AGE_MAX_MS, LEDGER_RUNS_MAX, LEDGER_STEPS_MAX, STEP_NAME_LENGTH_MAX } from '../limits.ts';
+import { isPlainId } from './plain-id.ts';
+import type { StateStore } from './state-store.ts';
+
+const FOLDER = 'runs';
+
+const runSchema = z.strictObject({
+  version: z.literal(1),
+  runId: z.string(),
+  newestLeaseEpoch: z.int().nonnegative(),
+  heardAtMs: z.int().nonnegative(),
+  answers: z.array(z.strictObject({ method: z.string(), step: z.string(), answer: z.base64() })),
+});
+
+export interface StepKey {
+  readonly runId: string;
+  readonly step: string;
+  readonly leaseEpoch: number;
+}
+
+/**
+ * `answer-again`: a step that succeeded is never done a second time; for what must not happen twice.
+ * `do-again`: only lease epochs are checked and repeats at the same time joined; for what is good to
+ * repeat anyway and whose answer a later step can undo (an export that was closed in between).
+ */
+export type RepeatPolicy = 'answer-again' | 'do-again';
+
+interface Run {
+  readonly runId: string;
+  newestLeaseEpoch: number;
+  /** The newest one that is on disk. */
+  storedLeaseEpoch: number | undefined;
+  heardAtMs: number;
+  /** By `method step`, oldest first. */
+  readonly answers: Map<string, Uint8Array>;
+  readonly underWay: Map<string, Promise<Uint8Array>>;
+}
+
+export class StepLedger {
+  readonly #store: StateStore;
+  readonly #now: () => number;
+  readonly #runsMax: number;
+  /** The one heard of longest ago comes first. */
+  readonly #runs = new Map<string, Run>();
+
+  constructor(options: { store: StateStore; now: () => number; runsMax?: number }) {
+    this.#store = options.store;
+    this.#now = options.now;
+    this.#runsMax = options.runsMax ?? LEDGER_RUNS_MAX;
+  }
+
+  /** Reads what earlier lives of the process stored. */
+  async load(): Promise<void> {
+    const runs: Run[] = [];
+    for (const name of await this.#store.list(FOLDER)) {
+      if (name.startsWith('.') || !name.endsWith('.json')) continue;
+      const stored = await this.#store.read(`${FOLDER}/${name}`, runSchema);
+      if (stored === undefined) continue;
+      const answers = stored.answers.map(
+        ({ method, step, answer }) => [stepId(method, step), Buffer.from(answer, 'base64')] as const,
+      );
+      runs.push({
+        ...stored,
+        storedLeaseEpoch: stored.newestLeaseEpoch,
+        answers: new Map(answers),
+        underWay: new Map(),
+      });
+    }
+    runs.sort((a, b) => a.heardAtMs - b.heardAtMs);
+    for (const run of runs) this.#runs.set(run.runId, run);
+    await this.#forgetOld();
+  }
+
+  /**
+   * Does the step once and resolves with its answer. Rejects with `run-superseded` for an older lease
+   * epoch and with what `action` rejects with; a failed step is not remembered. Afterwards the answer
+   * survives a crash.
+   */
+  async perform(
+    key: StepKey,
+    options: { method: string; repeat: RepeatPolicy },
+    action: () => Promise<Uint8Array>,
+  ): Promise<Uint8Array> {
+    checkKey(key);
+    const run = this.#hear(key.runId);
+    if (key.leaseEpoch < run.newestLeaseEpoch) {
+      throw new TidemarkError(
+        'run-superseded',
+        `Run ${key.runId} is at lease epoch ${run.newestLeaseEpoch} here; step '${key.step}' of epoch ` +
+          `${key.leaseEpoch} comes too late. Leave the run to its newer attempt.`,
+      );
+    }
+    run.newestLeaseEpoch = key.leaseEpoch;
+    const id = stepId(options.method, key.step);
+    const first = run.underWay.get(id);
+    if (first !== undefined) return first;
+    const mine = this.#once(run, id, options.repeat, action);
+    run.underWay.set(id, mine);
+    try {
+      return await mine;
+    } finally {
+      run.underWay.delete(id);
+    }
+  }
+
+  /** Forgets the run's answers, not its lease epoch: for a run that undid all it did and may start over. */
+  async forgetAnswers(runId: string): Promise<void> {
+    const run = this.#runs.get(runId);
+    if (run === undefined) return;
+    run.answers.clear();
+    await this.#save(run);
+  }
+
+  async #once(
+    run: Run,
+    id: string,
+    repeat: RepeatPolicy,
+    action: () => Promise<Uint8Array>,
+  ): Promise<Uint8Array> {
+    // The epoch has to be on disk before anything is done in its name.
+    if (run.storedLeaseEpoch !== run.newestLeaseEpoch) await this.#save(run);
+    const isRemembered = repeat === 'answer-again';
+    const known = isRemembered ? run.answers.get(id) : undefined;
+    if (known !== undefined) return known;
+    const answer = await action();
+    if (!isRemembered) return answer;
+    run.answers.set(id, answer);
+    for (const oldest of run.answers.keys()) {
+      if (run.answers.size <= LEDGER_STEPS_MAX) break;
+      run.answers.delete(oldest);
+    }
+    await this.#save(run);
+    return answer;
+  }
+
+  /** The run, moved to the end of those to be forgotten. */
+  #hear(runId: string): Run {
+    const known = this.#runs.get(runId);
+    const heardAtMs = this.#now();
+    const run: Run = known ?? {
+      runId,
+      newestLeaseEpoch: 0,
+      storedLeaseEpoch: undefined,
+      heardAtMs,
+      answers: new Map(),
+      underWay: new Map(),
+    };
+    run.heardAtMs = heardAtMs;
+    this.#runs.delete(runId);
+    this.#runs.set(runId, run);
+    return run;
+  }
+
+  async #save(run: Run): Promise<void> {
+    const answers = [...run.answers].map(([id, answer]) => {
+      const space = id.indexOf(' ');
+      const encoded = Buffer.from(answer).toString('base64');
+      return { method: id.slice(0, space), step: id.slice(space + 1), answer: encoded };
+    });
+    const { runId, newestLeaseEpoch, heardAtMs } = run;
+    await this.#store.write(fileName(runId), { version: 1, runId, newestLeaseEpoch, heardAtMs, answers });
+    run.storedLeaseEpoch = newestLeaseEpoch;
+    await this.#forgetOld();
+  }
+
+  async #forgetOld(): Promise<void> {
+    const oldestMs = this.#now() - LEDGER_RUN_AGE_MAX_MS;
+    for (const run of this.#runs.values()) {
+      if (this.#runs.size <= this.#runsMax && run.heardAtMs >= oldestMs) return;
+      if (run.underWay.size > 0) continue;
+      this.#runs.delete(run.runId);
+      await this.#store.remove(fileName(run.runId));
+    }
+  }
+}
+
+function stepId(method: string, step: string): string {
+  return `${method} ${step}`;
+}
+
+function fileName(runId: string): string {
+  return `${FOLDER}/${runId}.json`;
+}
+
+function checkKey(key: StepKey): void {
+  const isStep = key.step.length > 0 && key.step.length <= STEP_NAME_LENGTH_MAX;
+  const isEpoch = Number.isSafeInteger(key.leaseEpoch) && key.leaseEpoch >= 0;
+  if (isPlainId(key.runId) && isStep && isEpoch) return;
+  throw new TidemarkError(
+    'invalid-request',
+    `A call that changes something needs its run's id, step and lease epoch; got run '${key.runId}', ` +
+      `step '${key.step}', epoch ${key.leaseEpoch}.`,
+  );
+}

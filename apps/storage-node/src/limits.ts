@@ -1,0 +1,29 @@
+// Every bound of the storage node process, each with its reason.
+import { strict as assert } from 'node:assert';
+
+/** Runs whose steps are remembered; the oldest are forgotten first. A run file is about 1 KiB. */
+export const LEDGER_RUNS_MAX = 4096;
+/** A run that has not been heard of for this long is forgotten: no attempt comes back that late. */
+export const LEDGER_RUN_AGE_MAX_MS = 14 * 24 * 60 * 60 * 1000;
+/** Steps remembered for one run; a run has fewer than ten, the rest is room for retries of new names. */
+export const LEDGER_STEPS_MAX = 64;
+/** A step's name, in characters: names are words, not data. */
+export const STEP_NAME_LENGTH_MAX = 128;
+
+/** A state file is read into memory whole; bitmaps of the largest volume stay well below this. */
+export const STATE_FILE_BYTES_MAX = 512 * 1024 * 1024;
+
+/** Repositories and backups names, in characters, as the catalogue stores them. */
+export const NAME_LENGTH_MAX = 255;
+
+/** Backups that are being written or read at once; each holds an image chain's descriptors. */
+export const BACKUPS_OPEN_MAX = 256;
+/** Backups in one chain; each image of it costs a descriptor and an L2 look-up per request. */
+export const CHAIN_LENGTH_MAX = 200;
+
+/** Time for running calls to end when the process is told to stop. */
+export const CLOSE_GRACE_MS = 5_000;
+/** Time for a connection to another NBD server to come up before the caller is told. */
+export const NBD_CONNECT_TIMEOUT_MS = 10_000;
+
+assert(LEDGER_STEPS_MAX <= LEDGER_RUNS_MAX);
