@@ -1,0 +1,214 @@
+// Backups: what the repositories' manifests say, for searching, and intents of backups to be.
+import { notFound } from './errors.ts';
+import type { BackupModel } from './generated/models.ts';
+import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { isId } from './ref.ts';
+import type { Scope } from './scope.ts';
+
+export type BackupKind = 'full' | 'incremental';
+export type BackupState = 'creating' | 'available';
+
+export interface Backup {
+  id: string;
+  repositoryId: string;
+  volumeId: string;
+  volumeName: string;
+  checkpointId: string;
+  /** Name of the checkpoint when the backup was made. */
+  checkpoint: string;
+  /** Null exactly for a full backup. */
+  parentId: string | null;
+  kind: BackupKind;
+  reason: string;
+  state: BackupState;
+  /** Size of the disk in it. */
+  sizeBytes: number;
+  storedBytes: number | null;
+  dirtyBytes: number | null;
+  sentBytes: number | null;
+  fileName: string | null;
+  pointInTime: Date | null;
+  createdAt: Date;
+  finishedAt: Date | null;
+  /** From the row's creation to its publication. */
+  durationMs: number | null;
+}
+
+export interface NewBackup {
+  id: string;
+  repositoryId: string;
+  volumeId: string;
+  volumeName: string;
+  checkpointId: string;
+  checkpoint: string;
+  parentId: string | null;
+  reason: string;
+  sizeBytes: number;
+}
+
+export interface BackupFilter {
+  volumeId?: string | undefined;
+  repositoryId?: string | undefined;
+  checkpointId?: string | undefined;
+}
+
+const bytes = (value: bigint | null) => (value === null ? null : Number(value));
+
+function toBackup({ checkpointName, ...row }: BackupModel): Backup {
+  return {
+    ...row,
+    checkpoint: checkpointName,
+    kind: row.kind as BackupKind,
+    state: row.state as BackupState,
+    sizeBytes: Number(row.sizeBytes),
+    storedBytes: bytes(row.storedBytes),
+    dirtyBytes: bytes(row.dirtyBytes),
+    sentBytes: bytes(row.sentBytes),
+    durationMs: row.finishedAt && row.finishedAt.getTime() - row.createdAt.getTime(),
+  };
+}
+
+export class BackupRepository {
+  readonly #scope: Scope;
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  /** State `creating`; incremental exactly when it has a parent. */
+  create({ checkpoint, ...backup }: NewBackup, runId: string | null = null): Promise<Backup> {
+    return this.#scope.write(async (db, tell) => {
+      const kind: BackupKind = backup.parentId === null ? 'full' : 'incremental';
+      const row = await db.backup.create({
+        data: {
+          ...backup,
+          checkpointName: checkpoint,
+          kind,
+          state: 'creating',
+          sizeBytes: BigInt(backup.sizeBytes),
+        },
+      });
+      const data = { volumeId: row.volumeId, repositoryId: row.repositoryId, kind };
+      tell({ kind: 'backup-creating', subjectType: 'backup', subjectId: row.id, runId, data });
+      return toBackup(row);
+    });
+  }
+
+  async find(id: string): Promise<Backup | null> {
+    if (!isId(id)) return null;
+    const row = await this.#scope.read(db => db.backup.findUnique({ where: { id } }));
+    return row && toBackup(row);
+  }
+
+  /** Rejects `not-found`. */
+  async get(id: string): Promise<Backup> {
+    const backup = await this.find(id);
+    if (!backup) throw notFound('backup', id);
+    return backup;
+  }
+
+  /** Newest first. */
+  list(options: PageOptions & BackupFilter = {}): Promise<Page<Backup>> {
+    const page = pageQuery(options, 'desc');
+    const { volumeId, repositoryId, checkpointId } = options;
+    const filter = {
+      ...(volumeId !== undefined && { volumeId }),
+      ...(repositoryId !== undefined && { repositoryId }),
+      ...(checkpointId !== undefined && { checkpointId }),
+    };
+    return this.#scope.read(async db =>
+      toPage(
+        await db.backup.findMany({
+          where: { AND: [page.after, filter] },
+          orderBy: page.orderBy,
+          take: page.take,
+        }),
+        page.limit,
+        toBackup,
+      ),
+    );
+  }
+
+  /**
+   * The base an incremental backup takes when none is named: the available backup in the repository whose
+   * checkpoint is the newest that the volume still has, ready.
+   */
+  async findBase(volumeId: string, repositoryId: string): Promise<Backup | null> {
+    return this.#scope.read(async db => {
+      const checkpoints = await db.checkpoint.findMany({
+        where: { volumeId, state: 'ready' },
+        select: { id: true },
+      });
+      const row = await db.backup.findFirst({
+        where: { repositoryId, state: 'available', checkpointId: { in: checkpoints.map(c => c.id) } },
+        orderBy: [{ pointInTime: 'desc' }, { id: 'desc' }],
+      });
+      return row && toBackup(row);
+    });
+  }
+
+  /** The available backup of a checkpoint in a repository. */
+  async findOfCheckpoint(checkpointId: string, repositoryId: string): Promise<Backup | null> {
+    const where = { repositoryId_checkpointId: { repositoryId, checkpointId }, state: 'available' };
+    const row = await this.#scope.read(db => db.backup.findUnique({ where }));
+    return row && toBackup(row);
+  }
+
+  /** The base could not be used: a full backup after all, and the reason says why. Rejects `not-found`. */
+  fallBackToFull(id: string, reason: string, runId: string): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.backup.updateMany({
+        where: { id, state: 'creating' },
+        data: { kind: 'full', parentId: null, reason },
+      });
+      if (count === 0) throw notFound('backup', id);
+      tell({
+        kind: 'backup-fell-back-to-full',
+        subjectType: 'backup',
+        subjectId: id,
+        runId,
+        data: { reason },
+      });
+    });
+  }
+
+  /** The copy begins. */
+  markStarted(id: string, facts: { pointInTime: Date; dirtyBytes: number }): Promise<void> {
+    return this.#scope.write(async db => {
+      await db.backup.updateMany({
+        where: { id },
+        data: { pointInTime: facts.pointInTime, dirtyBytes: BigInt(facts.dirtyBytes) },
+      });
+    });
+  }
+
+  /** Published in its repository. Rejects `not-found`. */
+  markAvailable(
+    id: string,
+    facts: { storedBytes: number; sentBytes: number; fileName: string },
+    runId: string,
+  ): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.backup.updateMany({
+        where: { id },
+        data: {
+          state: 'available',
+          storedBytes: BigInt(facts.storedBytes),
+          sentBytes: BigInt(facts.sentBytes),
+          fileName: facts.fileName,
+          finishedAt: this.#scope.now(),
+        },
+      });
+      if (count === 0) throw notFound('backup', id);
+      tell({ kind: 'backup-available', subjectType: 'backup', subjectId: id, runId, data: facts });
+    });
+  }
+
+  /** The row of a backup that was never finished. Good to repeat; an available backup is left alone. */
+  deleteUnfinished(id: string, runId: string): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.backup.deleteMany({ where: { id, state: 'creating' } });
+      if (count === 1) tell({ kind: 'backup-dropped', subjectType: 'backup', subjectId: id, runId });
+    });
+  }
+}

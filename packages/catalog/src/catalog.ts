@@ -1,0 +1,87 @@
+// The catalog: one connection pool, one repository a noun, and transactions over all of them.
+import { PrismaPg } from '@prisma/adapter-pg';
+import { BackupRepository } from './backup-repository.ts';
+import { CheckpointRepository } from './checkpoint-repository.ts';
+import { EventRepository } from './event-repository.ts';
+import { PrismaClient } from './generated/client.ts';
+import { RepositoryRepository } from './repository-repository.ts';
+import { RunLeaseRepository } from './run-lease-repository.ts';
+import { RunRepository } from './run-repository.ts';
+import { ClientScope, type Scope } from './scope.ts';
+import { StorageNodeRepository } from './storage-node-repository.ts';
+import { VolumeRepository } from './volume-repository.ts';
+
+export interface CatalogOptions {
+  /** Connections of the pool; 10 unless told. */
+  connectionsMax?: number;
+  clock?: () => Date;
+}
+
+/** A database that is away has to be noticed while an operator waits. */
+const CONNECT_TIMEOUT_MS = 5_000;
+const CONNECTIONS_DEFAULT = 10;
+
+class Nouns {
+  readonly storageNodes: StorageNodeRepository;
+  readonly volumes: VolumeRepository;
+  readonly checkpoints: CheckpointRepository;
+  readonly repositories: RepositoryRepository;
+  readonly backups: BackupRepository;
+  readonly runs: RunRepository;
+  /** Runs as a worker drives them. */
+  readonly leases: RunLeaseRepository;
+  readonly events: EventRepository;
+
+  constructor(scope: Scope) {
+    this.storageNodes = new StorageNodeRepository(scope);
+    this.volumes = new VolumeRepository(scope);
+    this.checkpoints = new CheckpointRepository(scope);
+    this.repositories = new RepositoryRepository(scope);
+    this.backups = new BackupRepository(scope);
+    this.runs = new RunRepository(scope);
+    this.leases = new RunLeaseRepository(scope);
+    this.events = new EventRepository(scope);
+  }
+}
+
+/** The repositories within one transaction. */
+export type CatalogTransaction = Nouns;
+
+export class Catalog extends Nouns {
+  readonly #client: PrismaClient;
+  readonly #scope: ClientScope;
+
+  private constructor(client: PrismaClient, scope: ClientScope) {
+    super(scope);
+    this.#client = client;
+    this.#scope = scope;
+  }
+
+  /** Opens no connection yet: the first query does, and `ping` tells whether one can be had. */
+  static connect(databaseUrl: string, options: CatalogOptions = {}): Catalog {
+    const adapter = new PrismaPg({
+      connectionString: databaseUrl,
+      max: options.connectionsMax ?? CONNECTIONS_DEFAULT,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    });
+    const client = new PrismaClient({ adapter });
+    return new Catalog(client, new ClientScope(client, options.clock ?? (() => new Date())));
+  }
+
+  /**
+   * All that `use` does happens at once or, when it rejects, not at all. Do nothing in it but catalog work:
+   * it holds a connection, and rows.
+   */
+  transaction<T>(use: (nouns: CatalogTransaction) => Promise<T>): Promise<T> {
+    return this.#scope.transaction(scope => use(new Nouns(scope)));
+  }
+
+  /** Rejects `unavailable` when the database does not answer. */
+  async ping(): Promise<void> {
+    await this.#scope.read(db => db.$queryRaw`SELECT 1`);
+  }
+
+  async close(): Promise<void> {
+    await this.#client.$disconnect();
+  }
+}

@@ -1,0 +1,100 @@
+// What the catalog rejects with. `${noun}-${kind}` is the stable code callers translate by.
+import { Prisma } from './generated/client.ts';
+
+export type Noun = 'storage-node' | 'volume' | 'checkpoint' | 'repository' | 'backup' | 'run' | 'catalog';
+
+export type CatalogErrorKind =
+  | 'not-found'
+  | 'name-taken'
+  /** Another storage node has this address, or is this very storage node. */
+  | 'address-taken'
+  /** Rows that must stay refer to it. */
+  | 'in-use'
+  /** An unended run works on it. */
+  | 'busy'
+  | 'not-ready'
+  | 'ended'
+  /** A newer attempt holds the run's lease: stop, and change nothing more. */
+  | 'superseded'
+  | 'invalid-cursor'
+  | 'invalid-migration'
+  | 'unavailable';
+
+export class CatalogError extends Error {
+  readonly noun: Noun;
+  readonly kind: CatalogErrorKind;
+
+  constructor(noun: Noun, kind: CatalogErrorKind, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'CatalogError';
+    this.noun = noun;
+    this.kind = kind;
+  }
+
+  /** For example `volume-name-taken`, `run-ended`, `catalog-unavailable`. */
+  get code(): string {
+    return `${this.noun}-${this.kind}`;
+  }
+}
+
+export function notFound(noun: Noun, ref: string): CatalogError {
+  const words = noun.replaceAll('-', ' ');
+  return new CatalogError(
+    noun,
+    'not-found',
+    `There is no ${words} '${ref}'. List them to see what there is.`,
+  );
+}
+
+/** Turns a unique violation on `create` into `name-taken`; every other error passes. */
+export function nameTaken(noun: Noun, name: string): (error: unknown) => never {
+  return error => {
+    if (!isUniqueViolation(error)) throw error;
+    const words = noun.replaceAll('-', ' ');
+    throw new CatalogError(
+      noun,
+      'name-taken',
+      `A ${words} named '${name}' exists already. Choose another name.`,
+      error,
+    );
+  };
+}
+
+export function isUniqueViolation(error: unknown): error is Prisma.PrismaClientKnownRequestError {
+  return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002';
+}
+
+export function isForeignKeyViolation(error: unknown): boolean {
+  return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2003';
+}
+
+// Prisma's codes for a server that is away, refuses, closes or has no connection left:
+// https://www.prisma.io/docs/orm/reference/error-reference
+const UNAVAILABLE = new Set([
+  'P1000',
+  'P1001',
+  'P1002',
+  'P1003',
+  'P1008',
+  'P1010',
+  'P1011',
+  'P1017',
+  'P2024',
+  'P2037',
+]);
+const CONNECTION =
+  /ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|Connection terminated|terminating connection|timeout exceeded when trying to connect|DatabaseNotReachable|the database system is (starting up|shutting down)/;
+
+/** Makes `catalog-unavailable` of a failed connection; every other error passes as it is. */
+export function asCatalogError(error: unknown): unknown {
+  if (error instanceof CatalogError || !(error instanceof Error)) return error;
+  const code = (error as { code?: unknown }).code;
+  const away = (typeof code === 'string' && UNAVAILABLE.has(code)) || CONNECTION.test(error.message);
+  if (!away) return error;
+  return new CatalogError(
+    'catalog',
+    'unavailable',
+    'The catalog database does not answer. Start it, or check TIDEMARK_DATABASE_URL, then try again.',
+    error,
+  );
+}

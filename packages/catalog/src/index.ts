@@ -1,0 +1,50 @@
+// The catalog's only door.
+export type {
+  Backup,
+  BackupFilter,
+  BackupKind,
+  BackupRepository,
+  BackupState,
+  NewBackup,
+} from './backup-repository.ts';
+export { Catalog, type CatalogOptions, type CatalogTransaction } from './catalog.ts';
+export type { Checkpoint, CheckpointRepository, CheckpointState } from './checkpoint-repository.ts';
+export { CatalogError, type CatalogErrorKind, type Noun } from './errors.ts';
+export type { Event, EventRepository } from './event-repository.ts';
+export { applyMigrations } from './migrate.ts';
+export { PAGE_ITEMS_MAX, type Page, type PageOptions } from './page.ts';
+export { isId } from './ref.ts';
+export type {
+  NewRepository,
+  Repository,
+  RepositoryRepository,
+  RepositoryState,
+} from './repository-repository.ts';
+export {
+  hasEnded,
+  type Json,
+  type JsonObject,
+  RUN_KINDS,
+  type Run,
+  type RunError,
+  type RunKind,
+  type RunProgress,
+  type RunState,
+  type RunStep,
+  type RunStepState,
+} from './run.ts';
+export type { Lease, RunEnd, RunFacts, RunLeaseRepository } from './run-lease-repository.ts';
+export type { DispatchableRun, NewRun, RunFilter, RunRepository } from './run-repository.ts';
+export type {
+  StorageNode,
+  StorageNodeReport,
+  StorageNodeRepository,
+  StorageNodeState,
+} from './storage-node-repository.ts';
+export type {
+  NewVolume,
+  Volume,
+  VolumeFormat,
+  VolumeRepository,
+  VolumeState,
+} from './volume-repository.ts';

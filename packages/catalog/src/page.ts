@@ -1,0 +1,67 @@
+// Keyset pages over (created_at, id): stable while rows come and go.
+import { CatalogError } from './errors.ts';
+
+export interface PageOptions {
+  /** 1 to 1000; 100 unless told. */
+  limit?: number | undefined;
+  /** `nextCursor` of the page before. */
+  cursor?: string | null | undefined;
+}
+
+export interface Page<T> {
+  items: T[];
+  nextCursor: string | null;
+}
+
+/** One answer has to stay small beside a process's memory. */
+export const PAGE_ITEMS_MAX = 1000;
+const PAGE_ITEMS_DEFAULT = 100;
+
+interface Keyed {
+  id: string;
+  createdAt: Date;
+}
+
+type Direction = 'asc' | 'desc';
+
+/** Arguments of a Prisma `findMany` for the page; add them to `where` with AND. Rejects `invalid-cursor`. */
+export function pageQuery(options: PageOptions, direction: Direction) {
+  const limit = Math.min(Math.max(options.limit ?? PAGE_ITEMS_DEFAULT, 1), PAGE_ITEMS_MAX);
+  const key = options.cursor ? decodeCursor(options.cursor) : null;
+  const beyond = direction === 'asc' ? 'gt' : 'lt';
+  const after = key && {
+    OR: [{ createdAt: { [beyond]: key.createdAt } }, { createdAt: key.createdAt, id: { [beyond]: key.id } }],
+  };
+  return {
+    after: after ?? {},
+    // One more than asked for tells whether there is a next page.
+    take: limit + 1,
+    limit,
+    orderBy: [{ createdAt: direction }, { id: direction }],
+  };
+}
+
+export function toPage<Row extends Keyed, T>(rows: Row[], limit: number, map: (row: Row) => T): Page<T> {
+  const shown = rows.slice(0, limit);
+  const last = shown.at(-1);
+  const more = rows.length > limit && last !== undefined;
+  return { items: shown.map(map), nextCursor: more ? encodeCursor(last) : null };
+}
+
+function encodeCursor(key: Keyed): string {
+  return Buffer.from(`${key.createdAt.getTime()}/${key.id}`).toString('base64url');
+}
+
+const CURSOR = /^(\d{1,15})\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
+
+function decodeCursor(cursor: string): Keyed {
+  const match = CURSOR.exec(Buffer.from(cursor, 'base64url').toString('utf8'));
+  if (!match) {
+    throw new CatalogError(
+      'catalog',
+      'invalid-cursor',
+      `The cursor '${cursor}' is not one this list gave out. Start again without a cursor.`,
+    );
+  }
+  return { createdAt: new Date(Number(match[1])), id: match[2]! };
+}

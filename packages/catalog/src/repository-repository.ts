@@ -1,0 +1,114 @@
+// Repositories: places on storage nodes that hold backups.
+import { CatalogError, isForeignKeyViolation, nameTaken, notFound } from './errors.ts';
+import type { RepositoryModel } from './generated/models.ts';
+import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { byRef } from './ref.ts';
+import type { Scope } from './scope.ts';
+
+export type RepositoryState = 'creating' | 'ready';
+
+export interface Repository {
+  id: string;
+  name: string;
+  storageNodeId: string;
+  /** Name of the storage node. */
+  storageNode: string;
+  /** Null: as much as the storage node's file system has. */
+  limitBytes: number | null;
+  state: RepositoryState;
+  createdAt: Date;
+}
+
+export interface NewRepository {
+  id: string;
+  name: string;
+  storageNodeId: string;
+  limitBytes: number | null;
+}
+
+const include = { storageNode: { select: { name: true } } } as const;
+
+function toRepository(row: RepositoryModel & { storageNode: { name: string } }): Repository {
+  return {
+    ...row,
+    storageNode: row.storageNode.name,
+    limitBytes: row.limitBytes === null ? null : Number(row.limitBytes),
+    state: row.state as RepositoryState,
+  };
+}
+
+export class RepositoryRepository {
+  readonly #scope: Scope;
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  /** State `creating`. Rejects `name-taken`, and `storage-node-not-found`. */
+  create(repository: NewRepository, runId: string | null = null): Promise<Repository> {
+    return this.#scope.write(async (db, tell) => {
+      const limitBytes = repository.limitBytes === null ? null : BigInt(repository.limitBytes);
+      const row = await db.repository
+        .create({ data: { ...repository, limitBytes, state: 'creating' }, include })
+        .catch(error => {
+          if (isForeignKeyViolation(error)) throw notFound('storage-node', repository.storageNodeId);
+          return nameTaken('repository', repository.name)(error);
+        });
+      const data = { name: row.name };
+      tell({ kind: 'repository-creating', subjectType: 'repository', subjectId: row.id, runId, data });
+      return toRepository(row);
+    });
+  }
+
+  async find(ref: string): Promise<Repository | null> {
+    const row = await this.#scope.read(db => db.repository.findUnique({ where: byRef(ref), include }));
+    return row && toRepository(row);
+  }
+
+  /** Rejects `not-found`. */
+  async get(ref: string): Promise<Repository> {
+    const repository = await this.find(ref);
+    if (!repository) throw notFound('repository', ref);
+    return repository;
+  }
+
+  /** As `get`, and rejects `not-ready` while it is being made. */
+  async getReady(ref: string): Promise<Repository> {
+    const repository = await this.get(ref);
+    if (repository.state === 'ready') return repository;
+    const text = `Repository '${repository.name}' is ${repository.state}. Wait until its run has ended.`;
+    throw new CatalogError('repository', 'not-ready', text);
+  }
+
+  /** Oldest first. */
+  list(options: PageOptions = {}): Promise<Page<Repository>> {
+    const page = pageQuery(options, 'asc');
+    return this.#scope.read(async db =>
+      toPage(
+        await db.repository.findMany({ where: page.after, orderBy: page.orderBy, take: page.take, include }),
+        page.limit,
+        toRepository,
+      ),
+    );
+  }
+
+  /** The storage node has it. Rejects `not-found`. */
+  markReady(id: string, runId: string | null): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.repository.updateMany({ where: { id }, data: { state: 'ready' } });
+      if (count === 0) throw notFound('repository', id);
+      tell({ kind: 'repository-ready', subjectType: 'repository', subjectId: id, runId });
+    });
+  }
+
+  /** The row of a repository that was never made. Rejects `in-use` when it holds backups. Good to repeat. */
+  delete(id: string, runId: string | null): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.repository.deleteMany({ where: { id } }).catch(error => {
+        if (!isForeignKeyViolation(error)) throw error;
+        throw new CatalogError('repository', 'in-use', `Repository ${id} still holds backups.`, error);
+      });
+      if (count === 1) tell({ kind: 'repository-deleted', subjectType: 'repository', subjectId: id, runId });
+    });
+  }
+}

@@ -1,0 +1,234 @@
+// Runs as a worker drives them. Who holds the lease may write; every write checks the epoch on the locked
+// row, so that a worker that was taken for dead cannot change what its successor does.
+import { CatalogError } from './errors.ts';
+import type { Prisma } from './generated/client.ts';
+import { type JsonObject, type Run, type RunError, type RunProgress, toRun, withSteps } from './run.ts';
+import type { Db, Scope } from './scope.ts';
+
+export interface Lease {
+  runId: string;
+  owner: string;
+  /** Grows with every claim; storage nodes refuse a lower one. */
+  epoch: number;
+}
+
+export interface RunEnd {
+  state: 'succeeded' | 'failed' | 'cancelled';
+  result?: JsonObject | null;
+  error?: RunError | null;
+  /** A storage node did not answer while steps were undone: the rest is tried again later. */
+  cleanupPending?: boolean;
+}
+
+export interface RunFacts {
+  reason?: string;
+  /** When the run reached its point in time. */
+  checkpointAt?: Date;
+  progress?: Partial<RunProgress>;
+}
+
+const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject;
+
+export class RunLeaseRepository {
+  readonly #scope: Scope;
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  /**
+   * Takes the run for `leaseMs`, at the next epoch; a queued one is running from then on. Null when there is
+   * nothing to do: the run has ended, waits, is held by a live worker, or is at another attempt.
+   */
+  claim(
+    runId: string,
+    options: { owner: string; leaseMs: number; attempt: number },
+  ): Promise<{ run: Run; lease: Lease } | null> {
+    const { owner, leaseMs, attempt } = options;
+    return this.#scope.write(async (db, tell) => {
+      const claimed = await db.$queryRaw<{ lease_epoch: number }[]>`
+        UPDATE run SET lease_owner = ${owner}, lease_epoch = lease_epoch + 1,
+          lease_until = now() + ${leaseMs}::float8 * interval '1 millisecond', not_before = NULL,
+          state = CASE WHEN state = 'queued' THEN 'running' ELSE state END,
+          started_at = COALESCE(started_at, now())
+        WHERE id = ${runId}::uuid AND attempt = ${attempt}
+          AND (state IN ('queued', 'running') OR cleanup_pending)
+          AND (lease_until IS NULL OR lease_until < now())
+          AND (not_before IS NULL OR not_before <= now())
+        RETURNING lease_epoch`;
+      const epoch = claimed[0]?.lease_epoch;
+      if (epoch === undefined) return null;
+      const row = await db.run.findUniqueOrThrow({ where: { id: runId }, include: withSteps });
+      tell({
+        kind: 'run-claimed',
+        subjectType: 'run',
+        subjectId: runId,
+        runId,
+        data: { owner, epoch, attempt },
+      });
+      return { run: toRun(row), lease: { runId, owner, epoch } };
+    });
+  }
+
+  /** Holds the run for another `leaseMs`; tells whether its end was asked for. Rejects `superseded`. */
+  renew(lease: Lease, leaseMs: number): Promise<{ cancelRequested: boolean }> {
+    return this.#scope.write(async db => {
+      const rows = await db.$queryRaw<{ cancel_requested: boolean }[]>`
+        UPDATE run SET lease_until = now() + ${leaseMs}::float8 * interval '1 millisecond'
+        WHERE id = ${lease.runId}::uuid AND lease_epoch = ${lease.epoch} AND lease_owner = ${lease.owner}
+        RETURNING cancel_requested`;
+      if (!rows[0]) throw superseded(lease);
+      return { cancelRequested: rows[0].cancel_requested };
+    });
+  }
+
+  /** A step begins, or begins again. Rejects `superseded`. */
+  startStep(lease: Lease, name: string): Promise<void> {
+    return this.#holding(lease, async db => {
+      const key = { runId_name: { runId: lease.runId, name } };
+      const position = await db.runStep.count({ where: { runId: lease.runId } });
+      const startedAt = this.#scope.now();
+      await db.runStep.upsert({
+        where: key,
+        create: { runId: lease.runId, name, position, state: 'running', startedAt },
+        update: { state: 'running', finishedAt: null },
+      });
+    });
+  }
+
+  /** The step is done; what it gave is kept for later steps, attempts and the undo. Rejects `superseded`. */
+  finishStep(lease: Lease, name: string, output: JsonObject): Promise<void> {
+    return this.#setStep(lease, name, { state: 'succeeded', output: json(output) });
+  }
+
+  /** Rejects `superseded`. */
+  failStep(lease: Lease, name: string, error: RunError): Promise<void> {
+    return this.#setStep(lease, name, { state: 'failed', error: json(error) });
+  }
+
+  /** Nothing of the step is left anywhere. Rejects `superseded`. */
+  markUndone(lease: Lease, name: string): Promise<void> {
+    return this.#setStep(lease, name, { state: 'undone' });
+  }
+
+  /** Rejects `superseded`. */
+  update(lease: Lease, facts: RunFacts): Promise<void> {
+    const { reason, checkpointAt, progress = {} } = facts;
+    const sizes = Object.entries(progress).map(([name, value]) => [name, BigInt(value)]);
+    return this.#holding(lease, async (db, tell) => {
+      await db.run.update({
+        where: { id: lease.runId },
+        data: {
+          ...Object.fromEntries(sizes),
+          ...(reason !== undefined && { reason }),
+          ...(checkpointAt !== undefined && { checkpointAt }),
+        },
+      });
+      if (checkpointAt === undefined) return;
+      const data = { checkpointAt: checkpointAt.toISOString() };
+      tell({
+        kind: 'run-checkpoint-reached',
+        subjectType: 'run',
+        subjectId: lease.runId,
+        runId: lease.runId,
+        data,
+      });
+    });
+  }
+
+  /** From here on the run only goes backwards, whoever works on it. Rejects `superseded`. */
+  beginUndo(lease: Lease, error: RunError): Promise<void> {
+    return this.#holding(lease, async (db, tell) => {
+      await db.run.update({ where: { id: lease.runId }, data: { undoing: true, error: json(error) } });
+      const data = json(error);
+      tell({ kind: 'run-undoing', subjectType: 'run', subjectId: lease.runId, runId: lease.runId, data });
+    });
+  }
+
+  /** The run has ended and the lease with it. Rejects `superseded`. */
+  finish(lease: Lease, end: RunEnd): Promise<void> {
+    return this.#holding(lease, async (db, tell) => {
+      await db.run.update({
+        where: { id: lease.runId },
+        data: {
+          state: end.state,
+          cleanupPending: end.cleanupPending ?? false,
+          leaseOwner: null,
+          leaseUntil: null,
+          finishedAt: this.#scope.now(),
+          ...(end.result && { result: json(end.result) }),
+          ...(end.error && { error: json(end.error) }),
+        },
+      });
+      const data = end.error ? json(end.error) : {};
+      tell({
+        kind: `run-${end.state}`,
+        subjectType: 'run',
+        subjectId: lease.runId,
+        runId: lease.runId,
+        data,
+      });
+    });
+  }
+
+  /** What a storage node that was away had left is gone now. Rejects `superseded`. */
+  finishCleanup(lease: Lease): Promise<void> {
+    return this.#holding(lease, async (db, tell) => {
+      await db.run.update({
+        where: { id: lease.runId },
+        data: { cleanupPending: false, leaseOwner: null, leaseUntil: null },
+      });
+      tell({ kind: 'run-cleaned-up', subjectType: 'run', subjectId: lease.runId, runId: lease.runId });
+    });
+  }
+
+  /**
+   * Gives the run back for another attempt, not before `delayMs` from now. With `error` it counts as a
+   * failure, without one (a worker that stops) it does not. Returns the new attempt. Rejects `superseded`.
+   */
+  handBack(lease: Lease, options: { delayMs: number; error?: RunError }): Promise<number> {
+    const { delayMs, error } = options;
+    const failures = error ? 1 : 0;
+    return this.#holding(lease, async (db, tell) => {
+      const rows = await db.$queryRaw<{ attempt: number }[]>`
+        UPDATE run SET attempt = attempt + 1, failures = failures + ${failures}::int,
+          lease_owner = NULL, lease_until = NULL,
+          not_before = now() + ${delayMs}::float8 * interval '1 millisecond',
+          state = CASE WHEN state = 'running' THEN 'queued' ELSE state END
+        WHERE id = ${lease.runId}::uuid RETURNING attempt`;
+      const attempt = rows[0]!.attempt;
+      const kind = error ? 'run-retrying' : 'run-handed-back';
+      const data = { attempt, ...(error && json(error)) };
+      tell({ kind, subjectType: 'run', subjectId: lease.runId, runId: lease.runId, data });
+      return attempt;
+    });
+  }
+
+  #setStep(lease: Lease, name: string, data: Prisma.RunStepUpdateInput): Promise<void> {
+    return this.#holding(lease, async db => {
+      await db.runStep.update({
+        where: { runId_name: { runId: lease.runId, name } },
+        data: { ...data, finishedAt: this.#scope.now() },
+      });
+    });
+  }
+
+  /** Does `use` while the row is locked and the lease is known to be ours. */
+  #holding<T>(lease: Lease, use: (db: Db, tell: Parameters<Parameters<Scope['write']>[0]>[1]) => Promise<T>) {
+    return this.#scope.write(async (db, tell) => {
+      const held = await db.$queryRaw<unknown[]>`
+        SELECT 1 FROM run WHERE id = ${lease.runId}::uuid AND lease_epoch = ${lease.epoch}
+          AND lease_owner = ${lease.owner} FOR UPDATE`;
+      if (held.length === 0) throw superseded(lease);
+      return use(db, tell);
+    });
+  }
+}
+
+function superseded(lease: Lease): CatalogError {
+  return new CatalogError(
+    'run',
+    'superseded',
+    `Run ${lease.runId} is no longer worked on by ${lease.owner} at epoch ${lease.epoch}; a newer attempt holds it, or it has ended.`,
+  );
+}

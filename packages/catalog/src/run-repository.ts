@@ -1,0 +1,153 @@
+// Runs as operators see them: asked for, looked at, cancelled; and what the dispatcher hands to the queue.
+import { CatalogError, notFound } from './errors.ts';
+import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { isId } from './ref.ts';
+import { hasEnded, type JsonObject, type Run, type RunKind, type RunState, toRun, withSteps } from './run.ts';
+import type { Scope } from './scope.ts';
+
+export interface NewRun {
+  id: string;
+  kind: RunKind;
+  request: JsonObject;
+  storageNodeId?: string | null;
+  volumeId?: string | null;
+  checkpointId?: string | null;
+  repositoryId?: string | null;
+  backupId?: string | null;
+  reason?: string | null;
+}
+
+export interface RunFilter {
+  state?: RunState | undefined;
+  kind?: RunKind | undefined;
+  volumeId?: string | undefined;
+}
+
+export interface DispatchableRun {
+  id: string;
+  attempt: number;
+}
+
+export class RunRepository {
+  readonly #scope: Scope;
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  /** State `queued`, attempt 1. Create the nouns it makes in the same transaction. */
+  create(run: NewRun): Promise<Run> {
+    return this.#scope.write(async (db, tell) => {
+      const row = await db.run.create({ data: { ...run, state: 'queued' }, include: withSteps });
+      tell({
+        kind: 'run-queued',
+        subjectType: 'run',
+        subjectId: row.id,
+        runId: row.id,
+        data: { kind: row.kind },
+      });
+      return toRun(row);
+    });
+  }
+
+  async find(id: string): Promise<Run | null> {
+    if (!isId(id)) return null;
+    const row = await this.#scope.read(db => db.run.findUnique({ where: { id }, include: withSteps }));
+    return row && toRun(row);
+  }
+
+  /** Rejects `not-found`. */
+  async get(id: string): Promise<Run> {
+    const run = await this.find(id);
+    if (!run) throw notFound('run', id);
+    return run;
+  }
+
+  /** Newest first. */
+  list(options: PageOptions & RunFilter = {}): Promise<Page<Run>> {
+    const page = pageQuery(options, 'desc');
+    const { state, kind, volumeId } = options;
+    const filter = {
+      ...(state !== undefined && { state }),
+      ...(kind !== undefined && { kind }),
+      ...(volumeId !== undefined && { volumeId }),
+    };
+    return this.#scope.read(async db =>
+      toPage(
+        await db.run.findMany({
+          where: { AND: [page.after, filter] },
+          orderBy: page.orderBy,
+          take: page.take,
+          include: withSteps,
+        }),
+        page.limit,
+        toRun,
+      ),
+    );
+  }
+
+  /**
+   * Only a request: the run is undone and ends as `cancelled` soon after. A run that waits for its next
+   * attempt need not wait any longer. Good to repeat. Rejects `not-found`, `ended`.
+   */
+  requestCancel(id: string): Promise<Run> {
+    return this.#scope.write(async (db, tell) => {
+      await db.$queryRaw`SELECT 1 FROM run WHERE id = ${id}::uuid FOR UPDATE`;
+      const run = await this.get(id);
+      if (hasEnded(run)) {
+        throw new CatalogError(
+          'run',
+          'ended',
+          `Run ${id} has ${run.state} already; nothing is left to cancel.`,
+        );
+      }
+      if (run.cancelRequested) return run;
+      await db.run.update({ where: { id }, data: { cancelRequested: true, notBefore: null } });
+      tell({ kind: 'run-cancel-requested', subjectType: 'run', subjectId: id, runId: id });
+      return { ...run, cancelRequested: true };
+    });
+  }
+
+  /** Unended runs that work on the volume. */
+  async countUnended(volumeId: string): Promise<number> {
+    const where = { volumeId, state: { in: ['queued', 'running'] } };
+    return this.#scope.read(db => db.run.count({ where }));
+  }
+
+  /**
+   * Gives runs whose worker let the lease run out to the queue again, as a new attempt. Run it before
+   * `listDispatchable`.
+   */
+  takeOverExpired(): Promise<DispatchableRun[]> {
+    return this.#scope.write(async (db, tell) => {
+      const rows = await db.$queryRaw<(DispatchableRun & { owner: string })[]>`
+        UPDATE run SET attempt = attempt + 1, lease_until = NULL, lease_owner = NULL,
+          state = CASE WHEN state = 'running' THEN 'queued' ELSE state END
+        FROM (SELECT id AS old_id, lease_owner AS owner FROM run
+              WHERE lease_until < now() AND (state IN ('queued', 'running') OR cleanup_pending)
+              FOR UPDATE SKIP LOCKED) AS expired
+        WHERE id = old_id RETURNING id, attempt, owner`;
+      for (const { id, attempt, owner } of rows) {
+        tell({
+          kind: 'run-taken-over',
+          subjectType: 'run',
+          subjectId: id,
+          runId: id,
+          data: { attempt, owner },
+        });
+      }
+      return rows.map(({ id, attempt }) => ({ id, attempt }));
+    });
+  }
+
+  /** Runs that wait for a worker and may start now, oldest first: each should have a queue job. */
+  async listDispatchable(limit: number): Promise<DispatchableRun[]> {
+    return this.#scope.read(
+      db => db.$queryRaw<DispatchableRun[]>`
+        SELECT id, attempt FROM run
+        WHERE (state = 'queued' OR cleanup_pending) AND lease_until IS NULL
+          AND (not_before IS NULL OR not_before <= now())
+        ORDER BY created_at, id LIMIT ${limit}`,
+    );
+  }
+}

@@ -1,0 +1,98 @@
+// Where repositories read and write: the plain client, or one transaction of it. Events told during a
+// transaction are kept back and written as its last statements.
+import { asCatalogError } from './errors.ts';
+import type { Prisma, PrismaClient } from './generated/client.ts';
+
+export type Db = Prisma.TransactionClient;
+
+export interface NewEvent {
+  kind: string;
+  subjectType: 'storage-node' | 'volume' | 'checkpoint' | 'repository' | 'backup' | 'run';
+  subjectId: string;
+  runId?: string | null;
+  data?: Prisma.InputJsonObject;
+}
+
+export type Tell = (event: NewEvent) => void;
+
+export interface Scope {
+  now(): Date;
+  read<T>(use: (db: Db) => Promise<T>): Promise<T>;
+  /** All that `use` does, with the events it tells, happens at once or not at all. */
+  write<T>(use: (db: Db, tell: Tell) => Promise<T>): Promise<T>;
+}
+
+// Event ids have to appear in the order of commits, or a reader that asks for "after 7" misses 6 when it
+// commits later. So writers of events take turns, for the last two statements of their transaction only.
+const EVENT_LOCK_KEY = 7_411_001n;
+
+/** Waiting for a connection, and working in it; generous beside the few statements a transaction has. */
+const TRANSACTION_LIMITS = { maxWait: 10_000, timeout: 15_000 };
+
+async function writeEvents(db: Db, events: NewEvent[]): Promise<void> {
+  if (events.length === 0) return;
+  await db.$executeRaw`SELECT pg_advisory_xact_lock(${EVENT_LOCK_KEY})`;
+  await db.event.createMany({
+    data: events.map(event => ({ ...event, runId: event.runId ?? null, data: event.data ?? {} })),
+  });
+}
+
+async function translated<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw asCatalogError(error);
+  }
+}
+
+export class ClientScope implements Scope {
+  readonly #client: PrismaClient;
+  readonly now: () => Date;
+
+  constructor(client: PrismaClient, now: () => Date) {
+    this.#client = client;
+    this.now = now;
+  }
+
+  read<T>(use: (db: Db) => Promise<T>): Promise<T> {
+    return translated(use(this.#client));
+  }
+
+  write<T>(use: (db: Db, tell: Tell) => Promise<T>): Promise<T> {
+    return this.transaction((scope, db) => scope.write(() => use(db, event => scope.tell(event))));
+  }
+
+  transaction<T>(use: (scope: TransactionScope, db: Db) => Promise<T>): Promise<T> {
+    return translated(
+      this.#client.$transaction(async db => {
+        const scope = new TransactionScope(db, this.now);
+        const result = await use(scope, db);
+        await writeEvents(db, scope.events);
+        return result;
+      }, TRANSACTION_LIMITS),
+    );
+  }
+}
+
+export class TransactionScope implements Scope {
+  readonly #db: Db;
+  readonly now: () => Date;
+  readonly events: NewEvent[] = [];
+
+  constructor(db: Db, now: () => Date) {
+    this.#db = db;
+    this.now = now;
+  }
+
+  tell(event: NewEvent): void {
+    this.events.push(event);
+  }
+
+  read<T>(use: (db: Db) => Promise<T>): Promise<T> {
+    return use(this.#db);
+  }
+
+  write<T>(use: (db: Db, tell: Tell) => Promise<T>): Promise<T> {
+    return use(this.#db, event => this.tell(event));
+  }
+}

@@ -1,0 +1,169 @@
+// Storage nodes as the catalog knows them: name, address, and what they last said of themselves.
+import { CatalogError, isForeignKeyViolation, isUniqueViolation, nameTaken, notFound } from './errors.ts';
+import type { StorageNodeModel } from './generated/models.ts';
+import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { byRef } from './ref.ts';
+import type { Scope } from './scope.ts';
+
+export type StorageNodeState = 'joining' | 'online' | 'unreachable';
+
+export interface StorageNode {
+  id: string;
+  name: string;
+  /** host:port of its gRPC service. */
+  controlAddress: string;
+  /** host:port of its NBD server; null until it was reached once. */
+  nbdAddress: string | null;
+  state: StorageNodeState;
+  instanceId: string | null;
+  version: string | null;
+  capacityBytes: number | null;
+  availableBytes: number | null;
+  lastSeenAt: Date | null;
+  createdAt: Date;
+}
+
+/** What a storage node answered to GetStatus. */
+export interface StorageNodeReport {
+  instanceId: string;
+  nbdAddress: string;
+  version: string;
+  capacityBytes: number;
+  availableBytes: number;
+}
+
+const bytes = (value: bigint | null) => (value === null ? null : Number(value));
+
+function toStorageNode(row: StorageNodeModel): StorageNode {
+  return {
+    ...row,
+    state: row.state as StorageNodeState,
+    capacityBytes: bytes(row.capacityBytes),
+    availableBytes: bytes(row.availableBytes),
+  };
+}
+
+export class StorageNodeRepository {
+  readonly #scope: Scope;
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  /** State `joining`. Rejects `name-taken`, `address-taken`. */
+  create(node: { id: string; name: string; controlAddress: string }): Promise<StorageNode> {
+    return this.#scope.write(async (db, tell) => {
+      const neighbour = await db.storageNode.findUnique({ where: { controlAddress: node.controlAddress } });
+      if (neighbour && neighbour.name !== node.name) {
+        throw new CatalogError(
+          'storage-node',
+          'address-taken',
+          `Address ${node.controlAddress} belongs to storage node '${neighbour.name}'. Use that name, or remove it first.`,
+        );
+      }
+      const row = await db.storageNode
+        .create({ data: { ...node, state: 'joining' } })
+        .catch(nameTaken('storage-node', node.name));
+      tell({
+        kind: 'storage-node-added',
+        subjectType: 'storage-node',
+        subjectId: row.id,
+        data: { name: row.name },
+      });
+      return toStorageNode(row);
+    });
+  }
+
+  async find(ref: string): Promise<StorageNode | null> {
+    const row = await this.#scope.read(db => db.storageNode.findUnique({ where: byRef(ref) }));
+    return row && toStorageNode(row);
+  }
+
+  /** Rejects `not-found`. */
+  async get(ref: string): Promise<StorageNode> {
+    const node = await this.find(ref);
+    if (!node) throw notFound('storage-node', ref);
+    return node;
+  }
+
+  /** Oldest first. */
+  list(options: PageOptions = {}): Promise<Page<StorageNode>> {
+    const page = pageQuery(options, 'asc');
+    return this.#scope.read(async db =>
+      toPage(
+        await db.storageNode.findMany({ where: page.after, orderBy: page.orderBy, take: page.take }),
+        page.limit,
+        toStorageNode,
+      ),
+    );
+  }
+
+  /**
+   * It answered: `online`, seen now, with what it said. Tells an event when the state or the NBD address
+   * changed. Rejects `address-taken` when another name already stands for this very storage node.
+   */
+  markOnline(id: string, report: StorageNodeReport): Promise<StorageNode> {
+    return this.#scope.write(async (db, tell) => {
+      const before = await db.storageNode.findUnique({ where: { id } });
+      if (!before) throw notFound('storage-node', id);
+      const row = await db.storageNode
+        .update({ where: { id }, data: { ...report, state: 'online', lastSeenAt: this.#scope.now() } })
+        .catch(async error => {
+          if (!isUniqueViolation(error)) throw error;
+          throw new CatalogError(
+            'storage-node',
+            'address-taken',
+            `${before.controlAddress} is a storage node that is registered under another name already.`,
+            error,
+          );
+        });
+      if (before.state !== 'online' || before.nbdAddress !== report.nbdAddress) {
+        const data = { name: row.name, nbdAddress: report.nbdAddress };
+        tell({ kind: 'storage-node-online', subjectType: 'storage-node', subjectId: id, data });
+      }
+      return toStorageNode(row);
+    });
+  }
+
+  /** It did not answer. True when that is news, and then an event was told. */
+  markUnreachable(id: string, detail: string): Promise<boolean> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.storageNode.updateMany({
+        where: { id, state: 'online' },
+        data: { state: 'unreachable' },
+      });
+      if (count === 1) {
+        tell({
+          kind: 'storage-node-unreachable',
+          subjectType: 'storage-node',
+          subjectId: id,
+          data: { detail },
+        });
+      }
+      return count === 1;
+    });
+  }
+
+  /** Rejects `not-found`, and `in-use` while volumes or repositories live on it. */
+  delete(id: string): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const row = await db.storageNode.findUnique({ where: { id } });
+      if (!row) throw notFound('storage-node', id);
+      await db.storageNode.delete({ where: { id } }).catch(error => {
+        if (!isForeignKeyViolation(error)) throw error;
+        throw new CatalogError(
+          'storage-node',
+          'in-use',
+          `Storage node '${row.name}' still owns volumes or repositories. Delete those first.`,
+          error,
+        );
+      });
+      tell({
+        kind: 'storage-node-removed',
+        subjectType: 'storage-node',
+        subjectId: id,
+        data: { name: row.name },
+      });
+    });
+  }
+}

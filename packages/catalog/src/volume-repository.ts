@@ -1,0 +1,183 @@
+// Volumes: names and intents. Whether the image exists is the storage node's to say.
+import { CatalogError, isForeignKeyViolation, nameTaken, notFound } from './errors.ts';
+import type { VolumeModel } from './generated/models.ts';
+import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { byRef } from './ref.ts';
+import type { Scope } from './scope.ts';
+
+export type VolumeState = 'creating' | 'ready' | 'deleting';
+export type VolumeFormat = 'raw' | 'qcow2';
+
+export interface Volume {
+  id: string;
+  name: string;
+  storageNodeId: string;
+  /** Name of the storage node. */
+  storageNode: string;
+  sizeBytes: number;
+  format: VolumeFormat;
+  state: VolumeState;
+  /** nbd://host:port/name; null until the volume was ready once. */
+  exportUri: string | null;
+  createdAt: Date;
+}
+
+export interface NewVolume {
+  id: string;
+  name: string;
+  storageNodeId: string;
+  sizeBytes: number;
+  format: VolumeFormat;
+}
+
+const include = { storageNode: { select: { name: true } } } as const;
+
+function toVolume(row: VolumeModel & { storageNode: { name: string } }): Volume {
+  return {
+    ...row,
+    storageNode: row.storageNode.name,
+    sizeBytes: Number(row.sizeBytes),
+    format: row.format as VolumeFormat,
+    state: row.state as VolumeState,
+  };
+}
+
+export class VolumeRepository {
+  readonly #scope: Scope;
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  /** State `creating`. Rejects `name-taken`, and `storage-node-not-found`. */
+  create(volume: NewVolume, runId: string | null = null): Promise<Volume> {
+    return this.#scope.write(async (db, tell) => {
+      const row = await db.volume
+        .create({ data: { ...volume, sizeBytes: BigInt(volume.sizeBytes), state: 'creating' }, include })
+        .catch(error => {
+          if (isForeignKeyViolation(error)) throw notFound('storage-node', volume.storageNodeId);
+          return nameTaken('volume', volume.name)(error);
+        });
+      const data = { name: row.name, sizeBytes: volume.sizeBytes };
+      tell({ kind: 'volume-creating', subjectType: 'volume', subjectId: row.id, runId, data });
+      return toVolume(row);
+    });
+  }
+
+  async find(ref: string): Promise<Volume | null> {
+    const row = await this.#scope.read(db => db.volume.findUnique({ where: byRef(ref), include }));
+    return row && toVolume(row);
+  }
+
+  /** Rejects `not-found`. */
+  async get(ref: string): Promise<Volume> {
+    const volume = await this.find(ref);
+    if (!volume) throw notFound('volume', ref);
+    return volume;
+  }
+
+  /** As `get`, and rejects `not-ready` when it is being made or deleted. Holds the row to the transaction's end. */
+  getReady(ref: string): Promise<Volume> {
+    return this.#scope.write(async db => {
+      const { id } = await this.get(ref);
+      await db.$queryRaw`SELECT 1 FROM volume WHERE id = ${id}::uuid FOR UPDATE`;
+      const volume = await this.get(id);
+      if (volume.state !== 'ready') {
+        throw new CatalogError(
+          'volume',
+          'not-ready',
+          `Volume '${volume.name}' is ${volume.state}. Wait until its run has ended.`,
+        );
+      }
+      return volume;
+    });
+  }
+
+  /** Oldest first. */
+  list(options: PageOptions & { storageNodeId?: string | undefined } = {}): Promise<Page<Volume>> {
+    const page = pageQuery(options, 'asc');
+    const filter = options.storageNodeId ? { storageNodeId: options.storageNodeId } : {};
+    return this.#scope.read(async db =>
+      toPage(
+        await db.volume.findMany({
+          where: { AND: [page.after, filter] },
+          orderBy: page.orderBy,
+          take: page.take,
+          include,
+        }),
+        page.limit,
+        toVolume,
+      ),
+    );
+  }
+
+  /** The storage node has it. Rejects `not-found`. */
+  markReady(
+    id: string,
+    facts: { exportUri: string; sizeBytes: number },
+    runId: string | null,
+  ): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.volume.updateMany({
+        where: { id },
+        data: { state: 'ready', exportUri: facts.exportUri, sizeBytes: BigInt(facts.sizeBytes) },
+      });
+      if (count === 0) throw notFound('volume', id);
+      tell({
+        kind: 'volume-ready',
+        subjectType: 'volume',
+        subjectId: id,
+        runId,
+        data: { exportUri: facts.exportUri },
+      });
+    });
+  }
+
+  /**
+   * A deletion begins. Rejects `not-found`, and `busy` while another unended run works on the volume; the
+   * message names that run.
+   */
+  markDeleting(id: string, runId: string): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      await db.$queryRaw`SELECT 1 FROM volume WHERE id = ${id}::uuid FOR UPDATE`;
+      const volume = await this.get(id);
+      const run = await db.run.findFirst({
+        where: { volumeId: id, id: { not: runId }, state: { in: ['queued', 'running'] } },
+      });
+      if (run) {
+        throw new CatalogError(
+          'volume',
+          'busy',
+          `Volume '${volume.name}' is used by ${run.kind} run ${run.id}. Wait for it, or cancel it.`,
+        );
+      }
+      await db.volume.update({ where: { id }, data: { state: 'deleting' } });
+      tell({
+        kind: 'volume-deleting',
+        subjectType: 'volume',
+        subjectId: id,
+        runId,
+        data: { name: volume.name },
+      });
+    });
+  }
+
+  /** A deletion that was given up: `deleting` becomes `ready` again. */
+  unmarkDeleting(id: string, runId: string): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.volume.updateMany({
+        where: { id, state: 'deleting' },
+        data: { state: 'ready' },
+      });
+      if (count === 1) tell({ kind: 'volume-ready', subjectType: 'volume', subjectId: id, runId });
+    });
+  }
+
+  /** The row with its checkpoints; backups stay. Good to repeat. */
+  delete(id: string, runId: string | null): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.volume.deleteMany({ where: { id } });
+      if (count === 1) tell({ kind: 'volume-deleted', subjectType: 'volume', subjectId: id, runId });
+    });
+  }
+}
