@@ -1,4 +1,9 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+
+// These get a PostgreSQL server before their first suite.
+const databaseUsers = ['packages/catalog', 'apps/worker', 'apps/api'];
+const databaseSetup = fileURLToPath(new URL('packages/catalog/src/testing/global-setup.ts', import.meta.url));
 
 const project = (root: string) => ({
   test: {
@@ -6,6 +11,7 @@ const project = (root: string) => ({
     root,
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     exclude: ['test/interop/**', '**/node_modules/**'],
+    globalSetup: databaseUsers.includes(root) ? [databaseSetup] : [],
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },
