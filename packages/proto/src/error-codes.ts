@@ -26,6 +26,7 @@ export const ERROR_CODES = {
   'unsupported-media-type': entry('The content type is not understood', 415, status.INVALID_ARGUMENT),
   'storage-node-not-found': entry('The storage node is not known', 404, status.NOT_FOUND),
   'storage-node-name-taken': entry('The storage node name is taken', 409, status.ALREADY_EXISTS),
+  'storage-node-address-taken': entry('The storage node address is taken', 409, status.ALREADY_EXISTS),
   'storage-node-unreachable': entry('The storage node does not answer', 503, status.UNAVAILABLE, true),
   'storage-node-not-ready': entry('The storage node is not ready', 409, status.FAILED_PRECONDITION),
   'storage-node-in-use': entry(
@@ -49,6 +50,7 @@ export const ERROR_CODES = {
   'repository-not-found': entry('The repository is not known', 404, status.NOT_FOUND),
   'repository-name-taken': entry('The repository name is taken', 409, status.ALREADY_EXISTS),
   'repository-not-ready': entry('The repository is not ready', 409, status.FAILED_PRECONDITION),
+  'repository-in-use': entry('The repository still holds backups', 409, status.FAILED_PRECONDITION),
   'repository-full': entry('The repository has no room left', 507, status.RESOURCE_EXHAUSTED),
   'storage-full': entry('The storage node has no room left', 507, status.RESOURCE_EXHAUSTED),
   'backup-not-found': entry('The backup is not known', 404, status.NOT_FOUND),

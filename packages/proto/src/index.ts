@@ -6,3 +6,5 @@ export * from './generated/tidemark/v1/job.ts';
 export * from './generated/tidemark/v1/repository.ts';
 export * from './generated/tidemark/v1/storage_node.ts';
 export * from './generated/tidemark/v1/volume.ts';
+export * from './queues.ts';
+export * from './run-requests.ts';
