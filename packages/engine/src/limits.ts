@@ -23,6 +23,13 @@ export const COPY_WORKERS_MAX = 64;
 /** Buffers of one block copy, both guest copies and job copies: memory never grows with the disk. */
 export const COPY_MEMORY_BYTES_MAX = 32 * MiB;
 
+/** Reads up to this size try the page cache on the spot: copying them costs less than a thread switch. */
+export const FILE_NOWAIT_READ_BYTES_MAX = 64 * KiB;
+/** One write of zeroes where the filesystem cannot make them itself. */
+export const FILE_ZERO_CHUNK_BYTES = 1 * MiB;
+/** Extents one call reports: two system calls each, made without giving way to other requests. */
+export const EXTENTS_PER_CALL_MAX = 512;
+
 /** Speed limits are handed out in slices of this many milliseconds (scenario BJ-14). */
 export const RATE_SLICE_MS = 100;
 

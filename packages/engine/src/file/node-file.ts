@@ -1,0 +1,307 @@
+// One open file: positioned reads and writes, holes, and the lock that keeps a second writer away.
+// The lowest layer of the engine; FileNode makes a block node of it.
+import fs from 'node:fs';
+import { constants } from 'node:os';
+import { EngineError, type EngineErrorContext, fromSystemError } from '../errors.ts';
+import { EXTENTS_PER_CALL_MAX, FILE_NOWAIT_READ_BYTES_MAX, FILE_ZERO_CHUNK_BYTES } from '../limits.ts';
+import type { Pending } from '../node/block-node.ts';
+import { appendExtent, type Extent } from '../node/extent.ts';
+import {
+  FALLOC_KEEP_SIZE,
+  FALLOC_PUNCH_HOLE,
+  FALLOC_ZERO_RANGE,
+  fallocate,
+  lockSync,
+  readNoWaitSync,
+  SEEK_DATA,
+  SEEK_HOLE,
+  seekSync,
+} from './syscalls.ts';
+
+export interface NodeFileOptions {
+  /** Default false. A writer excludes every other opener of the file; readers share it. */
+  readOnly?: boolean;
+  /** Make the file; fails with kind `exists` where there is one. */
+  create?: 'exclusive';
+  /** Size of a file that is created, in bytes; default 0. */
+  sizeBytes?: number;
+}
+
+/** A descriptor that no process has: calls on it fail with EBADF. */
+const CLOSED_FD = 0x7fffffff;
+
+const ZEROES = Buffer.alloc(FILE_ZERO_CHUNK_BYTES);
+
+/** Would have to wait; was interrupted; the descriptor is closed (the pool's read reports that one). */
+const TRANSIENT_ERRNOS: ReadonlySet<number> = new Set([
+  constants.errno.EAGAIN,
+  constants.errno.EINTR,
+  constants.errno.EBADF,
+]);
+
+/** What a filesystem answers that does not know the call or the mode. */
+const UNSUPPORTED_CODES = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EINVAL', 'ENODEV']);
+
+export class NodeFile {
+  readonly path: string;
+  readonly readOnly: boolean;
+  /** CLOSED_FD once closed: the number may by then be another file's. */
+  #fd: number;
+  #sizeBytes: number;
+  /** Cleared at the first filesystem answer that says it has no RWF_NOWAIT. */
+  #noWaitWorks = true;
+  #punchWorks = true;
+  #zeroRangeWorks = true;
+  /** The kernel forgets a failed writeback after reporting it once; this file does not. */
+  #flushFailure: EngineError | undefined;
+
+  private constructor(path: string, fd: number, readOnly: boolean, sizeBytes: number) {
+    this.path = path;
+    this.#fd = fd;
+    this.readOnly = readOnly;
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /**
+   * Opens, or makes, a file and locks it. Rejects with kind `not-found`, `exists`, `busy` (somebody else
+   * has it open) or `io`; nothing that was made stays behind then.
+   */
+  static async open(path: string, options: NodeFileOptions = {}): Promise<NodeFile> {
+    const readOnly = options.readOnly ?? false;
+    const creating = options.create === 'exclusive';
+    const flags =
+      (readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR) |
+      (creating ? fs.constants.O_CREAT | fs.constants.O_EXCL : 0);
+    let fd: number | undefined;
+    try {
+      fd = await promised<number>(done => fs.open(path, flags, 0o644, done));
+      return new NodeFile(path, fd, readOnly, await prepareOpened(fd, path, options));
+    } catch (error) {
+      if (fd !== undefined) {
+        fs.closeSync(fd);
+        if (creating) fs.rmSync(path, { force: true });
+      }
+      throw fromSystemError(error, { op: creating ? 'create' : 'open', path });
+    }
+  }
+
+  /** Bytes, as of opening and of the writes and truncations made through this object. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /**
+   * Fills the whole buffer; what lies past the end of the file reads as zeroes. Small reads that the
+   * page cache can serve are done on the spot.
+   */
+  read(offset: number, buffer: Buffer): Pending {
+    if (buffer.length <= FILE_NOWAIT_READ_BYTES_MAX && this.#noWaitWorks) {
+      const count = readNoWaitSync(this.#fd, buffer, offset);
+      if (count === buffer.length) return undefined;
+      if (count === 0 && offset >= this.#sizeBytes) {
+        buffer.fill(0);
+        return undefined;
+      }
+      // Short reads happen at the end of the file and where only a part is cached: the pool settles both.
+      if (count < 0 && !TRANSIENT_ERRNOS.has(-count)) this.#noWaitWorks = false;
+    }
+    return this.#readInPool(offset, buffer);
+  }
+
+  async #readInPool(offset: number, buffer: Buffer): Promise<void> {
+    let done = 0;
+    try {
+      while (done < buffer.length) {
+        const count = await promised<number>(settle =>
+          fs.read(this.#fd, buffer, done, buffer.length - done, offset + done, settle),
+        );
+        if (count === 0) break;
+        done += count;
+      }
+    } catch (error) {
+      throw fromSystemError(error, this.#context('read', offset, buffer.length));
+    }
+    buffer.fill(0, done);
+  }
+
+  /** Writes the whole buffer, in the thread pool. A write past the end lets the file grow. */
+  async write(offset: number, buffer: Buffer): Promise<void> {
+    let done = 0;
+    try {
+      while (done < buffer.length) {
+        done += await promised<number>(settle =>
+          fs.write(this.#fd, buffer, done, buffer.length - done, offset + done, settle),
+        );
+      }
+    } catch (error) {
+      throw fromSystemError(error, this.#context('write', offset, buffer.length));
+    }
+    this.#sizeBytes = Math.max(this.#sizeBytes, offset + buffer.length);
+  }
+
+  /** Afterwards the range reads as zeroes: as a hole where it may and the filesystem can. */
+  async writeZeroes(offset: number, length: number, options: { mayUnmap: boolean }): Promise<void> {
+    if (length === 0) return;
+    try {
+      // By a write, not by truncating: that could cut off what another write is just adding.
+      if (offset + length > this.#sizeBytes) await this.write(offset + length - 1, ZEROES.subarray(0, 1));
+      if (options.mayUnmap && (await this.#punchHole(offset, length))) return;
+      if (await this.#zeroRange(offset, length)) return;
+      for (let done = 0; done < length; done += ZEROES.length) {
+        await this.write(offset + done, ZEROES.subarray(0, Math.min(ZEROES.length, length - done)));
+      }
+    } catch (error) {
+      throw fromSystemError(error, this.#context('write-zeroes', offset, length));
+    }
+  }
+
+  /** Gives the range's space back where the filesystem can; the range reads as zeroes then. */
+  async discard(offset: number, length: number): Promise<void> {
+    if (length === 0) return;
+    try {
+      await this.#punchHole(offset, length);
+    } catch (error) {
+      throw fromSystemError(error, this.#context('discard', offset, length));
+    }
+  }
+
+  /**
+   * Data written before the call is on the disk afterwards. Once it has failed it fails for good: the
+   * kernel may have dropped the pages that it could not write.
+   */
+  async flush(): Promise<void> {
+    if (this.#flushFailure !== undefined) throw this.#flushFailure;
+    try {
+      await promised<void>(done => fs.fdatasync(this.#fd, done));
+    } catch (error) {
+      this.#flushFailure = fromSystemError(error, this.#context('flush'));
+      throw this.#flushFailure;
+    }
+  }
+
+  /** Data and holes of the range, at most EXTENTS_PER_CALL_MAX of them; past the end is a hole. */
+  extents(offset: number, length: number): Extent[] {
+    const end = offset + length;
+    const extents: Extent[] = [];
+    try {
+      for (let position = offset; position < end && extents.length < EXTENTS_PER_CALL_MAX; ) {
+        const data = seekSync(this.#fd, position, SEEK_DATA) ?? end;
+        if (data > position) {
+          const stop = Math.min(data, end);
+          appendExtent(extents, fileExtent(position, stop - position, false));
+          position = stop;
+        } else {
+          const stop = Math.min(seekSync(this.#fd, position, SEEK_HOLE) ?? end, end);
+          appendExtent(extents, fileExtent(position, stop - position, true));
+          position = stop;
+        }
+      }
+    } catch (error) {
+      // A filesystem without holes answers EINVAL: all of it is data.
+      if ((error as NodeJS.ErrnoException).code === 'EINVAL') return [fileExtent(offset, length, true)];
+      throw fromSystemError(error, this.#context('extents', offset, length));
+    }
+    return extents;
+  }
+
+  /** Afterwards the file has exactly this many bytes; new ones read as zeroes. */
+  async truncate(sizeBytes: number): Promise<void> {
+    try {
+      await promised<void>(done => fs.ftruncate(this.#fd, sizeBytes, done));
+    } catch (error) {
+      throw fromSystemError(error, this.#context('truncate', sizeBytes));
+    }
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /** Bytes the file occupies on its filesystem: holes cost nothing. */
+  async allocatedBytes(): Promise<number> {
+    try {
+      const stat = await promised<fs.Stats>(done => fs.fstat(this.#fd, done));
+      return stat.blocks * 512;
+    } catch (error) {
+      throw fromSystemError(error, this.#context('stat'));
+    }
+  }
+
+  /** Lets go of the file and its lock without flushing. A second call does nothing. */
+  async close(): Promise<void> {
+    if (this.#fd === CLOSED_FD) return;
+    const fd = this.#fd;
+    this.#fd = CLOSED_FD;
+    try {
+      await promised<void>(done => fs.close(fd, done));
+    } catch (error) {
+      throw fromSystemError(error, this.#context('close'));
+    }
+  }
+
+  /** False where the filesystem cannot punch holes. */
+  async #punchHole(offset: number, length: number): Promise<boolean> {
+    if (this.#punchWorks) {
+      this.#punchWorks = await this.#tryFallocate(FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, offset, length);
+    }
+    return this.#punchWorks;
+  }
+
+  async #zeroRange(offset: number, length: number): Promise<boolean> {
+    if (this.#zeroRangeWorks) {
+      this.#zeroRangeWorks = await this.#tryFallocate(FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE, offset, length);
+    }
+    return this.#zeroRangeWorks;
+  }
+
+  async #tryFallocate(mode: number, offset: number, length: number): Promise<boolean> {
+    try {
+      await fallocate(this.#fd, mode, offset, length);
+      return true;
+    } catch (error) {
+      if (UNSUPPORTED_CODES.has((error as NodeJS.ErrnoException).code ?? '')) return false;
+      throw error;
+    }
+  }
+
+  #context(op: string, offset?: number, length?: number): EngineErrorContext {
+    const context: EngineErrorContext = { op, path: this.path };
+    if (offset !== undefined) context.offset = offset;
+    if (length !== undefined) context.length = length;
+    return context;
+  }
+}
+
+/** Locks and sizes a file that was just opened; returns its size in bytes. */
+async function prepareOpened(fd: number, path: string, options: NodeFileOptions): Promise<number> {
+  const stat = await promised<fs.Stats>(done => fs.fstat(fd, done));
+  if (!stat.isFile()) {
+    throw new EngineError('unsupported', `${path} is not a regular file; give the path of an image file`, {
+      op: 'open',
+      path,
+    });
+  }
+  if (!lockSync(fd, options.readOnly ? 'shared' : 'exclusive')) {
+    const user = options.readOnly ? 'open for writing' : 'open';
+    throw new EngineError('busy', `${path} is already ${user} elsewhere; close its other user first`, {
+      op: 'open',
+      path,
+    });
+  }
+  if (options.create === undefined || options.sizeBytes === undefined) return stat.size;
+  const { sizeBytes } = options;
+  await promised<void>(done => fs.ftruncate(fd, sizeBytes, done));
+  return sizeBytes;
+}
+
+/** A file has no layer below it: holes too are its own, as QEMU reports them. */
+function fileExtent(offset: number, length: number, data: boolean): Extent {
+  return { offset, length, data, zero: !data, depth: 1 };
+}
+
+/** Turns the callback form of node:fs, the only one that takes a descriptor, into a promise. */
+function promised<T>(start: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    start((error, value) => {
+      if (error) reject(error);
+      else resolve(value as T);
+    });
+  });
+}

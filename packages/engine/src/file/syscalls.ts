@@ -1,0 +1,140 @@
+// The Linux system calls that node:fs lacks, through koffi. Loaded at the first use, so that importing
+// costs nothing and a machine without a usable C library gets an error that says so.
+import { getSystemErrorName } from 'node:util';
+import koffi from 'koffi';
+import { EngineError } from '../errors.ts';
+
+/** lseek(2): the next byte at or after the offset that holds data. */
+export const SEEK_DATA = 3;
+/** lseek(2): the next byte at or after the offset that lies in a hole; the end of the file is one. */
+export const SEEK_HOLE = 4;
+
+/** fallocate(2) modes, from linux/falloc.h. */
+export const FALLOC_KEEP_SIZE = 0x01;
+export const FALLOC_PUNCH_HOLE = 0x02;
+export const FALLOC_ZERO_RANGE = 0x10;
+
+/** preadv2(2): fail with EAGAIN instead of waiting for the disk. */
+const RWF_NOWAIT = 0x08;
+
+/** flock(2) operations. */
+const LOCK_SH = 1;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/** glibc first; the second name is what musl-based systems have. */
+const LIBRARY_NAMES = ['libc.so.6', `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`];
+
+interface IoVector {
+  base: Buffer | null;
+  len: number;
+}
+
+interface Libc {
+  lseek(fd: number, offset: number, whence: number): number;
+  preadv2(fd: number, vectors: IoVector[], count: number, offset: number, flags: number): number;
+  flock(fd: number, operation: number): number;
+  fallocate: {
+    async(
+      fd: number,
+      mode: number,
+      offset: number,
+      length: number,
+      done: (error: Error | null, result: number) => void,
+    ): void;
+  };
+}
+
+let loaded: Libc | undefined;
+
+function libc(): Libc {
+  loaded ??= loadLibc();
+  return loaded;
+}
+
+function loadLibc(): Libc {
+  const failures: string[] = [];
+  for (const name of LIBRARY_NAMES) {
+    try {
+      return bindLibc(name);
+    } catch (error) {
+      failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  throw new EngineError(
+    'unsupported',
+    `no usable C library found for file access (${failures.join('; ')}); Linux with glibc or musl is needed`,
+    { op: 'load' },
+  );
+}
+
+/** All offsets are 64 bits wide: the types below are those of a 64-bit off_t. */
+function bindLibc(name: string): Libc {
+  const library = koffi.load(name);
+  const vector = koffi.struct({ base: 'void *', len: 'size_t' });
+  return {
+    lseek: library.func('lseek', 'int64_t', ['int', 'int64_t', 'int']),
+    preadv2: library.func('preadv2', 'int64_t', ['int', koffi.pointer(vector), 'int', 'int64_t', 'int']),
+    flock: library.func('flock', 'int', ['int', 'int']),
+    fallocate: library.func('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']),
+  } as unknown as Libc;
+}
+
+/** An error as node:fs throws it: `code` is the errno's name. */
+function systemError(call: string, errno: number): Error {
+  const code = getSystemErrorName(-errno);
+  return Object.assign(new Error(`${code}: ${call}`), { code, errno: -errno, syscall: call });
+}
+
+const ENXIO = 6;
+
+/**
+ * The next place of that kind at or after `offset`, or undefined where none follows before the end of
+ * the file. Throws a system error; EINVAL where the filesystem does not know holes.
+ */
+export function seekSync(fd: number, offset: number, whence: number): number | undefined {
+  const place = libc().lseek(fd, offset, whence);
+  if (place >= 0) return place;
+  const errno = koffi.errno();
+  if (errno === ENXIO) return undefined;
+  throw systemError('lseek', errno);
+}
+
+/** One vector, reused: the call below is synchronous, so nobody else sees it half filled. */
+const vectors: IoVector[] = [{ base: null, len: 0 }];
+
+/**
+ * Reads what the page cache has without waiting for the disk. Returns the bytes read, which may be
+ * fewer than asked for, or minus the errno (EAGAIN: would have had to wait).
+ */
+export function readNoWaitSync(fd: number, buffer: Buffer, offset: number): number {
+  const vector = vectors[0]!;
+  vector.base = buffer;
+  vector.len = buffer.length;
+  const count = libc().preadv2(fd, vectors, 1, offset, RWF_NOWAIT);
+  vector.base = null;
+  return count >= 0 ? count : -koffi.errno();
+}
+
+/** fallocate(2) in the thread pool. Rejects with a system error. */
+export function fallocate(fd: number, mode: number, offset: number, length: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    libc().fallocate.async(fd, mode, offset, length, (error, result) => {
+      if (error !== null) reject(error);
+      else if (result === 0) resolve();
+      else reject(systemError('fallocate', koffi.errno()));
+    });
+  });
+}
+
+/**
+ * Takes the advisory lock of flock(2) for this open file; it ends when the descriptor is closed or the
+ * process dies. Returns false where another open file holds a lock that excludes this one.
+ */
+export function lockSync(fd: number, mode: 'shared' | 'exclusive'): boolean {
+  const result = libc().flock(fd, (mode === 'shared' ? LOCK_SH : LOCK_EX) | LOCK_NB);
+  if (result === 0) return true;
+  const error = systemError('flock', koffi.errno());
+  if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return false;
+  throw error;
+}

@@ -1,0 +1,7 @@
+// Helpers for tests of the engine and of drivers written elsewhere. Needs vitest.
+export { type FaultEvent, type FaultRule, FaultyNode, type FaultyNodeOptions } from './faulty-node.ts';
+export { MemoryNode, type MemoryNodeOptions } from './memory-node.ts';
+export { ModelDisk } from './model-disk.ts';
+export { type ConformanceOptions, describeBlockNode } from './node-conformance.ts';
+export { SeededRandom } from './seeded-random.ts';
+export { makeTemporaryFolder } from './temporary-folder.ts';
