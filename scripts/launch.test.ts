@@ -42,10 +42,10 @@ const viaHandOver = (mode: string) =>
   `const { handOver } = await import('${handOverUrl}');
    await handOver(process.execPath, ['${program}', '${mode}', 'a b']);`;
 
-function run(script: string, ...args: string[]): { child: ChildProcess; text: () => string } {
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script, '--', ...args], {
-    stdio: 'pipe',
-  });
+const run = (script: string) => start(['--input-type=module', '-e', script]);
+
+function start(args: string[]): { child: ChildProcess; text: () => string } {
+  const child = spawn(process.execPath, args, { stdio: 'pipe' });
   let output = '';
   for (const stream of [child.stdout!, child.stderr!]) {
     stream.on('data', text => {
