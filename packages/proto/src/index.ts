@@ -1,4 +1,5 @@
-// All that crosses a process: gRPC messages and clients, error codes, queue payloads.
+// All that crosses a process: gRPC messages and clients, error codes, queue payloads, health checks.
+export * from './client.ts';
 export * from './error-codes.ts';
 export * from './errors.ts';
 export * from './generated/tidemark/v1/common.ts';
@@ -6,5 +7,6 @@ export * from './generated/tidemark/v1/job.ts';
 export * from './generated/tidemark/v1/repository.ts';
 export * from './generated/tidemark/v1/storage_node.ts';
 export * from './generated/tidemark/v1/volume.ts';
+export * from './health-server.ts';
 export * from './queues.ts';
 export * from './run-requests.ts';

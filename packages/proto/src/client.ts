@@ -1,0 +1,160 @@
+// A storage node's services as promises: every call has a deadline, can be aborted, and fails with the
+// error the storage node meant.
+import {
+  type CallOptions,
+  type Client,
+  type ClientReadableStream,
+  type ClientUnaryCall,
+  credentials,
+  Metadata,
+  type ServiceDefinition,
+  status,
+} from '@grpc/grpc-js';
+import { fromServiceError, TidemarkError } from './errors.ts';
+import {
+  type JobRequest,
+  JobServiceClient,
+  JobServiceService,
+  type JobStatus,
+} from './generated/tidemark/v1/job.ts';
+import { RepositoryServiceClient, RepositoryServiceService } from './generated/tidemark/v1/repository.ts';
+import { StorageNodeServiceClient, StorageNodeServiceService } from './generated/tidemark/v1/storage_node.ts';
+import {
+  CheckpointServiceClient,
+  CheckpointServiceService,
+  VolumeServiceClient,
+  VolumeServiceService,
+} from './generated/tidemark/v1/volume.ts';
+
+export interface UnaryOptions {
+  /** 60,000 unless told: durable work on a busy disk takes seconds, an answer that never comes takes for ever. */
+  timeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+type Unary<Request, Response> = (
+  request: Request,
+  metadata: Metadata,
+  options: Partial<CallOptions>,
+  callback: (error: Error | null, response: Response) => void,
+) => ClientUnaryCall;
+
+/** The unary calls of a generated client, as promises. They reject with a `TidemarkError`. */
+export type Promised<C> = {
+  // biome-ignore lint/suspicious/noExplicitAny: matches a call of any message types
+  [K in keyof C as C[K] extends Unary<any, any> ? K : never]: C[K] extends Unary<
+    infer Request,
+    infer Response
+  >
+    ? (request: Request, options?: UnaryOptions) => Promise<Response>
+    : never;
+};
+
+export interface StorageNodeClients {
+  /** Used in messages. */
+  readonly name: string;
+  readonly address: string;
+  readonly storageNode: Promised<StorageNodeServiceClient>;
+  readonly volumes: Promised<VolumeServiceClient>;
+  readonly checkpoints: Promised<CheckpointServiceClient>;
+  readonly repositories: Promised<RepositoryServiceClient>;
+  readonly jobs: Promised<JobServiceClient>;
+  /** Each status as it comes; ends after the terminal one. An abort ends it with the signal's reason. */
+  watchJob(request: JobRequest, options?: { signal?: AbortSignal }): AsyncIterable<JobStatus>;
+  /** Calls under way fail; no connection is left. */
+  close(): void;
+}
+
+const UNARY_TIMEOUT_MS = 60_000;
+
+const CHANNEL_OPTIONS = {
+  // A storage node that vanished without a word ends a watch after 15 s instead of never.
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  // A storage node that comes back is found within seconds.
+  'grpc.initial_reconnect_backoff_ms': 250,
+  'grpc.max_reconnect_backoff_ms': 2_000,
+};
+
+/** Connects at the first call. `address` is host:port. */
+export function connectStorageNode(peer: { name: string; address: string }): StorageNodeClients {
+  const { name, address } = peer;
+  const plain = credentials.createInsecure();
+  const storageNode = new StorageNodeServiceClient(address, plain, CHANNEL_OPTIONS);
+  const volumes = new VolumeServiceClient(address, plain, CHANNEL_OPTIONS);
+  const checkpoints = new CheckpointServiceClient(address, plain, CHANNEL_OPTIONS);
+  const repositories = new RepositoryServiceClient(address, plain, CHANNEL_OPTIONS);
+  const jobs = new JobServiceClient(address, plain, CHANNEL_OPTIONS);
+  return {
+    name,
+    address,
+    storageNode: promised(storageNode, StorageNodeServiceService, name),
+    volumes: promised(volumes, VolumeServiceService, name),
+    checkpoints: promised(checkpoints, CheckpointServiceService, name),
+    repositories: promised(repositories, RepositoryServiceService, name),
+    jobs: promised(jobs, JobServiceService, name),
+    watchJob: (request, options) => watch(jobs.watchJob(request), name, options?.signal),
+    close: () => {
+      for (const client of [storageNode, volumes, checkpoints, repositories, jobs]) client.close();
+    },
+  };
+}
+
+function promised<C extends Client>(client: C, service: ServiceDefinition, peer: string): Promised<C> {
+  const unary = Object.keys(service).filter(method => !service[method]!.responseStream);
+  const calls = client as unknown as Record<string, Unary<unknown, unknown>>;
+  const entries = unary.map(method => [
+    method,
+    (request: unknown, options?: UnaryOptions) =>
+      callUnary(calls[method]!.bind(client), request, peer, options),
+  ]);
+  return Object.fromEntries(entries) as Promised<C>;
+}
+
+function callUnary(
+  method: Unary<unknown, unknown>,
+  request: unknown,
+  peer: string,
+  { timeoutMs = UNARY_TIMEOUT_MS, signal }: UnaryOptions = {},
+): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    // gRPC wants a moment of the wall clock, not a length of time.
+    const deadline = new Date();
+    deadline.setMilliseconds(deadline.getMilliseconds() + timeoutMs);
+    const abort = () => call.cancel();
+    const call = method(request, new Metadata(), { deadline }, (error, response) => {
+      signal?.removeEventListener('abort', abort);
+      if (!error) resolve(response);
+      else reject(signal?.aborted ? signal.reason : fromServiceError(error, peer));
+    });
+    signal?.addEventListener('abort', abort, { once: true });
+  });
+}
+
+async function* watch(
+  stream: ClientReadableStream<JobStatus>,
+  peer: string,
+  signal?: AbortSignal,
+): AsyncGenerator<JobStatus> {
+  const abort = () => stream.cancel();
+  signal?.addEventListener('abort', abort, { once: true });
+  if (signal?.aborted) abort();
+  try {
+    for await (const status of stream) yield status as JobStatus;
+  } catch (error) {
+    if (signal?.aborted) throw signal.reason;
+    throw watchError(error, peer);
+  } finally {
+    signal?.removeEventListener('abort', abort);
+    stream.cancel();
+  }
+}
+
+/** A storage node that stops cancels its streams; to who watches, that is a storage node that went away. */
+function watchError(error: unknown, peer: string): TidemarkError {
+  const meant = fromServiceError(error, peer);
+  const cut = (error as { code?: unknown } | null)?.code === status.CANCELLED;
+  if (!cut) return meant;
+  return new TidemarkError('storage-node-unreachable', `Storage node ${peer} ended the connection.`, error);
+}
