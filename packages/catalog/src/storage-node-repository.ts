@@ -144,6 +144,15 @@ export class StorageNodeRepository {
     });
   }
 
+  /** What lives on it; with anything it cannot be removed. */
+  async countUses(id: string): Promise<{ volumes: number; repositories: number }> {
+    const where = { storageNodeId: id };
+    return this.#scope.read(async db => ({
+      volumes: await db.volume.count({ where }),
+      repositories: await db.repository.count({ where }),
+    }));
+  }
+
   /** Rejects `not-found`, and `in-use` while volumes or repositories live on it. */
   delete(id: string): Promise<void> {
     return this.#scope.write(async (db, tell) => {
