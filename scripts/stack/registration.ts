@@ -1,0 +1,43 @@
+// Makes the storage nodes of the stack known to the api, through the same door as everybody.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { READY_POLL_MS, READY_TIMEOUT_MS } from './limits.ts';
+
+/** A registration calls the storage node: on a busy machine that takes a moment. */
+const REGISTRATION_TIMEOUT_MS = 30_000;
+
+/** Resolves when the api answers that catalog and queue are there. */
+export async function waitForApi(url: string, signal: AbortSignal): Promise<void> {
+  const deadline = performance.now() + READY_TIMEOUT_MS;
+  for (;;) {
+    const answer = await fetch(`${url}/readyz`, { signal }).then(
+      async response => ({ ok: response.ok, text: await response.text() }),
+      (error: unknown) => ({ ok: false, text: String(error) }),
+    );
+    signal.throwIfAborted();
+    if (answer.ok) return;
+    if (performance.now() > deadline)
+      throw new Error(`the api at ${url} does not become ready: ${answer.text}`);
+    await delay(READY_POLL_MS, undefined, { signal });
+  }
+}
+
+/** Registers the storage node unless one of that name is known already. */
+export async function registerStorageNode(
+  url: string,
+  node: { name: string; controlAddress: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const known = await fetch(`${url}/v1/storage-nodes/${node.name}`, { signal });
+  if (known.ok) return void (await known.body?.cancel());
+  if (known.status !== 404) throw new Error(`GET storage node ${node.name}: ${await known.text()}`);
+  const query = `wait=done&waitTimeoutMs=${REGISTRATION_TIMEOUT_MS}`;
+  const response = await fetch(`${url}/v1/storage-nodes?${query}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ name: node.name, controlAddress: node.controlAddress }),
+    signal,
+  });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`storage node ${node.name} could not be registered: ${text}`);
+}
