@@ -30,8 +30,32 @@ export const FILE_ZERO_CHUNK_BYTES = 1 * MiB;
 /** Extents one call reports: two system calls each, made without giving way to other requests. */
 export const EXTENTS_PER_CALL_MAX = 512;
 
+/** L1 table of a qcow2 image, kept in memory; QEMU's own bound, 8 TiB take 128 KiB of it at 64 KiB clusters. */
+export const QCOW2_L1_BYTES_MAX = 32 * MiB;
+/** Refcount table of a qcow2 image, kept in memory; QEMU's own bound. */
+export const QCOW2_REFCOUNT_TABLE_BYTES_MAX = 8 * MiB;
+/** Cached L2 tables of one image: 128 of them map 64 GiB at 64 KiB clusters. */
+export const QCOW2_L2_CACHE_BYTES_MAX = 8 * MiB;
+/** Cached refcount blocks of one image: allocation walks forward, so a few do. */
+export const QCOW2_REFCOUNT_CACHE_BYTES_MAX = 1 * MiB;
+/** L2 tables cached by all images of one chain together, whatever its depth. */
+export const IMAGE_CHAIN_CACHE_BYTES_MAX = 32 * MiB;
+/** A cache of fewer tables would throw out the one that the next step needs. */
+export const QCOW2_CACHED_TABLES_MIN = 2;
+/** Images below one another: a backup a day for most of a year, and an end to a hostile chain. */
+export const IMAGE_CHAIN_DEPTH_MAX = 256;
+/** A qcow2 file grows by steps of this size, so that allocating seldom costs a system call. */
+export const QCOW2_FILE_GROWTH_BYTES = 16 * MiB;
+/** Freed clusters wait for the metadata to be durable; with this many runs the request waits too. */
+export const QCOW2_PENDING_FREE_RUNS_MAX = 4096;
+/** With this many bytes waiting to be freed, the metadata is written without being asked. */
+export const QCOW2_PENDING_FREE_BYTES_MAX = 64 * MiB;
+
 /** Speed limits are handed out in slices of this many milliseconds (scenario BJ-14). */
 export const RATE_SLICE_MS = 100;
+
+/** Job events kept for replay: a busy hour of a storage node, in a few MiB. */
+export const JOB_EVENTS_KEPT_MAX = 10_000;
 
 assert(COPY_CHUNK_BYTES_MAX >= COPY_CLUSTER_BYTES_MIN);
 assert(COPY_WORKERS_DEFAULT * COPY_CHUNK_BYTES_MAX <= COPY_MEMORY_BYTES_MAX);

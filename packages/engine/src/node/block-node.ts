@@ -60,6 +60,12 @@ export interface BlockNode {
   /** Bytes of storage this node occupies, where it can tell. */
   allocatedBytes?(): Promise<number>;
 
+  /**
+   * Ends requests in flight early, with an error, where waiting for them could take for ever (a network
+   * peer that hangs). The node may be of no use afterwards.
+   */
+  cancelInFlight?(): void;
+
   /** Flushes what is cached and lets go of files and connections. Not to be used afterwards. */
   close(): Promise<void>;
 }

@@ -1,0 +1,240 @@
+// Copies a disk's clusters from source to target, each once, whoever comes first: the copy-before-write
+// filter on behalf of a guest, or the job's loop. Both work on one copy bitmap.
+//
+// Bit meanings. copyBitmap: the cluster still has to be copied, and nobody is at it. A bit is cleared when
+// a request claims its cluster and set again when that request fails. A cluster whose bit is clear and
+// that no request in flight covers is on the target, or was never asked for.
+//
+// While a cluster's bit is set the source cannot have changed there since the filter appeared: the guest
+// waits for the copy first. So block status that was asked for earlier still holds for it.
+import { Bitmap } from '../bitmap/bitmap.ts';
+import { EngineError, fromSystemError } from '../errors.ts';
+import { COPY_CHUNK_BYTES_MAX, COPY_CLUSTER_BYTES_MIN, COPY_MEMORY_BYTES_MAX } from '../limits.ts';
+import type { BlockNode } from '../node/block-node.ts';
+import { alignDown, alignUp } from '../units.ts';
+import { BufferBudget } from './buffer-budget.ts';
+import { type CopyRequest, RequestList } from './request-list.ts';
+import { StatusCursor } from './status-cursor.ts';
+
+/** An error of a copy, and which side it came from: the policies differ. */
+export interface CopyFailure {
+  side: 'source' | 'target';
+  error: EngineError;
+  /** What was being copied; its bits are set again. */
+  offset: number;
+  length: number;
+}
+
+/** A piece of work for the job's loop, being done. */
+export interface CopyPiece {
+  offset: number;
+  length: number;
+  zero: boolean;
+  done: Promise<CopyFailure | undefined>;
+}
+
+export interface BlockCopyOptions {
+  source: BlockNode;
+  target: BlockNode;
+  /** The target reads as zeroes where nothing was written, so that zeroes need not be sent. */
+  targetIsZero: boolean;
+}
+
+/** What a copy never does less than at once: 64 KiB or a larger cluster of the target (scenario BK-V7). */
+export function copyClusterBytes(target: BlockNode): number {
+  return Math.max(COPY_CLUSTER_BYTES_MIN, target.clusterSizeBytes ?? 0);
+}
+
+export class BlockCopy {
+  // Fixed at creation.
+  readonly clusterBytes: number;
+  readonly copyBitmap: Bitmap;
+  readonly #source: BlockNode;
+  readonly #target: BlockNode;
+  readonly #targetIsZero: boolean;
+  readonly #sizeBytes: number;
+  readonly #chunkBytes: number;
+  readonly #buffers: BufferBudget;
+  readonly #status: StatusCursor;
+  // Changing while it runs.
+  readonly #requests = new RequestList();
+  #stopped = false;
+  #doneBytes = 0;
+  #sentBytes = 0;
+
+  constructor(options: BlockCopyOptions) {
+    this.#source = options.source;
+    this.#target = options.target;
+    this.#targetIsZero = options.targetIsZero;
+    this.#sizeBytes = options.source.sizeBytes;
+    this.clusterBytes = copyClusterBytes(options.target);
+    this.copyBitmap = new Bitmap(this.#sizeBytes, this.clusterBytes);
+    this.#chunkBytes = Math.max(COPY_CHUNK_BYTES_MAX, this.clusterBytes);
+    this.#buffers = new BufferBudget({ totalBytes: COPY_MEMORY_BYTES_MAX, chunkBytes: this.#chunkBytes });
+    this.#status = new StatusCursor(options.source);
+  }
+
+  /** Bytes that are done with: copied, or found to be zero. */
+  get doneBytes(): number {
+    return this.#doneBytes;
+  }
+
+  /** Payload bytes written to the target. */
+  get sentBytes(): number {
+    return this.#sentBytes;
+  }
+
+  /** Bytes whose bits are set, without what the last cluster has beyond the end of the disk. */
+  get remainingBytes(): number {
+    if (this.#sizeBytes === 0) return 0;
+    const beyond = alignUp(this.#sizeBytes, this.clusterBytes) - this.#sizeBytes;
+    return this.copyBitmap.dirtyBytes - (this.copyBitmap.get(this.#sizeBytes - 1) ? beyond : 0);
+  }
+
+  get inFlight(): number {
+    return this.#requests.size;
+  }
+
+  get inFlightBytes(): number {
+    return this.#requests.bytes;
+  }
+
+  /** Resolves when some request has ended; at once when none is in flight. */
+  anyFinished(): Promise<void> {
+    return this.#requests.anyFinished();
+  }
+
+  /** No copy begins from here on; resolves when those under way have ended. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    while (this.#requests.size > 0) await this.#requests.anyFinished();
+  }
+
+  /**
+   * True when nothing has to happen before a guest changes [offset, offset + length): no cluster of it waits
+   * to be copied or is being copied. The cheap question of the write path.
+   */
+  isDone(offset: number, length: number): boolean {
+    const end = offset + length;
+    if (!this.#stopped && this.copyBitmap.nextDirty(offset, end) >= 0) return false;
+    if (this.#requests.size === 0) return true;
+    return this.#requests.overlapping(this.#alignedStart(offset), this.#alignedEnd(end)) === undefined;
+  }
+
+  /**
+   * Sees to it that every cluster of the range is on the target, copying what is not and waiting for what
+   * others are copying. Afterwards the guest may change the range. Returns the failure of its own copy;
+   * the bits of a failed cluster are set again, so the job comes back to it.
+   */
+  async copyRange(offset: number, length: number): Promise<CopyFailure | undefined> {
+    const start = this.#alignedStart(offset);
+    const end = this.#alignedEnd(offset + length);
+    for (;;) {
+      const area = this.#stopped ? undefined : this.copyBitmap.nextDirtyArea(start, end, this.#chunkBytes);
+      if (area !== undefined) {
+        const request = this.#claim(area.offset, area.length);
+        const failure = await this.#copy(request, { guest: true });
+        if (failure !== undefined) return failure;
+        continue;
+      }
+      const other = this.#requests.overlapping(start, end);
+      if (other === undefined) return undefined;
+      await this.#requests.ended(other);
+    }
+  }
+
+  /**
+   * Claims the next piece at or after `offset`, cut to one run of data or zeroes, and starts on it. Undefined
+   * when no bit is set from there on. Throws when the source cannot say its status.
+   */
+  async copyNext(offset: number): Promise<CopyPiece | undefined> {
+    let from = offset;
+    for (;;) {
+      from = this.#stopped ? -1 : this.copyBitmap.nextDirty(from);
+      if (from < 0) return undefined;
+      const extent = await this.#status.at(from);
+      const run = this.#wholeClusters(from, extent.offset + extent.length, extent.zero);
+      const lengthMax = run.zero ? Infinity : this.#chunkBytes;
+      const area = this.#stopped ? undefined : this.copyBitmap.nextDirtyArea(from, run.end, lengthMax);
+      if (area !== undefined) {
+        const request = this.#claim(area.offset, area.length);
+        const done = this.#copy(request, { zero: run.zero, guest: false });
+        return { offset: area.offset, length: area.length, zero: run.zero, done };
+      }
+      from = run.end;
+    }
+  }
+
+  /** Zeroes count as such in whole clusters; a cluster that is partly data is data (scenario ZR-08). */
+  #wholeClusters(offset: number, end: number, zero: boolean): { end: number; zero: boolean } {
+    if (!zero) return { end: this.#alignedEnd(end), zero: false };
+    const zeroEnd = end >= this.#sizeBytes ? this.#sizeBytes : alignDown(end, this.clusterBytes);
+    if (zeroEnd > offset) return { end: zeroEnd, zero: true };
+    return { end: Math.min(offset + this.clusterBytes, this.#sizeBytes), zero: false };
+  }
+
+  /** For a guest, only what the source can say on the spot: a copy of zeroes as data is right as well. */
+  #isZero(request: CopyRequest): boolean {
+    const extents = this.#source.extents(request.offset, request.length);
+    if (!Array.isArray(extents)) return false;
+    const covered = extents.reduce((sum, extent) => sum + (extent.zero ? extent.length : 0), 0);
+    return covered === request.length;
+  }
+
+  #alignedStart(offset: number): number {
+    return alignDown(offset, this.clusterBytes);
+  }
+
+  #alignedEnd(end: number): number {
+    return Math.min(alignUp(end, this.clusterBytes), this.#sizeBytes);
+  }
+
+  #claim(offset: number, length: number): CopyRequest {
+    this.copyBitmap.reset(offset, length);
+    return this.#requests.start(offset, length);
+  }
+
+  async #copy(
+    request: CopyRequest,
+    how: { zero?: boolean; guest: boolean },
+  ): Promise<CopyFailure | undefined> {
+    const { offset, length } = request;
+    let side: CopyFailure['side'] = 'source';
+    try {
+      const zero = how.zero ?? this.#isZero(request);
+      if (!zero) {
+        const buffer = await this.#buffers.take(length, how.guest);
+        try {
+          await this.#source.read(offset, buffer);
+          side = 'target';
+          await this.#target.write(offset, buffer);
+        } finally {
+          this.#buffers.give(buffer);
+        }
+        this.#sentBytes += length;
+      } else if (!this.#targetIsZero) {
+        side = 'target';
+        await this.#target.writeZeroes(offset, length, { mayUnmap: true });
+      }
+      this.#doneBytes += length;
+      return undefined;
+    } catch (cause) {
+      this.copyBitmap.set(offset, length);
+      return {
+        side,
+        error: fromSystemError(cause, { op: `copy (${side})`, offset, length }),
+        offset,
+        length,
+      };
+    } finally {
+      this.#requests.finish(request);
+    }
+  }
+}
+
+/** Why the frozen moment cannot be trusted any more, for those who read or wait for what it kept. */
+export function brokenSnapshot({ side, error, offset, length }: CopyFailure): EngineError {
+  const where = `${length} bytes at ${offset}`;
+  const text = `The frozen moment was given up: copying ${where} failed on the ${side}: ${error.message}`;
+  return new EngineError('denied', text, { op: 'copy-before-write', offset, length }, error);
+}

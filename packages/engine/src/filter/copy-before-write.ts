@@ -1,0 +1,123 @@
+// Injected above a disk for the life of a backup: before each guest write it copies what is about to be
+// overwritten to the target, so that the target becomes the disk as of the moment the filter appeared.
+//
+// Reads pass. A write, write-zeroes or discard of [o, o + n) first has every cluster it touches copied,
+// each once (scenario group 10); a failed or late copy is settled by `onCbwError`, named for who loses.
+import type { Clock } from '../clock.ts';
+import { type BlockCopy, brokenSnapshot, type CopyFailure } from '../copy/block-copy.ts';
+import { EngineError } from '../errors.ts';
+import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Extent } from '../node/extent.ts';
+
+/** QEMU's default is break-guest-write; callers of ours have to choose. */
+export const ON_CBW_ERROR = ['break-guest-write', 'break-snapshot'] as const;
+export type OnCbwError = (typeof ON_CBW_ERROR)[number];
+
+export interface CopyBeforeWriteOptions {
+  source: BlockNode;
+  copy: BlockCopy;
+  onCbwError: OnCbwError;
+  /** How long a guest request waits for its copy; 0 for ever. Being late is an error under the policy. */
+  cbwTimeoutMs: number;
+  clock: Clock;
+}
+
+export class CopyBeforeWrite implements BlockNode {
+  readonly driver = 'copy-before-write';
+  readonly copy: BlockCopy;
+  readonly #source: BlockNode;
+  readonly #onCbwError: OnCbwError;
+  readonly #timeoutMs: number;
+  readonly #clock: Clock;
+  #broken: EngineError | undefined;
+
+  constructor(options: CopyBeforeWriteOptions) {
+    this.copy = options.copy;
+    this.#source = options.source;
+    this.#onCbwError = options.onCbwError;
+    this.#timeoutMs = options.cbwTimeoutMs;
+    this.#clock = options.clock;
+  }
+
+  /** Why the frozen moment is lost; undefined while it is whole. */
+  get broken(): EngineError | undefined {
+    return this.#broken;
+  }
+
+  get sizeBytes(): number {
+    return this.#source.sizeBytes;
+  }
+  get readOnly(): boolean {
+    return this.#source.readOnly;
+  }
+  get requestAlignmentBytes(): number {
+    return this.#source.requestAlignmentBytes;
+  }
+  get clusterSizeBytes(): number | undefined {
+    return this.#source.clusterSizeBytes;
+  }
+
+  read(offset: number, buffer: Buffer): Pending {
+    return this.#source.read(offset, buffer);
+  }
+
+  write(offset: number, buffer: Buffer): Pending {
+    if (this.#mayPass(offset, buffer.length)) return this.#source.write(offset, buffer);
+    return this.#copyThen(offset, buffer.length, () => this.#source.write(offset, buffer));
+  }
+
+  writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
+    if (this.#mayPass(offset, length)) return this.#source.writeZeroes(offset, length, options);
+    return this.#copyThen(offset, length, () => this.#source.writeZeroes(offset, length, options));
+  }
+
+  discard(offset: number, length: number): Pending {
+    if (this.#mayPass(offset, length)) return this.#source.discard(offset, length);
+    return this.#copyThen(offset, length, () => this.#source.discard(offset, length));
+  }
+
+  flush(): Pending {
+    return this.#source.flush();
+  }
+
+  extents(offset: number, length: number): Extent[] | Promise<Extent[]> {
+    return this.#source.extents(offset, length);
+  }
+
+  async close(): Promise<void> {}
+
+  #mayPass(offset: number, length: number): boolean {
+    return this.#broken !== undefined || this.copy.isDone(offset, length);
+  }
+
+  async #copyThen(offset: number, length: number, request: () => Pending): Promise<void> {
+    const failure = await this.#copyInTime(offset, length);
+    if (failure !== undefined && this.#broken === undefined) {
+      if (this.#onCbwError === 'break-guest-write') throw failure.error;
+      this.#broken = brokenSnapshot(failure);
+    }
+    await request();
+  }
+
+  /** The copy, or a failure when the time is over; the late copy goes on, and its end is awaited by `stop`. */
+  async #copyInTime(offset: number, length: number): Promise<CopyFailure | undefined> {
+    const copied = this.copy.copyRange(offset, length);
+    if (this.#timeoutMs === 0) return copied;
+    const timer = new AbortController();
+    const late = this.#clock.sleep(this.#timeoutMs, timer.signal).then((): CopyFailure => {
+      const text = `Copy before write took longer than ${this.#timeoutMs} ms`;
+      const error = new EngineError('io', text, {
+        op: 'copy-before-write',
+        offset,
+        length,
+        errno: 'ETIMEDOUT',
+      });
+      return { side: 'target', error, offset, length };
+    });
+    try {
+      return await Promise.race([copied, late]);
+    } finally {
+      timer.abort();
+    }
+  }
+}

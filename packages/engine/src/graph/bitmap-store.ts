@@ -1,0 +1,70 @@
+// The dirty bitmaps of one block node, and the short list of those that take note of writes right now.
+import type { Bitmap } from '../bitmap/bitmap.ts';
+import { DirtyBitmap, type DirtyBitmapInfo, type DirtyBitmapOptions } from '../bitmap/dirty-bitmap.ts';
+import { EngineError } from '../errors.ts';
+
+export class BitmapStore {
+  readonly #node: string;
+  readonly #sizeBytes: () => number;
+  readonly #bitmaps: DirtyBitmap[] = [];
+  /** Derived from the bitmaps' flags by `refresh`, so that a write costs one loop over few entries. */
+  #recording: Bitmap[] = [];
+
+  constructor(node: string, sizeBytes: () => number) {
+    this.#node = node;
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /** Called before a write is submitted: a bit too many does no harm, one too few loses data. */
+  recordWrite(offset: number, length: number): void {
+    for (const bits of this.#recording) bits.set(offset, length);
+  }
+
+  /** A new bitmap that `insert` will accept, not yet part of the node. */
+  create(options: DirtyBitmapOptions): DirtyBitmap {
+    if (options.name !== undefined && this.find(options.name) !== undefined) {
+      throw new EngineError('exists', `Bitmap already exists: ${options.name}`, { node: this.#node });
+    }
+    return new DirtyBitmap(this.#sizeBytes(), options);
+  }
+
+  insert(bitmap: DirtyBitmap): void {
+    this.#bitmaps.push(bitmap);
+    this.refresh();
+  }
+
+  delete(bitmap: DirtyBitmap): void {
+    const index = this.#bitmaps.indexOf(bitmap);
+    if (index >= 0) this.#bitmaps.splice(index, 1);
+    this.refresh();
+  }
+
+  find(name: string): DirtyBitmap | undefined {
+    return this.#bitmaps.find(bitmap => bitmap.name === name);
+  }
+
+  get(name: string): DirtyBitmap {
+    const bitmap = this.find(name);
+    if (bitmap === undefined) {
+      throw new EngineError('not-found', `Dirty bitmap '${name}' not found`, { node: this.#node });
+    }
+    return bitmap;
+  }
+
+  get all(): readonly DirtyBitmap[] {
+    return this.#bitmaps;
+  }
+
+  /** Every bitmap, anonymous successors among them (scenario BM-25). */
+  query(): DirtyBitmapInfo[] {
+    return this.#bitmaps.flatMap(bitmap => {
+      const successor = bitmap.successor;
+      return successor === undefined ? [bitmap.info()] : [bitmap.info(), successor.info()];
+    });
+  }
+
+  /** To be called after any change of a bitmap's flags or successor. */
+  refresh(): void {
+    this.#recording = this.#bitmaps.map(bitmap => bitmap.recordingBits).filter(bits => bits !== undefined);
+  }
+}

@@ -1,0 +1,72 @@
+// An edge of the graph: how a parent reaches a child. Drivers hold edges, never nodes, so that the graph
+// can put a filter in between without telling them.
+
+import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Extent } from '../node/extent.ts';
+import type { GraphNode } from './graph-node.ts';
+import type { NodeUser } from './permissions.ts';
+
+export class Edge implements BlockNode, NodeUser {
+  readonly role: string;
+  readonly user: string;
+  /** The parent inside the graph; undefined for an attachment from outside. */
+  readonly parent: GraphNode | undefined;
+  /** Changed by BlockGraph alone. */
+  node: GraphNode;
+  uses = 0;
+  shares: number;
+
+  constructor(options: { role: string; user: string; parent?: GraphNode; node: GraphNode; shares: number }) {
+    this.role = options.role;
+    this.user = options.user;
+    this.parent = options.parent;
+    this.node = options.node;
+    this.shares = options.shares;
+  }
+
+  get driver(): string {
+    return this.node.driver;
+  }
+  get sizeBytes(): number {
+    return this.node.sizeBytes;
+  }
+  get readOnly(): boolean {
+    return this.node.readOnly;
+  }
+  get requestAlignmentBytes(): number {
+    return this.node.requestAlignmentBytes;
+  }
+  get clusterSizeBytes(): number | undefined {
+    return this.node.clusterSizeBytes;
+  }
+
+  read(offset: number, buffer: Buffer): Pending {
+    return this.node.read(offset, buffer);
+  }
+  write(offset: number, buffer: Buffer): Pending {
+    return this.node.write(offset, buffer);
+  }
+  writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
+    return this.node.writeZeroes(offset, length, options);
+  }
+  discard(offset: number, length: number): Pending {
+    return this.node.discard(offset, length);
+  }
+  flush(): Pending {
+    return this.node.flush();
+  }
+  extents(offset: number, length: number): Extent[] | Promise<Extent[]> {
+    return this.node.extents(offset, length);
+  }
+  resize(sizeBytes: number): Promise<void> {
+    return this.node.resize(sizeBytes);
+  }
+  allocatedBytes(): Promise<number> {
+    return this.node.allocatedBytes();
+  }
+  cancelInFlight(): void {
+    this.node.cancelInFlight();
+  }
+  /** The graph closes nodes; an edge has nothing of its own. */
+  async close(): Promise<void> {}
+}

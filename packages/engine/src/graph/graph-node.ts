@@ -1,0 +1,123 @@
+// The named handle around a driver: the one place that checks range and writability and that records
+// dirtiness, so that drivers never re-check.
+import { EngineError } from '../errors.ts';
+import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Extent } from '../node/extent.ts';
+import { BitmapStore } from './bitmap-store.ts';
+import type { Edge } from './edge.ts';
+import type { ChildPermissions } from './permissions.ts';
+
+export class GraphNode implements BlockNode {
+  readonly name: string;
+  readonly bitmaps: BitmapStore;
+  readonly childPermissions: ChildPermissions;
+  /** Edges from users of this node; changed by BlockGraph alone. */
+  readonly parents = new Set<Edge>();
+  /** Edges to the nodes below; changed by BlockGraph alone. */
+  readonly children: Edge[] = [];
+  /** A filter that stands between its child and all other users of it; changed by BlockGraph alone. */
+  inserted = false;
+  #driver: BlockNode | undefined;
+
+  constructor(name: string, childPermissions: ChildPermissions) {
+    this.name = name;
+    this.childPermissions = childPermissions;
+    this.bitmaps = new BitmapStore(name, () => this.sizeBytes);
+  }
+
+  /** Once, by BlockGraph, after the children's edges exist. */
+  setDriver(driver: BlockNode): void {
+    this.#driver = driver;
+  }
+
+  get #inner(): BlockNode {
+    if (this.#driver === undefined) throw new Error(`block node ${this.name} has no driver yet`);
+    return this.#driver;
+  }
+
+  get driver(): string {
+    return this.#inner.driver;
+  }
+  get sizeBytes(): number {
+    return this.#inner.sizeBytes;
+  }
+  get readOnly(): boolean {
+    return this.#inner.readOnly;
+  }
+  get requestAlignmentBytes(): number {
+    return this.#inner.requestAlignmentBytes;
+  }
+  get clusterSizeBytes(): number | undefined {
+    return this.#inner.clusterSizeBytes;
+  }
+
+  read(offset: number, buffer: Buffer): Pending {
+    this.#checkRange('read', offset, buffer.length);
+    return this.#inner.read(offset, buffer);
+  }
+
+  write(offset: number, buffer: Buffer): Pending {
+    this.#checkWrite('write', offset, buffer.length);
+    this.bitmaps.recordWrite(offset, buffer.length);
+    return this.#inner.write(offset, buffer);
+  }
+
+  writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
+    this.#checkWrite('write-zeroes', offset, length);
+    this.bitmaps.recordWrite(offset, length);
+    return this.#inner.writeZeroes(offset, length, options);
+  }
+
+  discard(offset: number, length: number): Pending {
+    this.#checkWrite('discard', offset, length);
+    this.bitmaps.recordWrite(offset, length);
+    return this.#inner.discard(offset, length);
+  }
+
+  flush(): Pending {
+    return this.#inner.flush();
+  }
+
+  extents(offset: number, length: number): Extent[] | Promise<Extent[]> {
+    this.#checkRange('block-status', offset, length);
+    return this.#inner.extents(offset, length);
+  }
+
+  /** Refused with kind `unsupported` where the driver cannot. Bitmaps follow (scenario BR-02, BR-03). */
+  async resize(sizeBytes: number): Promise<void> {
+    const driver = this.#inner;
+    if (driver.resize === undefined) {
+      throw new EngineError('unsupported', `Driver '${driver.driver}' of '${this.name}' cannot resize`, {
+        node: this.name,
+      });
+    }
+    for (const bitmap of this.bitmaps.all) bitmap.assertUsable();
+    await driver.resize(sizeBytes);
+    for (const bitmap of this.bitmaps.all) bitmap.truncate(sizeBytes);
+  }
+
+  async allocatedBytes(): Promise<number> {
+    return (await this.#inner.allocatedBytes?.()) ?? this.sizeBytes;
+  }
+
+  cancelInFlight(): void {
+    this.#inner.cancelInFlight?.();
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+
+  #checkRange(op: string, offset: number, length: number): void {
+    if (offset >= 0 && length >= 0 && offset + length <= this.sizeBytes) return;
+    const range = `${length} bytes at ${offset}`;
+    const text = `${op} of ${range} is past the end of '${this.name}', which has ${this.sizeBytes} bytes`;
+    throw new EngineError('out-of-bounds', text, { op, node: this.name, offset, length });
+  }
+
+  #checkWrite(op: string, offset: number, length: number): void {
+    this.#checkRange(op, offset, length);
+    if (!this.readOnly) return;
+    throw new EngineError('denied', `Block node '${this.name}' is read-only`, { op, node: this.name });
+  }
+}

@@ -1,0 +1,35 @@
+// The only door of the engine. What is not named here is nobody else's business.
+export { Bitmap, type DirtyArea } from './bitmap/bitmap.ts';
+export { DirtyBitmap, type DirtyBitmapInfo, type DirtyBitmapOptions } from './bitmap/dirty-bitmap.ts';
+export { type Clock, systemClock } from './clock.ts';
+export { ENGINE_ERROR_KINDS, EngineError, type EngineErrorKind, fromSystemError } from './errors.ts';
+export { ON_CBW_ERROR, type OnCbwError } from './filter/copy-before-write.ts';
+export type { Attachment } from './graph/attachment.ts';
+export { type AddOptions, type AttachOptions, BlockGraph } from './graph/block-graph.ts';
+export type { Edge } from './graph/edge.ts';
+export type { GraphNode } from './graph/graph-node.ts';
+export { filterPermissions, formatPermissions, PERMISSION, PERMISSIONS_ALL } from './graph/permissions.ts';
+export type { BackupJob, BitmapMode } from './job/backup-job.ts';
+export type { Job, JobInfo, JobProgress } from './job/job.ts';
+export type { JobEvent, NumberedJobEvent } from './job/job-event.ts';
+export { JobGroup } from './job/job-group.ts';
+export { JobRegistry } from './job/job-registry.ts';
+export { JOB_STATES, type JobState } from './job/job-state.ts';
+export { RestoreJob, type RestoreJobOptions } from './job/restore-job.ts';
+export * from './limits.ts';
+export type { BlockNode, Pending, WriteZeroesOptions } from './node/block-node.ts';
+export { appendExtent, type Extent } from './node/extent.ts';
+export { type BackupAction, type BackupActionOptions, startBackup } from './transaction/backup-action.ts';
+export {
+  type AddBitmapOptions,
+  abortTransaction,
+  addBitmap,
+  type BitmapReference,
+  clearBitmap,
+  disableBitmap,
+  enableBitmap,
+  mergeBitmaps,
+  removeBitmap,
+} from './transaction/bitmap-actions.ts';
+export { runTransaction, type TransactionAction } from './transaction/transaction.ts';
+export * from './units.ts';

@@ -1,0 +1,267 @@
+// Goal: a backup is the disk as of its instant, whatever the guest does and whatever fails. Method: real
+// graph, filter and job over memory nodes with injected delays, holds and faults; the oracle is a copy of
+// the disk taken at the instant.
+import { describe, expect, it } from 'vitest';
+import { FaultyNode } from '../../src/testing/faulty-node.ts';
+import { MemoryNode } from '../../src/testing/memory-node.ts';
+import { SeededRandom } from '../../src/testing/seeded-random.ts';
+import { addBitmap, disableBitmap, mergeBitmaps } from '../../src/transaction/bitmap-actions.ts';
+import { runTransaction } from '../../src/transaction/transaction.ts';
+import { KiB, MiB } from '../../src/units.ts';
+import { backupOf, CLUSTER, contents, makeDisk, withAsyncStatus } from './disk-fixture.ts';
+
+const turn = () => new Promise<void>(resolve => setImmediate(resolve));
+const fill = (byte: number, length: number) => Buffer.alloc(length, byte);
+
+function slow(random: SeededRandom, node: MemoryNode): FaultyNode {
+  return new FaultyNode(node, { delay: () => (random.chance(0.5) ? turn() : undefined) });
+}
+
+describe('backup of a live disk', () => {
+  it.each([1, 2, 3, 4, 5, 6, 7, 8])(
+    'equals the disk at its instant under random writes, seed %i',
+    async seed => {
+      const random = new SeededRandom(seed);
+      const sizeBytes = 4 * MiB + 4097;
+      const memory = new MemoryNode({ sizeBytes });
+      const target = new MemoryNode({ sizeBytes });
+      const source = slow(random, seed % 2 === 0 ? withAsyncStatus(memory) : memory);
+      const disk = makeDisk({ sizeBytes, source, target: slow(random, target) });
+      for (let i = 0; i < 20; i++) {
+        await disk.guest.write(random.int(0, sizeBytes - 9000), random.bytes(random.int(1, 9000)));
+      }
+      const action = backupOf(disk, { workers: random.int(1, 8) });
+      const committed = runTransaction(disk.graph, [action]);
+      await committed;
+      const frozen = await contents(memory);
+      const writes: Promise<void>[] = [];
+      for (let i = 0; i < 200 && action.job!.state !== 'null'; i++) {
+        const offset = random.int(0, sizeBytes - 1);
+        const length = random.int(1, Math.min(300 * KiB, sizeBytes - offset));
+        const verb = random.int(0, 9);
+        const pending =
+          verb < 7
+            ? disk.guest.write(offset, random.bytes(length))
+            : verb < 9
+              ? disk.guest.writeZeroes(offset, length, { mayUnmap: true })
+              : disk.guest.discard(offset, length);
+        if (pending !== undefined) writes.push(pending);
+        if (random.chance(0.3)) await turn();
+      }
+      await Promise.all(writes);
+      await action.job!.concluded;
+      expect(action.job!.error).toBeUndefined();
+      expect((await contents(target)).equals(frozen)).toBe(true);
+      expect(disk.graph.has('filter')).toBe(false);
+      const progress = action.job!.progress();
+      expect(progress.currentBytes).toBe(sizeBytes);
+      expect(progress.totalBytes).toBe(sizeBytes);
+    },
+  );
+
+  it('copies a cluster once: the guest waits for the copy of the job, and for that of another guest', async () => {
+    const target = new MemoryNode({ sizeBytes: 1 * MiB });
+    const held = new FaultyNode(target);
+    const disk = makeDisk({ sizeBytes: 1 * MiB, target: held });
+    await disk.guest.write(0, fill(0x11, 1 * MiB));
+    held.pause();
+    const action = backupOf(disk, { workers: 1 });
+    await runTransaction(disk.graph, [action]);
+    await held.untilHeld(1);
+    const first = disk.guest.write(0, fill(0x22, 512));
+    const second = disk.guest.write(1024, fill(0x33, 512));
+    await turn();
+    expect((await contents(disk.source)).equals(fill(0x11, 1 * MiB))).toBe(true);
+    held.release();
+    await Promise.all([first, second]);
+    await action.job!.concluded;
+    expect(target.counts.write).toBe(1);
+    expect((await contents(target)).equals(fill(0x11, 1 * MiB))).toBe(true);
+  });
+
+  it('leaves an already copied middle alone when a larger write comes', async () => {
+    const target = new MemoryNode({ sizeBytes: 4 * MiB });
+    const disk = makeDisk({ sizeBytes: 4 * MiB, target });
+    await disk.guest.write(0, fill(42, 2 * MiB));
+    const action = backupOf(disk);
+    await runTransaction(disk.graph, [action]);
+    action.job!.pause();
+    await turn();
+    await disk.guest.write(1 * MiB + CLUSTER, fill(23, CLUSTER));
+    await disk.guest.write(1 * MiB, fill(66, 1 * MiB));
+    action.job!.resume();
+    await action.job!.concluded;
+    expect((await contents(target)).subarray(0, 2 * MiB).equals(fill(42, 2 * MiB))).toBe(true);
+  });
+
+  it('copies before write-zeroes and discard too', async () => {
+    const target = new MemoryNode({ sizeBytes: 1 * MiB });
+    const disk = makeDisk({ sizeBytes: 1 * MiB, target });
+    await disk.guest.write(0, fill(7, 1 * MiB));
+    const action = backupOf(disk);
+    await runTransaction(disk.graph, [action]);
+    await Promise.all([
+      disk.guest.discard(0, CLUSTER),
+      disk.guest.writeZeroes(3 * CLUSTER, 100, { mayUnmap: false }),
+    ]);
+    await action.job!.concluded;
+    expect((await contents(target)).equals(fill(7, 1 * MiB))).toBe(true);
+  });
+
+  it('skips holes without reading them and sends no zeroes', async () => {
+    const target = new MemoryNode({ sizeBytes: 64 * MiB });
+    const disk = makeDisk({ sizeBytes: 64 * MiB, target });
+    await disk.guest.write(32 * MiB, fill(1, CLUSTER));
+    const action = backupOf(disk);
+    await runTransaction(disk.graph, [action]);
+    await action.job!.concluded;
+    expect(disk.source.counts.read).toBe(1);
+    expect(target.counts).toMatchObject({ write: 1, writeZeroes: 0 });
+    expect(action.job!.progress()).toMatchObject({ currentBytes: 64 * MiB, sentBytes: CLUSTER });
+  });
+
+  it('refuses a writer below its filter, naming both users', async () => {
+    const target = new FaultyNode(new MemoryNode({ sizeBytes: 1 * MiB }));
+    const disk = makeDisk({ sizeBytes: 1 * MiB, target });
+    await disk.guest.write(0, fill(1, CLUSTER));
+    target.pause();
+    const action = backupOf(disk);
+    await runTransaction(disk.graph, [action]);
+    expect(() => disk.graph.attach('disk', { user: "export 'other'", uses: 2 })).toThrow(
+      /Permission conflict on node 'disk': 'write' both required by export 'other' and unshared by block node 'filter'/,
+    );
+    target.release();
+    await action.job!.concluded;
+  });
+});
+
+describe('copy-before-write that fails', () => {
+  /** The job copies its first MiB and then waits for its speed limit, so that the guest comes first at `GUEST`. */
+  const GUEST = 3 * MiB;
+  async function slowBackup(errno: string, onCbwError: 'break-guest-write' | 'break-snapshot') {
+    const target = new MemoryNode({ sizeBytes: 4 * MiB });
+    const rules = [{ event: 'write', offset: GUEST, errno, once: true } as const];
+    const disk = makeDisk({ sizeBytes: 4 * MiB, target: new FaultyNode(target, { rules }) });
+    await disk.guest.write(0, fill(1, 4 * MiB));
+    const action = backupOf(disk, { speedBytesPerSecond: 1, onCbwError });
+    await runTransaction(disk.graph, [action]);
+    return { disk, target, job: action.job! };
+  }
+
+  it('fails the guest write under break-guest-write, keeps the moment, and lets the retry pass', async () => {
+    const { disk, target, job } = await slowBackup('EIO', 'break-guest-write');
+    await expect(disk.guest.write(GUEST, fill(2, 512))).rejects.toMatchObject({ kind: 'io' });
+    expect((await contents(disk.source))[GUEST]).toBe(1);
+    await disk.guest.write(GUEST, fill(2, 512));
+    job.setSpeed(0);
+    await job.concluded;
+    expect(job.error).toBeUndefined();
+    expect((await contents(target)).equals(fill(1, 4 * MiB))).toBe(true);
+  });
+
+  it('comes back to a cluster whose guest copy failed', async () => {
+    const { disk, target, job } = await slowBackup('EIO', 'break-guest-write');
+    await expect(disk.guest.write(GUEST, fill(2, 512))).rejects.toMatchObject({ kind: 'io' });
+    job.setSpeed(0);
+    await job.concluded;
+    expect((await contents(target)).equals(fill(1, 4 * MiB))).toBe(true);
+  });
+
+  it('lets the guest go on under break-snapshot, and ends the job with the reason', async () => {
+    const { disk, job } = await slowBackup('ENOSPC', 'break-snapshot');
+    await disk.guest.write(GUEST, fill(2, 512));
+    expect((await contents(disk.source))[GUEST]).toBe(2);
+    job.setSpeed(0);
+    await job.concluded;
+    expect(job.error?.message).toMatch(/frozen moment was given up.*ENOSPC/);
+    expect(disk.graph.has('filter')).toBe(false);
+  });
+
+  it('gives the guest back its disk when the target hangs longer than the time-out', async () => {
+    const target = new FaultyNode(new MemoryNode({ sizeBytes: 1 * MiB }));
+    const disk = makeDisk({ sizeBytes: 1 * MiB, target });
+    await disk.guest.write(0, fill(1, 1 * MiB));
+    target.pause();
+    const action = backupOf(disk, { onCbwError: 'break-snapshot', cbwTimeoutMs: 30, workers: 1 });
+    await runTransaction(disk.graph, [action]);
+    await disk.guest.write(0, fill(2, 512));
+    expect((await contents(disk.source))[0]).toBe(2);
+    target.release();
+    await action.job!.concluded;
+    expect(action.job!.error?.message).toMatch(/took longer than 30 ms/);
+  });
+});
+
+describe('cancel, pause and failure of a backup', () => {
+  it('leaves no filter, no job and a free disk after cancel', async () => {
+    const target = new FaultyNode(new MemoryNode({ sizeBytes: 1 * MiB }));
+    const disk = makeDisk({ sizeBytes: 1 * MiB, target });
+    await disk.guest.write(0, fill(1, 1 * MiB));
+    target.pause();
+    const action = backupOf(disk, { workers: 1 });
+    await runTransaction(disk.graph, [action]);
+    await target.untilHeld(1);
+    action.job!.cancel();
+    const write = disk.guest.write(0, fill(2, 512));
+    target.release();
+    await write;
+    await action.job!.concluded;
+    expect(action.job!.error?.kind).toBe('cancelled');
+    expect(disk.jobs.all).toEqual([]);
+    expect([...disk.graph.nodes].map(node => node.name)).toEqual(['disk', 'target']);
+    const events = disk.jobs.eventsAfter(0).map(({ event }) => event);
+    expect(events.filter(event => event.type === 'job-cancelled')).toHaveLength(1);
+    expect(events.at(-1)).toMatchObject({ state: 'null' });
+  });
+
+  it('reports the first error of its own copies and gives the disk back', async () => {
+    const memory = new MemoryNode({ sizeBytes: 1 * MiB });
+    const source = new FaultyNode(memory);
+    const disk = makeDisk({ sizeBytes: 1 * MiB, source, target: new MemoryNode({ sizeBytes: 1 * MiB }) });
+    await disk.guest.write(0, fill(1, 1 * MiB));
+    source.addRule({ event: 'read', errno: 'EIO', once: true });
+    const action = backupOf(disk);
+    await runTransaction(disk.graph, [action]);
+    await action.job!.concluded;
+    expect(action.job!.error).toMatchObject({ kind: 'io', context: { errno: 'EIO' } });
+    expect(disk.graph.has('filter')).toBe(false);
+    await disk.guest.write(0, fill(3, 512));
+  });
+});
+
+describe('increments', () => {
+  it('copy just what changed since the base, for any base, while writes go on', async () => {
+    const random = new SeededRandom(99);
+    const sizeBytes = 16 * MiB;
+    const target = new MemoryNode({ sizeBytes });
+    const disk = makeDisk({ sizeBytes, target });
+    const write = () => disk.guest.write(random.int(0, sizeBytes - 5000), random.bytes(random.int(1, 5000)));
+    for (let i = 0; i < 30; i++) await write();
+    const at = (name: string) => ({ node: 'disk', name, granularityBytes: CLUSTER });
+    const full = backupOf(disk);
+    await runTransaction(disk.graph, [addBitmap(at('monday')), full]);
+    const monday = await contents(disk.source);
+    for (let i = 0; i < 20; i++) await write();
+    await full.job!.concluded;
+    expect((await contents(target)).equals(monday)).toBe(true);
+    await runTransaction(disk.graph, [disableBitmap(at('monday')), addBitmap(at('tuesday'))]);
+    for (let i = 0; i < 20; i++) await write();
+
+    const increment = backupOf(disk, { bitmap: 'scratch', bitmapMode: 'never', targetIsZero: false });
+    await runTransaction(disk.graph, [
+      disableBitmap(at('tuesday')),
+      addBitmap(at('wednesday')),
+      addBitmap({ ...at('scratch'), recording: false }),
+      mergeBitmaps(at('scratch'), [at('monday'), at('tuesday')]),
+      increment,
+    ]);
+    const wednesday = await contents(disk.source);
+    const dirtyBytes = disk.graph.get('disk').bitmaps.get('scratch').bits.dirtyBytes;
+    for (let i = 0; i < 20; i++) await write();
+    await increment.job!.concluded;
+    expect((await contents(target)).equals(wednesday)).toBe(true);
+    expect(increment.job!.progress().totalBytes).toBe(dirtyBytes);
+    expect(dirtyBytes).toBeLessThan(sizeBytes / 2);
+    expect(disk.graph.get('disk').bitmaps.get('scratch').busy).toBe(false);
+  });
+});
