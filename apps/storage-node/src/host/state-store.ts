@@ -7,6 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import type { z } from 'zod';
 import { STATE_FILE_BYTES_MAX } from '../limits.ts';
 import { StateLock } from './state-lock.ts';
+import { Turns } from './turns.ts';
 
 const TEMPORARY_NAME = /^\..+\.tmp$/;
 
@@ -27,8 +28,8 @@ export class StateFileError extends Error {
 /** Names are relative paths with `/`, such as `repositories/ID/repository.json`. */
 export class StateStore {
   readonly folder: string;
-  /** The last write of each name that is under way: writes of one name happen in the order of calls. */
-  readonly #writes = new Map<string, Promise<void>>();
+  /** Writes of one name happen in the order of the calls. */
+  readonly #writes = new Turns();
   #lock: StateLock | undefined;
 
   constructor(options: { folder: string }) {
@@ -44,7 +45,7 @@ export class StateStore {
 
   /** Waits for writes that are under way, then lets another process have the directory. */
   async close(): Promise<void> {
-    await Promise.allSettled(this.#writes.values());
+    await this.#writes.idle();
     await this.#lock?.release();
     this.#lock = undefined;
   }
@@ -88,12 +89,12 @@ export class StateStore {
 
   /** Afterwards the bytes survive a power cut; `bytes` must not change before. */
   writeBytes(name: string, bytes: Uint8Array): Promise<void> {
-    return this.#inOrder(name, () => this.#replace(this.path(name), bytes));
+    return this.#writes.take(name, () => this.#replace(this.path(name), bytes));
   }
 
   /** Removes a file for good; good to repeat. */
   remove(name: string): Promise<void> {
-    return this.#inOrder(name, async () => {
+    return this.#writes.take(name, async () => {
       const path = this.path(name);
       await rm(path, { force: true });
       if (await exists(dirname(path))) await syncFolder(dirname(path));
@@ -128,17 +129,6 @@ export class StateStore {
       if (isMissing(error)) return [];
       throw error;
     }
-  }
-
-  #inOrder(name: string, action: () => Promise<void>): Promise<void> {
-    const before = this.#writes.get(name) ?? Promise.resolve();
-    const mine = before.then(action, action);
-    this.#writes.set(name, mine);
-    const done = () => {
-      if (this.#writes.get(name) === mine) this.#writes.delete(name);
-    };
-    mine.then(done, done);
-    return mine;
   }
 
   async #replace(path: string, bytes: Uint8Array): Promise<void> {

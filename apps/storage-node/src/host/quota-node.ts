@@ -1,0 +1,148 @@
+// A block node that sits on top of a partial backup's image and keeps it inside the repository's limit: a
+// write that would need more than is left fails with ENOSPC before anything is written.
+//
+// What a request costs is a bound from above. Each image cluster is paid once, when first touched, with
+// its share of refcount blocks; each L2 table is paid once, with the first cluster under it. Nothing is
+// given back before the end: not for discards, not for writes that failed.
+import {
+  Bitmap,
+  type BlockNode,
+  EngineError,
+  type Extent,
+  type Pending,
+  type WriteZeroesOptions,
+} from '@tidemark/engine';
+import type { SpaceBudget } from './space-budget.ts';
+
+const CLUSTER_BYTES_DEFAULT = 65_536;
+/** An L2 entry, in bytes: a table of one cluster maps `clusterBytes / 8` clusters. */
+const L2_ENTRY_BYTES = 8;
+/** Two bytes of refcount a cluster, doubled for tables that are half empty or moved when they grow. */
+const REFCOUNT_BYTES_PER_CLUSTER = 4;
+
+export class QuotaNode implements BlockNode {
+  readonly driver = 'quota';
+  readonly #image: BlockNode;
+  readonly #budget: SpaceBudget;
+  readonly #clusterBytes: number;
+  /** Clusters and L2 tables' ranges that are paid for. */
+  readonly #clusters: Bitmap;
+  readonly #tables: Bitmap;
+  #paidBytes = 0;
+  #wasRefused = false;
+
+  /** `paidBytes`: what the image took before, counted in the budget already. */
+  constructor(image: BlockNode, options: { budget: SpaceBudget; paidBytes: number }) {
+    this.#image = image;
+    this.#budget = options.budget;
+    this.#paidBytes = options.paidBytes;
+    this.#clusterBytes = image.clusterSizeBytes ?? CLUSTER_BYTES_DEFAULT;
+    this.#clusters = new Bitmap(image.sizeBytes, this.#clusterBytes);
+    this.#tables = new Bitmap(image.sizeBytes, (this.#clusterBytes / L2_ENTRY_BYTES) * this.#clusterBytes);
+  }
+
+  get sizeBytes(): number {
+    return this.#image.sizeBytes;
+  }
+  get readOnly(): boolean {
+    return this.#image.readOnly;
+  }
+  get requestAlignmentBytes(): number {
+    return this.#image.requestAlignmentBytes;
+  }
+  get clusterSizeBytes(): number | undefined {
+    return this.#image.clusterSizeBytes;
+  }
+
+  /** All that this image holds of the budget. */
+  get paidBytes(): number {
+    return this.#paidBytes;
+  }
+
+  /** A write was refused for want of space. */
+  get wasRefused(): boolean {
+    return this.#wasRefused;
+  }
+
+  read(offset: number, buffer: Buffer): Pending {
+    return this.#image.read(offset, buffer);
+  }
+
+  write(offset: number, buffer: Buffer): Pending {
+    return this.#pay(offset, buffer.length, offset, buffer.length) ?? this.#image.write(offset, buffer);
+  }
+
+  writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
+    // Whole clusters become a flag in their table; what remains at both ends is written as data.
+    const inner = options.mayUnmap ? wholeClusters(offset, length, this.#clusterBytes) : undefined;
+    const refused =
+      inner === undefined
+        ? this.#pay(offset, length, offset, length)
+        : (this.#pay(offset, length, offset, inner.start - offset) ??
+          this.#pay(offset, 0, inner.end, offset + length - inner.end));
+    return refused ?? this.#image.writeZeroes(offset, length, options);
+  }
+
+  discard(offset: number, length: number): Pending {
+    return this.#image.discard(offset, length);
+  }
+
+  flush(): Pending {
+    return this.#image.flush();
+  }
+
+  extents(offset: number, length: number): Extent[] | Promise<Extent[]> {
+    return this.#image.extents(offset, length);
+  }
+
+  async close(): Promise<void> {
+    await this.#image.close();
+  }
+
+  /** Pays for the tables of one range and the clusters of another; a rejection where it does not fit. */
+  #pay(tableOffset: number, tableLength: number, offset: number, length: number): Pending {
+    const clusters = countClean(this.#clusters, offset, length);
+    const tables = countClean(this.#tables, tableOffset, tableLength);
+    if (clusters === 0 && tables === 0) return undefined;
+    const bytes =
+      clusters * (this.#clusterBytes + REFCOUNT_BYTES_PER_CLUSTER) +
+      tables * (this.#clusterBytes + REFCOUNT_BYTES_PER_CLUSTER);
+    if (!this.#budget.tryTake(bytes)) {
+      this.#wasRefused = true;
+      return Promise.reject(
+        new EngineError(
+          'io',
+          `The repository's limit of ${this.#budget.limitBytes} bytes is reached: ${this.#budget.leftBytes} are left, ${bytes} are needed`,
+          { op: 'write', node: this.driver, offset, length, errno: 'ENOSPC' },
+        ),
+      );
+    }
+    this.#paidBytes += bytes;
+    this.#clusters.set(offset, length);
+    this.#tables.set(tableOffset, tableLength);
+    return undefined;
+  }
+}
+
+/** Granules that the range touches and that are not set. */
+function countClean(bitmap: Bitmap, offset: number, length: number): number {
+  if (length <= 0) return 0;
+  const { granularityBytes } = bitmap;
+  const end = Math.min(Math.ceil((offset + length) / granularityBytes) * granularityBytes, bitmap.sizeBytes);
+  let clean = 0;
+  for (let position = offset - (offset % granularityBytes); position < end; ) {
+    const start = bitmap.nextZero(position, end);
+    if (start < 0) break;
+    const next = bitmap.nextDirty(start, end);
+    position = next < 0 ? end : next;
+    clean += Math.ceil((position - start) / granularityBytes);
+  }
+  return clean;
+}
+
+/** The clusters that lie wholly inside the range, or undefined where there is none. */
+function wholeClusters(offset: number, length: number, clusterBytes: number) {
+  const start = Math.ceil(offset / clusterBytes) * clusterBytes;
+  const end = Math.floor((offset + length) / clusterBytes) * clusterBytes;
+  return start < end ? { start, end } : undefined;
+}

@@ -1,0 +1,53 @@
+// Names inside a repository's folder. A partial image lies in the folder of the published ones, so that
+// its relative backing file name is right before and after the rename.
+//
+//   repositories/REPOSITORY/repository.json
+//   repositories/REPOSITORY/backups/BACKUP.json            manifest: the backup exists
+//   repositories/REPOSITORY/backups/BACKUP.qcow2           its image, over its parent's
+//   repositories/REPOSITORY/backups/.partial-BACKUP.qcow2  being written
+
+export const REPOSITORIES_FOLDER = 'repositories';
+
+const PARTIAL = /^\.partial-.+\.qcow2$/;
+const IMAGE = /^([^.]+)\.qcow2$/;
+const MANIFEST = /^([^.]+)\.json$/;
+
+export class RepositoryLayout {
+  readonly folder: string;
+  readonly backups: string;
+  readonly record: string;
+
+  constructor(repositoryId: string) {
+    this.folder = `${REPOSITORIES_FOLDER}/${repositoryId}`;
+    this.backups = `${this.folder}/backups`;
+    this.record = `${this.folder}/repository.json`;
+  }
+
+  manifest(backupId: string): string {
+    return `${this.backups}/${backupId}.json`;
+  }
+
+  image(backupId: string): string {
+    return `${this.backups}/${imageFileName(backupId)}`;
+  }
+
+  partial(backupId: string): string {
+    return `${this.backups}/.partial-${backupId}.qcow2`;
+  }
+}
+
+/** As it stands in the backing file field of a child. */
+export function imageFileName(backupId: string): string {
+  return `${backupId}.qcow2`;
+}
+
+/** What a name in the backups folder is; undefined for what is none of ours. */
+export function classify(
+  fileName: string,
+): { what: 'partial' } | { what: 'image' | 'manifest'; backupId: string } | undefined {
+  if (PARTIAL.test(fileName)) return { what: 'partial' };
+  const image = IMAGE.exec(fileName)?.[1];
+  if (image !== undefined) return { what: 'image', backupId: image };
+  const manifest = MANIFEST.exec(fileName)?.[1];
+  return manifest === undefined ? undefined : { what: 'manifest', backupId: manifest };
+}
