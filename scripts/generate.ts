@@ -1,5 +1,5 @@
-// `npm run generate`: makes all generated code anew from its sources. Run it after a change to a .proto file or
-// to the Prisma schema; what protobuf generates is committed, the Prisma client is not.
+// `npm run generate`: makes all generated code anew from its sources. Run it after a change to a .proto file
+// or to the Prisma schema; what protobuf generates is committed, the Prisma client is not.
 
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';

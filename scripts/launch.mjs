@@ -21,8 +21,8 @@ export async function launch(mainUrl) {
   const node = findNode();
   if (node === null) {
     console.error(
-      `Tidemark needs Node.js ${NODE_MAJOR_MIN} or newer; this is ${process.version}, and the set-up has not ` +
-        'fetched one yet. Run `npm run setup` in the project folder, then try again.',
+      `Tidemark needs Node.js ${NODE_MAJOR_MIN} or newer; this is ${process.version}, and the set-up has ` +
+        'not fetched one yet. Run `npm run setup` in the project folder, then try again.',
     );
     process.exit(1);
   }

@@ -22,7 +22,8 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 if (mode === 'exit') process.exitCode = 3;
 if (mode === 'die') process.kill(process.pid, 'SIGKILL');
 if (mode === 'wait') setInterval(() => {}, 1000);
-console.log(JSON.stringify({ pid: process.pid, threads: process.env.UV_THREADPOOL_SIZE, rest: process.argv.slice(3) }));
+const threads = process.env.UV_THREADPOOL_SIZE;
+console.log(JSON.stringify({ pid: process.pid, threads, rest: process.argv.slice(3) }));
 `;
 
 let folder: string;

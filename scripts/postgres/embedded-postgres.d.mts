@@ -11,7 +11,7 @@ export interface PostgresOptions {
   database?: string;
   /** Default 200: two services with a queue each take about 15 connections a process. */
   maxConnections?: number;
-  /** File that PostgreSQL's messages are appended to. Default: the data directory's name with `.log` added. */
+  /** File that PostgreSQL's messages are appended to. Default: the data directory's path with `.log`. */
   log?: string;
 }
 
@@ -20,7 +20,7 @@ export interface EmbeddedPostgres {
   url: string;
   port: number;
   pid: number;
-  /** What stood in the way of this start: nothing, a pid file that named nobody, or an orphan, now shut down. */
+  /** What stood in this start's way: nothing, a pid file that named nobody, or an orphan, now shut down. */
   recovered: 'free' | 'stale' | 'stopped';
   /** Resolves when the server has ended, asked for or not. */
   exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;

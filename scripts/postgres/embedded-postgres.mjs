@@ -37,7 +37,8 @@ export async function startPostgres(options) {
 }
 
 /**
- * @param {{child: import('node:child_process').ChildProcess, port: number, recovered: string, url: string}} parts
+ * @param {{child: import('node:child_process').ChildProcess, port: number, recovered: string,
+ *   url: string}} parts
  */
 function handle({ child, port, recovered, url }) {
   const pid = /** @type {number} */ (child.pid);

@@ -1,5 +1,5 @@
-// Goal: a data directory comes up again whatever happened to the last start. Method: real clusters in temporary
-// folders; starters are child processes that get killed.
+// Goal: a data directory comes up again whatever happened to the last start. Method: real clusters in
+// temporary folders; starters are child processes that get killed.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -75,7 +75,8 @@ test('a cluster is made once, keeps its data and its port, and asks for the pass
 
 test('an orphan of a killed starter is shut down, and its committed data is there', async () => {
   const orphan = await startElsewhere();
-  const url = `postgres://${login.user}:${encodeURIComponent(login.password)}@127.0.0.1:${orphan.port}/tidemark`;
+  const password = encodeURIComponent(login.password);
+  const url = `postgres://${login.user}:${password}@127.0.0.1:${orphan.port}/tidemark`;
   await query(url, 'create table t as select 7 as answer');
   orphan.child.kill('SIGKILL');
   await once(orphan.child, 'exit');

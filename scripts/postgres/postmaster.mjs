@@ -1,5 +1,5 @@
-// Who works on a data directory: reads postmaster.pid, ends a postmaster whose starter was killed, and removes
-// the file when it names nobody, so that a new postmaster can start.
+// Who works on a data directory: reads postmaster.pid, ends a postmaster whose starter was killed, and
+// removes the file when it names nobody, so that a new postmaster can start.
 
 import { readFileSync, realpathSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';

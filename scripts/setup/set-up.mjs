@@ -11,8 +11,8 @@ import { dependenciesMatch, fingerprint, readStamp, writeStamp } from './stamp.m
 import { npm, runTool } from './tool.mjs';
 
 const NETWORK_HINT =
-  'Look at the message above. If it is about the network: `npm ping` tells whether npm reaches its registry; ' +
-  'then run the same npm command again, it goes on where it stopped.';
+  'Look at the message above. If it is about the network: `npm ping` tells whether npm reaches its ' +
+  'registry; then run the same npm command again, it goes on where it stopped.';
 const catalogFolder = join(rootFolder, 'packages', 'catalog');
 
 /**

@@ -36,8 +36,8 @@ export function fingerprint(paths) {
 }
 
 /**
- * Whether node_modules holds what package-lock.json asks for on this machine, by npm's own record of it (written
- * when an installation is complete).
+ * Whether node_modules holds what package-lock.json asks for on this machine, by npm's own record of it
+ * (written when an installation is complete).
  * @param {string} root
  */
 export function dependenciesMatch(root) {

@@ -28,7 +28,7 @@ export function toolEnvironment(node) {
 }
 
 /**
- * @param {{node: string, command: string[], cwd?: string, hint: string}} tool `hint`: what to do when it fails
+ * @param {{node: string, command: string[], cwd?: string, hint: string}} tool `hint`: what to do on failure
  */
 export async function runTool({ node, command, cwd = rootFolder, hint }) {
   const [file, ...args] = command;

@@ -58,7 +58,7 @@ test('it is ready when it has said so in this start, not in an earlier one', asy
   expect(notices).toEqual(['started', 'stopped']);
 });
 
-test('one that ends before it is ready is reported with the end of its log, and not tried again', async () => {
+test('one that ends before it is ready is reported with the end of its log and not tried again', async () => {
   const broken = service(`console.error('no disk'); process.exit(3);`);
   await expect(broken.start()).rejects.toThrow(/probe ended before it was ready[\s\S]*no disk/);
   await delay(600);

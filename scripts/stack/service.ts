@@ -1,4 +1,5 @@
-// One child process of the stack, kept running: it is started again when it ends unasked, with growing delays.
+// One child process of the stack, kept running: when it ends unasked it is started again, with growing
+// delays.
 
 import type { ChildProcess } from 'node:child_process';
 import { closeSync } from 'node:fs';

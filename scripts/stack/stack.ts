@@ -1,5 +1,5 @@
-// The whole system on one machine: PostgreSQL, the api, the worker and the storage nodes, each its own process,
-// with all their state under one folder.
+// The whole system on one machine: PostgreSQL, the api, the worker and the storage nodes, each its own
+// process, with all their state under one folder.
 //
 // Start: lock → stop orphans → PostgreSQL → migrations → storage nodes, worker → api → registration.
 // Stop: the other way round. A stack that was killed is recovered by the next start on its folder.

@@ -1,4 +1,5 @@
-// What a set of checks and tests came to, and the two lines every one of them ends with; `.ci/run` adds them up.
+// What a set of checks and tests came to, and the two lines every one of them ends with; `.ci/run` adds them
+// up.
 
 export interface Outcome {
   passed: number;

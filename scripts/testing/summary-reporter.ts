@@ -1,5 +1,5 @@
-// A vitest reporter that counts: tests, files that could not be loaded, errors that no test caught. Each skipped
-// test is kept with the reason it gave.
+// A vitest reporter that counts: tests, files that could not be loaded, errors that no test caught. Each
+// skipped test is kept with the reason it gave.
 
 import { relative } from 'node:path';
 import type { Reporter, SerializedError, TestCase, TestModule } from 'vitest/node';
