@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 // These get a PostgreSQL server before their first suite.
-const databaseUsers = ['packages/catalog', 'apps/worker', 'apps/api'];
+const databaseUsers = ['packages/catalog', 'apps/worker', 'apps/api', 'apps/cli'];
 const databaseSetup = fileURLToPath(new URL('packages/catalog/src/testing/global-setup.ts', import.meta.url));
 
 const project = (root: string) => ({
