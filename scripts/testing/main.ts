@@ -78,5 +78,7 @@ async function run(mode: string | undefined, args: string[]): Promise<Outcome> {
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130));
 const outcome = await run(process.argv[2], process.argv.slice(3));
+// On a user's machine a tool may be missing; where everything is installed, what is left out is not tested.
+if (process.env.CI) outcome.failed += outcome.skipped.length;
 console.log(`\n${outcomeLines(outcome)}`);
 process.exit(outcome.failed > 0 ? 1 : 0);

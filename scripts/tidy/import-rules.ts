@@ -27,7 +27,7 @@ const MAY_IMPORT: Record<string, [allowed: string[], reason: string]> = {
 const ENGINE_LAYERS = ['file', 'bitmap', 'node', 'image', 'graph', 'copy', 'filter', 'job', 'transaction'];
 
 const ENTRY =
-  /\/(main|index)\.ts$|\.test\.ts$|\.config\.ts$|\.d\.mts$|\/bin\/[^/]+\.mjs$|^scripts\/(setup|generate)\.m?[jt]s$/;
+  /\/(main|index)\.ts$|\.test\.ts$|\.config\.ts$|\.d\.mts$|\/bin\/[^/]+\.mjs$|^scripts\/(setup|generate)\.m?[jt]s$|^scripts\/docker\//;
 
 export function directionFaults(found: Import, workspaces: ReturnType<typeof readWorkspaces>): string[] {
   const { from, specifier, line } = found;

