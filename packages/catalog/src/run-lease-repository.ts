@@ -16,8 +16,8 @@ export interface RunEnd {
   state: 'succeeded' | 'failed' | 'cancelled';
   result?: JsonObject | null;
   error?: RunError | null;
-  /** A storage node did not answer while steps were undone: the rest is tried again later. */
-  cleanupPending?: boolean;
+  /** A storage node did not answer while steps were undone: another attempt tries the rest, after this long. */
+  cleanupInMs?: number;
 }
 
 export interface RunFacts {
@@ -148,11 +148,14 @@ export class RunLeaseRepository {
   /** The run has ended and the lease with it. Rejects `superseded`. */
   finish(lease: Lease, end: RunEnd): Promise<void> {
     return this.#holding(lease, async (db, tell) => {
+      if (end.cleanupInMs !== undefined)
+        await nextAttempt(db, lease, { delayMs: end.cleanupInMs, failures: 0 });
       await db.run.update({
         where: { id: lease.runId },
         data: {
           state: end.state,
-          cleanupPending: end.cleanupPending ?? false,
+          cleanupPending: end.cleanupInMs !== undefined,
+          failures: 0,
           leaseOwner: null,
           leaseUntil: null,
           finishedAt: this.#scope.now(),
@@ -171,14 +174,24 @@ export class RunLeaseRepository {
     });
   }
 
-  /** What a storage node that was away had left is gone now. Rejects `superseded`. */
-  finishCleanup(lease: Lease): Promise<void> {
+  /**
+   * What a storage node that was away had left is gone now, or `left` tells why no more is tried. Rejects
+   * `superseded`.
+   */
+  finishCleanup(lease: Lease, left: RunError | null): Promise<void> {
     return this.#holding(lease, async (db, tell) => {
       await db.run.update({
         where: { id: lease.runId },
         data: { cleanupPending: false, leaseOwner: null, leaseUntil: null },
       });
-      tell({ kind: 'run-cleaned-up', subjectType: 'run', subjectId: lease.runId, runId: lease.runId });
+      const kind = left === null ? 'run-cleaned-up' : 'run-cleanup-given-up';
+      tell({
+        kind,
+        subjectType: 'run',
+        subjectId: lease.runId,
+        runId: lease.runId,
+        data: left ? json(left) : {},
+      });
     });
   }
 
@@ -188,15 +201,8 @@ export class RunLeaseRepository {
    */
   handBack(lease: Lease, options: { delayMs: number; error?: RunError }): Promise<number> {
     const { delayMs, error } = options;
-    const failures = error ? 1 : 0;
     return this.#holding(lease, async (db, tell) => {
-      const rows = await db.$queryRaw<{ attempt: number }[]>`
-        UPDATE run SET attempt = attempt + 1, failures = failures + ${failures}::int,
-          lease_owner = NULL, lease_until = NULL,
-          not_before = now() + ${delayMs}::float8 * interval '1 millisecond',
-          state = CASE WHEN state = 'running' THEN 'queued' ELSE state END
-        WHERE id = ${lease.runId}::uuid RETURNING attempt`;
-      const attempt = rows[0]!.attempt;
+      const attempt = await nextAttempt(db, lease, { delayMs, failures: error ? 1 : 0 });
       const kind = error ? 'run-retrying' : 'run-handed-back';
       const data = { attempt, ...(error && json(error)) };
       tell({ kind, subjectType: 'run', subjectId: lease.runId, runId: lease.runId, data });
@@ -223,6 +229,21 @@ export class RunLeaseRepository {
       return use(db, tell);
     });
   }
+}
+
+/** Gives the row back: free, at the next attempt, not to be begun before `delayMs` from now. */
+async function nextAttempt(
+  db: Db,
+  lease: Lease,
+  { delayMs, failures }: { delayMs: number; failures: number },
+): Promise<number> {
+  const rows = await db.$queryRaw<{ attempt: number }[]>`
+    UPDATE run SET attempt = attempt + 1, failures = failures + ${failures}::int,
+      lease_owner = NULL, lease_until = NULL,
+      not_before = now() + ${delayMs}::float8 * interval '1 millisecond',
+      state = CASE WHEN state = 'running' THEN 'queued' ELSE state END
+    WHERE id = ${lease.runId}::uuid RETURNING attempt`;
+  return rows[0]!.attempt;
 }
 
 function superseded(lease: Lease): CatalogError {

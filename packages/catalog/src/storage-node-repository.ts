@@ -175,4 +175,12 @@ export class StorageNodeRepository {
       });
     });
   }
+
+  /** The row of one that never answered. Good to repeat; one that has joined is left alone. */
+  deleteJoining(id: string): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.storageNode.deleteMany({ where: { id, state: 'joining' } });
+      if (count === 1) tell({ kind: 'storage-node-removed', subjectType: 'storage-node', subjectId: id });
+    });
+  }
 }

@@ -1,0 +1,29 @@
+// Goal: faulty settings are told all at once, and what is left out has the documented value.
+import { expect, test } from 'vitest';
+import { readConfig } from './config.ts';
+
+const url = 'postgres://tidemark@127.0.0.1/tidemark';
+
+test('the queue is in the catalog database unless told', () => {
+  const config = readConfig({ TIDEMARK_DATABASE_URL: url });
+  expect(config).toEqual({
+    databaseUrl: url,
+    queueUrl: url,
+    concurrency: 8,
+    healthListen: undefined,
+    logLevel: 'info',
+  });
+  expect(Object.isFrozen(config)).toBe(true);
+});
+
+test('every fault is named in one error', () => {
+  const read = () =>
+    readConfig({
+      TIDEMARK_QUEUE_URL: 'amqp://x',
+      TIDEMARK_WORKER_CONCURRENCY: '0',
+      TIDEMARK_HEALTH_LISTEN: 'x',
+    });
+  for (const name of ['DATABASE_URL', 'QUEUE_URL', 'WORKER_CONCURRENCY', 'HEALTH_LISTEN']) {
+    expect(read).toThrow(`TIDEMARK_${name}`);
+  }
+});

@@ -1,0 +1,56 @@
+// Bounds and rhythms of the worker, each with its reason.
+import { strict as assert } from 'node:assert';
+
+export interface WorkerLimits {
+  /** How long a run is left alone after its worker was last heard of. */
+  leaseMs: number;
+  /** Renewal of the lease, by which a cancel request is noticed too: well within what an operator waits. */
+  renewMs: number;
+  /** Runs without a queue job are found this soon. */
+  dispatchMs: number;
+  /** Queue jobs added in one go; the rest follows with the next. */
+  dispatchMax: number;
+  /** Progress is written at most this often. */
+  progressMs: number;
+  /** Retryable failures until a run is given up. */
+  failuresMax: number;
+  /** First delay before another attempt; it doubles from then on. */
+  retryDelayMs: number;
+  retryDelayMaxMs: number;
+  /** Tries to undo what a storage node still holds, once its run has ended: hours, at the longest delay. */
+  cleanupsMax: number;
+  /** A job that was asked to end has to have ended by then. */
+  jobEndMs: number;
+  /** Rhythm of asking storage nodes for their status, and how long one may take to answer. */
+  monitorMs: number;
+  statusTimeoutMs: number;
+}
+
+export const WORKER_LIMITS: WorkerLimits = {
+  leaseMs: 15_000,
+  renewMs: 1_000,
+  dispatchMs: 1_000,
+  dispatchMax: 500,
+  progressMs: 250,
+  failuresMax: 5,
+  retryDelayMs: 1_000,
+  retryDelayMaxMs: 30_000,
+  cleanupsMax: 500,
+  jobEndMs: 60_000,
+  monitorMs: 5_000,
+  statusTimeoutMs: 3_000,
+};
+
+/** Publishing makes a whole image durable, and merging bitmaps reads them: minutes on a busy disk. */
+export const LONG_CALL_TIMEOUT_MS = 600_000;
+
+export function checkLimits(limits: WorkerLimits): void {
+  assert(limits.renewMs * 3 <= limits.leaseMs, 'a lease has to survive two lost renewals');
+  assert(limits.retryDelayMs <= limits.retryDelayMaxMs, 'the first delay is the shortest');
+  assert(limits.statusTimeoutMs < limits.monitorMs, 'a round of status calls ends before the next begins');
+}
+
+/** The delay before the attempt that follows the given number of failures, from 1. */
+export function retryDelay(limits: WorkerLimits, failures: number): number {
+  return Math.min(limits.retryDelayMs * 2 ** (failures - 1), limits.retryDelayMaxMs);
+}

@@ -1,0 +1,45 @@
+// The worker's process: settings, log, signals.
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { type HealthServer, startHealthServer } from '@tidemark/proto';
+import { pino } from 'pino';
+import { readConfig } from './config.ts';
+import { RunWorker } from './worker.ts';
+
+const config = readConfig(process.env);
+const log = pino({ level: config.logLevel, name: 'worker' });
+const owner = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
+const worker = new RunWorker({ ...config, owner, log });
+
+let health: HealthServer | undefined;
+
+const end = async (signal: string) => {
+  log.info({ signal }, 'stopping');
+  await health?.close();
+  await worker.close();
+  log.info('stopped');
+};
+
+// A second signal does not wait for a graceful end.
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  process.once(signal, () => {
+    end(signal).then(
+      () => process.exit(0),
+      error => {
+        log.fatal({ err: error }, 'not stopped cleanly');
+        process.exit(1);
+      },
+    );
+  });
+}
+
+try {
+  await worker.start();
+  if (config.healthListen !== undefined) {
+    health = await startHealthServer({ listen: config.healthListen, check: () => worker.check() });
+  }
+} catch (error) {
+  log.fatal({ err: error }, 'not started');
+  process.exit(1);
+}
+log.info({ owner, concurrency: config.concurrency, health: health?.address }, 'listening');

@@ -1,0 +1,77 @@
+// The context in which a run's steps execute: what it keeps of their outcomes, and how they call out.
+import type { Catalog, JsonObject, Lease, Run, RunStep } from '@tidemark/catalog';
+import { ERROR_CODES, isErrorCode, parseRunRequest, type RunRequestKind } from '@tidemark/proto';
+import type { z } from 'zod';
+import type { WorkerLimits } from './limits.ts';
+import type { RunContext } from './runs/run-definition.ts';
+import type { StorageNodes } from './storage-nodes.ts';
+
+/** What is the same for every run of a worker. */
+export interface RunServices {
+  readonly catalog: Catalog;
+  readonly storageNodes: StorageNodes;
+  readonly limits: WorkerLimits;
+}
+
+export interface Signals {
+  readonly stop: AbortSignal;
+  readonly cancel: AbortSignal;
+}
+
+/** State and output of each step so far, kept up to date by the executor. */
+export class StepOutcomes {
+  readonly #steps: Map<string, Pick<RunStep, 'state' | 'output' | 'error'>>;
+
+  constructor(steps: readonly RunStep[]) {
+    this.#steps = new Map(steps.map(step => [step.name, step]));
+  }
+
+  set(name: string, outcome: Pick<RunStep, 'state' | 'output' | 'error'>): void {
+    this.#steps.set(name, outcome);
+  }
+
+  find(name: string): Pick<RunStep, 'state' | 'output' | 'error'> | undefined {
+    return this.#steps.get(name);
+  }
+
+  output(name: string): JsonObject | undefined {
+    return this.#steps.get(name)?.output ?? undefined;
+  }
+
+  /** It was begun, and neither an answer nor a definite refusal came. */
+  isInDoubt(name: string): boolean {
+    const step = this.#steps.get(name);
+    if (step === undefined || step.output !== null) return false;
+    if (step.state === 'running') return true;
+    const code = step.error?.code ?? '';
+    return step.state === 'failed' && isErrorCode(code) && ERROR_CODES[code].retryable;
+  }
+}
+
+/** Throws when the row's request was not written by the contract. */
+export function createRunContext(
+  services: RunServices,
+  { run, lease }: { run: Run; lease: Lease },
+  outcomes: StepOutcomes,
+  signals: Signals,
+): RunContext {
+  const findOutput = <T>(step: string, schema: z.ZodType<T>): T | undefined => {
+    const output = outcomes.output(step);
+    return output && schema.parse(output);
+  };
+  return {
+    ...services,
+    ...signals,
+    run,
+    request: parseRunRequest(run.kind as RunRequestKind, run.request),
+    call: step => ({ runId: run.id, step, leaseEpoch: lease.epoch }),
+    findOutput,
+    output: (step, schema) => {
+      const output = findOutput(step, schema);
+      if (output === undefined) throw new Error(`Run ${run.id} has no output of step '${step}' yet.`);
+      return output;
+    },
+    isInDoubt: step => outcomes.isInDoubt(step),
+    update: facts => services.catalog.leases.update(lease, facts),
+  };
+}

@@ -1,0 +1,210 @@
+// Drives one run through its steps. An attempt: claim the lease → steps not yet done, in order → succeeded.
+// A step that fails for now hands the run back for a later attempt; one that fails for good, one time too
+// often, or a cancel request turns the run around: what was begun is undone in reverse, then it has ended.
+// What a storage node that is away still holds is undone by later attempts, after the end.
+import type { Lease, Run } from '@tidemark/catalog';
+import type { RunPayload, RunRequestKind } from '@tidemark/proto';
+import type { Logger } from 'pino';
+import { isSuperseded, isWorthRetrying, toRunError, toTidemarkError, WorkerStopping } from './errors.ts';
+import { LeaseKeeper } from './lease-keeper.ts';
+import { retryDelay } from './limits.ts';
+import { createRunContext, type RunServices, type Signals, StepOutcomes } from './run-context.ts';
+import { RUN_DEFINITIONS } from './runs/index.ts';
+import type { RunContext, RunDefinition, Step } from './runs/run-definition.ts';
+
+/** How an attempt ended. `left`: nothing to do, or no longer ours to do. */
+export type Outcome = 'succeeded' | 'failed' | 'cancelled' | 'cleaned-up' | 'handed-back' | 'left';
+
+interface Claim {
+  readonly run: Run;
+  readonly lease: Lease;
+  readonly log: Logger;
+}
+
+interface Attempt extends Claim {
+  readonly definition: RunDefinition<RunRequestKind>;
+  readonly outcomes: StepOutcomes;
+  readonly context: RunContext;
+}
+
+export class RunExecutor {
+  readonly #services: RunServices;
+  readonly #owner: string;
+  readonly #log: Logger;
+
+  constructor(services: RunServices, options: { owner: string; log: Logger }) {
+    this.#services = services;
+    this.#owner = options.owner;
+    this.#log = options.log;
+  }
+
+  /**
+   * Works on the run until it has ended, or has to wait, or `stop` aborts. Rejects only when the catalog
+   * could not be told; the lease runs out then, and another attempt follows.
+   */
+  async execute({ runId, attempt }: RunPayload, stop: AbortSignal): Promise<Outcome> {
+    const { catalog, limits } = this.#services;
+    if (stop.aborted) return 'left';
+    const claimedAtMs = performance.now();
+    const claim = await catalog.leases.claim(runId, { owner: this.#owner, leaseMs: limits.leaseMs, attempt });
+    if (!claim) return 'left';
+    const { run, lease } = claim;
+    const log = this.#log.child({ runId, kind: run.kind, attempt, epoch: lease.epoch });
+    log.info('run claimed');
+    const keeper = new LeaseKeeper(catalog, lease, limits, claimedAtMs);
+    keeper.start(run);
+    try {
+      const signals = { stop: AbortSignal.any([stop, keeper.lost]), cancel: keeper.cancelled };
+      const outcome = await this.#attempt({ run, lease, log }, signals);
+      log.info({ outcome }, 'run attempt ended');
+      return outcome;
+    } finally {
+      await keeper.close();
+    }
+  }
+
+  async #attempt(claim: Claim, signals: Signals): Promise<Outcome> {
+    const { run, lease, log } = claim;
+    try {
+      const outcomes = new StepOutcomes(run.steps);
+      const context = createRunContext(this.#services, claim, outcomes, signals);
+      const definition = RUN_DEFINITIONS[run.kind] as unknown as RunDefinition<RunRequestKind>;
+      const attempt: Attempt = { ...claim, definition, outcomes, context };
+      if (run.cleanupPending) return await this.#cleanUp(attempt);
+      if (run.undoing) return await this.#goBack(attempt);
+      return await this.#goForward(attempt);
+    } catch (error) {
+      if (isSuperseded(error)) {
+        log.warn({ err: error }, 'run left to a newer attempt');
+        return 'left';
+      }
+      if (!(error instanceof WorkerStopping)) return await this.#stumble(claim, error);
+      await this.#services.catalog.leases.handBack(lease, { delayMs: 0 });
+      return 'handed-back';
+    }
+  }
+
+  /** What no step answers for: a request that cannot be read, a defect, a catalog that went away. */
+  async #stumble({ run, lease, log }: Claim, thrown: unknown): Promise<Outcome> {
+    const { leases } = this.#services.catalog;
+    const { limits } = this.#services;
+    log.error({ err: thrown }, 'run attempt failed');
+    const error = toRunError(thrown);
+    const failures = run.failures + 1;
+    if (failures < limits.failuresMax) {
+      await leases.handBack(lease, { delayMs: retryDelay(limits, failures), error });
+      return 'handed-back';
+    }
+    await leases.finish(lease, { state: 'failed', error });
+    return 'failed';
+  }
+
+  async #goForward(attempt: Attempt): Promise<Outcome> {
+    const { definition, outcomes, context, lease, run } = attempt;
+    for (const step of definition.steps) {
+      if (outcomes.find(step.name)?.state === 'succeeded') continue;
+      try {
+        context.stop.throwIfAborted();
+        if (!step.final) context.cancel.throwIfAborted();
+        await this.#doStep(attempt, step);
+      } catch (error) {
+        // The signal's reason wins: a call that was cut off by it fails in its own words.
+        context.stop.throwIfAborted();
+        if (isSuperseded(error)) throw error;
+        return await this.#failStep(attempt, step, error);
+      }
+    }
+    const result = definition.result(context);
+    await this.#services.catalog.leases.finish(lease, { state: 'succeeded', result });
+    attempt.log.info({ volumeId: run.volumeId, backupId: run.backupId }, 'run succeeded');
+    return 'succeeded';
+  }
+
+  async #doStep({ outcomes, context, lease, log }: Attempt, step: Step<RunRequestKind>): Promise<void> {
+    const { catalog } = this.#services;
+    await catalog.leases.startStep(lease, step.name);
+    outcomes.set(step.name, { state: 'running', output: null, error: null });
+    const { output = {}, commit } = await step.run(context);
+    await catalog.transaction(async tx => {
+      await tx.leases.finishStep(lease, step.name, output);
+      await commit?.(tx);
+    });
+    outcomes.set(step.name, { state: 'succeeded', output, error: null });
+    log.info({ step: step.name }, 'step done');
+  }
+
+  async #failStep(attempt: Attempt, step: Step<RunRequestKind>, thrown: unknown): Promise<Outcome> {
+    const { run, lease, outcomes, context, log } = attempt;
+    const { leases } = this.#services.catalog;
+    const { limits } = this.#services;
+    const error = toRunError(thrown);
+    const isBegun = outcomes.find(step.name) !== undefined;
+    if (isBegun) {
+      await leases.failStep(lease, step.name, error);
+      outcomes.set(step.name, { state: 'failed', output: null, error });
+    }
+    const failures = run.failures + 1;
+    const isCancelled = !step.final && context.cancel.aborted;
+    if (!isCancelled && isWorthRetrying(thrown) && failures < limits.failuresMax) {
+      const delayMs = retryDelay(limits, failures);
+      await leases.handBack(lease, { delayMs, error });
+      log.warn({ step: step.name, code: error.code, delayMs, detail: error.message }, 'step failed for now');
+      return 'handed-back';
+    }
+    const cause = isCancelled ? toTidemarkError(context.cancel.reason).toJSON() : error;
+    log.warn({ step: step.name, code: cause.code, detail: cause.message }, 'run turns back');
+    await leases.beginUndo(lease, cause);
+    return this.#goBack({ ...attempt, run: { ...run, error: cause } });
+  }
+
+  async #goBack(attempt: Attempt): Promise<Outcome> {
+    const { run, lease, definition, context, log } = attempt;
+    const { catalog, limits } = this.#services;
+    const failure = await this.#undoSteps(attempt);
+    const error = run.error ?? toRunError(new Error('the reason was not kept'));
+    const state = error.code === 'run-cancelled' ? 'cancelled' : 'failed';
+    await catalog.transaction(async tx => {
+      const cleanup = failure === null ? {} : { cleanupInMs: retryDelay(limits, 1) };
+      await tx.leases.finish(lease, { state, error, ...cleanup });
+      await definition.withdraw(tx, context);
+    });
+    log.info({ code: error.code, cleanupPending: failure !== null }, `run ${state}`);
+    return state;
+  }
+
+  async #cleanUp(attempt: Attempt): Promise<Outcome> {
+    const { run, lease, log } = attempt;
+    const { catalog, limits } = this.#services;
+    const failure = await this.#undoSteps(attempt);
+    const failures = run.failures + 1;
+    if (failure === null || failures >= limits.cleanupsMax) {
+      await catalog.leases.finishCleanup(lease, failure);
+      log.info({ left: failure }, 'run cleaned up');
+      return 'cleaned-up';
+    }
+    await catalog.leases.handBack(lease, { delayMs: retryDelay(limits, failures), error: failure });
+    return 'handed-back';
+  }
+
+  /** Undoes what was begun, in reverse, as far as it goes; the first failure, if any was left. */
+  async #undoSteps({ definition, outcomes, context, lease, log }: Attempt) {
+    let failure: ReturnType<typeof toRunError> | null = null;
+    for (const step of definition.steps.toReversed()) {
+      const outcome = outcomes.find(step.name);
+      if (outcome === undefined || outcome.state === 'undone') continue;
+      try {
+        context.stop.throwIfAborted();
+        await step.undo?.(context);
+        await this.#services.catalog.leases.markUndone(lease, step.name);
+        outcomes.set(step.name, { ...outcome, state: 'undone' });
+        log.info({ step: step.name }, 'step undone');
+      } catch (error) {
+        context.stop.throwIfAborted();
+        if (isSuperseded(error)) throw error;
+        failure ??= toRunError(error);
+        log.warn({ step: step.name, err: error }, 'step not undone yet');
+      }
+    }
+    return failure;
+  }
+}

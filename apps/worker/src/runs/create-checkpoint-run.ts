@@ -1,0 +1,37 @@
+// A checkpoint without a backup: writes from now on count as changed since it.
+import { z } from 'zod';
+import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
+import type { RunDefinition } from './run-definition.ts';
+import { tolerate } from './tolerate.ts';
+
+const created = z.object({ pointInTimeMs: z.number() });
+
+export const createCheckpointRun: RunDefinition<'create-checkpoint'> = {
+  steps: [
+    {
+      name: 'create',
+      async run({ request: { volumeId, checkpointId, name }, run, storageNodes, call, stop, update }) {
+        const { checkpoints } = await storageNodes.ofVolume(volumeId);
+        const wanted = { step: call('create'), volumeId, checkpointId, name };
+        const checkpoint = await checkpoints.createCheckpoint(wanted, { signal: stop });
+        const pointInTime = new Date(checkpoint.createdAtMs);
+        await update({ checkpointAt: pointInTime });
+        return {
+          output: { pointInTimeMs: checkpoint.createdAtMs },
+          commit: catalog => catalog.checkpoints.markReady(checkpointId, pointInTime, run.id),
+        };
+      },
+      async undo({ request: { volumeId, checkpointId }, storageNodes, call, stop }) {
+        const { checkpoints } = await storageNodes.ofVolume(volumeId);
+        const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
+        const merge = checkpoints.deleteCheckpoint(
+          { step: call('undo-create'), volumeId, checkpointId },
+          options,
+        );
+        await tolerate(['checkpoint-not-found', 'volume-not-found'], merge);
+      },
+    },
+  ],
+  result: context => ({ checkpointId: context.request.checkpointId, ...context.output('create', created) }),
+  withdraw: (catalog, { request, run }) => catalog.checkpoints.delete(request.checkpointId, run.id),
+};

@@ -1,0 +1,24 @@
+// Every kind of run, by name.
+import type { RunRequestKind } from '@tidemark/proto';
+import { backupRun } from './backup-run.ts';
+import { createCheckpointRun } from './create-checkpoint-run.ts';
+import { createRepositoryRun } from './create-repository-run.ts';
+import { createVolumeRun } from './create-volume-run.ts';
+import { deleteCheckpointRun } from './delete-checkpoint-run.ts';
+import { deleteVolumeRun } from './delete-volume-run.ts';
+import { registerStorageNodeRun } from './register-storage-node-run.ts';
+import { removeStorageNodeRun } from './remove-storage-node-run.ts';
+import { restoreRun } from './restore-run.ts';
+import type { RunDefinition } from './run-definition.ts';
+
+export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K> } = {
+  'register-storage-node': registerStorageNodeRun,
+  'remove-storage-node': removeStorageNodeRun,
+  'create-volume': createVolumeRun,
+  'delete-volume': deleteVolumeRun,
+  'create-checkpoint': createCheckpointRun,
+  'delete-checkpoint': deleteCheckpointRun,
+  'create-repository': createRepositoryRun,
+  backup: backupRun,
+  restore: restoreRun,
+};

@@ -1,0 +1,146 @@
+// A restore: a backup's export is copied to a new volume, or to a plain file, on any storage node.
+
+import type { JsonObject } from '@tidemark/catalog';
+import { TidemarkError } from '@tidemark/proto';
+import { z } from 'zod';
+import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
+import type { RunContext, RunDefinition, Step } from './run-definition.ts';
+import { tolerate } from './tolerate.ts';
+import { dismissJob, endJob, type WatchedJob, watchToEnd } from './watch-job.ts';
+
+type Context = RunContext<'restore'>;
+
+const opened = z.object({ uri: z.string(), sizeBytes: z.number() });
+const started = z.object({ jobId: z.string(), filePath: z.string() });
+const finished = z.object({ exportUri: z.string() });
+
+const openSource: Step<'restore'> = {
+  name: 'open-source',
+  async run({ request: { repositoryId, backupId }, storageNodes, call, stop }) {
+    const { repositories } = await storageNodes.ofRepository(repositoryId);
+    const wanted = { step: call('open-source'), repositoryId, backupId };
+    const { uri, sizeBytes } = await repositories.openBackup(wanted, { signal: stop });
+    return { output: { uri, sizeBytes } };
+  },
+  undo: context => closeBackup(context, 'undo-open-source'),
+};
+
+const start: Step<'restore'> = {
+  name: 'start',
+  async run(context) {
+    const { jobId, filePath } = await startRestore(context);
+    await context.update({ progress: { dirtyBytes: context.request.sizeBytes } });
+    return { output: { jobId, filePath } };
+  },
+  async undo(context) {
+    const job = await findJob(context);
+    if (job) await endJob(context, job, 'undo-start');
+    const { request, call, stop } = context;
+    if ('volume' in request.target) {
+      const { volumes } = await targetNode(context);
+      const { volumeId } = request.target.volume;
+      const remove = volumes.deleteVolume({ step: call('undo-start'), volumeId }, { signal: stop });
+      await tolerate(['volume-not-found'], remove);
+    }
+    if (job) await dismissJob(context, job, 'undo-start');
+  },
+};
+
+const copy: Step<'restore'> = {
+  name: 'copy',
+  async run(context) {
+    await watchToEnd(context, await startedJob(context));
+    return {};
+  },
+};
+
+const closeSource: Step<'restore'> = {
+  name: 'close-source',
+  final: true,
+  async run(context) {
+    await closeBackup(context, 'close-source');
+    return {};
+  },
+};
+
+const finish: Step<'restore'> = {
+  name: 'finish',
+  final: true,
+  async run(context) {
+    const { request, run, stop } = context;
+    const job = await startedJob(context);
+    await dismissJob(context, job, 'finish');
+    if (!('volume' in request.target)) return { output: { exportUri: '' } };
+    const { volumeId } = request.target.volume;
+    const { exportUri, sizeBytes } = await job.storageNode.volumes.getVolume({ volumeId }, { signal: stop });
+    return {
+      output: { exportUri },
+      commit: tx => tx.volumes.markReady(volumeId, { exportUri, sizeBytes }, run.id),
+    };
+  },
+};
+
+export const restoreRun: RunDefinition<'restore'> = {
+  steps: [openSource, start, copy, closeSource, finish],
+  result(context): JsonObject {
+    const { target, backupId } = context.request;
+    if ('volume' in target) {
+      return { backupId, volumeId: target.volume.volumeId, ...context.output('finish', finished) };
+    }
+    return { backupId, filePath: context.output('start', started).filePath };
+  },
+  async withdraw(catalog, { request, run }) {
+    if ('volume' in request.target) await catalog.volumes.delete(request.target.volume.volumeId, run.id);
+  },
+};
+
+function targetNode({ request: { target }, storageNodes }: Context) {
+  return storageNodes.get('volume' in target ? target.volume.storageNodeId : target.file.storageNodeId);
+}
+
+async function startRestore(context: Context) {
+  const { request, call, stop } = context;
+  const { uri, sizeBytes } = context.output('open-source', opened);
+  const { jobs } = await targetNode(context);
+  const { target } = request;
+  return jobs.startRestore(
+    {
+      step: call('start'),
+      sourceUri: uri,
+      sizeBytes,
+      speedBytesPerSecond: 0,
+      target:
+        'volume' in target
+          ? { $case: 'volume', value: target.volume }
+          : { $case: 'file', value: { name: target.file.name } },
+    },
+    { signal: stop },
+  );
+}
+
+async function closeBackup(context: Context, step: string): Promise<void> {
+  const { request, storageNodes, call, stop } = context;
+  const { repositories } = await storageNodes.ofRepository(request.repositoryId);
+  const { repositoryId, backupId } = request;
+  const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
+  const close = repositories.closeBackup({ step: call(step), repositoryId, backupId }, options);
+  await tolerate(['backup-not-found', 'repository-not-found'], close);
+}
+
+async function startedJob(context: Context): Promise<WatchedJob> {
+  const { jobId } = context.output('start', started);
+  return { storageNode: await targetNode(context), jobId };
+}
+
+/** The job to undo, if there is one; one in doubt is settled by the same call again (see backup-run). */
+async function findJob(context: Context): Promise<WatchedJob | undefined> {
+  if (context.findOutput('start', started)) return startedJob(context);
+  if (!context.isInDoubt('start') || !context.findOutput('open-source', opened)) return undefined;
+  try {
+    const { jobId } = await startRestore(context);
+    return { storageNode: await targetNode(context), jobId };
+  } catch (error) {
+    if (error instanceof TidemarkError && error.code !== 'storage-node-unreachable') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,53 @@
+// What a kind of run consists of: ordered steps, each good to repeat, each with what undoes it.
+import type { Catalog, CatalogTransaction, JsonObject, Run, RunFacts } from '@tidemark/catalog';
+import type { RunRequest, RunRequestKind, StepContext } from '@tidemark/proto';
+import type { z } from 'zod';
+import type { WorkerLimits } from '../limits.ts';
+import type { StorageNodes } from '../storage-nodes.ts';
+
+export interface RunContext<K extends RunRequestKind = RunRequestKind> {
+  /** As it was when this attempt claimed it. */
+  readonly run: Run;
+  readonly request: RunRequest<K>;
+  readonly catalog: Catalog;
+  readonly storageNodes: StorageNodes;
+  readonly limits: WorkerLimits;
+  /** Aborts when this worker must let go of the run; every call takes it. */
+  readonly stop: AbortSignal;
+  /** Aborts when the operator cancels; only what takes long takes it. */
+  readonly cancel: AbortSignal;
+  /** The name under which a storage node remembers its answer to a call of this run. */
+  call(step: string): StepContext;
+  /** What a step of this or an earlier attempt gave. Throws when it has not been done. */
+  output<T>(step: string, schema: z.ZodType<T>): T;
+  findOutput<T>(step: string, schema: z.ZodType<T>): T | undefined;
+  /** The step was begun, and its outcome never became known. */
+  isInDoubt(step: string): boolean;
+  /** Writes facts of the run at once. */
+  update(facts: RunFacts): Promise<void>;
+}
+
+export interface StepDone {
+  /** Kept for later steps, attempts and the undo. */
+  output?: JsonObject;
+  /** Changes of the catalog that become true together with the step's end. */
+  commit?: (catalog: CatalogTransaction) => Promise<void>;
+}
+
+export interface Step<K extends RunRequestKind> {
+  readonly name: string;
+  /** May have been done before, in whole or in part, by an attempt that died: it must come to the same. */
+  run(context: RunContext<K>): Promise<StepDone>;
+  /** Afterwards nothing of the step is left. The step may not have happened; good to repeat. */
+  undo?(context: RunContext<K>): Promise<void>;
+  /** From such a step on a cancel request comes too late. */
+  readonly final?: boolean;
+}
+
+export interface RunDefinition<K extends RunRequestKind> {
+  readonly steps: readonly Step<K>[];
+  /** What the run shows as its result. */
+  result(context: RunContext<K>): JsonObject;
+  /** Takes back the intent, in the transaction in which the run fails: rows of what never came to be go. */
+  withdraw(catalog: CatalogTransaction, context: RunContext<K>): Promise<void>;
+}

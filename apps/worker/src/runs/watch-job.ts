@@ -1,0 +1,71 @@
+// Following a job of a storage node to its end, and ending one.
+import { isErrorCode, type JobStatus, type StorageNodeClients, TidemarkError } from '@tidemark/proto';
+import { JobFailed } from '../errors.ts';
+import type { RunContext } from './run-definition.ts';
+import { tolerate } from './tolerate.ts';
+
+const CONCLUDED = 'concluded';
+
+export interface WatchedJob {
+  readonly storageNode: StorageNodeClients;
+  readonly jobId: string;
+}
+
+/**
+ * Resolves with the last status of a job that concluded with success; the run's progress follows meanwhile.
+ * Rejects with `JobFailed` when it concluded otherwise, with the signal's reason on stop or cancel (the job
+ * goes on), and with `storage-node-unreachable` when the connection ends first.
+ */
+export async function watchToEnd(context: RunContext, job: WatchedJob): Promise<JobStatus> {
+  const signal = AbortSignal.any([context.stop, context.cancel]);
+  signal.throwIfAborted();
+  let writtenAt = Number.NEGATIVE_INFINITY;
+  for await (const status of job.storageNode.watchJob({ jobId: job.jobId }, { signal })) {
+    const ended = status.state === CONCLUDED;
+    if (ended || performance.now() - writtenAt >= context.limits.progressMs) {
+      await writeProgress(context, status);
+      writtenAt = performance.now();
+    }
+    if (!ended) continue;
+    if (status.error) throw jobFailed(status, job);
+    return status;
+  }
+  throw new TidemarkError(
+    'storage-node-unreachable',
+    `Storage node ${job.storageNode.name} stopped telling about job ${job.jobId} before it ended.`,
+  );
+}
+
+/** Afterwards the job has ended, one way or the other, or is unknown. Does not dismiss it. */
+export async function endJob(context: RunContext, job: WatchedJob, step: string): Promise<void> {
+  const { storageNode, jobId } = job;
+  const cancel = storageNode.jobs.cancelJob({ step: context.call(step), jobId }, { signal: context.stop });
+  // `job-state`: it has concluded already.
+  await tolerate(['job-not-found', 'job-state'], cancel);
+  const signal = AbortSignal.any([context.stop, AbortSignal.timeout(context.limits.jobEndMs)]);
+  await tolerate(['job-not-found'], waitForEnd(job, signal));
+}
+
+async function waitForEnd({ storageNode, jobId }: WatchedJob, signal: AbortSignal): Promise<void> {
+  for await (const status of storageNode.watchJob({ jobId }, { signal })) {
+    if (status.state === CONCLUDED) return;
+  }
+}
+
+/** Good to repeat. */
+export function dismissJob(context: RunContext, job: WatchedJob, step: string): Promise<void> {
+  const { storageNode, jobId } = job;
+  const dismiss = storageNode.jobs.dismissJob({ step: context.call(step), jobId }, { signal: context.stop });
+  return tolerate(['job-not-found'], dismiss);
+}
+
+async function writeProgress(context: RunContext, status: JobStatus): Promise<void> {
+  const { currentBytes, totalBytes, sentBytes } = status;
+  await context.update({ progress: { currentBytes, totalBytes, sentBytes } });
+}
+
+function jobFailed(status: JobStatus, job: WatchedJob): JobFailed {
+  const { code, message } = status.error!;
+  const known = isErrorCode(code) ? code : 'internal-error';
+  return new JobFailed(known, message || `Job ${job.jobId} of storage node ${job.storageNode.name} failed.`);
+}

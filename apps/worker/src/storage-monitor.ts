@@ -1,0 +1,78 @@
+// Asks every storage node for its status, and keeps what the catalog says of them true.
+import type { Catalog, StorageNode } from '@tidemark/catalog';
+import { TidemarkError } from '@tidemark/proto';
+import type { Logger } from 'pino';
+import type { WorkerLimits } from './limits.ts';
+import { Rhythm } from './rhythm.ts';
+import type { StorageNodes } from './storage-nodes.ts';
+
+export class StorageMonitor {
+  readonly #catalog: Catalog;
+  readonly #storageNodes: StorageNodes;
+  readonly #limits: WorkerLimits;
+  readonly #log: Logger;
+  readonly #rhythm: Rhythm;
+
+  constructor(options: {
+    catalog: Catalog;
+    storageNodes: StorageNodes;
+    limits: WorkerLimits;
+    log: Logger;
+  }) {
+    this.#catalog = options.catalog;
+    this.#storageNodes = options.storageNodes;
+    this.#limits = options.limits;
+    this.#log = options.log;
+    this.#rhythm = new Rhythm(() => this.#lookAtAll(), options.limits.monitorMs, options.log);
+  }
+
+  start(): void {
+    this.#rhythm.start();
+  }
+
+  close(): Promise<void> {
+    return this.#rhythm.close();
+  }
+
+  async #lookAtAll(): Promise<void> {
+    let cursor: string | null = null;
+    do {
+      const page: Awaited<ReturnType<Catalog['storageNodes']['list']>> =
+        await this.#catalog.storageNodes.list({ cursor });
+      // One that is joining is asked by its own run.
+      const members = page.items.filter(node => node.state !== 'joining');
+      await Promise.all(members.map(node => this.#lookAt(node)));
+      cursor = page.nextCursor;
+    } while (cursor !== null);
+  }
+
+  async #lookAt(node: StorageNode): Promise<void> {
+    const { storageNodes } = this.#catalog;
+    try {
+      const { instanceId, nbdAddress, version, capacityBytes, availableBytes } = await this.#ask(node);
+      await storageNodes.markOnline(node.id, {
+        instanceId,
+        nbdAddress,
+        version,
+        capacityBytes,
+        availableBytes,
+      });
+      if (node.state !== 'online') this.#log.info({ storageNode: node.name }, 'storage node online');
+    } catch (error) {
+      if (!(error instanceof TidemarkError)) throw error;
+      const isNews = await storageNodes.markUnreachable(node.id, error.message);
+      if (isNews)
+        this.#log.warn({ storageNode: node.name, detail: error.message }, 'storage node unreachable');
+    }
+  }
+
+  async #ask(node: StorageNode) {
+    const { storageNode } = this.#storageNodes.connect(node);
+    const status = await storageNode.getStatus({}, { timeoutMs: this.#limits.statusTimeoutMs });
+    if (node.instanceId === null || status.instanceId === node.instanceId) return status;
+    throw new TidemarkError(
+      'storage-node-unreachable',
+      `Another storage node ('${status.name}') answers at ${node.controlAddress}, the address of '${node.name}'.`,
+    );
+  }
+}

@@ -1,0 +1,42 @@
+// Connections to storage nodes, one for each, made when first needed and made anew when its address changes.
+import type { Catalog } from '@tidemark/catalog';
+import { connectStorageNode, type StorageNodeClients } from '@tidemark/proto';
+
+export class StorageNodes {
+  readonly #catalog: Catalog;
+  readonly #clients = new Map<string, StorageNodeClients>();
+
+  constructor(catalog: Catalog) {
+    this.#catalog = catalog;
+  }
+
+  /** Rejects `storage-node-not-found`. */
+  async get(id: string): Promise<StorageNodeClients> {
+    const { name, controlAddress } = await this.#catalog.storageNodes.get(id);
+    return this.connect({ id, name, controlAddress });
+  }
+
+  connect(node: { id: string; name: string; controlAddress: string }): StorageNodeClients {
+    const known = this.#clients.get(node.id);
+    if (known?.address === node.controlAddress) return known;
+    known?.close();
+    const clients = connectStorageNode({ name: node.name, address: node.controlAddress });
+    this.#clients.set(node.id, clients);
+    return clients;
+  }
+
+  /** The storage node that a volume lives on. Rejects `volume-not-found`. */
+  async ofVolume(volumeId: string): Promise<StorageNodeClients> {
+    return this.get((await this.#catalog.volumes.get(volumeId)).storageNodeId);
+  }
+
+  /** The storage node that a repository lives on. Rejects `repository-not-found`. */
+  async ofRepository(repositoryId: string): Promise<StorageNodeClients> {
+    return this.get((await this.#catalog.repositories.get(repositoryId)).storageNodeId);
+  }
+
+  close(): void {
+    for (const clients of this.#clients.values()) clients.close();
+    this.#clients.clear();
+  }
+}

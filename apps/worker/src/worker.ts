@@ -1,0 +1,100 @@
+// The worker: takes runs from the queue and drives them, fills the queue from the catalog, and watches the
+// storage nodes. Any number of workers may share one catalog and queue.
+import { Catalog } from '@tidemark/catalog';
+import { QUEUE_NAME, type RunPayload, runPayloadSchema } from '@tidemark/proto';
+import { createQueueWorker } from '@tidemark/proto/queue-connection';
+import { UnrecoverableError } from 'bullmq';
+import type { Logger } from 'pino';
+import { Dispatcher } from './dispatcher.ts';
+import { WorkerStopping } from './errors.ts';
+import { checkLimits, WORKER_LIMITS, type WorkerLimits } from './limits.ts';
+import { RunExecutor } from './run-executor.ts';
+import { StorageMonitor } from './storage-monitor.ts';
+import { StorageNodes } from './storage-nodes.ts';
+
+export interface WorkerOptions {
+  readonly databaseUrl: string;
+  /** redis:// or postgres:// */
+  readonly queueUrl: string;
+  /** Runs worked on at the same time. */
+  readonly concurrency: number;
+  /** Unlike that of any other worker, and of an earlier life of this one. */
+  readonly owner: string;
+  readonly log: Logger;
+  readonly limits?: Partial<WorkerLimits>;
+}
+
+/** A queue job taken waits at most this long for the next; with Postgres this is a held connection, no query. */
+const DRAIN_DELAY_S = 5;
+
+export class RunWorker {
+  readonly #options: WorkerOptions;
+  readonly #catalog: Catalog;
+  readonly #storageNodes: StorageNodes;
+  readonly #executor: RunExecutor;
+  readonly #dispatcher: Dispatcher;
+  readonly #monitor: StorageMonitor;
+  readonly #stop = new AbortController();
+  #queueWorker: ReturnType<typeof createQueueWorker<RunPayload>> | undefined;
+
+  constructor(options: WorkerOptions) {
+    const limits = { ...WORKER_LIMITS, ...options.limits };
+    checkLimits(limits);
+    const { log, owner } = options;
+    this.#options = options;
+    // Each run at work may hold one connection; the dispatcher, the monitor and renewals share the rest.
+    const catalog = Catalog.connect(options.databaseUrl, {
+      connectionsMax: Math.min(options.concurrency, 8) + 3,
+    });
+    const storageNodes = new StorageNodes(catalog);
+    this.#catalog = catalog;
+    this.#storageNodes = storageNodes;
+    this.#executor = new RunExecutor({ catalog, storageNodes, limits }, { owner, log });
+    const queue = { url: options.queueUrl };
+    this.#dispatcher = new Dispatcher({ catalog, queue, limits, log: log.child({ part: 'dispatcher' }) });
+    this.#monitor = new StorageMonitor({
+      catalog,
+      storageNodes,
+      limits,
+      log: log.child({ part: 'storage-monitor' }),
+    });
+  }
+
+  /** Resolves when runs are taken. Rejects when the catalog or the queue does not answer. */
+  async start(): Promise<void> {
+    await this.#catalog.ping();
+    const { concurrency, queueUrl, log } = this.#options;
+    const worker = createQueueWorker<RunPayload>(
+      QUEUE_NAME,
+      job => this.#process(job.data),
+      { url: queueUrl },
+      { concurrency, drainDelay: DRAIN_DELAY_S },
+    );
+    worker.on('error', error => log.warn({ err: error }, 'queue connection failed'));
+    this.#queueWorker = worker;
+    await worker.waitUntilReady();
+    this.#dispatcher.start();
+    this.#monitor.start();
+  }
+
+  /** Rejects while the catalog does not answer. */
+  check(): Promise<void> {
+    return this.#catalog.ping();
+  }
+
+  /** Hands runs at work to the next worker; resolves when nothing of this one is left. */
+  async close(): Promise<void> {
+    this.#stop.abort(new WorkerStopping());
+    await Promise.all([this.#dispatcher.close(), this.#monitor.close(), this.#queueWorker?.close()]);
+    this.#storageNodes.close();
+    await this.#catalog.close();
+  }
+
+  async #process(data: RunPayload): Promise<string> {
+    const payload = runPayloadSchema.safeParse(data);
+    if (!payload.success) throw new UnrecoverableError(`Not a run: ${payload.error.message}`);
+    const outcome = await this.#executor.execute(payload.data, this.#stop.signal);
+    if (outcome === 'failed') throw new UnrecoverableError(`Run ${payload.data.runId} failed.`);
+    return outcome;
+  }
+}
