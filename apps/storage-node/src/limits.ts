@@ -1,5 +1,6 @@
 // Every bound of the storage node process, each with its reason.
 import { strict as assert } from 'node:assert';
+import { IMAGE_CHAIN_DEPTH_MAX } from '@tidemark/engine';
 
 /** Runs whose steps are remembered; the oldest are forgotten first. A run file is about 1 KiB. */
 export const LEDGER_RUNS_MAX = 4096;
@@ -13,7 +14,7 @@ export const STEP_NAME_LENGTH_MAX = 128;
 /** A state file is read into memory whole; bitmaps of the largest volume stay well below this. */
 export const STATE_FILE_BYTES_MAX = 512 * 1024 * 1024;
 
-/** Repositories and backups names, in characters, as the catalogue stores them. */
+/** A repository's name, in characters. */
 export const NAME_LENGTH_MAX = 255;
 
 /** Backups that are being written or read at once; each holds an image chain's descriptors. */
@@ -23,7 +24,5 @@ export const CHAIN_LENGTH_MAX = 200;
 
 /** Time for running calls to end when the process is told to stop. */
 export const CLOSE_GRACE_MS = 5_000;
-/** Time for a connection to another NBD server to come up before the caller is told. */
-export const NBD_CONNECT_TIMEOUT_MS = 10_000;
 
-assert(LEDGER_STEPS_MAX <= LEDGER_RUNS_MAX);
+assert(CHAIN_LENGTH_MAX < IMAGE_CHAIN_DEPTH_MAX, 'the engine opens every chain that is made here');

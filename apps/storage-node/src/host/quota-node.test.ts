@@ -1,7 +1,7 @@
 // Goal: never more on disk than the limit, and nobody refused before it is near. Method: a node in memory
 // stands for the image, a seeded run compares what was paid with the clusters that were really touched.
 import { EngineError, KiB, MiB } from '@tidemark/engine';
-import { MemoryNode } from '@tidemark/engine/testing';
+import { describeBlockNode, MemoryNode } from '@tidemark/engine/testing';
 import { expect, test } from 'vitest';
 import { QuotaNode } from './quota-node.ts';
 import { SpaceBudget } from './space-budget.ts';
@@ -15,6 +15,10 @@ function build(limitBytes: number, sizeBytes = 8 * MiB) {
   const budget = new SpaceBudget(limitBytes);
   return { image, budget, node: new QuotaNode(image, { budget, paidBytes: 0 }) };
 }
+
+describeBlockNode('quota without a limit', {
+  create: async sizeBytes => build(Number.POSITIVE_INFINITY, sizeBytes).node,
+});
 
 test('a cluster is paid once, with its table', async () => {
   const { budget, node } = build(Number.POSITIVE_INFINITY);

@@ -112,7 +112,8 @@ export class QuotaNode implements BlockNode {
       return Promise.reject(
         new EngineError(
           'io',
-          `The repository's limit of ${this.#budget.limitBytes} bytes is reached: ${this.#budget.leftBytes} are left, ${bytes} are needed`,
+          `The repository's limit of ${this.#budget.limitBytes} bytes is reached: ` +
+            `${this.#budget.leftBytes} are left, ${bytes} are needed`,
           { op: 'write', node: this.driver, offset, length, errno: 'ENOSPC' },
         ),
       );

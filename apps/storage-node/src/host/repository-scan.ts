@@ -84,7 +84,9 @@ function reportMissingManifest({ layout, report }: ScanOptions, backupId: string
   report({
     repository: layout.folder,
     what: 'manifest-missing',
-    message: `${layout.image(backupId)} is the parent of a backup but has no manifest: it is kept, not listed. Put back the manifest.`,
+    message:
+      `${layout.image(backupId)} is the parent of a backup but has no manifest: it is kept, not listed. ` +
+      'Put back the manifest.',
   });
 }
 

@@ -17,7 +17,8 @@ export class StateFileError extends Error {
 
   constructor(path: string, fault: string, cause?: unknown) {
     super(
-      `State file ${path} cannot be used: ${fault}. Put back a good copy of it, or move it away to do without what it holds.`,
+      `State file ${path} cannot be used: ${fault}. ` +
+        'Put back a good copy of it, or move it away to do without what it holds.',
       cause === undefined ? undefined : { cause },
     );
     this.name = 'StateFileError';
@@ -59,7 +60,7 @@ export class StateStore {
     return join(this.folder, ...parts);
   }
 
-  /** The document, or undefined where there is none. Throws `StateFileError` when it is not as the schema says. */
+  /** The document, or undefined where there is none. `StateFileError` when it is not as the schema says. */
   async read<T>(name: string, schema: z.ZodType<T>): Promise<T | undefined> {
     const bytes = await this.readBytes(name);
     if (bytes === undefined) return undefined;
