@@ -1,0 +1,62 @@
+// Builds the service; listening is main.ts's.
+import { randomUUID } from 'node:crypto';
+import Fastify, { type FastifyInstance, type FastifyServerOptions, LogController } from 'fastify';
+import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import { BODY_BYTES_MAX } from './limits.ts';
+import { catalogPlugin } from './plugins/catalog.ts';
+import { answerError, errorHandler } from './plugins/error-handler.ts';
+import { openapi } from './plugins/openapi.ts';
+import { queuePlugin } from './plugins/queue.ts';
+import { services } from './plugins/services.ts';
+import { healthRoutes } from './routes/health.ts';
+import { backupRoutes } from './routes/v1/backups.ts';
+import { checkpointRoutes } from './routes/v1/checkpoints.ts';
+import { eventRoutes } from './routes/v1/events.ts';
+import { repositoryRoutes } from './routes/v1/repositories.ts';
+import { restoreRoutes } from './routes/v1/restores.ts';
+import { runRoutes } from './routes/v1/runs.ts';
+import { storageNodeRoutes } from './routes/v1/storage-nodes.ts';
+import { volumeRoutes } from './routes/v1/volumes.ts';
+import { validatorCompiler } from './validation.ts';
+
+export interface AppOptions {
+  readonly databaseUrl: string;
+  readonly queueUrl: string;
+  readonly logger?: FastifyServerOptions['logger'];
+}
+
+const V1 = [
+  storageNodeRoutes,
+  volumeRoutes,
+  checkpointRoutes,
+  repositoryRoutes,
+  backupRoutes,
+  restoreRoutes,
+  runRoutes,
+  eventRoutes,
+];
+
+/** Ready for requests, without a connection to the catalog or the queue yet. `close` ends it all. */
+export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
+  const app = Fastify({
+    logger: options.logger ?? false,
+    bodyLimit: BODY_BYTES_MAX,
+    // State changes are logged where they happen; a line for every request would drown them.
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
+    genReqId: () => randomUUID(),
+    frameworkErrors: answerError,
+    // A kept connection without a request must not hold up the end.
+    forceCloseConnections: 'idle',
+  }).withTypeProvider<ZodTypeProvider>();
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  await app.register(errorHandler);
+  await app.register(catalogPlugin, { url: options.databaseUrl });
+  await app.register(queuePlugin, { url: options.queueUrl });
+  await app.register(services);
+  await app.register(openapi);
+  await app.register(healthRoutes);
+  for (const routes of V1) await app.register(routes, { prefix: '/v1' });
+  await app.ready();
+  return app as unknown as FastifyInstance;
+}

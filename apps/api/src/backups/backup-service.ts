@@ -1,0 +1,174 @@
+// Backups: intents to make them, and what there is. Whether one is full or incremental is decided and
+// explained here; the worker may still fall back to full, and then says why.
+import { randomUUID } from 'node:crypto';
+import {
+  type Backup,
+  type Catalog,
+  type CatalogTransaction,
+  isId,
+  type Repository,
+  type Volume,
+} from '@tidemark/catalog';
+import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import type { z } from 'zod';
+import {
+  findCheckpoint,
+  requireFreeCheckpointName,
+  requireReady,
+} from '../checkpoints/checkpoint-service.ts';
+import { iso, isoOrNull } from '../moments.ts';
+import type { StartedRun } from '../runs/run-json.ts';
+import type { RunStarter } from '../runs/run-starter.ts';
+import type { BackupJson, backupQuery, CreateBackup } from '../schemas/backup.ts';
+import { requireOnline } from '../storage-nodes/storage-node-service.ts';
+
+export function toBackupJson(backup: Backup): BackupJson {
+  return {
+    id: backup.id,
+    volumeId: backup.volumeId,
+    repositoryId: backup.repositoryId,
+    checkpointId: backup.checkpointId,
+    checkpoint: backup.checkpoint,
+    parentId: backup.parentId,
+    kind: backup.kind,
+    reason: backup.reason,
+    state: backup.state,
+    sizeBytes: backup.sizeBytes,
+    storedBytes: backup.storedBytes,
+    dirtyBytes: backup.dirtyBytes,
+    sentBytes: backup.sentBytes,
+    pointInTime: isoOrNull(backup.pointInTime),
+    fileName: backup.fileName,
+    createdAt: iso(backup.createdAt),
+    finishedAt: isoOrNull(backup.finishedAt),
+    durationMs: backup.durationMs,
+  };
+}
+
+/** Where a backup begins, and why there. */
+interface Base {
+  readonly parent: Backup | null;
+  readonly reason: string;
+}
+
+/** The backup that an incremental one builds on; it lies in the same repository, so that the chain is whole. */
+async function findBase(
+  catalog: CatalogTransaction,
+  { volume, repository }: { volume: Volume; repository: Repository },
+  ref: string | undefined,
+): Promise<Base> {
+  if (ref === undefined) {
+    const parent = await catalog.backups.findBase(volume.id, repository.id);
+    if (parent) return { parent, reason: `incremental: since checkpoint '${parent.checkpoint}'` };
+    throw new TidemarkError(
+      'checkpoint-not-found',
+      `No ready checkpoint of volume '${volume.name}' has a backup in repository '${repository.name}'. Make a full backup there first (kind "full").`,
+    );
+  }
+  const checkpoint = await findCheckpoint(catalog, volume, ref);
+  requireReady(volume, checkpoint);
+  const parent = await catalog.backups.findOfCheckpoint(checkpoint.id, repository.id);
+  if (parent) return { parent, reason: `incremental: since checkpoint '${checkpoint.name}'` };
+  throw new TidemarkError(
+    'backup-not-found',
+    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' has no available backup in repository '${repository.name}'. Choose another base, or make a full backup there first.`,
+  );
+}
+
+export class BackupService {
+  readonly #catalog: Catalog;
+  readonly #runs: RunStarter;
+
+  constructor(catalog: Catalog, runs: RunStarter) {
+    this.#catalog = catalog;
+    this.#runs = runs;
+  }
+
+  create(body: CreateBackup): Promise<StartedRun<{ backup: BackupJson }>> {
+    return this.#runs.start(async (catalog, runId) => {
+      // Holds the volume's row: its checkpoints can neither come nor go while the base is chosen.
+      const volume = await catalog.volumes.getReady(body.volume);
+      const repository = await catalog.repositories.getReady(body.repository);
+      requireOnline(await catalog.storageNodes.get(volume.storageNodeId));
+      requireOnline(await catalog.storageNodes.get(repository.storageNodeId));
+      await requireFreeCheckpointName(catalog, volume, body.checkpoint);
+      const { parent, reason }: Base =
+        body.kind === 'full'
+          ? { parent: null, reason: 'full: asked for' }
+          : await findBase(catalog, { volume, repository }, body.base);
+      return write(catalog, runId, { body, volume, repository, parent, reason });
+    });
+  }
+
+  /** Newest first. */
+  async list({ volume, repository, ...page }: z.output<typeof backupQuery>) {
+    const volumeId = volume === undefined ? undefined : await this.#volumeId(volume);
+    const repositoryId =
+      repository === undefined ? undefined : (await this.#catalog.repositories.get(repository)).id;
+    const { items, nextCursor } = await this.#catalog.backups.list({ ...page, volumeId, repositoryId });
+    return { items: items.map(toBackupJson), nextCursor };
+  }
+
+  async get(id: string): Promise<BackupJson> {
+    return toBackupJson(await this.#catalog.backups.get(id));
+  }
+
+  async find(id: string): Promise<BackupJson | null> {
+    const backup = await this.#catalog.backups.find(id);
+    return backup && toBackupJson(backup);
+  }
+
+  /** Backups outlive their volume: an id is taken as it is, only a name needs the volume itself. */
+  async #volumeId(ref: string): Promise<string> {
+    return isId(ref) ? ref.toLowerCase() : (await this.#catalog.volumes.get(ref)).id;
+  }
+}
+
+interface BackupIntent extends Base {
+  readonly body: CreateBackup;
+  readonly volume: Volume;
+  readonly repository: Repository;
+}
+
+async function write(catalog: CatalogTransaction, runId: string, intent: BackupIntent) {
+  const { body, volume, repository, parent, reason } = intent;
+  const wanted = { id: randomUUID(), volumeId: volume.id, name: body.checkpoint };
+  const checkpoint = await catalog.checkpoints.create(wanted, runId);
+  const backup = await catalog.backups.create(
+    {
+      id: randomUUID(),
+      repositoryId: repository.id,
+      volumeId: volume.id,
+      volumeName: volume.name,
+      checkpointId: checkpoint.id,
+      checkpoint: checkpoint.name,
+      parentId: parent?.id ?? null,
+      reason,
+      sizeBytes: volume.sizeBytes,
+    },
+    runId,
+  );
+  const request: RunRequest<'backup'> = {
+    volumeId: volume.id,
+    repositoryId: repository.id,
+    backupId: backup.id,
+    checkpointId: checkpoint.id,
+    checkpoint: checkpoint.name,
+    kind: body.kind,
+    baseCheckpointId: parent?.checkpointId ?? null,
+    parentBackupId: parent?.id ?? null,
+    speedBytesPerSecond: body.speedBytesPerSecond ?? null,
+  };
+  const run = await catalog.runs.create({
+    id: runId,
+    kind: 'backup',
+    storageNodeId: volume.storageNodeId,
+    volumeId: volume.id,
+    checkpointId: checkpoint.id,
+    repositoryId: repository.id,
+    backupId: backup.id,
+    reason,
+    request,
+  });
+  return { run, backup: toBackupJson(backup) };
+}

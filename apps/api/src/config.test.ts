@@ -1,0 +1,39 @@
+// Goal: settings are read once, completely, and every fault is told in one go.
+import { expect, test } from 'vitest';
+import { readConfig } from './config.ts';
+
+const database = 'postgres://tidemark@127.0.0.1/tidemark';
+
+test('the queue is the database unless told', () => {
+  expect(readConfig({ TIDEMARK_DATABASE_URL: database })).toEqual({
+    databaseUrl: database,
+    queueUrl: database,
+    listen: { host: '127.0.0.1', port: 7400 },
+    logLevel: 'info',
+  });
+  const redis = readConfig({ TIDEMARK_DATABASE_URL: database, TIDEMARK_QUEUE_URL: 'redis://queue:6379' });
+  expect(redis.queueUrl).toBe('redis://queue:6379');
+});
+
+test.each([
+  ['0.0.0.0:80', { host: '0.0.0.0', port: 80 }],
+  ['[::1]:7400', { host: '::1', port: 7400 }],
+  ['localhost:0', { host: 'localhost', port: 0 }],
+])('listens where %s says', (text, listen) => {
+  const env = { TIDEMARK_DATABASE_URL: database, TIDEMARK_API_LISTEN: text };
+  expect(readConfig(env).listen).toEqual(listen);
+});
+
+test('all faults are told together', () => {
+  const env = { TIDEMARK_QUEUE_URL: 'amqp://x', TIDEMARK_API_LISTEN: '7400', TIDEMARK_LOG_LEVEL: 'loud' };
+  expect(() => readConfig(env)).toThrow(
+    /TIDEMARK_DATABASE_URL is not set.*TIDEMARK_QUEUE_URL must begin.*TIDEMARK_API_LISTEN must be host:port.*TIDEMARK_LOG_LEVEL must be/,
+  );
+  expect(() => readConfig({ TIDEMARK_DATABASE_URL: database, TIDEMARK_API_LISTEN: 'h:70000' })).toThrow(
+    '65535',
+  );
+});
+
+test('what was read cannot be changed', () => {
+  expect(Object.isFrozen(readConfig({ TIDEMARK_DATABASE_URL: database }))).toBe(true);
+});

@@ -1,0 +1,29 @@
+// Every bound of this process, with its reason.
+
+/** A request is a handful of names and numbers; anything of this size is a mistake. */
+export const BODY_BYTES_MAX = 64 * 1024;
+
+/** One page of a list by default, and at the most: a few hundred kilobytes of JSON. */
+export const PAGE_ITEMS_DEFAULT = 100;
+export const PAGE_ITEMS_MAX = 500;
+
+/** Proxies commonly cut idle connections after a minute or more; ten minutes is the longest useful wait. */
+export const WAIT_TIMEOUT_DEFAULT_MS = 30_000;
+export const WAIT_TIMEOUT_MAX_MS = 600_000;
+
+/** A waited-for run is looked at often at first, so that short runs answer at once, then ever more rarely. */
+export const WAIT_POLL_FIRST_MS = 20;
+export const WAIT_POLL_MAX_MS = 250;
+export const WAIT_POLL_GROWTH = 1.15;
+
+/** Runs being handed to the queue at one time. What is above it is left to the dispatcher's refill. */
+export const HAND_OVERS_MAX = 256;
+/** A queue that has not answered by then counts as away. */
+export const QUEUE_ANSWER_MAX_MS = 2_000;
+/** After a queue could not be opened, the next try is this far away. */
+export const QUEUE_REOPEN_MS = 1_000;
+/** Producing needs one connection, the readiness probe another. */
+export const QUEUE_CONNECTIONS_MAX = 2;
+
+/** A readiness probe must answer before its caller's own limit, commonly three to five seconds. */
+export const READY_ANSWER_MAX_MS = 2_000;

@@ -1,0 +1,31 @@
+// Starts the api service, and ends it on SIGTERM or SIGINT.
+import { pino } from 'pino';
+import { buildApp } from './app.ts';
+import { readConfig } from './config.ts';
+
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const app = await buildApp({
+    databaseUrl: config.databaseUrl,
+    queueUrl: config.queueUrl,
+    logger: { level: config.logLevel, base: { service: 'api' } },
+  });
+  let stopping = false;
+  const stop = async (signal: string): Promise<void> => {
+    if (stopping) return;
+    stopping = true;
+    app.log.info({ signal }, 'stopping');
+    await app.close();
+    app.log.info('stopped');
+    process.exit(0);
+  };
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+  const url = await app.listen({ ...config.listen, listenTextResolver: () => 'bound' });
+  app.log.info({ url }, 'listening');
+}
+
+main().catch(error => {
+  pino({ base: { service: 'api' } }).fatal({ err: error }, 'not started');
+  process.exitCode = 1;
+});

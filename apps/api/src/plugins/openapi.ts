@@ -1,0 +1,52 @@
+// The contract for machines at /openapi.json and for people at /docs, both made from the routes' schemas.
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import fastifyPlugin from 'fastify-plugin';
+import { jsonSchemaTransform } from 'fastify-type-provider-zod';
+import { version } from '../version.ts';
+import { finishDocument } from './openapi-document.ts';
+
+const DESCRIPTION = `Named points in time of block volumes across a fleet of storage nodes.
+
+Every call that changes something starts a **run** and answers 202 with it at once; \`wait=checkpoint\` and
+\`wait=done\` keep the call open until the run is there. Guests and backup data move over NBD, never through
+this API. Every failure is a problem document (RFC 9457) with a stable \`code\`.`;
+
+export const TAGS = [
+  { name: 'Storage nodes', description: 'The machines that own volumes and repositories.' },
+  { name: 'Volumes', description: 'Block devices of guests, each exported over NBD by one storage node.' },
+  { name: 'Checkpoints', description: 'Named points in time of a volume, the bases of incremental backups.' },
+  { name: 'Repositories', description: 'Places on storage nodes that hold backups.' },
+  { name: 'Backups', description: 'The content of a volume at a checkpoint, kept in a repository.' },
+  { name: 'Restores', description: 'Backups brought back to a new volume or a plain file.' },
+  { name: 'Runs', description: "Executions of operators' requests, step by step." },
+  { name: 'Events', description: 'What changed, in the order in which it changed.' },
+  { name: 'Health', description: 'Probes.' },
+];
+
+export const openapi = fastifyPlugin(
+  async app => {
+    await app.register(swagger, {
+      openapi: {
+        openapi: '3.1.0',
+        info: {
+          title: 'Tidemark',
+          version,
+          description: DESCRIPTION,
+          license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+        },
+        tags: TAGS,
+      },
+      transform: jsonSchemaTransform,
+      transformObject: finishDocument,
+    });
+    // All its files come out of the package: no other server is asked for anything.
+    await app.register(swaggerUi, {
+      routePrefix: '/docs',
+      uiConfig: { docExpansion: 'list' },
+      staticCSP: true,
+    });
+    app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+  },
+  { name: 'openapi' },
+);

@@ -1,0 +1,41 @@
+// One service a noun, made once from the catalog and the queue. Routes call these and nothing below them.
+import fastifyPlugin from 'fastify-plugin';
+import { BackupService } from '../backups/backup-service.ts';
+import { CheckpointService } from '../checkpoints/checkpoint-service.ts';
+import { EventService } from '../events/event-service.ts';
+import { RepositoryService } from '../repositories/repository-service.ts';
+import { RestoreService } from '../restores/restore-service.ts';
+import { RunService } from '../runs/run-service.ts';
+import { RunStarter } from '../runs/run-starter.ts';
+import { StorageNodeService } from '../storage-nodes/storage-node-service.ts';
+import { VolumeService } from '../volumes/volume-service.ts';
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    storageNodes: StorageNodeService;
+    volumes: VolumeService;
+    checkpoints: CheckpointService;
+    repositories: RepositoryService;
+    backups: BackupService;
+    restores: RestoreService;
+    runs: RunService;
+    events: EventService;
+  }
+}
+
+export const services = fastifyPlugin(
+  async app => {
+    const starter = new RunStarter(app.catalog, app.runQueue);
+    const runs = new RunService(app.catalog);
+    app.decorate('storageNodes', new StorageNodeService(app.catalog, starter));
+    app.decorate('volumes', new VolumeService(app.catalog, starter));
+    app.decorate('checkpoints', new CheckpointService(app.catalog, starter));
+    app.decorate('repositories', new RepositoryService(app.catalog, starter));
+    app.decorate('backups', new BackupService(app.catalog, starter));
+    app.decorate('restores', new RestoreService(starter));
+    app.decorate('runs', runs);
+    app.decorate('events', new EventService(app.catalog));
+    app.addHook('preClose', async () => runs.stopWaiting());
+  },
+  { name: 'services', dependencies: ['catalog', 'queue'] },
+);

@@ -1,0 +1,118 @@
+// Restores: intents to bring a backup back, to a new volume or to a plain file.
+import { randomUUID } from 'node:crypto';
+import type { Backup, CatalogTransaction, StorageNode } from '@tidemark/catalog';
+import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import { findCheckpoint } from '../checkpoints/checkpoint-service.ts';
+import type { StartedRun } from '../runs/run-json.ts';
+import type { RunStarter } from '../runs/run-starter.ts';
+import type { CreateRestore } from '../schemas/restore.ts';
+import type { VolumeJson } from '../schemas/volume.ts';
+import { requireOnline } from '../storage-nodes/storage-node-service.ts';
+import { requireFreeVolumeName, toVolumeJson } from '../volumes/volume-service.ts';
+
+interface Source {
+  readonly backup: Backup;
+  readonly storageNode: StorageNode;
+}
+
+type Target = RunRequest<'restore'>['target'];
+
+async function storageNodeOf(catalog: CatalogTransaction, backup: Backup): Promise<StorageNode> {
+  const repository = await catalog.repositories.get(backup.repositoryId);
+  return catalog.storageNodes.get(repository.storageNodeId);
+}
+
+async function sourceByBackup(catalog: CatalogTransaction, id: string): Promise<Source> {
+  const backup = await catalog.backups.get(id);
+  if (backup.state !== 'available') {
+    throw new TidemarkError(
+      'backup-not-usable',
+      `Backup ${backup.id} is ${backup.state}. Wait until its run has ended, or choose another backup.`,
+    );
+  }
+  return { backup, storageNode: await storageNodeOf(catalog, backup) };
+}
+
+/** The newest backup of the checkpoint that can be reached, else the newest: the refusal then names its host. */
+async function sourceByCheckpoint(
+  catalog: CatalogTransaction,
+  refs: { volume: string; checkpoint: string },
+): Promise<Source> {
+  const volume = await catalog.volumes.get(refs.volume);
+  const checkpoint = await findCheckpoint(catalog, volume, refs.checkpoint);
+  const { items } = await catalog.backups.list({ checkpointId: checkpoint.id });
+  const sources: Source[] = [];
+  for (const backup of items.filter(item => item.state === 'available')) {
+    sources.push({ backup, storageNode: await storageNodeOf(catalog, backup) });
+  }
+  const source = sources.find(({ storageNode }) => storageNode.state === 'online') ?? sources[0];
+  if (source) return source;
+  throw new TidemarkError(
+    'backup-not-found',
+    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' has no available backup. Wait for its backup run, or choose another checkpoint.`,
+  );
+}
+
+export class RestoreService {
+  readonly #runs: RunStarter;
+
+  constructor(runs: RunStarter) {
+    this.#runs = runs;
+  }
+
+  create(body: CreateRestore): Promise<StartedRun<{ volume: VolumeJson | null }>> {
+    return this.#runs.start(async (catalog, runId) => {
+      const { backup, storageNode } = await findSource(catalog, body);
+      requireOnline(storageNode);
+      const { node, target, volume } = await writeTarget(catalog, runId, { wanted: body.target, backup });
+      const request: RunRequest<'restore'> = {
+        backupId: backup.id,
+        repositoryId: backup.repositoryId,
+        sizeBytes: backup.sizeBytes,
+        target,
+      };
+      const run = await catalog.runs.create({
+        id: runId,
+        kind: 'restore',
+        storageNodeId: node.id,
+        volumeId: volume?.id ?? null,
+        checkpointId: backup.checkpointId,
+        repositoryId: backup.repositoryId,
+        backupId: backup.id,
+        request,
+      });
+      return { run, volume };
+    });
+  }
+}
+
+function findSource(catalog: CatalogTransaction, body: CreateRestore): Promise<Source> {
+  if (body.backup !== undefined) return sourceByBackup(catalog, body.backup);
+  const { volume = '', checkpoint = '' } = body;
+  return sourceByCheckpoint(catalog, { volume, checkpoint });
+}
+
+async function writeTarget(
+  catalog: CatalogTransaction,
+  runId: string,
+  { wanted, backup }: { wanted: CreateRestore['target']; backup: Backup },
+): Promise<{ node: StorageNode; target: Target; volume: VolumeJson | null }> {
+  const ref = wanted.volume?.storageNode ?? wanted.file?.storageNode ?? '';
+  const node = await catalog.storageNodes.get(ref);
+  requireOnline(node);
+  if (wanted.volume === undefined) {
+    return {
+      node,
+      target: { file: { name: wanted.file?.name ?? '', storageNodeId: node.id } },
+      volume: null,
+    };
+  }
+  const { name, format } = wanted.volume;
+  await requireFreeVolumeName(catalog, name);
+  const created = await catalog.volumes.create(
+    { id: randomUUID(), name, storageNodeId: node.id, sizeBytes: backup.sizeBytes, format },
+    runId,
+  );
+  const target = { volume: { volumeId: created.id, name, storageNodeId: node.id, format } };
+  return { node, target, volume: toVolumeJson(created) };
+}

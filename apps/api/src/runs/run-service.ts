@@ -1,0 +1,89 @@
+// Runs: looking at them, waiting for them, asking them to stop.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Catalog, Run } from '@tidemark/catalog';
+import { isErrorCode } from '@tidemark/proto';
+import type { z } from 'zod';
+import { ProblemError } from '../errors.ts';
+import { WAIT_POLL_FIRST_MS, WAIT_POLL_GROWTH, WAIT_POLL_MAX_MS } from '../limits.ts';
+import type { RunJson, runQuery, WaitQuery } from '../schemas/run.ts';
+import { toRunJson } from './run-json.ts';
+
+const ENDED: readonly Run['state'][] = ['succeeded', 'failed', 'cancelled'];
+
+/** What a run that did not succeed is answered with. */
+function failureOf(run: Run): ProblemError {
+  const extra = { runId: run.id };
+  if (run.state === 'cancelled') {
+    return new ProblemError(
+      'run-cancelled',
+      `The ${run.kind} run ${run.id} was cancelled, and what it had made is undone.`,
+      extra,
+    );
+  }
+  const code = run.error?.code;
+  if (run.error && code !== undefined && isErrorCode(code) && code !== 'internal-error') {
+    return new ProblemError(code, run.error.message, extra);
+  }
+  const text = `The ${run.kind} run ${run.id} failed inside. Look for it in the log of the worker.`;
+  return new ProblemError('internal-error', text, extra);
+}
+
+export class RunService {
+  readonly #catalog: Catalog;
+  readonly #closing = new AbortController();
+
+  constructor(catalog: Catalog) {
+    this.#catalog = catalog;
+  }
+
+  /** Newest first, without steps left out: a run is small. */
+  async list(query: z.output<typeof runQuery>) {
+    const { items, nextCursor } = await this.#catalog.runs.list(query);
+    return { items: items.map(toRunJson), nextCursor };
+  }
+
+  async get(id: string): Promise<RunJson> {
+    return toRunJson(await this.#catalog.runs.get(id));
+  }
+
+  /** Asks the run to stop; it is undone by its worker. Rejects `run-ended`. */
+  async cancel(id: string): Promise<RunJson> {
+    return toRunJson(await this.#catalog.runs.requestCancel(id));
+  }
+
+  /**
+   * Returns the run as soon as it is where `wait` says: at its point in time, or succeeded. Rejects with the
+   * run's own failure, or with `wait-timed-out` and leaves the run alone. When `signal` is aborted, the
+   * caller is gone and gets the run as it was last seen.
+   */
+  async waitFor(id: string, { wait, waitTimeoutMs }: WaitQuery, signal: AbortSignal): Promise<RunJson> {
+    const deadline = performance.now() + waitTimeoutMs;
+    const stop = AbortSignal.any([signal, this.#closing.signal]);
+    for (
+      let pauseMs = WAIT_POLL_FIRST_MS;
+      ;
+      pauseMs = Math.min(pauseMs * WAIT_POLL_GROWTH, WAIT_POLL_MAX_MS)
+    ) {
+      const run = await this.#catalog.runs.get(id);
+      if (run.state === 'succeeded') return toRunJson(run);
+      if (ENDED.includes(run.state)) throw failureOf(run);
+      if (wait === 'checkpoint' && run.checkpointAt && !run.error) return toRunJson(run);
+      const leftMs = deadline - performance.now();
+      if (leftMs <= 0) throw this.#stillGoingOn(run, waitTimeoutMs);
+      await sleep(Math.min(pauseMs, leftMs), undefined, { signal: stop }).catch(() => {});
+      if (signal.aborted) return toRunJson(run);
+      if (this.#closing.signal.aborted) throw this.#stillGoingOn(run, waitTimeoutMs);
+    }
+  }
+
+  /** Ends every wait, so that the service can stop; the runs go on. */
+  stopWaiting(): void {
+    this.#closing.abort();
+  }
+
+  #stillGoingOn(run: Run, waitTimeoutMs: number): ProblemError {
+    const why = this.#closing.signal.aborted ? 'the api service is stopping' : `after ${waitTimeoutMs} ms`;
+    const text = `The ${run.kind} run ${run.id} is ${run.state} (${why}) and goes on. Follow it with GET /v1/runs/${run.id}.`;
+    return new ProblemError('wait-timed-out', text, { runId: run.id });
+  }
+}

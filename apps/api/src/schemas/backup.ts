@@ -1,0 +1,105 @@
+// Backups: the content of a volume at a checkpoint, kept in a repository.
+import { z } from 'zod';
+import {
+  bytesField,
+  EXAMPLE_IDS,
+  EXAMPLE_MOMENT,
+  idField,
+  momentField,
+  nameField,
+  pageOf,
+  pageQuery,
+  ref,
+} from './common.ts';
+import { runSchema } from './run.ts';
+
+const kind = z.enum(['full', 'incremental']);
+
+export const backupSchema = z
+  .object({
+    id: idField,
+    volumeId: idField,
+    repositoryId: idField,
+    checkpointId: idField,
+    checkpoint: z.string().meta({ description: 'Name of the checkpoint.' }),
+    parentId: idField
+      .nullable()
+      .meta({ description: 'The backup that this one builds on; null for a full one.' }),
+    kind,
+    reason: z.string().meta({ description: 'Why it is full or incremental.' }),
+    state: z.enum(['creating', 'available']),
+    sizeBytes: bytesField.meta({ description: 'Size of the volume.' }),
+    storedBytes: bytesField.nullable().meta({ description: 'Bytes it takes in the repository.' }),
+    dirtyBytes: bytesField.nullable().meta({ description: 'Bytes found changed when it began.' }),
+    sentBytes: bytesField.nullable().meta({ description: 'Bytes that went to the repository.' }),
+    pointInTime: momentField.nullable(),
+    fileName: z.string().nullable(),
+    createdAt: momentField,
+    finishedAt: momentField.nullable(),
+    durationMs: z.int().min(0).nullable(),
+  })
+  .meta({
+    id: 'Backup',
+    examples: [
+      {
+        id: EXAMPLE_IDS.backup,
+        volumeId: EXAMPLE_IDS.volume,
+        repositoryId: EXAMPLE_IDS.repository,
+        checkpointId: EXAMPLE_IDS.checkpoint,
+        checkpoint: 'monday',
+        parentId: null,
+        kind: 'full',
+        reason: 'full: asked for',
+        state: 'available',
+        sizeBytes: 1_073_741_824,
+        storedBytes: 268_500_992,
+        dirtyBytes: 1_073_741_824,
+        sentBytes: 268_435_456,
+        pointInTime: EXAMPLE_MOMENT,
+        fileName: 'web-01-monday.qcow2',
+        createdAt: EXAMPLE_MOMENT,
+        finishedAt: '2026-11-21T08:00:02.500Z',
+        durationMs: 2500,
+      },
+    ],
+  });
+
+export const createBackupSchema = z
+  .strictObject({
+    volume: ref('volume'),
+    repository: ref('repository'),
+    kind,
+    checkpoint: nameField.meta({ description: 'Name of the new checkpoint, taken in the same instant.' }),
+    base: ref(
+      'checkpoint whose changes since are kept; by default the newest with a backup in the repository',
+    ).optional(),
+    speedBytesPerSecond: z
+      .int()
+      .min(1)
+      .optional()
+      .meta({ description: 'Most bytes per second; no limit by default.' }),
+  })
+  .refine(body => body.kind === 'incremental' || body.base === undefined, {
+    path: ['base'],
+    error: 'belongs to an incremental backup; leave it out or send kind "incremental"',
+  })
+  .meta({
+    id: 'CreateBackup',
+    examples: [
+      { volume: 'web-01', repository: 'nightly', kind: 'full', checkpoint: 'monday' },
+      { volume: 'web-01', repository: 'nightly', kind: 'incremental', checkpoint: 'tuesday', base: 'monday' },
+    ],
+  });
+
+export const backupQuery = pageQuery.extend({
+  volume: ref('volume whose backups to list').optional(),
+  repository: ref('repository whose backups to list').optional(),
+});
+
+export const backupPageSchema = pageOf(backupSchema, 'BackupPage');
+export const backupRunSchema = z
+  .object({ run: runSchema, backup: backupSchema.nullable() })
+  .meta({ id: 'BackupRun' });
+
+export type BackupJson = z.output<typeof backupSchema>;
+export type CreateBackup = z.output<typeof createBackupSchema>;

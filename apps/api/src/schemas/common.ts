@@ -1,0 +1,80 @@
+// Building blocks of every request and answer: names, ids, references, sizes, moments and pages.
+import { z } from 'zod';
+import { PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX } from '../limits.ts';
+
+const NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$';
+const NAME = new RegExp(NAME_PATTERN);
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+/** References are ids or names, so a name never looks like an id. */
+export const isId = (text: string): boolean => UUID.test(text);
+
+const quoted = (text: unknown) => JSON.stringify(text);
+
+function nameFault(text: string): string {
+  if (text === '') return 'is empty';
+  if (isId(text)) return `${quoted(text)} looks like an id`;
+  if (text.length > 64) return `${quoted(`${text.slice(0, 20)}…`)} has ${text.length} characters`;
+  return `${quoted(text)} begins with or holds a character that a name cannot have`;
+}
+
+export const nameField = z
+  .string()
+  .refine(text => NAME.test(text) && !isId(text), {
+    error: issue =>
+      `${nameFault(String(issue.input))}; send 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit`,
+    params: { problem: 'invalid-name' },
+  })
+  .meta({
+    pattern: NAME_PATTERN,
+    description:
+      "1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id.",
+  });
+
+export const idField = z.uuid();
+export const momentField = z.iso.datetime().meta({ examples: ['2026-11-21T08:00:00.000Z'] });
+/** Ids of the examples: one story through all schemas. */
+export const EXAMPLE_IDS = {
+  storageNode: '0b6f3d5e-52a1-4d1c-8f5e-0c8f0b9c7a01',
+  volume: '5d0c0a3e-3f4b-4a57-9a3d-7f8f6f1b2c02',
+  checkpoint: '9a1f6c2d-7b5e-4e3a-8c4d-2e1f0a9b8c03',
+  repository: 'c3e2d1f0-1a2b-4c3d-9e4f-5a6b7c8d9e04',
+  backup: 'e7f8a9b0-2c3d-4e5f-8a6b-7c8d9e0f1a05',
+  run: 'f1e2d3c4-4b5a-4d6c-9e7f-8a9b0c1d2e06',
+} as const;
+export const EXAMPLE_MOMENT = '2026-11-21T08:00:00.000Z';
+
+export const bytesField = z.int().min(0);
+
+/** An id or a name of something that exists; its syntax is judged by looking it up. */
+export const refField = z.string().min(1).max(64);
+
+export const ref = (noun: string) => refField.meta({ description: `Id or name of the ${noun}.` });
+
+/** One page of a list. */
+export function pageOf<T extends z.ZodType>(item: T, id: string) {
+  return z
+    .object({
+      items: z.array(item),
+      nextCursor: z
+        .string()
+        .nullable()
+        .meta({ description: 'Give it back as `cursor` for the next page; null on the last page.' }),
+    })
+    .meta({ id });
+}
+
+export const limitField = z.coerce
+  .number()
+  .int()
+  .min(1)
+  .max(PAGE_ITEMS_MAX)
+  .default(PAGE_ITEMS_DEFAULT)
+  .meta({ description: `Most items of the page, 1 to ${PAGE_ITEMS_MAX}.` });
+
+export const pageQuery = z.strictObject({
+  limit: limitField,
+  cursor: z.string().min(1).max(512).optional().meta({ description: '`nextCursor` of the page before.' }),
+});
+
+export type PageQuery = z.output<typeof pageQuery>;

@@ -1,0 +1,63 @@
+// Storage nodes: the machines that own volumes and repositories.
+import { z } from 'zod';
+import {
+  bytesField,
+  EXAMPLE_IDS,
+  EXAMPLE_MOMENT,
+  idField,
+  momentField,
+  nameField,
+  pageOf,
+} from './common.ts';
+import { runSchema } from './run.ts';
+
+const HOST_PORT = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/;
+
+const controlAddress = z
+  .string()
+  .refine(text => Number(HOST_PORT.exec(text)?.[2] ?? 0) > 0 && Number(HOST_PORT.exec(text)?.[2]) <= 65_535, {
+    error: issue =>
+      `${JSON.stringify(issue.input)} is no address; send host:port of the storage node's control service, for instance 127.0.0.1:7411`,
+  })
+  .meta({ description: 'host:port of its control service.', examples: ['127.0.0.1:7411'] });
+
+export const storageNodeSchema = z
+  .object({
+    id: idField,
+    name: z.string(),
+    controlAddress: z.string(),
+    nbdAddress: z.string().nullable().meta({ description: 'host:port that its exports are reached at.' }),
+    state: z.enum(['joining', 'online', 'unreachable']),
+    lastSeenAt: momentField.nullable(),
+    capacityBytes: bytesField.nullable(),
+    availableBytes: bytesField.nullable(),
+    version: z.string().nullable(),
+  })
+  .meta({
+    id: 'StorageNode',
+    examples: [
+      {
+        id: EXAMPLE_IDS.storageNode,
+        name: 'alpha',
+        controlAddress: '127.0.0.1:7411',
+        nbdAddress: '127.0.0.1:10809',
+        state: 'online',
+        lastSeenAt: EXAMPLE_MOMENT,
+        capacityBytes: 2_000_000_000_000,
+        availableBytes: 1_500_000_000_000,
+        version: '0.1.0',
+      },
+    ],
+  });
+
+export const createStorageNodeSchema = z
+  .strictObject({ name: nameField, controlAddress })
+  .meta({ id: 'CreateStorageNode', examples: [{ name: 'alpha', controlAddress: '127.0.0.1:7411' }] });
+
+export const storageNodePageSchema = pageOf(storageNodeSchema, 'StorageNodePage');
+export const storageNodeRunSchema = z
+  .object({ run: runSchema, storageNode: storageNodeSchema.nullable() })
+  .meta({ id: 'StorageNodeRun', description: 'The storage node is null once it is removed.' });
+
+export type StorageNodeJson = z.output<typeof storageNodeSchema>;
+export type CreateStorageNode = z.output<typeof createStorageNodeSchema>;

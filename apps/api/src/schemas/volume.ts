@@ -1,0 +1,97 @@
+// Volumes: block devices of guests, each one image on one storage node.
+import { z } from 'zod';
+import {
+  bytesField,
+  EXAMPLE_IDS,
+  EXAMPLE_MOMENT,
+  idField,
+  momentField,
+  nameField,
+  pageOf,
+  ref,
+} from './common.ts';
+import { runSchema } from './run.ts';
+
+const SECTOR_BYTES = 512;
+const SIZE_BYTES_MAX = Number.MAX_SAFE_INTEGER - (Number.MAX_SAFE_INTEGER % SECTOR_BYTES);
+
+function isGoodSize(size: number): boolean {
+  return size > 0 && size <= SIZE_BYTES_MAX && size % SECTOR_BYTES === 0;
+}
+
+function nearestGoodSize(size: number): number {
+  const rounded = Math.ceil(size / SECTOR_BYTES) * SECTOR_BYTES;
+  return Math.min(Math.max(rounded, SECTOR_BYTES), SIZE_BYTES_MAX);
+}
+
+export const sizeField = z
+  .number()
+  .refine(isGoodSize, {
+    error: issue =>
+      `${issue.input} is not a positive multiple of ${SECTOR_BYTES}; the nearest good size is ${nearestGoodSize(Number(issue.input))}`,
+    params: { problem: 'invalid-volume-size' },
+  })
+  .meta({
+    type: 'integer',
+    minimum: SECTOR_BYTES,
+    multipleOf: SECTOR_BYTES,
+    description: 'Bytes, a multiple of 512.',
+    examples: [1_073_741_824],
+  });
+
+export const formatField = z.enum(['raw', 'qcow2']);
+
+export const volumeSchema = z
+  .object({
+    id: idField,
+    name: z.string(),
+    storageNodeId: idField,
+    storageNode: z.string().meta({ description: 'Name of its storage node.' }),
+    sizeBytes: bytesField,
+    format: formatField,
+    state: z.enum(['creating', 'ready', 'deleting']),
+    exportUri: z
+      .string()
+      .nullable()
+      .meta({
+        description: 'Where the guest connects; null until the volume is ready.',
+        examples: ['nbd://127.0.0.1:10809/web-01'],
+      }),
+    createdAt: momentField,
+  })
+  .meta({
+    id: 'Volume',
+    examples: [
+      {
+        id: EXAMPLE_IDS.volume,
+        name: 'web-01',
+        storageNodeId: EXAMPLE_IDS.storageNode,
+        storageNode: 'alpha',
+        sizeBytes: 1_073_741_824,
+        format: 'raw',
+        state: 'ready',
+        exportUri: 'nbd://127.0.0.1:10809/web-01',
+        createdAt: EXAMPLE_MOMENT,
+      },
+    ],
+  });
+
+export const createVolumeSchema = z
+  .strictObject({
+    name: nameField,
+    storageNode: ref('storage node that will hold it'),
+    sizeBytes: sizeField,
+    format: formatField.default('raw').meta({ description: 'The image format on the storage node.' }),
+  })
+  .meta({
+    id: 'CreateVolume',
+    examples: [{ name: 'web-01', storageNode: 'alpha', sizeBytes: 1_073_741_824 }],
+  });
+
+export const volumePageSchema = pageOf(volumeSchema, 'VolumePage');
+export const volumeRunSchema = z
+  .object({ run: runSchema, volume: volumeSchema.nullable() })
+  .meta({ id: 'VolumeRun', description: 'The volume is null once it is deleted.' });
+
+export type VolumeJson = z.output<typeof volumeSchema>;
+export type CreateVolume = z.output<typeof createVolumeSchema>;

@@ -1,0 +1,108 @@
+// Volumes: intents to make and delete them, and what there is.
+import { randomUUID } from 'node:crypto';
+import type { Catalog, CatalogTransaction, Volume } from '@tidemark/catalog';
+import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import { iso } from '../moments.ts';
+import type { StartedRun } from '../runs/run-json.ts';
+import type { RunStarter } from '../runs/run-starter.ts';
+import type { PageQuery } from '../schemas/common.ts';
+import type { CreateVolume, VolumeJson } from '../schemas/volume.ts';
+import { requireOnline } from '../storage-nodes/storage-node-service.ts';
+
+export function toVolumeJson(volume: Volume): VolumeJson {
+  return {
+    id: volume.id,
+    name: volume.name,
+    storageNodeId: volume.storageNodeId,
+    storageNode: volume.storageNode,
+    sizeBytes: volume.sizeBytes,
+    format: volume.format,
+    state: volume.state,
+    exportUri: volume.exportUri,
+    createdAt: iso(volume.createdAt),
+  };
+}
+
+/** Refuses a name that a volume has, whatever its state. */
+export async function requireFreeVolumeName(catalog: CatalogTransaction, name: string): Promise<void> {
+  const taken = await catalog.volumes.find(name);
+  if (!taken) return;
+  throw new TidemarkError(
+    'volume-name-taken',
+    `Volume '${name}' exists already on storage node '${taken.storageNode}' and is ${taken.state}. Choose another name, or delete that one first.`,
+  );
+}
+
+export class VolumeService {
+  readonly #catalog: Catalog;
+  readonly #runs: RunStarter;
+
+  constructor(catalog: Catalog, runs: RunStarter) {
+    this.#catalog = catalog;
+    this.#runs = runs;
+  }
+
+  create({
+    name,
+    storageNode,
+    sizeBytes,
+    format,
+  }: CreateVolume): Promise<StartedRun<{ volume: VolumeJson }>> {
+    return this.#runs.start(async (catalog, runId) => {
+      const node = await catalog.storageNodes.get(storageNode);
+      requireOnline(node);
+      await requireFreeVolumeName(catalog, name);
+      const wanted = { id: randomUUID(), name, storageNodeId: node.id, sizeBytes, format };
+      const volume = await catalog.volumes.create(wanted, runId);
+      const run = await catalog.runs.create({
+        id: runId,
+        kind: 'create-volume',
+        storageNodeId: node.id,
+        volumeId: volume.id,
+        request: {
+          volumeId: volume.id,
+          name,
+          storageNodeId: node.id,
+          sizeBytes,
+          format,
+        } satisfies RunRequest<'create-volume'>,
+      });
+      return { run, volume: toVolumeJson(volume) };
+    });
+  }
+
+  async list(page: PageQuery) {
+    const { items, nextCursor } = await this.#catalog.volumes.list(page);
+    return { items: items.map(toVolumeJson), nextCursor };
+  }
+
+  async get(ref: string): Promise<VolumeJson> {
+    return toVolumeJson(await this.#catalog.volumes.get(ref));
+  }
+
+  async find(id: string): Promise<VolumeJson | null> {
+    const volume = await this.#catalog.volumes.find(id);
+    return volume && toVolumeJson(volume);
+  }
+
+  remove(ref: string): Promise<StartedRun<{ volume: VolumeJson }>> {
+    return this.#runs.start(async (catalog, runId) => {
+      const { id } = await catalog.volumes.getReady(ref);
+      await catalog.volumes.markDeleting(id, runId);
+      const volume = await catalog.volumes.get(id);
+      requireOnline(await catalog.storageNodes.get(volume.storageNodeId));
+      const run = await catalog.runs.create({
+        id: runId,
+        kind: 'delete-volume',
+        storageNodeId: volume.storageNodeId,
+        volumeId: id,
+        request: {
+          volumeId: id,
+          name: volume.name,
+          storageNodeId: volume.storageNodeId,
+        } satisfies RunRequest<'delete-volume'>,
+      });
+      return { run, volume: toVolumeJson(volume) };
+    });
+  }
+}

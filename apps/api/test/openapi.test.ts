@@ -1,0 +1,135 @@
+// Goal: the contract that machines read is complete: every call has words, every answer a schema, every
+// refusal the problem document. Method: walk the document that the routes' schemas make.
+import type { FastifyInstance } from 'fastify';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { buildApp } from '../src/app.ts';
+
+interface Operation {
+  summary?: string;
+  description?: string;
+  tags?: string[];
+  responses: Record<string, { description: string; content?: Record<string, { schema: object }> }>;
+}
+
+interface Document {
+  openapi: string;
+  paths: Record<string, Record<string, Operation>>;
+  tags: { name: string }[];
+  components: { schemas: Record<string, object> };
+}
+
+// Nothing here reaches the catalog or the queue: port 1 refuses.
+const nowhere = 'postgres://nobody@127.0.0.1:1/none';
+let app: FastifyInstance;
+let document: Document;
+
+beforeAll(async () => {
+  app = await buildApp({ databaseUrl: nowhere, queueUrl: nowhere });
+  document = (await app.inject('/openapi.json')).json();
+});
+
+afterAll(() => app.close());
+
+const operations = () =>
+  Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
+  );
+
+test('lists every call of the contract', () => {
+  expect(document.openapi).toBe('3.1.0');
+  expect(
+    operations()
+      .map(({ name }) => name)
+      .sort(),
+  ).toEqual(
+    [
+      'get /healthz',
+      'get /readyz',
+      'get /v1/backups',
+      'get /v1/backups/{backup}',
+      'get /v1/events',
+      'get /v1/repositories',
+      'get /v1/repositories/{repository}',
+      'get /v1/runs',
+      'get /v1/runs/{run}',
+      'get /v1/storage-nodes',
+      'get /v1/storage-nodes/{storageNode}',
+      'get /v1/volumes',
+      'get /v1/volumes/{volume}',
+      'get /v1/volumes/{volume}/checkpoints',
+      'delete /v1/storage-nodes/{storageNode}',
+      'delete /v1/volumes/{volume}',
+      'delete /v1/volumes/{volume}/checkpoints/{checkpoint}',
+      'post /v1/backups',
+      'post /v1/repositories',
+      'post /v1/restores',
+      'post /v1/runs/{run}/cancel',
+      'post /v1/storage-nodes',
+      'post /v1/volumes',
+      'post /v1/volumes/{volume}/checkpoints',
+    ].sort(),
+  );
+});
+
+test('every call says what it does and belongs to a described group', () => {
+  const groups = document.tags.map(tag => tag.name);
+  for (const { name, operation } of operations()) {
+    expect(operation.summary, name).toMatch(/\w/);
+    expect(operation.description, name).toMatch(/\.$/);
+    expect(groups, name).toContain(operation.tags?.[0]);
+  }
+});
+
+test('every answer has a schema, and every refusal is a problem document', () => {
+  for (const { name, operation } of operations()) {
+    const answers = Object.entries(operation.responses);
+    expect(
+      answers.filter(([status]) => status < '300'),
+      name,
+    ).not.toHaveLength(0);
+    for (const [status, answer] of answers) {
+      const [type, media] = Object.entries(answer.content ?? {})[0] ?? [];
+      const place = `${name} ${status}`;
+      expect(type, place).toBe(status < '300' ? 'application/json' : 'application/problem+json');
+      expect(media?.schema, place).toHaveProperty('$ref');
+    }
+    if (name.includes('/v1/')) expect(operation.responses, name).toHaveProperty('503');
+  }
+});
+
+test('every reference leads to a schema', () => {
+  const text = JSON.stringify(document);
+  const references = new Set([...text.matchAll(/"\$ref":"([^"]+)"/g)].map(match => match[1]!));
+  expect(references.size).toBeGreaterThan(15);
+  for (const reference of references) {
+    expect(reference).toMatch(/^#\/components\/schemas\//);
+    expect(document.components.schemas).toHaveProperty([reference.slice('#/components/schemas/'.length)]);
+  }
+});
+
+test('requests carry examples and the limits of their fields', () => {
+  const schema = document.components.schemas.CreateVolume as {
+    examples: unknown[];
+    additionalProperties: boolean;
+    required: string[];
+    properties: Record<string, object>;
+  };
+  expect(schema.examples).toHaveLength(1);
+  expect(schema.additionalProperties).toBe(false);
+  expect(schema.required).toEqual(['name', 'storageNode', 'sizeBytes']);
+  expect(schema.properties.sizeBytes).toMatchObject({ type: 'integer', multipleOf: 512, minimum: 512 });
+  expect(schema.properties.name).toHaveProperty('pattern');
+});
+
+test('the page for people asks no other server for anything', async () => {
+  const page = await app.inject('/docs/');
+  expect(page.statusCode).toBe(200);
+  expect(page.headers['content-type']).toMatch(/text\/html/);
+  const loaded = [...page.body.matchAll(/(?:src|href)="([^"]+)"/g)].map(match => match[1]!);
+  expect(loaded.length).toBeGreaterThan(3);
+  for (const file of loaded) {
+    expect(file).not.toMatch(/^(https?:)?\/\//);
+    const answer = await app.inject(new URL(file, 'http://host/docs/').pathname);
+    expect(answer.statusCode, file).toBe(200);
+  }
+});

@@ -1,0 +1,153 @@
+// A whole api on a database of its own, and a hand that does what a worker would do to runs and nouns.
+import { createTestDatabase, inDatabase, type TestDatabase } from '@tidemark/catalog/testing';
+import type { FastifyInstance, InjectOptions } from 'fastify';
+import { expect } from 'vitest';
+import { buildApp } from '../../src/app.ts';
+import type { Problem } from '../../src/schemas/problem.ts';
+
+const LEASE_MS = 60_000;
+const TABLES = ['storage_node', 'volume', 'checkpoint', 'repository', 'backup', 'run', 'event'];
+
+type Method = 'GET' | 'POST' | 'DELETE';
+
+export interface Answer<T> {
+  status: number;
+  headers: Record<string, unknown>;
+  body: T;
+}
+
+export class TestApi {
+  readonly app: FastifyInstance;
+  readonly database: TestDatabase;
+
+  private constructor(app: FastifyInstance, database: TestDatabase) {
+    this.app = app;
+    this.database = database;
+  }
+
+  static async start(): Promise<TestApi> {
+    const database = await createTestDatabase();
+    const app = await buildApp({ databaseUrl: database.url, queueUrl: database.url });
+    return new TestApi(app, database);
+  }
+
+  async close(): Promise<void> {
+    await this.app.close();
+    await this.database.drop();
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: the shape of an answer is what the tests look at
+  async call<T = any>(method: Method, url: string, body?: object): Promise<Answer<T>> {
+    const options: InjectOptions = { method, url, ...(body && { payload: body }) };
+    const answer = await this.app.inject(options);
+    return { status: answer.statusCode, headers: answer.headers, body: answer.json() };
+  }
+
+  /** Counts of all rows: equal before and after means that nothing was written. */
+  async written(): Promise<Record<string, number>> {
+    const columns = TABLES.map(table => `(SELECT count(*)::int FROM ${table}) AS ${table}`);
+    return inDatabase(this.database.url, async client => (await client.query(`SELECT ${columns}`)).rows[0]);
+  }
+
+  /** Expects a problem document with this code, and that the call left no trace. Returns the document. */
+  async refused(code: string, method: Method, url: string, body?: object): Promise<Problem> {
+    const before = await this.written();
+    const answer = await this.call<Problem>(method, url, body);
+    expect(answer.body).toMatchObject({ code, status: answer.status, type: `urn:tidemark:problem:${code}` });
+    expect(answer.body.instance).toBe(url.split('?')[0]);
+    expect(answer.headers['content-type']).toMatch(/^application\/problem\+json/);
+    expect(await this.written()).toEqual(before);
+    return answer.body;
+  }
+
+  /** A storage node that has joined and answers. */
+  async storageNode(name: string): Promise<{ id: string }> {
+    const { app } = this;
+    const controlAddress = `${name}.example:7411`;
+    const { body } = await this.call('POST', '/v1/storage-nodes', { name, controlAddress });
+    const { id } = body.storageNode;
+    await app.catalog.storageNodes.markOnline(id, {
+      instanceId: id,
+      nbdAddress: `${name}.example:10809`,
+      version: '0.1.0',
+      capacityBytes: 1_000_000,
+      availableBytes: 500_000,
+    });
+    await (await this.worker(body.run.id)).succeed();
+    return { id };
+  }
+
+  async volume(name: string, storageNode: string, sizeBytes = 1_048_576): Promise<{ id: string }> {
+    const { body } = await this.call('POST', '/v1/volumes', { name, storageNode, sizeBytes });
+    const exportUri = `nbd://${storageNode}.example:10809/${name}`;
+    await this.app.catalog.volumes.markReady(body.volume.id, { exportUri, sizeBytes }, body.run.id);
+    await (await this.worker(body.run.id)).succeed();
+    return { id: body.volume.id };
+  }
+
+  async repository(name: string, storageNode: string): Promise<{ id: string }> {
+    const { body } = await this.call('POST', '/v1/repositories', { name, storageNode });
+    await this.app.catalog.repositories.markReady(body.repository.id, body.run.id);
+    await (await this.worker(body.run.id)).succeed();
+    return { id: body.repository.id };
+  }
+
+  /** A finished backup, with its checkpoint. */
+  async backup(request: object): Promise<{ id: string; checkpointId: string }> {
+    const { body } = await this.call('POST', '/v1/backups', request);
+    const { id, checkpointId } = body.backup;
+    const worker = await this.worker(body.run.id);
+    await worker.reachCheckpoint();
+    await this.finishBackup(id, body.run.id);
+    await worker.succeed();
+    return { id, checkpointId };
+  }
+
+  async finishBackup(id: string, runId: string): Promise<void> {
+    const facts = { storedBytes: 65_536, sentBytes: 4096, fileName: `${id}.qcow2` };
+    await this.app.catalog.backups.markAvailable(id, facts, runId);
+  }
+
+  /** Takes the run as a worker does; from then on it is running. */
+  async worker(runId: string): Promise<HandWorker> {
+    const claim = { owner: 'test', leaseMs: LEASE_MS, attempt: 1 };
+    const claimed = await this.app.catalog.leases.claim(runId, claim);
+    return new HandWorker(this.app, claimed!);
+  }
+}
+
+type Claimed = NonNullable<Awaited<ReturnType<FastifyInstance['catalog']['leases']['claim']>>>;
+
+export class HandWorker {
+  readonly #app: FastifyInstance;
+  readonly #claimed: Claimed;
+
+  constructor(app: FastifyInstance, claimed: Claimed) {
+    this.#app = app;
+    this.#claimed = claimed;
+  }
+
+  async step(name: string): Promise<void> {
+    await this.#app.catalog.leases.startStep(this.#claimed.lease, name);
+    await this.#app.catalog.leases.finishStep(this.#claimed.lease, name, {});
+  }
+
+  async reachCheckpoint(at = new Date('2026-11-21T08:00:00.000Z')): Promise<void> {
+    const { checkpointId } = this.#claimed.run;
+    if (checkpointId) await this.#app.catalog.checkpoints.markReady(checkpointId, at, this.#claimed.run.id);
+    await this.#app.catalog.leases.update(this.#claimed.lease, { checkpointAt: at });
+  }
+
+  succeed(result = {}): Promise<void> {
+    return this.#app.catalog.leases.finish(this.#claimed.lease, { state: 'succeeded', result });
+  }
+
+  async fail(error: { code: string; message: string }): Promise<void> {
+    await this.#app.catalog.leases.beginUndo(this.#claimed.lease, error);
+    await this.#app.catalog.leases.finish(this.#claimed.lease, { state: 'failed', error });
+  }
+
+  cancel(): Promise<void> {
+    return this.#app.catalog.leases.finish(this.#claimed.lease, { state: 'cancelled' });
+  }
+}
