@@ -9,6 +9,9 @@ export { type AddOptions, type AttachOptions, BlockGraph } from './graph/block-g
 export type { Edge } from './graph/edge.ts';
 export type { GraphNode } from './graph/graph-node.ts';
 export { filterPermissions, formatPermissions, PERMISSION, PERMISSIONS_ALL } from './graph/permissions.ts';
+export { FileNode } from './image/file-node.ts';
+export { type CreateQcow2Options, createQcow2 } from './image/qcow2/create.ts';
+export { createRawFile, RawImage, type RawImageOptions } from './image/raw-image.ts';
 export type { BackupJob, BitmapMode } from './job/backup-job.ts';
 export type { Job, JobInfo, JobProgress } from './job/job.ts';
 export type { JobEvent, NumberedJobEvent } from './job/job-event.ts';

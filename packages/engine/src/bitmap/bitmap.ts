@@ -171,6 +171,11 @@ export class Bitmap {
     return this.#levels[0]!.every((word, i) => word === theirs[i]);
   }
 
+  /** Length of what `serialize` gives. */
+  get serializedBytes(): number {
+    return this.#levels[0]!.length * 4;
+  }
+
   /** The bits as bytes, bit 0 of byte 0 first, padded to whole 32-bit words: little endian on any machine. */
   serialize(): Buffer {
     const words = this.#levels[0]!;
