@@ -26,9 +26,9 @@ test.each([
 
 test('all faults are told together', () => {
   const env = { TIDEMARK_QUEUE_URL: 'amqp://x', TIDEMARK_API_LISTEN: '7400', TIDEMARK_LOG_LEVEL: 'loud' };
-  expect(() => readConfig(env)).toThrow(
-    /TIDEMARK_DATABASE_URL is not set.*TIDEMARK_QUEUE_URL must begin.*TIDEMARK_API_LISTEN must be host:port.*TIDEMARK_LOG_LEVEL must be/,
-  );
+  for (const fault of ['DATABASE_URL is not set', 'QUEUE_URL must', 'API_LISTEN must', 'LOG_LEVEL must']) {
+    expect(() => readConfig(env)).toThrow(`TIDEMARK_${fault}`);
+  }
   expect(() => readConfig({ TIDEMARK_DATABASE_URL: database, TIDEMARK_API_LISTEN: 'h:70000' })).toThrow(
     '65535',
   );

@@ -91,7 +91,8 @@ export function toProblem(error: unknown, place: ProblemPlace): Problem {
   }
   return problemOf(
     'internal-error',
-    `Something failed inside. Try again; if it stays, look for request ${place.requestId} in the log of the api service.`,
+    `Something failed inside. Try again; if it stays, look for request ${place.requestId} in ` +
+      'the log of the api service.',
     place,
   );
 }

@@ -51,7 +51,7 @@ interface Base {
   readonly reason: string;
 }
 
-/** The backup that an incremental one builds on; it lies in the same repository, so that the chain is whole. */
+/** The backup that an incremental one builds on; in the same repository, so that the chain is whole. */
 async function findBase(
   catalog: CatalogTransaction,
   { volume, repository }: { volume: Volume; repository: Repository },
@@ -62,7 +62,8 @@ async function findBase(
     if (parent) return { parent, reason: `incremental: since checkpoint '${parent.checkpoint}'` };
     throw new TidemarkError(
       'checkpoint-not-found',
-      `No ready checkpoint of volume '${volume.name}' has a backup in repository '${repository.name}'. Make a full backup there first (kind "full").`,
+      `No ready checkpoint of volume '${volume.name}' has a backup in repository '${repository.name}'. ` +
+        'Make a full backup there first (kind "full").',
     );
   }
   const checkpoint = await findCheckpoint(catalog, volume, ref);
@@ -71,7 +72,8 @@ async function findBase(
   if (parent) return { parent, reason: `incremental: since checkpoint '${checkpoint.name}'` };
   throw new TidemarkError(
     'backup-not-found',
-    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' has no available backup in repository '${repository.name}'. Choose another base, or make a full backup there first.`,
+    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' has no available backup in ` +
+      `repository '${repository.name}'. Choose another base, or make a full backup there first.`,
   );
 }
 

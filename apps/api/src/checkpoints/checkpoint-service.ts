@@ -31,7 +31,8 @@ export async function requireFreeCheckpointName(
   if (!taken) return;
   throw new TidemarkError(
     'checkpoint-name-taken',
-    `Volume '${volume.name}' has a checkpoint '${name}' already, which is ${taken.state}. Choose another name, or delete that one first.`,
+    `Volume '${volume.name}' has a checkpoint '${name}' already, which is ${taken.state}. ` +
+      'Choose another name, or delete that one first.',
   );
 }
 
@@ -40,7 +41,8 @@ export function requireReady(volume: Volume, checkpoint: Checkpoint): void {
   if (checkpoint.state === 'ready') return;
   throw new TidemarkError(
     'checkpoint-not-ready',
-    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' is ${checkpoint.state}. Wait until its run has ended, or choose another one.`,
+    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' is ${checkpoint.state}. Wait ` +
+      'until its run has ended, or choose another one.',
   );
 }
 
@@ -53,7 +55,8 @@ export async function findCheckpoint(
   if (checkpoint) return checkpoint;
   throw new TidemarkError(
     'checkpoint-not-found',
-    `Volume '${volume.name}' has no checkpoint '${ref}'. List them with GET /v1/volumes/${volume.name}/checkpoints.`,
+    `Volume '${volume.name}' has no checkpoint '${ref}'. ` +
+      `List them with GET /v1/volumes/${volume.name}/checkpoints.`,
   );
 }
 

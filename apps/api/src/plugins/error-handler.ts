@@ -23,7 +23,9 @@ export const errorHandler = fastifyPlugin(
     app.setErrorHandler(answerError);
     app.setNotFoundHandler((request, reply) => {
       const path = placeOf(request).instance;
-      const text = `There is nothing at ${request.method} ${path}. The calls that exist are listed at /docs and /openapi.json.`;
+      const text =
+        `There is nothing at ${request.method} ${path}. The calls that exist are ` +
+        'listed at /docs and /openapi.json.';
       return answerError(new TidemarkError('route-not-found', text), request, reply);
     });
   },

@@ -37,7 +37,8 @@ export class RepositoryService {
       if (taken) {
         throw new TidemarkError(
           'repository-name-taken',
-          `Repository '${name}' exists already on storage node '${taken.storageNode}' and is ${taken.state}. Choose another name.`,
+          `Repository '${name}' exists already on storage node '${taken.storageNode}' and is ` +
+            `${taken.state}. Choose another name.`,
         );
       }
       const wanted = { id: randomUUID(), name, storageNodeId: node.id, limitBytes };

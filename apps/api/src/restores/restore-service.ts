@@ -33,7 +33,7 @@ async function sourceByBackup(catalog: CatalogTransaction, id: string): Promise<
   return { backup, storageNode: await storageNodeOf(catalog, backup) };
 }
 
-/** The newest backup of the checkpoint that can be reached, else the newest: the refusal then names its host. */
+/** The newest reachable backup of the checkpoint; else the newest, and the refusal names its host. */
 async function sourceByCheckpoint(
   catalog: CatalogTransaction,
   refs: { volume: string; checkpoint: string },
@@ -49,7 +49,8 @@ async function sourceByCheckpoint(
   if (source) return source;
   throw new TidemarkError(
     'backup-not-found',
-    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' has no available backup. Wait for its backup run, or choose another checkpoint.`,
+    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' has no available backup. Wait ` +
+      'for its backup run, or choose another checkpoint.',
   );
 }
 

@@ -83,7 +83,9 @@ export class RunService {
 
   #stillGoingOn(run: Run, waitTimeoutMs: number): ProblemError {
     const why = this.#closing.signal.aborted ? 'the api service is stopping' : `after ${waitTimeoutMs} ms`;
-    const text = `The ${run.kind} run ${run.id} is ${run.state} (${why}) and goes on. Follow it with GET /v1/runs/${run.id}.`;
+    const text =
+      `The ${run.kind} run ${run.id} is ${run.state} (${why}) and goes on. Follow ` +
+      `it with GET /v1/runs/${run.id}.`;
     return new ProblemError('wait-timed-out', text, { runId: run.id });
   }
 }

@@ -22,7 +22,8 @@ export const nameField = z
   .string()
   .refine(text => NAME.test(text) && !isId(text), {
     error: issue =>
-      `${nameFault(String(issue.input))}; send 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit`,
+      `${nameFault(String(issue.input))}; send 1 to 64 letters, digits, '-', '_' or '.', ` +
+      'beginning with a letter or digit',
     params: { problem: 'invalid-name' },
   })
   .meta({

@@ -101,10 +101,14 @@ export const runQuery = pageQuery.extend({
 
 /** How long a call that starts a run stays open. */
 export const waitQuery = z.strictObject({
-  wait: z.enum(['accepted', 'checkpoint', 'done']).default('accepted').meta({
-    description:
-      'accepted: answer 202 at once. checkpoint: answer 202 when the point in time is taken (runs without one: as done). done: answer when the run has ended.',
-  }),
+  wait: z
+    .enum(['accepted', 'checkpoint', 'done'])
+    .default('accepted')
+    .meta({
+      description:
+        'accepted: answer 202 at once. checkpoint: answer 202 when the point in time is taken ' +
+        '(runs without one: as done). done: answer when the run has ended.',
+    }),
   waitTimeoutMs: z.coerce
     .number()
     .int()

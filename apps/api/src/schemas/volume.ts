@@ -28,7 +28,8 @@ export const sizeField = z
   .number()
   .refine(isGoodSize, {
     error: issue =>
-      `${issue.input} is not a positive multiple of ${SECTOR_BYTES}; the nearest good size is ${nearestGoodSize(Number(issue.input))}`,
+      `${issue.input} is not a positive multiple of ${SECTOR_BYTES}; the nearest good size is ` +
+      `${nearestGoodSize(Number(issue.input))}`,
     params: { problem: 'invalid-volume-size' },
   })
   .meta({

@@ -27,14 +27,16 @@ export function requireOnline(node: StorageNode): void {
   if (node.state === 'joining') {
     throw new TidemarkError(
       'storage-node-not-ready',
-      `Storage node '${node.name}' is joining. Wait until its register-storage-node run has ended, then try again.`,
+      `Storage node '${node.name}' is joining. Wait until its register-storage-node run has ` +
+        'ended, then try again.',
     );
   }
   if (node.state === 'unreachable') {
     const seen = node.lastSeenAt ? ` since ${node.lastSeenAt.toISOString()}` : '';
     throw new TidemarkError(
       'storage-node-unreachable',
-      `Storage node '${node.name}' has not answered at ${node.controlAddress}${seen}. Start it or repair its connection, then try again.`,
+      `Storage node '${node.name}' has not answered at ${node.controlAddress}${seen}. Start ` +
+        'it or repair its connection, then try again.',
     );
   }
 }
@@ -54,7 +56,8 @@ export class StorageNodeService {
       if (taken) {
         throw new TidemarkError(
           'storage-node-name-taken',
-          `Storage node '${name}' exists already and is ${taken.state}. Choose another name, or remove that one first.`,
+          `Storage node '${name}' exists already and is ${taken.state}. Choose another name, ` +
+            'or remove that one first.',
         );
       }
       const node = await catalog.storageNodes.create({ id: randomUUID(), name, controlAddress });
@@ -93,7 +96,8 @@ export class StorageNodeService {
       if (volumes + repositories > 0) {
         throw new TidemarkError(
           'storage-node-in-use',
-          `Storage node '${node.name}' owns ${volumes} volumes and ${repositories} repositories. Delete those first.`,
+          `Storage node '${node.name}' owns ${volumes} volumes and ${repositories} ` +
+            'repositories. Delete those first.',
         );
       }
       const run = await catalog.runs.create({

@@ -29,7 +29,8 @@ export async function requireFreeVolumeName(catalog: CatalogTransaction, name: s
   if (!taken) return;
   throw new TidemarkError(
     'volume-name-taken',
-    `Volume '${name}' exists already on storage node '${taken.storageNode}' and is ${taken.state}. Choose another name, or delete that one first.`,
+    `Volume '${name}' exists already on storage node '${taken.storageNode}' and is ` +
+      `${taken.state}. Choose another name, or delete that one first.`,
   );
 }
 

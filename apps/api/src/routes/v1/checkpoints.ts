@@ -15,90 +15,86 @@ const tags = ['Checkpoints'];
 const volumeParams = z.object({ volume: ref('volume') });
 const params = volumeParams.extend({ checkpoint: ref('checkpoint') });
 
+const list = {
+  schema: {
+    tags,
+    summary: "List a volume's checkpoints",
+    description: 'Oldest first, each with the backups that hold its point in time.',
+    params: volumeParams,
+    querystring: pageQuery,
+    response: { 200: checkpointPageSchema, ...problems('invalid-request', 'volume-not-found') },
+  },
+};
+
+const create = {
+  schema: {
+    tags,
+    summary: 'Take a checkpoint',
+    description:
+      'Starts a create-checkpoint run: from its point in time on, changes are recorded for later backups.',
+    params: volumeParams,
+    querystring: waitQuery,
+    body: createCheckpointSchema,
+    response: {
+      201: checkpointRunSchema,
+      202: checkpointRunSchema,
+      ...problems(
+        'invalid-request',
+        'invalid-name',
+        'volume-not-found',
+        'volume-not-ready',
+        'storage-node-not-ready',
+        'storage-node-unreachable',
+        'checkpoint-name-taken',
+        'run-cancelled',
+        'wait-timed-out',
+      ),
+    },
+  },
+};
+
+const remove = {
+  schema: {
+    tags,
+    summary: 'Delete a checkpoint',
+    description: 'Starts a delete-checkpoint run. Its backups stay; no other increment changes by a bit.',
+    params,
+    querystring: waitQuery,
+    response: {
+      200: checkpointRunSchema,
+      202: checkpointRunSchema,
+      ...problems(
+        'invalid-request',
+        'volume-not-found',
+        'volume-not-ready',
+        'checkpoint-not-found',
+        'checkpoint-not-ready',
+        'checkpoint-in-use',
+        'storage-node-not-ready',
+        'storage-node-unreachable',
+        'run-cancelled',
+        'wait-timed-out',
+      ),
+    },
+  },
+};
+
 export const checkpointRoutes: FastifyPluginAsyncZod = async app => {
-  app.get(
-    '/volumes/:volume/checkpoints',
-    {
-      schema: {
-        tags,
-        summary: "List a volume's checkpoints",
-        description: 'Oldest first, each with the backups that hold its point in time.',
-        params: volumeParams,
-        querystring: pageQuery,
-        response: { 200: checkpointPageSchema, ...problems('invalid-request', 'volume-not-found') },
-      },
-    },
-    request => app.checkpoints.list(request.params.volume, request.query),
+  app.get('/volumes/:volume/checkpoints', list, request =>
+    app.checkpoints.list(request.params.volume, request.query),
   );
 
-  app.post(
-    '/volumes/:volume/checkpoints',
-    {
-      schema: {
-        tags,
-        summary: 'Take a checkpoint',
-        description:
-          'Starts a create-checkpoint run: from its point in time on, changes are recorded for later backups.',
-        params: volumeParams,
-        querystring: waitQuery,
-        body: createCheckpointSchema,
-        response: {
-          201: checkpointRunSchema,
-          202: checkpointRunSchema,
-          ...problems(
-            'invalid-request',
-            'invalid-name',
-            'volume-not-found',
-            'volume-not-ready',
-            'storage-node-not-ready',
-            'storage-node-unreachable',
-            'checkpoint-name-taken',
-            'run-cancelled',
-            'wait-timed-out',
-          ),
-        },
-      },
-    },
-    async (request, reply) => {
-      const started = await app.checkpoints.create(request.params.volume, request.body);
-      const { id, volumeId } = started.checkpoint;
-      const refresh = async () => ({ checkpoint: await app.checkpoints.find({ volumeId, id }) });
-      const made = `/v1/volumes/${volumeId}/checkpoints`;
-      return answerRun(app, request, reply, { started, refresh, made });
-    },
-  );
+  app.post('/volumes/:volume/checkpoints', create, async (request, reply) => {
+    const started = await app.checkpoints.create(request.params.volume, request.body);
+    const { id, volumeId } = started.checkpoint;
+    const refresh = async () => ({ checkpoint: await app.checkpoints.find({ volumeId, id }) });
+    const made = `/v1/volumes/${volumeId}/checkpoints`;
+    return answerRun(app, request, reply, { started, refresh, made });
+  });
 
-  app.delete(
-    '/volumes/:volume/checkpoints/:checkpoint',
-    {
-      schema: {
-        tags,
-        summary: 'Delete a checkpoint',
-        description: 'Starts a delete-checkpoint run. Its backups stay; no other increment changes by a bit.',
-        params,
-        querystring: waitQuery,
-        response: {
-          200: checkpointRunSchema,
-          202: checkpointRunSchema,
-          ...problems(
-            'invalid-request',
-            'volume-not-found',
-            'volume-not-ready',
-            'checkpoint-not-found',
-            'checkpoint-not-ready',
-            'checkpoint-in-use',
-            'storage-node-not-ready',
-            'storage-node-unreachable',
-            'run-cancelled',
-            'wait-timed-out',
-          ),
-        },
-      },
-    },
-    async (request, reply) => {
-      const started = await app.checkpoints.remove(request.params.volume, request.params.checkpoint);
-      const refresh = async () => ({ checkpoint: await app.checkpoints.find(started.checkpoint) });
-      return answerRun(app, request, reply, { started, refresh });
-    },
-  );
+  app.delete('/volumes/:volume/checkpoints/:checkpoint', remove, async (request, reply) => {
+    const started = await app.checkpoints.remove(request.params.volume, request.params.checkpoint);
+    const refresh = async () => ({ checkpoint: await app.checkpoints.find(started.checkpoint) });
+    return answerRun(app, request, reply, { started, refresh });
+  });
 };

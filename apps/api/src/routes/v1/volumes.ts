@@ -10,99 +10,91 @@ import { answerRun } from '../answer-run.ts';
 const tags = ['Volumes'];
 const params = z.object({ volume: ref('volume') });
 
+const list = {
+  schema: {
+    tags,
+    summary: 'List volumes',
+    description: 'Oldest first.',
+    querystring: pageQuery,
+    response: { 200: volumePageSchema, ...problems('invalid-request') },
+  },
+};
+
+const show = {
+  schema: {
+    tags,
+    summary: 'Look at a volume',
+    description: '`exportUri` is where its guest connects, over NBD.',
+    params,
+    response: { 200: volumeSchema, ...problems('invalid-request', 'volume-not-found') },
+  },
+};
+
+const create = {
+  schema: {
+    tags,
+    summary: 'Create a volume',
+    description: 'Starts a create-volume run. When it fails, the volume is gone again.',
+    querystring: waitQuery,
+    body: createVolumeSchema,
+    response: {
+      201: volumeRunSchema,
+      202: volumeRunSchema,
+      ...problems(
+        'invalid-request',
+        'invalid-name',
+        'invalid-volume-size',
+        'storage-node-not-found',
+        'storage-node-not-ready',
+        'storage-node-unreachable',
+        'volume-name-taken',
+        'storage-full',
+        'run-cancelled',
+        'wait-timed-out',
+      ),
+    },
+  },
+};
+
+const remove = {
+  schema: {
+    tags,
+    summary: 'Delete a volume',
+    description: 'Starts a delete-volume run. Its checkpoints go with it; its backups stay.',
+    params,
+    querystring: waitQuery,
+    response: {
+      200: volumeRunSchema,
+      202: volumeRunSchema,
+      ...problems(
+        'invalid-request',
+        'volume-not-found',
+        'volume-not-ready',
+        'volume-busy',
+        'storage-node-not-ready',
+        'storage-node-unreachable',
+        'run-cancelled',
+        'wait-timed-out',
+      ),
+    },
+  },
+};
+
 export const volumeRoutes: FastifyPluginAsyncZod = async app => {
-  app.get(
-    '/volumes',
-    {
-      schema: {
-        tags,
-        summary: 'List volumes',
-        description: 'Oldest first.',
-        querystring: pageQuery,
-        response: { 200: volumePageSchema, ...problems('invalid-request') },
-      },
-    },
-    request => app.volumes.list(request.query),
-  );
+  app.get('/volumes', list, request => app.volumes.list(request.query));
 
-  app.get(
-    '/volumes/:volume',
-    {
-      schema: {
-        tags,
-        summary: 'Look at a volume',
-        description: '`exportUri` is where its guest connects, over NBD.',
-        params,
-        response: { 200: volumeSchema, ...problems('invalid-request', 'volume-not-found') },
-      },
-    },
-    request => app.volumes.get(request.params.volume),
-  );
+  app.get('/volumes/:volume', show, request => app.volumes.get(request.params.volume));
 
-  app.post(
-    '/volumes',
-    {
-      schema: {
-        tags,
-        summary: 'Create a volume',
-        description: 'Starts a create-volume run. When it fails, the volume is gone again.',
-        querystring: waitQuery,
-        body: createVolumeSchema,
-        response: {
-          201: volumeRunSchema,
-          202: volumeRunSchema,
-          ...problems(
-            'invalid-request',
-            'invalid-name',
-            'invalid-volume-size',
-            'storage-node-not-found',
-            'storage-node-not-ready',
-            'storage-node-unreachable',
-            'volume-name-taken',
-            'storage-full',
-            'run-cancelled',
-            'wait-timed-out',
-          ),
-        },
-      },
-    },
-    async (request, reply) => {
-      const started = await app.volumes.create(request.body);
-      const { id } = started.volume;
-      const refresh = async () => ({ volume: await app.volumes.find(id) });
-      return answerRun(app, request, reply, { started, refresh, made: `/v1/volumes/${id}` });
-    },
-  );
+  app.post('/volumes', create, async (request, reply) => {
+    const started = await app.volumes.create(request.body);
+    const { id } = started.volume;
+    const refresh = async () => ({ volume: await app.volumes.find(id) });
+    return answerRun(app, request, reply, { started, refresh, made: `/v1/volumes/${id}` });
+  });
 
-  app.delete(
-    '/volumes/:volume',
-    {
-      schema: {
-        tags,
-        summary: 'Delete a volume',
-        description: 'Starts a delete-volume run. Its checkpoints go with it; its backups stay.',
-        params,
-        querystring: waitQuery,
-        response: {
-          200: volumeRunSchema,
-          202: volumeRunSchema,
-          ...problems(
-            'invalid-request',
-            'volume-not-found',
-            'volume-not-ready',
-            'volume-busy',
-            'storage-node-not-ready',
-            'storage-node-unreachable',
-            'run-cancelled',
-            'wait-timed-out',
-          ),
-        },
-      },
-    },
-    async (request, reply) => {
-      const started = await app.volumes.remove(request.params.volume);
-      const refresh = async () => ({ volume: await app.volumes.find(started.volume.id) });
-      return answerRun(app, request, reply, { started, refresh });
-    },
-  );
+  app.delete('/volumes/:volume', remove, async (request, reply) => {
+    const started = await app.volumes.remove(request.params.volume);
+    const refresh = async () => ({ volume: await app.volumes.find(started.volume.id) });
+    return answerRun(app, request, reply, { started, refresh });
+  });
 };
