@@ -75,6 +75,10 @@ export class FaultyNode implements BlockNode {
     return this.#state;
   }
 
+  setState(state: number): void {
+    this.#state = state;
+  }
+
   addRule(rule: FaultRule): void {
     this.#rules.push(rule);
   }
