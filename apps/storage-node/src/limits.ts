@@ -24,5 +24,17 @@ export const CHAIN_LENGTH_MAX = 200;
 
 /** Time for running calls to end when the process is told to stop. */
 export const CLOSE_GRACE_MS = 5_000;
+/** Time for a connection to another NBD server to come up before the caller is told. */
+export const NBD_CONNECT_TIMEOUT_MS = 10_000;
+
+/** How often a watcher hears of bytes that moved. */
+export const JOB_WATCH_INTERVAL_MS = 100;
+/** Ended jobs that nobody dismissed are forgotten beyond this many. */
+export const JOBS_KEPT_MAX = 1_000;
+
+/** How long a guest's write may wait for the old data to reach the repository before the backup is given up. */
+export const CBW_TIMEOUT_MS = 10_000;
+/** Bytes a bit of a checkpoint's bitmap stands for: what a copy never does less than (scenario BM-01). */
+export const CHECKPOINT_GRANULARITY_BYTES = 64 * 1024;
 
 assert(CHAIN_LENGTH_MAX < IMAGE_CHAIN_DEPTH_MAX, 'the engine opens every chain that is made here');

@@ -1,0 +1,165 @@
+// The engine's `nbd` driver: a disk on another NBD server as a block node. Backup data goes from one
+// storage node to another through this.
+import {
+  appendExtent,
+  type BlockNode,
+  EngineError,
+  type Extent,
+  type WriteZeroesOptions,
+} from '@tidemark/engine';
+import { CONTEXT_ALLOCATION, NbdClient, NbdError, NbdOptionError, STATE } from '@tidemark/nbd';
+
+type Request = 'read' | 'write' | 'write-zeroes' | 'discard' | 'flush' | 'block-status';
+
+/** What the server calls an export that it does not have (section "Option reply types"). */
+const NO_SUCH_EXPORT = 'ERR_UNKNOWN';
+
+export class NbdDriver implements BlockNode {
+  readonly driver = 'nbd';
+  readonly clusterSizeBytes = undefined;
+  readonly readOnly: boolean;
+  readonly #client: NbdClient;
+  readonly #uri: string;
+
+  private constructor(client: NbdClient, options: { uri: string; readOnly: boolean }) {
+    this.#client = client;
+    this.#uri = options.uri;
+    this.readOnly = options.readOnly;
+  }
+
+  /**
+   * Connects. Rejects with kind `io` when nobody answers, `not-found` when there is no such export,
+   * `invalid-argument` when it is read-only and writing was asked for. `signal` ends the connecting, not the
+   * connection.
+   */
+  static async open(uri: string, options: { readOnly: boolean; signal?: AbortSignal }): Promise<NbdDriver> {
+    const client = await connect(uri, options.signal);
+    if (client.readOnly && !options.readOnly) {
+      await client.disconnect();
+      throw new EngineError('invalid-argument', `NBD export ${uri} is read-only and cannot be written to`, {
+        op: 'open',
+        path: uri,
+      });
+    }
+    return new NbdDriver(client, { uri, readOnly: options.readOnly });
+  }
+
+  get sizeBytes(): number {
+    return this.#client.sizeBytes;
+  }
+
+  get requestAlignmentBytes(): number {
+    return this.#client.minBlockBytes;
+  }
+
+  read(offset: number, buffer: Buffer): Promise<void> {
+    return this.#run('read', this.#client.read(offset, buffer), { offset, length: buffer.length });
+  }
+
+  write(offset: number, buffer: Buffer): Promise<void> {
+    return this.#run('write', this.#client.write(offset, buffer), { offset, length: buffer.length });
+  }
+
+  writeZeroes(offset: number, length: number, { mayUnmap }: WriteZeroesOptions): Promise<void> {
+    return this.#run('write-zeroes', this.#client.writeZeroes(offset, length, { mayUnmap }), {
+      offset,
+      length,
+    });
+  }
+
+  discard(offset: number, length: number): Promise<void> {
+    return this.#run('discard', this.#client.trim(offset, length), { offset, length });
+  }
+
+  flush(): Promise<void> {
+    return this.#run('flush', this.#client.flush(), {});
+  }
+
+  /** All data where the server does not tell allocation. */
+  async extents(offset: number, length: number): Promise<Extent[]> {
+    if (!this.#client.contexts.includes(CONTEXT_ALLOCATION)) {
+      return [{ offset, length, data: true, zero: false, depth: 1 }];
+    }
+    const place = { offset, length };
+    const status = await this.#run(
+      'block-status',
+      this.#client.blockStatus(CONTEXT_ALLOCATION, offset, length),
+      place,
+    );
+    const extents: Extent[] = [];
+    const end = offset + length;
+    let position = offset;
+    for (const { length: bytes, flags } of status) {
+      // A server may tell more than it was asked for.
+      const taken = Math.min(bytes, end - position);
+      if (taken <= 0) break;
+      const data = (flags & STATE.HOLE) === 0;
+      const zero = (flags & STATE.ZERO) !== 0;
+      appendExtent(extents, { offset: position, length: taken, data, zero, depth: data ? 1 : 0 });
+      position += taken;
+    }
+    return extents;
+  }
+
+  /** Requests in flight fail with ECONNRESET; the connection is gone afterwards. */
+  cancelInFlight(): void {
+    this.#client.destroy();
+  }
+
+  /** Ends the connection in order; requests under way are answered first. */
+  async close(): Promise<void> {
+    await this.#client.disconnect();
+  }
+
+  async #run<T>(op: Request, pending: Promise<T>, place: { offset?: number; length?: number }): Promise<T> {
+    try {
+      return await pending;
+    } catch (error) {
+      const context = { op, node: this.driver, path: this.#uri, ...place };
+      if (error instanceof NbdError) {
+        const message = `${op} on ${this.#uri} failed: ${error.message} (${error.errno})`;
+        throw new EngineError('io', message, { ...context, errno: error.errno }, error);
+      }
+      if (error instanceof EngineError) throw error;
+      const message = `Connection to ${this.#uri} was lost during ${op}: ${textOf(error)}`;
+      throw new EngineError('io', message, { ...context, errno: 'ECONNRESET' }, error);
+    }
+  }
+}
+
+/** The client would obey its signal as long as it lives: it is given one that ends with the connecting. */
+async function connect(uri: string, signal: AbortSignal | undefined): Promise<NbdClient> {
+  const connecting = new AbortController();
+  const abort = () => connecting.abort(signal?.reason);
+  signal?.addEventListener('abort', abort, { once: true });
+  if (signal?.aborted) abort();
+  try {
+    return await NbdClient.connect({ uri }, { contexts: [CONTEXT_ALLOCATION], signal: connecting.signal });
+  } catch (error) {
+    throw connectError(error, uri);
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+function connectError(error: unknown, uri: string): EngineError {
+  const context = { op: 'open', node: 'nbd', path: uri };
+  if (error instanceof EngineError) return error;
+  if (error instanceof NbdOptionError && error.reply === NO_SUCH_EXPORT) {
+    return new EngineError('not-found', `There is no NBD export ${uri}: ${error.message}`, context, error);
+  }
+  const message = `Cannot connect to NBD export ${uri}: ${textOf(error)}`;
+  return new EngineError('io', message, { ...context, errno: systemErrorName(error) }, error);
+}
+
+/** The system's word for it where there is one, such as ECONNREFUSED. */
+function systemErrorName(error: unknown): string {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if ('code' in cause && typeof cause.code === 'string' && /^E[A-Z]+$/.test(cause.code)) return cause.code;
+  }
+  return 'EIO';
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
