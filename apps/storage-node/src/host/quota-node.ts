@@ -3,8 +3,11 @@
 //
 // What a request costs is a bound from above. Each image cluster is paid once, when first touched, with
 // its share of refcount blocks; each L2 table is paid once, with the first cluster under it. Nothing is
-// given back before the end: not for discards, not for writes that failed.
+// given back before the end, not for writes that failed either, and the image is not allowed to give up
+// clusters that it has.
 import {
+  alignDown,
+  alignUp,
   Bitmap,
   type BlockNode,
   EngineError,
@@ -29,7 +32,6 @@ export class QuotaNode implements BlockNode {
   readonly #clusters: Bitmap;
   readonly #tables: Bitmap;
   #paidBytes = 0;
-  #wasRefused = false;
 
   /** `paidBytes`: what the image took before, counted in the budget already. */
   constructor(image: BlockNode, options: { budget: SpaceBudget; paidBytes: number }) {
@@ -59,11 +61,6 @@ export class QuotaNode implements BlockNode {
     return this.#paidBytes;
   }
 
-  /** A write was refused for want of space. */
-  get wasRefused(): boolean {
-    return this.#wasRefused;
-  }
-
   read(offset: number, buffer: Buffer): Pending {
     return this.#image.read(offset, buffer);
   }
@@ -72,19 +69,19 @@ export class QuotaNode implements BlockNode {
     return this.#pay(offset, buffer.length, offset, buffer.length) ?? this.#image.write(offset, buffer);
   }
 
-  writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
-    // Whole clusters become a flag in their table; what remains at both ends is written as data.
-    const inner = options.mayUnmap ? wholeClusters(offset, length, this.#clusterBytes) : undefined;
-    const refused =
-      inner === undefined
-        ? this.#pay(offset, length, offset, length)
-        : (this.#pay(offset, length, offset, inner.start - offset) ??
-          this.#pay(offset, 0, inner.end, offset + length - inner.end));
-    return refused ?? this.#image.writeZeroes(offset, length, options);
+  /** Space once paid stays in the image: what is given up and taken again could wait to be freed twice. */
+  writeZeroes(offset: number, length: number, _options: WriteZeroesOptions): Pending {
+    // Whole clusters become a flag in their table; what is left at both ends is written as data.
+    const end = offset + length;
+    const first = Math.min(alignUp(offset, this.#clusterBytes), end);
+    const last = end === this.sizeBytes ? end : Math.max(first, alignDown(end, this.#clusterBytes));
+    const refused = this.#pay(offset, length, offset, first - offset) ?? this.#pay(last, 0, last, end - last);
+    return refused ?? this.#image.writeZeroes(offset, length, { mayUnmap: false });
   }
 
-  discard(offset: number, length: number): Pending {
-    return this.#image.discard(offset, length);
+  /** Nothing: a hint that would give up space, see above. */
+  discard(): Pending {
+    return undefined;
   }
 
   flush(): Pending {
@@ -104,11 +101,8 @@ export class QuotaNode implements BlockNode {
     const clusters = countClean(this.#clusters, offset, length);
     const tables = countClean(this.#tables, tableOffset, tableLength);
     if (clusters === 0 && tables === 0) return undefined;
-    const bytes =
-      clusters * (this.#clusterBytes + REFCOUNT_BYTES_PER_CLUSTER) +
-      tables * (this.#clusterBytes + REFCOUNT_BYTES_PER_CLUSTER);
+    const bytes = (clusters + tables) * (this.#clusterBytes + REFCOUNT_BYTES_PER_CLUSTER);
     if (!this.#budget.tryTake(bytes)) {
-      this.#wasRefused = true;
       return Promise.reject(
         new EngineError(
           'io',
@@ -139,11 +133,4 @@ function countClean(bitmap: Bitmap, offset: number, length: number): number {
     clean += Math.ceil((position - start) / granularityBytes);
   }
   return clean;
-}
-
-/** The clusters that lie wholly inside the range, or undefined where there is none. */
-function wholeClusters(offset: number, length: number, clusterBytes: number) {
-  const start = Math.ceil(offset / clusterBytes) * clusterBytes;
-  const end = Math.floor((offset + length) / clusterBytes) * clusterBytes;
-  return start < end ? { start, end } : undefined;
 }
