@@ -1,0 +1,125 @@
+// All repositories of this storage node, one folder each.
+import { TidemarkError } from '@tidemark/proto';
+import type { NbdExports } from '../exports/nbd-exports.ts';
+import { NAME_LENGTH_MAX } from '../limits.ts';
+import { type RepositoryRecord, repositorySchema } from './manifest.ts';
+import { checkId } from './plain-id.ts';
+import { Repository } from './repository.ts';
+import { REPOSITORIES_FOLDER, RepositoryLayout } from './repository-layout.ts';
+import type { RepositoryProblem } from './repository-scan.ts';
+import type { StateStore } from './state-store.ts';
+import { Turns } from './turns.ts';
+
+interface RepositoryStoreOptions {
+  readonly store: StateStore;
+  readonly exports: NbdExports;
+  readonly now: () => number;
+  /** Told of what a person has to look at. */
+  readonly report: (problem: RepositoryProblem) => void;
+}
+
+export class RepositoryStore {
+  readonly #options: RepositoryStoreOptions;
+  readonly #repositories = new Map<string, Repository>();
+  readonly #turns = new Turns();
+
+  constructor(options: RepositoryStoreOptions) {
+    this.#options = options;
+  }
+
+  /** Reads all repositories and removes what was left unfinished. */
+  async load(): Promise<void> {
+    const { store } = this.#options;
+    for (const repositoryId of await store.list(REPOSITORIES_FOLDER)) {
+      const layout = new RepositoryLayout(repositoryId);
+      const record = await store.read(layout.record, repositorySchema);
+      // A folder without a record is a creation that was interrupted: it will be repeated.
+      if (record !== undefined) this.#repositories.set(repositoryId, await this.#load(record));
+    }
+  }
+
+  /** Ends every export. */
+  async close(): Promise<void> {
+    await this.#turns.idle();
+    for (const repository of this.#repositories.values()) await repository.close();
+    this.#repositories.clear();
+  }
+
+  get count(): number {
+    return this.#repositories.size;
+  }
+
+  list(): Repository[] {
+    return [...this.#repositories.values()].sort((a, b) => (a.record.name < b.record.name ? -1 : 1));
+  }
+
+  /** Throws `repository-not-found`. */
+  get(repositoryId: string): Repository {
+    const repository = this.#repositories.get(repositoryId);
+    if (repository !== undefined) return repository;
+    throw new TidemarkError(
+      'repository-not-found',
+      `There is no repository ${repositoryId} on this storage node. List them to see which there are.`,
+    );
+  }
+
+  /** Good to repeat with the same id, name and limit. */
+  create(request: { repositoryId: string; name: string; limitBytes: number }): Promise<Repository> {
+    checkId(request.repositoryId, 'repository');
+    checkName(request.name);
+    checkLimit(request.limitBytes);
+    return this.#turns.take('create', async () => {
+      const known = this.#repositories.get(request.repositoryId);
+      this.#checkNameFree(request);
+      if (known !== undefined) return this.#again(known, request);
+      const { store, now } = this.#options;
+      const layout = new RepositoryLayout(request.repositoryId);
+      const record: RepositoryRecord = { version: 1, ...request, createdAtMs: now() };
+      await store.makeFolder(layout.backups);
+      await store.write(layout.record, record);
+      const repository = await this.#load(record);
+      this.#repositories.set(record.repositoryId, repository);
+      return repository;
+    });
+  }
+
+  #load(record: RepositoryRecord): Promise<Repository> {
+    return Repository.load(record, this.#options);
+  }
+
+  #again(known: Repository, request: { name: string; limitBytes: number }): Repository {
+    const { record } = known;
+    if (record.name === request.name && record.limitBytes === request.limitBytes) return known;
+    throw new TidemarkError(
+      'repository-name-taken',
+      `Repository ${record.repositoryId} exists already as '${record.name}' with a limit of ` +
+        `${record.limitBytes} bytes. Use it as it is, or create one with another id.`,
+    );
+  }
+
+  #checkNameFree({ repositoryId, name }: { repositoryId: string; name: string }): void {
+    for (const { record } of this.#repositories.values()) {
+      if (record.name !== name || record.repositoryId === repositoryId) continue;
+      throw new TidemarkError(
+        'repository-name-taken',
+        `Repository name '${name}' is taken by ${record.repositoryId} here. Choose another name.`,
+      );
+    }
+  }
+}
+
+function checkName(name: string): void {
+  if (name.length > 0 && name.length <= NAME_LENGTH_MAX) return;
+  throw new TidemarkError(
+    'invalid-name',
+    `A repository's name has 1 to ${NAME_LENGTH_MAX} characters, not ${name.length}.`,
+  );
+}
+
+function checkLimit(limitBytes: number): void {
+  if (Number.isSafeInteger(limitBytes) && limitBytes >= 0) return;
+  throw new TidemarkError(
+    'invalid-request',
+    `${limitBytes} is not a limit in bytes; give 0 for none, or a whole number above.`,
+  );
+}
