@@ -155,7 +155,8 @@ export class RunLeaseRepository {
         data: {
           state: end.state,
           cleanupPending: end.cleanupInMs !== undefined,
-          failures: 0,
+          // They count the tries to clean up from here on.
+          ...(end.cleanupInMs !== undefined && { failures: 0 }),
           leaseOwner: null,
           leaseUntil: null,
           finishedAt: this.#scope.now(),

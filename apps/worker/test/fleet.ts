@@ -1,0 +1,213 @@
+// What a test of the worker needs: a catalog, a queue, two storage nodes, and requests as the api writes them.
+import { randomUUID } from 'node:crypto';
+import { Catalog, hasEnded, type JsonObject, type Run, type RunKind, type Volume } from '@tidemark/catalog';
+import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
+import { pino } from 'pino';
+import { WORKER_LIMITS, type WorkerLimits } from '../src/limits.ts';
+import { RunWorker } from '../src/worker.ts';
+import { ScriptedStorageNode } from './scripted-storage-node.ts';
+
+export const FAST: WorkerLimits = {
+  ...WORKER_LIMITS,
+  leaseMs: 3_000,
+  renewMs: 50,
+  dispatchMs: 50,
+  progressMs: 10,
+  failuresMax: 3,
+  retryDelayMs: 20,
+  retryDelayMaxMs: 100,
+  jobEndMs: 3_000,
+  monitorMs: 500,
+  statusTimeoutMs: 400,
+};
+
+const WAIT_MS = 15_000;
+export const VOLUME_BYTES = 4096;
+
+export class Fleet {
+  readonly alpha = new ScriptedStorageNode('alpha');
+  readonly beta = new ScriptedStorageNode('beta');
+  readonly nodeIds = { alpha: randomUUID(), beta: randomUUID() };
+  readonly database: TestDatabase;
+  readonly catalog: Catalog;
+  readonly queueUrl: string;
+  readonly #workers = new Set<RunWorker>();
+
+  private constructor(database: TestDatabase, queueUrl: string | undefined) {
+    this.database = database;
+    this.catalog = Catalog.connect(database.url, { connectionsMax: 4 });
+    this.queueUrl = queueUrl ?? database.url;
+  }
+
+  /** Without `queueUrl` the queue is in the catalog's database. */
+  static async open(queueUrl?: string): Promise<Fleet> {
+    const fleet = new Fleet(await createTestDatabase(), queueUrl);
+    await Promise.all([fleet.alpha.start(), fleet.beta.start()]);
+    return fleet;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#workers].map(worker => this.stopWorker(worker)));
+    await this.catalog.close();
+    this.alpha.stop();
+    this.beta.stop();
+    await this.database.drop();
+  }
+
+  async startWorker(limits: Partial<WorkerLimits> = {}): Promise<RunWorker> {
+    const worker = new RunWorker({
+      databaseUrl: this.database.url,
+      queueUrl: this.queueUrl,
+      concurrency: 4,
+      owner: `test-${randomUUID()}`,
+      log: pino({ level: 'silent' }),
+      limits: { ...FAST, ...limits },
+    });
+    this.#workers.add(worker);
+    await worker.start();
+    return worker;
+  }
+
+  async stopWorker(worker: RunWorker): Promise<void> {
+    this.#workers.delete(worker);
+    await worker.close();
+  }
+
+  register(node: 'alpha' | 'beta'): Promise<Run> {
+    const storageNodeId = this.nodeIds[node];
+    const wanted = { name: node, controlAddress: this[node].address };
+    return this.catalog.transaction(async catalog => {
+      await catalog.storageNodes.create({ id: storageNodeId, ...wanted });
+      const request = { storageNodeId, ...wanted };
+      return catalog.runs.create({ id: randomUUID(), kind: 'register-storage-node', storageNodeId, request });
+    });
+  }
+
+  createVolume(name: string, node: 'alpha' | 'beta' = 'alpha'): Promise<Run> {
+    const wanted = {
+      name,
+      storageNodeId: this.nodeIds[node],
+      sizeBytes: VOLUME_BYTES,
+      format: 'raw' as const,
+    };
+    return this.catalog.transaction(async catalog => {
+      const { id: volumeId } = await catalog.volumes.create({ id: randomUUID(), ...wanted });
+      const request = { volumeId, ...wanted };
+      return catalog.runs.create({ id: randomUUID(), kind: 'create-volume', volumeId, request });
+    });
+  }
+
+  createRepository(name: string): Promise<Run> {
+    const wanted = { name, storageNodeId: this.nodeIds.beta, limitBytes: null };
+    return this.catalog.transaction(async catalog => {
+      const { id: repositoryId } = await catalog.repositories.create({ id: randomUUID(), ...wanted });
+      const request = { repositoryId, ...wanted };
+      return catalog.runs.create({ id: randomUUID(), kind: 'create-repository', repositoryId, request });
+    });
+  }
+
+  /** Registered storage nodes, volume `disk` on alpha, repository `vault` on beta. Needs a worker. */
+  async furnish(): Promise<void> {
+    await this.succeed(await this.register('alpha'));
+    await this.succeed(await this.register('beta'));
+    await this.succeed(await this.createVolume('disk'));
+    await this.succeed(await this.createRepository('vault'));
+  }
+
+  backup(checkpoint: string, kind: 'full' | 'incremental' = 'full'): Promise<Run> {
+    return this.catalog.transaction(async catalog => {
+      const volume = await catalog.volumes.getReady('disk');
+      const { id: repositoryId } = await catalog.repositories.getReady('vault');
+      const parent = kind === 'full' ? null : await catalog.backups.findBase(volume.id, repositoryId);
+      const reason = parent ? `incremental: since checkpoint '${parent.checkpoint}'` : 'full: asked for';
+      const ids = { volumeId: volume.id, repositoryId, backupId: randomUUID(), checkpointId: randomUUID() };
+      await catalog.checkpoints.create({ id: ids.checkpointId, volumeId: volume.id, name: checkpoint });
+      await catalog.backups.create({
+        id: ids.backupId,
+        repositoryId,
+        volumeId: volume.id,
+        volumeName: volume.name,
+        checkpointId: ids.checkpointId,
+        checkpoint,
+        parentId: parent?.id ?? null,
+        reason,
+        sizeBytes: volume.sizeBytes,
+      });
+      const base = { baseCheckpointId: parent?.checkpointId ?? null, parentBackupId: parent?.id ?? null };
+      const request = { ...ids, checkpoint, kind, ...base, speedBytesPerSecond: null };
+      return catalog.runs.create({ id: randomUUID(), kind: 'backup', ...ids, reason, request });
+    });
+  }
+
+  restore(backup: { backupId: string; repositoryId: string }, target: { volume: string } | { file: string }) {
+    const storageNodeId = this.nodeIds.alpha;
+    const source = { backupId: backup.backupId, repositoryId: backup.repositoryId, sizeBytes: VOLUME_BYTES };
+    return this.catalog.transaction(async catalog => {
+      if ('file' in target) {
+        const request = { ...source, target: { file: { name: target.file, storageNodeId } } };
+        return catalog.runs.create({ id: randomUUID(), kind: 'restore', backupId: backup.backupId, request });
+      }
+      const wanted = { name: target.volume, storageNodeId, format: 'raw' as const };
+      const volumeId = randomUUID();
+      await catalog.volumes.create({ id: volumeId, ...wanted, sizeBytes: VOLUME_BYTES });
+      const request = { ...source, target: { volume: { volumeId, ...wanted } } };
+      return catalog.runs.create({ id: randomUUID(), kind: 'restore', volumeId, request });
+    });
+  }
+
+  /** Any other run about the volume `disk`. */
+  async ask(kind: RunKind, request: JsonObject, prepare?: (runId: string, volume: Volume) => Promise<void>) {
+    const id = randomUUID();
+    const volume = await this.catalog.volumes.get('disk');
+    await prepare?.(id, volume);
+    const all = { volumeId: volume.id, storageNodeId: volume.storageNodeId, name: volume.name, ...request };
+    return this.catalog.runs.create({ id, kind, volumeId: volume.id, request: all });
+  }
+
+  async end(run: Run): Promise<Run> {
+    return this.until(run, hasEnded);
+  }
+
+  async succeed(run: Run): Promise<Run> {
+    const ended = await this.end(run);
+    if (ended.state !== 'succeeded')
+      throw new Error(`${run.kind} ${ended.state}: ${JSON.stringify(ended.error)}`);
+    return ended;
+  }
+
+  /** The run, once it is as wanted. */
+  until(run: Run, wanted: (run: Run) => boolean): Promise<Run> {
+    return poll(`run ${run.kind}`, async () => {
+      const current = await this.catalog.runs.get(run.id);
+      return wanted(current) ? current : undefined;
+    });
+  }
+
+  /** Nothing half-made is anywhere, and no job is left; `backups` finished ones are. */
+  async leftovers() {
+    const { alpha, beta, catalog } = this;
+    const volumes = (await catalog.volumes.list()).items;
+    const disk = volumes.find(volume => volume.name === 'disk');
+    return {
+      partial: [...alpha.partial.keys(), ...beta.partial.keys()],
+      openBackups: [...alpha.openBackups, ...beta.openBackups],
+      jobs: [...alpha.jobs.keys(), ...beta.jobs.keys()],
+      checkpoints: [...alpha.checkpoints.values()].map(checkpoint => checkpoint.name),
+      checkpointRows: disk ? (await catalog.checkpoints.list(disk.id)).items.map(row => row.name) : [],
+      backupRows: (await catalog.backups.list()).items.map(row => row.checkpoint),
+      volumes: [...alpha.volumes.values()].map(volume => volume.name),
+      volumeRows: volumes.map(volume => volume.name),
+    };
+  }
+}
+
+/** The first defined answer of `look`; rejects after 15 s. */
+export async function poll<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
+  const until = performance.now() + WAIT_MS;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (performance.now() > until) throw new Error(`waited too long for ${what}`);
+    await new Promise(resolve => setTimeout(resolve, 15));
+  }
+}

@@ -1,0 +1,331 @@
+// A storage node that speaks the whole contract and keeps everything in memory: the tests of the worker need
+// one that fails on command. Its jobs copy nothing; they count up while nobody holds them.
+
+import {
+  Server,
+  ServerCredentials,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import {
+  type Checkpoint,
+  CheckpointServiceService,
+  type Empty,
+  ERROR_CODES,
+  type ErrorCode,
+  JobServiceService,
+  JobStatus,
+  RepositoryServiceService,
+  type StepContext,
+  StorageNodeServiceService,
+  StoredBackup,
+  TidemarkError,
+  toServiceError,
+  Volume,
+  VolumeServiceService,
+} from '@tidemark/proto';
+
+interface Call {
+  method: string;
+  step: StepContext | undefined;
+}
+
+interface Job {
+  status: JobStatus;
+  volumeId: string;
+}
+
+type Fault = { code: ErrorCode; times: number; afterwards: boolean };
+// biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
+type Handler = (request: any) => unknown;
+
+const TICK_MS = 10;
+const TICKS = 4;
+
+const refuse = (code: ErrorCode, what: string) => new TidemarkError(code, `Scripted: ${what}`);
+
+export class ScriptedStorageNode {
+  readonly name: string;
+  readonly instanceId: string;
+  /** Every call that arrived, in order. */
+  readonly calls: Call[] = [];
+  readonly volumes = new Map<string, Volume>();
+  readonly checkpoints = new Map<string, Checkpoint & { volumeId: string }>();
+  readonly repositories = new Map<string, string>();
+  readonly partial = new Map<string, { parent: string }>();
+  readonly published = new Map<string, StoredBackup>();
+  readonly openBackups = new Set<string>();
+  readonly jobs = new Map<string, Job>();
+  /** While set, jobs stay halfway. */
+  holdJobs = false;
+  /** What every job ends with instead of success. */
+  jobError: { code: ErrorCode; message: string } | undefined;
+  readonly #faults = new Map<string, Fault>();
+  readonly #answers = new Map<string, unknown>();
+  readonly #epochs = new Map<string, number>();
+  #server: Server | undefined;
+  #port = 0;
+
+  constructor(name: string) {
+    this.name = name;
+    this.instanceId = `instance-${name}`;
+  }
+
+  get address(): string {
+    return `127.0.0.1:${this.#port}`;
+  }
+
+  async start(): Promise<void> {
+    const server = new Server();
+    const services = [
+      StorageNodeServiceService,
+      VolumeServiceService,
+      CheckpointServiceService,
+      RepositoryServiceService,
+      JobServiceService,
+    ];
+    for (const service of services) server.addService(service as ServiceDefinition, this.#implement(service));
+    this.#port = await new Promise((resolve, reject) =>
+      server.bindAsync(
+        this.#port ? this.address : '127.0.0.1:0',
+        ServerCredentials.createInsecure(),
+        (error, port) => (error ? reject(error) : resolve(port)),
+      ),
+    );
+    this.#server = server;
+  }
+
+  /** As a crash does to its clients; what it keeps, it still has after `start`. */
+  stop(): void {
+    this.#server?.forceShutdown();
+    this.#server = undefined;
+  }
+
+  /** The next `times` calls are refused; `afterwards`: only after they were carried out. */
+  fail(method: string, code: ErrorCode, options: { times?: number; afterwards?: boolean } = {}): void {
+    const { times = Number.POSITIVE_INFINITY, afterwards = false } = options;
+    this.#faults.set(method, { code, times, afterwards });
+  }
+
+  heal(): void {
+    this.#faults.clear();
+  }
+
+  callsOf(method: string): Call[] {
+    return this.calls.filter(call => call.method === method);
+  }
+
+  #implement(service: object): UntypedServiceImplementation {
+    const handlers = this.#handlers();
+    const entries = Object.keys(service).map(method => {
+      if (method === 'watchJob')
+        return [method, (call: ServerWritableStream<{ jobId: string }, JobStatus>) => this.#watch(call)];
+      const handle = (
+        call: { request: { step?: StepContext } },
+        reply: (error: unknown, answer?: unknown) => void,
+      ) => {
+        try {
+          reply(null, this.#answer(method, call.request, handlers[method]!));
+        } catch (error) {
+          if (error instanceof TidemarkError) reply(toServiceError(error));
+          else reply({ code: ERROR_CODES['internal-error'].grpc, details: String(error) });
+        }
+      };
+      return [method, handle];
+    });
+    return Object.fromEntries(entries);
+  }
+
+  #answer(method: string, request: { step?: StepContext }, handler: Handler): unknown {
+    const { step } = request;
+    this.calls.push({ method, step });
+    const fault = this.#faults.get(method);
+    const strikes = fault !== undefined && fault.times-- > 0;
+    if (strikes && !fault.afterwards) throw refuse(fault.code, `${method} of ${this.name}`);
+    const answer = step ? this.#once(method, step, () => handler(request)) : handler(request);
+    if (strikes) throw refuse(fault.code, `the answer of ${method} got lost`);
+    return answer;
+  }
+
+  #once(method: string, step: StepContext, handle: () => unknown): unknown {
+    const newest = this.#epochs.get(step.runId) ?? 0;
+    if (step.leaseEpoch < newest) throw refuse('run-superseded', `epoch ${step.leaseEpoch} after ${newest}`);
+    this.#epochs.set(step.runId, step.leaseEpoch);
+    const key = `${step.runId} ${method} ${step.step}`;
+    if (!this.#answers.has(key)) this.#answers.set(key, handle());
+    return this.#answers.get(key);
+  }
+
+  #handlers(): Record<string, Handler> {
+    const none: Empty = {};
+    const repository = (id: string) => {
+      if (!this.repositories.has(id)) throw refuse('repository-not-found', id);
+    };
+    const volume = (id: string) => {
+      const found = this.volumes.get(id);
+      if (!found) throw refuse('volume-not-found', id);
+      return found;
+    };
+    return {
+      getStatus: () => ({
+        instanceId: this.instanceId,
+        name: this.name,
+        version: '1',
+        nbdAddress: '127.0.0.1:10809',
+        capacityBytes: 1000,
+        availableBytes: 900,
+        startedAtMs: 1,
+        volumes: this.volumes.size,
+        repositories: this.repositories.size,
+      }),
+      createVolume: request => this.#createVolume(request),
+      deleteVolume: ({ volumeId }) => {
+        volume(volumeId);
+        this.volumes.delete(volumeId);
+        return none;
+      },
+      getVolume: ({ volumeId }) => volume(volumeId),
+      createCheckpoint: ({ volumeId, checkpointId, name }) => {
+        volume(volumeId);
+        return this.#createCheckpoint({ volumeId, checkpointId, name });
+      },
+      deleteCheckpoint: ({ checkpointId }) => {
+        if (!this.checkpoints.delete(checkpointId)) throw refuse('checkpoint-not-found', checkpointId);
+        return none;
+      },
+      createRepository: ({ repositoryId, name, limitBytes }) => {
+        this.repositories.set(repositoryId, name);
+        return { repositoryId, name, limitBytes, usedBytes: 0, availableBytes: 0 };
+      },
+      prepareBackup: ({ repositoryId, backupId, parentBackupId, sizeBytes }) => {
+        repository(repositoryId);
+        this.partial.set(backupId, { parent: parentBackupId });
+        return { uri: `nbd://127.0.0.1:10809/${backupId}-${this.calls.length}`, sizeBytes };
+      },
+      publishBackup: request => this.#publish(request),
+      discardBackup: ({ backupId }) => {
+        if (this.published.has(backupId)) throw refuse('backup-not-usable', `${backupId} is published`);
+        this.partial.delete(backupId);
+        return none;
+      },
+      openBackup: ({ backupId }) => {
+        const stored = this.published.get(backupId);
+        if (!stored) throw refuse('backup-not-found', backupId);
+        this.openBackups.add(backupId);
+        return { uri: `nbd://127.0.0.1:10809/${backupId}`, sizeBytes: stored.sizeBytes };
+      },
+      closeBackup: ({ backupId }) => {
+        this.openBackups.delete(backupId);
+        return none;
+      },
+      startBackup: request => {
+        const { volumeId, checkpointId, checkpointName: name, baseCheckpointId } = request;
+        const { sizeBytes } = volume(volumeId);
+        if (baseCheckpointId && !this.checkpoints.has(baseCheckpointId)) {
+          throw refuse('checkpoint-not-found', baseCheckpointId);
+        }
+        const { createdAtMs } = this.#createCheckpoint({ volumeId, checkpointId, name });
+        const dirtyBytes = baseCheckpointId ? sizeBytes / 4 : sizeBytes;
+        return {
+          jobId: this.#startJob('backup', volumeId, dirtyBytes),
+          pointInTimeMs: createdAtMs,
+          dirtyBytes,
+        };
+      },
+      startRestore: ({ target, sizeBytes }) => {
+        if (target.$case === 'volume') this.#createVolume({ ...target.value, sizeBytes });
+        const filePath = target.$case === 'file' ? `/restores/${target.value.name}` : '';
+        return { jobId: this.#startJob('restore', target.value.volumeId ?? '', sizeBytes), filePath };
+      },
+      cancelJob: ({ jobId }) => {
+        const job = this.jobs.get(jobId);
+        if (!job) throw refuse('job-not-found', jobId);
+        if (job.status.state === 'concluded') throw refuse('job-state', jobId);
+        job.status.state = 'concluded';
+        job.status.error = { code: 'run-cancelled', message: 'The job was cancelled.' };
+        return none;
+      },
+      dismissJob: ({ jobId }) => {
+        this.jobs.delete(jobId);
+        return none;
+      },
+    };
+  }
+
+  #createVolume(wanted: { volumeId: string; name: string; sizeBytes: number; format: string }): Volume {
+    const { volumeId, name, sizeBytes, format } = wanted;
+    const exportUri = `nbd://127.0.0.1:10809/${name}`;
+    const volume = Volume.fromPartial({ volumeId, name, sizeBytes, format, exportUri });
+    this.volumes.set(volumeId, volume);
+    return volume;
+  }
+
+  #createCheckpoint({
+    volumeId,
+    checkpointId,
+    name,
+  }: {
+    volumeId: string;
+    checkpointId: string;
+    name: string;
+  }) {
+    const facts = { granularityBytes: 65_536, changedSinceBytes: 0, recording: true, inconsistent: false };
+    const createdAtMs = 1_700_000_000_000 + this.checkpoints.size;
+    this.checkpoints.set(checkpointId, { checkpointId, name, createdAtMs, volumeId, ...facts });
+    return { checkpointId, name, createdAtMs, ...facts };
+  }
+
+  #publish(request: { repositoryId: string; backupId: string; kind: string; reason: string }): StoredBackup {
+    const partial = this.partial.get(request.backupId);
+    if (!partial) throw refuse('backup-not-found', request.backupId);
+    this.partial.delete(request.backupId);
+    const { repositoryId: _, ...manifest } = request;
+    const stored = StoredBackup.fromPartial({
+      ...manifest,
+      parentBackupId: partial.parent,
+      sizeBytes: 4096,
+      storedBytes: 512,
+      fileName: `${request.backupId}.qcow2`,
+    });
+    this.published.set(request.backupId, stored);
+    return stored;
+  }
+
+  #startJob(type: string, volumeId: string, totalBytes: number): string {
+    const jobId = `job-${this.jobs.size + 1}-${this.calls.length}`;
+    const status = JobStatus.fromPartial({ jobId, type, state: 'running', totalBytes });
+    const job = { status, volumeId };
+    this.jobs.set(jobId, job);
+    let tick = 0;
+    const timer = setInterval(() => {
+      if (status.state === 'concluded') return clearInterval(timer);
+      if (this.holdJobs && tick >= TICKS / 2) return;
+      tick += 1;
+      status.currentBytes = (totalBytes * tick) / TICKS;
+      status.sentBytes = status.currentBytes / 2;
+      if (tick < TICKS) return;
+      status.state = 'concluded';
+      if (this.jobError) status.error = this.jobError;
+    }, TICK_MS).unref();
+    return jobId;
+  }
+
+  #watch(call: ServerWritableStream<{ jobId: string }, JobStatus>): void {
+    this.calls.push({ method: 'watchJob', step: undefined });
+    const job = this.jobs.get(call.request.jobId);
+    if (!job) {
+      call.emit('error', toServiceError(refuse('job-not-found', call.request.jobId)));
+      return;
+    }
+    const tell = () => {
+      call.write({ ...job.status });
+      if (job.status.state !== 'concluded') return;
+      clearInterval(timer);
+      call.end();
+    };
+    const timer = setInterval(tell, TICK_MS);
+    call.on('cancelled', () => clearInterval(timer));
+    tell();
+  }
+}
