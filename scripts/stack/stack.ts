@@ -7,6 +7,7 @@
 import { join } from 'node:path';
 import { applyMigrations } from '@tidemark/catalog';
 import { type EmbeddedPostgres, startPostgres } from '../postgres/embedded-postgres.mjs';
+import { clearPostmaster } from '../postgres/postmaster.mjs';
 import { tryLock } from '../process/lock-file.mjs';
 import { rootFolder } from '../setup/find-node.mjs';
 import { ChildRecord, HOME_VARIABLE } from './children.ts';
@@ -75,6 +76,10 @@ export class Stack {
     return this.#home.folder;
   }
 
+  get #dataDir(): string {
+    return this.#home.path('postgres');
+  }
+
   /** Of the api, once started. */
   get url(): string {
     return this.#url;
@@ -111,6 +116,8 @@ export class Stack {
   async #start(): Promise<void> {
     this.#takeLock();
     const orphans = await this.#children.stopOrphans();
+    // Before ports are looked at: an orphan holds the one it is to have again.
+    if ((await clearPostmaster(this.#dataDir)) === 'stopped') orphans.push('postgres');
     if (orphans.length > 0) this.#options.onNotice(`stopped what a killed run left: ${orphans.join(', ')}`);
     const port = await this.#port('postgres', DEFAULT_PORTS.postgres);
     await this.#startPostgres(port);
@@ -156,14 +163,13 @@ export class Stack {
 
   async #startPostgres(port: number): Promise<void> {
     const postgres = await startPostgres({
-      dataDir: this.#home.path('postgres'),
+      dataDir: this.#dataDir,
       log: this.#home.path('logs', 'postgres.log'),
       port,
       user: 'tidemark',
       password: this.#home.databasePassword,
     });
     this.#postgres = postgres;
-    if (postgres.recovered === 'stopped') this.#options.onNotice('stopped what a killed run left: postgres');
     postgres.exited.then(({ code, signal }) => {
       if (this.#stopping.signal.aborted) return;
       this.#options.onNotice(`postgres ended unasked (${signal ?? code}); starting it again`);
