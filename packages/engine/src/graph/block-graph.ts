@@ -146,11 +146,12 @@ export class BlockGraph {
   /** Throws as insertAbove would, and changes nothing. */
   assertInsertable(below: GraphNode, filter: GraphNode): void {
     this.insertAbove(below, filter);
-    this.bypass(filter, below);
+    this.bypass(filter);
   }
 
-  /** Gives the users of `filter` to `below`, the node it filters. To be called under drain. */
-  bypass(filter: GraphNode, below: GraphNode): void {
+  /** Gives the users of `filter` to the node that it filters now. To be called under drain. */
+  bypass(filter: GraphNode): void {
+    const below = filter.children.find(edge => edge.role === 'file')!.node;
     this.#move([...filter.parents], below);
     filter.inserted = false;
     this.#settleAll([filter, below]);

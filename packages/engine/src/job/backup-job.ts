@@ -80,7 +80,7 @@ export class BackupJob extends CopyJob {
 
   protected override async clean(): Promise<void> {
     await this.#graph.drained([this.#filter], () => {
-      if (this.#filter.inserted) this.#graph.bypass(this.#filter, this.#source);
+      if (this.#filter.inserted) this.#graph.bypass(this.#filter);
     });
     await this.#graph.remove(this.#filter.name);
   }

@@ -120,6 +120,34 @@ describe('backup of a live disk', () => {
     expect(action.job!.progress()).toMatchObject({ currentBytes: 64 * MiB, sentBytes: CLUSTER });
   });
 
+  it('keeps two moments of one disk apart, whichever backup ends first', async () => {
+    const random = new SeededRandom(17);
+    for (const firstEndsFirst of [true, false]) {
+      const sizeBytes = 8 * MiB;
+      const targets = [new MemoryNode({ sizeBytes }), new MemoryNode({ sizeBytes })] as const;
+      const disk = makeDisk({ sizeBytes, target: targets[0] });
+      disk.graph.add({ name: 'target1' }, () => targets[1]);
+      await disk.guest.write(0, random.bytes(sizeBytes));
+      const write = () => disk.guest.write(random.int(0, sizeBytes - 5000), random.bytes(5000));
+      const first = backupOf(disk, { speedBytesPerSecond: 1 });
+      await runTransaction(disk.graph, [first]);
+      const moments = [await contents(disk.source)];
+      for (let i = 0; i < 10; i++) await write();
+      const options = { id: 'backup1', target: 'target1', filterNodeName: 'filter1', speedBytesPerSecond: 1 };
+      const second = backupOf(disk, options);
+      await runTransaction(disk.graph, [second]);
+      moments.push(await contents(disk.source));
+      for (const action of firstEndsFirst ? [first, second] : [second, first]) {
+        for (let i = 0; i < 10; i++) await write();
+        action.job!.setSpeed(0);
+        await action.job!.concluded;
+      }
+      expect((await contents(targets[0])).equals(moments[0]!)).toBe(true);
+      expect((await contents(targets[1])).equals(moments[1]!)).toBe(true);
+      expect([...disk.graph.nodes].map(node => node.name)).toEqual(['disk', 'target', 'target1']);
+    }
+  });
+
   it('refuses a writer below its filter, naming both users', async () => {
     const target = new FaultyNode(new MemoryNode({ sizeBytes: 1 * MiB }));
     const disk = makeDisk({ sizeBytes: 1 * MiB, target });
