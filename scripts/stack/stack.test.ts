@@ -67,7 +67,7 @@ async function running({ child, text }: ReturnType<typeof startMain>): Promise<v
   expect(child.exitCode, text()).toBeNull();
 }
 
-test('it starts, refuses a second one in its home, restarts a killed service, and finds its data again', async () => {
+test('it starts, refuses a second one in its home, restarts what is killed, and finds its data again', async () => {
   const first = makeStack();
   await first.start();
   expect(await list(first, 'storage-nodes')).toMatchObject([
@@ -89,6 +89,12 @@ test('it starts, refuses a second one in its home, restarts a killed service, an
   process.kill(pid, 'SIGKILL');
   await until(() => alpha.pid !== null && alpha.pid !== pid);
   expect(notices).toEqual(['alpha ended unasked (SIGKILL); starting it again']);
+
+  const postgres = first.postgresPid!;
+  process.kill(postgres, 'SIGKILL');
+  await until(async () => first.postgresPid !== postgres && (await fetch(`${first.url}/readyz`)).ok);
+  expect(notices[1]).toBe('postgres ended unasked (SIGKILL); starting it again');
+  expect(await list(first, 'volumes')).toMatchObject([{ name: 'disk1', state: 'ready' }]);
 
   const pids = [...first.services.values()].map(service => service.pid!);
   const began = performance.now();

@@ -5,6 +5,7 @@
 // Stop: the other way round. A stack that was killed is recovered by the next start on its folder.
 
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { applyMigrations } from '@tidemark/catalog';
 import { type EmbeddedPostgres, startPostgres } from '../postgres/embedded-postgres.mjs';
 import { clearPostmaster } from '../postgres/postmaster.mjs';
@@ -12,7 +13,12 @@ import { tryLock } from '../process/lock-file.mjs';
 import { rootFolder } from '../setup/find-node.mjs';
 import { ChildRecord, HOME_VARIABLE } from './children.ts';
 import { Home } from './home.ts';
-import { STOP_SERVICES_MS, STOP_STORAGE_NODES_MS } from './limits.ts';
+import {
+  RESTART_DELAY_MAX_MS,
+  RESTART_DELAY_MIN_MS,
+  STOP_SERVICES_MS,
+  STOP_STORAGE_NODES_MS,
+} from './limits.ts';
 import { registerStorageNode, waitForApi } from './registration.ts';
 import { Service } from './service.ts';
 
@@ -56,6 +62,7 @@ export class Stack {
   #nodes: StackNode[] = [];
   #url = '';
   #starting: Promise<void> = Promise.resolve();
+  #restarting: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | null = null;
 
   /** Makes the home folder; starts nothing. */
@@ -87,6 +94,10 @@ export class Stack {
 
   get databaseUrl(): string {
     return this.#postgres?.url ?? '';
+  }
+
+  get postgresPid(): number | null {
+    return this.#postgres?.pid ?? null;
   }
 
   get nodes(): readonly StackNode[] {
@@ -146,6 +157,7 @@ export class Stack {
     await Promise.all(users.map(service => service.stop(STOP_SERVICES_MS)));
     await Promise.all(nodes.map(service => service.stop(STOP_STORAGE_NODES_MS)));
     await this.#starting.catch(() => {}); // whoever called start is told
+    await this.#restarting.catch(() => {}); // ends because the stack is being stopped
     await this.#postgres?.stop();
     this.#lock?.release();
   }
@@ -172,10 +184,22 @@ export class Stack {
     this.#postgres = postgres;
     postgres.exited.then(({ code, signal }) => {
       if (this.#stopping.signal.aborted) return;
-      this.#options.onNotice(`postgres ended unasked (${signal ?? code}); starting it again`);
-      this.#startPostgres(port).catch(error => this.#options.onNotice(String(error)));
+      this.#options.onNotice(`postgres ended unasked (${signal ?? `exit code ${code}`}); starting it again`);
+      this.#restarting = this.#restartPostgres(port);
     });
     this.#stopping.signal.throwIfAborted();
+  }
+
+  /** Until it runs or the stack is stopped: without it nothing else gets on. */
+  async #restartPostgres(port: number): Promise<void> {
+    for (let waitMs = RESTART_DELAY_MIN_MS; ; waitMs = Math.min(waitMs * 2, RESTART_DELAY_MAX_MS)) {
+      await delay(waitMs, undefined, { signal: this.#stopping.signal });
+      try {
+        return await this.#startPostgres(port);
+      } catch (error) {
+        if (!this.#stopping.signal.aborted) this.#options.onNotice((error as Error).message);
+      }
+    }
   }
 
   #port(name: string, preferred: number): Promise<number> {
