@@ -153,7 +153,7 @@ export class ClusterWriter {
   }
 
   /** Whole clusters change in the mapping alone; what is left at both ends is written. */
-  async writeZeroes(offset: number, length: number, mode: 'zero-keep' | 'zero-unmap'): Promise<void> {
+  async writeZeroes(offset: number, length: number, mode: EraseMode): Promise<void> {
     const end = offset + length;
     const first = Math.min(this.#clusterEnd(offset), end);
     const last = end === this.#options.sizeBytes ? end : Math.max(first, this.#clusterStart(end));
@@ -162,11 +162,11 @@ export class ClusterWriter {
     await this.#zeroPart(last, end - last);
   }
 
-  /** Lets go of the whole clusters inside the range. */
+  /** Lets go of the whole clusters inside the range: they read as zeroes then, also over a backing image. */
   async discard(offset: number, length: number): Promise<void> {
     const end = offset + length;
     const last = end === this.#options.sizeBytes ? end : this.#clusterStart(end);
-    await this.erase(this.#clusterEnd(offset), last, 'discard');
+    await this.erase(this.#clusterEnd(offset), last, 'unmap');
   }
 
   /** Zeroes in a part of one cluster; one that reads as zeroes already stays as it is. */
@@ -199,8 +199,7 @@ export class ClusterWriter {
         await clusters.load(position);
         continue;
       }
-      const missing =
-        found.kind === 'unallocated' && (mode === 'discard' || this.#options.backingBytes === 0);
+      const missing = found.kind === 'unallocated' && this.#options.backingBytes === 0;
       const stop = Math.min(end, missing ? position + found.length : this.#tableEnd(position));
       const overlap = this.#locks.firstOverlap(position, stop);
       if (overlap !== undefined && overlap.start <= position) {

@@ -34,8 +34,8 @@ export interface Mapping {
   entryLow: number;
 }
 
-/** What happens to whole clusters: as zeroes with space kept, as zeroes without, or just let go. */
-export type EraseMode = 'zero-keep' | 'zero-unmap' | 'discard';
+/** Whole clusters that shall read as zeroes: with their space kept where they have it, or without. */
+export type EraseMode = 'keep' | 'unmap';
 
 export interface ClusterMapOptions {
   file: BlockNode;
@@ -162,10 +162,10 @@ export class ClusterMap {
     const high = table.bytes.readUInt32BE(position);
     const low = table.bytes.readUInt32BE(position + 4);
     const kind = kindOfEntry(high, low);
-    if (kind === 'zero-plain' || (kind === 'unallocated' && mode === 'discard')) return;
+    if (kind === 'zero-plain') return;
     if (kind === 'unallocated' && !this.#options.hasBacking) return;
-    if (mode === 'zero-keep' && kind === 'zero-allocated') return;
-    if (mode === 'zero-keep' && kind === 'data' && isCopied(high)) {
+    if (mode === 'keep' && kind === 'zero-allocated') return;
+    if (mode === 'keep' && kind === 'data' && isCopied(high)) {
       writeOwnedEntry(table.bytes, position, hostOffsetOfEntry(high, low), true);
     } else {
       this.#unlink(table, position, 0);

@@ -93,6 +93,12 @@ function parseHeader(first: Buffer, clusterBits: number, fileBytes: number): Qco
   ) {
     throw malformed(`header_length ${headerBytes} is not possible`, HEADER.headerLength);
   }
+  if (first.readUInt32BE(HEADER.cryptMethod) !== 0) {
+    throw new EngineError('unsupported', 'qcow2 header: images with encryption are not supported', {
+      op: 'open',
+      offset: HEADER.cryptMethod,
+    });
+  }
   const backing = parseBackingName(first);
   const extensions = parseExtensions(first, headerBytes, backing?.offset ?? clusterBytes);
   const features = parseFeatures(first, version, extensions.get(EXTENSION.featureNames));

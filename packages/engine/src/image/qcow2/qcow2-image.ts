@@ -236,10 +236,10 @@ export class Qcow2Image implements BlockNode {
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
-    return this.#writable().writer.writeZeroes(offset, length, options.mayUnmap ? 'zero-unmap' : 'zero-keep');
+    return this.#writable().writer.writeZeroes(offset, length, options.mayUnmap ? 'unmap' : 'keep');
   }
 
-  /** Whole clusters are let go of; with a backing image they read as zeroes then, not as its content. */
+  /** Whole clusters are let go of and read as zeroes then, also over a backing image; parts are left alone. */
   discard(offset: number, length: number): Pending {
     return this.#writable().writer.discard(offset, length);
   }
