@@ -5,7 +5,7 @@ import { BufferPool } from './buffer-pool.ts';
 import { type Announcement, negotiate } from './client-handshake.ts';
 import { Pipeline, type RequestInit } from './client-pipeline.ts';
 import type { StatusReply } from './client-request.ts';
-import { NbdError, NbdProtocolError } from './errors.ts';
+import { NbdError, NbdOptionError, NbdProtocolError } from './errors.ts';
 import { HandshakeReader } from './handshake-reader.ts';
 import { type ByteReceiver, onreadFor } from './input.ts';
 import {
@@ -14,7 +14,8 @@ import {
   CONNECT_TIMEOUT_MS,
   POOL_IDLE_BYTES_MAX,
 } from './limits.ts';
-import { COMMAND, COMMAND_FLAG, TRANSMISSION_FLAG } from './protocol.ts';
+import { encodeOption } from './option-codec.ts';
+import { COMMAND, COMMAND_FLAG, OPTION, TRANSMISSION_FLAG } from './protocol.ts';
 import { type NbdTarget, parseNbdUri } from './uri.ts';
 
 export type NbdConnectTarget = { readonly uri: string } | NbdTarget;
@@ -105,7 +106,9 @@ export class NbdClient {
       return client;
     } catch (error) {
       options.signal?.removeEventListener('abort', onAbort);
-      socket.destroy();
+      // A refused option leaves the session intact: the protocol wants a goodbye then.
+      if (error instanceof NbdOptionError) socket.write(encodeOption(OPTION.ABORT, Buffer.alloc(0)));
+      socket.destroySoon();
       throw error;
     } finally {
       clearTimeout(timer);
