@@ -25,7 +25,7 @@ export class EventService {
 
   /** Oldest first. A short page has no next one yet; go on from its last id later. */
   async list({ after, cursor, limit }: z.output<typeof eventQuery>) {
-    const items = await this.#catalog.events.listAfter(after ?? cursor ?? 0, limit + 1);
+    const items = await this.#catalog.events.listAfter(cursor ?? after ?? 0, limit + 1);
     const shown = items.slice(0, limit);
     const last = shown.at(-1);
     const nextCursor = items.length > limit && last ? String(last.id) : null;

@@ -6,7 +6,7 @@ import { waitQuery } from '../../schemas/run.ts';
 import { answerRun } from '../answer-run.ts';
 
 const CREATE_DESCRIPTION = `Starts a restore run, to a new volume or to a plain file on a storage node; the
-file's path is in \`run.result.filePath\` when it is done. When the run fails, what it had made is gone again.`;
+file's path is in \`run.result.filePath\` when it is done. When the run fails, what it had made is gone.`;
 
 const create = {
   schema: {

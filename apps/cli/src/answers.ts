@@ -1,0 +1,87 @@
+// The parts of the API's answers that the command shows. JSON output passes answers on as they came.
+
+export interface StorageNode {
+  id: string;
+  name: string;
+  controlAddress: string;
+  nbdAddress: string | null;
+  state: string;
+  lastSeenAt: string | null;
+  capacityBytes: number | null;
+  availableBytes: number | null;
+  version: string | null;
+}
+
+export interface Volume {
+  id: string;
+  name: string;
+  storageNode: string;
+  sizeBytes: number;
+  format: string;
+  state: string;
+  exportUri: string | null;
+  createdAt: string;
+}
+
+export interface Checkpoint {
+  id: string;
+  name: string;
+  state: string;
+  pointInTime: string | null;
+  backups: string[];
+}
+
+export interface Repository {
+  id: string;
+  name: string;
+  storageNode: string;
+  limitBytes: number | null;
+  state: string;
+}
+
+export interface Backup {
+  id: string;
+  volumeId: string;
+  repositoryId: string;
+  checkpoint: string;
+  parentId: string | null;
+  kind: string;
+  reason: string;
+  state: string;
+  sizeBytes: number;
+  storedBytes: number | null;
+  dirtyBytes: number | null;
+  sentBytes: number | null;
+  pointInTime: string | null;
+  fileName: string | null;
+  durationMs: number | null;
+}
+
+export interface Run {
+  id: string;
+  kind: string;
+  state: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled';
+  attempt: number;
+  progress: { currentBytes: number; totalBytes: number; sentBytes: number; dirtyBytes: number };
+  reason: string | null;
+  result: Record<string, unknown> | null;
+  error: { code: string; message: string } | null;
+  checkpointAt: string | null;
+  createdAt: string;
+  finishedAt: string | null;
+  steps: {
+    name: string;
+    state: string;
+    startedAt: string | null;
+    finishedAt: string | null;
+    error: { code: string; message: string } | null;
+  }[];
+}
+
+export interface TidemarkEvent {
+  id: number;
+  kind: string;
+  subjectType: string;
+  subjectId: string;
+  createdAt: string;
+}

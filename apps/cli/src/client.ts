@@ -1,0 +1,122 @@
+// The REST API as the command needs it: JSON in, JSON out, and failures in words.
+import { ANSWER_MAX_MS, PAGE_ITEMS } from './limits.ts';
+
+export type Method = 'GET' | 'POST' | 'DELETE';
+export type Query = Record<string, string | number | undefined>;
+
+/** What the service said no with. */
+export class ProblemFailure extends Error {
+  readonly title: string;
+  readonly code: string;
+  readonly document: unknown;
+
+  constructor(document: { title: string; detail: string; code: string }) {
+    super(document.detail);
+    this.name = 'ProblemFailure';
+    this.title = document.title;
+    this.code = document.code;
+    this.document = document;
+  }
+}
+
+/** Nobody answered, or somebody who does not speak this API. */
+export class UnreachableFailure extends Error {
+  constructor(message: string, cause?: unknown) {
+    super(message, { cause });
+    this.name = 'UnreachableFailure';
+  }
+}
+
+interface Page<T> {
+  items: T[];
+  nextCursor: string | null;
+}
+
+function isProblem(body: unknown): body is { title: string; detail: string; code: string } {
+  return typeof body === 'object' && body !== null && 'code' in body && 'title' in body && 'detail' in body;
+}
+
+/** `undici` keeps the reason of a failed connection in the cause. */
+function reasonOf(error: unknown): string {
+  const cause = (error as { cause?: { code?: string; message?: string } }).cause;
+  return cause?.code ?? cause?.message ?? (error instanceof Error ? error.message : String(error));
+}
+
+export class Client {
+  readonly url: string;
+
+  constructor(url: string) {
+    this.url = url.replace(/\/+$/, '');
+  }
+
+  get<T>(path: string, query: Query = {}): Promise<T> {
+    return this.#call('GET', path, { query });
+  }
+
+  post<T>(path: string, body?: object): Promise<T> {
+    return this.#call('POST', path, { body });
+  }
+
+  delete<T>(path: string): Promise<T> {
+    return this.#call('DELETE', path, {});
+  }
+
+  /** One page when a limit or a cursor is given, otherwise the whole list. */
+  async list<T>(path: string, query: Query = {}): Promise<Page<T>> {
+    if (query.limit !== undefined || query.cursor !== undefined) return this.get(path, query);
+    const items: T[] = [];
+    let cursor: string | null | undefined;
+    do {
+      const page: Page<T> = await this.get(path, {
+        ...query,
+        limit: PAGE_ITEMS,
+        cursor: cursor ?? undefined,
+      });
+      items.push(...page.items);
+      cursor = page.nextCursor;
+    } while (cursor !== null);
+    return { items, nextCursor: null };
+  }
+
+  async #call<T>(
+    method: Method,
+    path: string,
+    { query = {}, body }: { query?: Query; body?: object | undefined },
+  ) {
+    const given = Object.entries(query).flatMap(([name, value]): [string, string][] =>
+      value === undefined ? [] : [[name, String(value)]],
+    );
+    const search = given.length > 0 ? `?${new URLSearchParams(given)}` : '';
+    const answer = await this.#fetch(`${this.url}${path}${search}`, method, body);
+    const text = await answer.text();
+    let parsed: unknown;
+    try {
+      parsed = JSON.parse(text);
+    } catch (error) {
+      throw new UnreachableFailure(
+        `${this.url} answered ${answer.status}, but not with JSON. Is this a Tidemark API? Check --url or TIDEMARK_URL.`,
+        error,
+      );
+    }
+    if (answer.ok) return parsed as T;
+    if (isProblem(parsed)) throw new ProblemFailure(parsed);
+    throw new UnreachableFailure(
+      `${this.url} answered ${answer.status} in a form that is not known. Check --url or TIDEMARK_URL.`,
+    );
+  }
+
+  async #fetch(url: string, method: Method, body: object | undefined): Promise<Response> {
+    try {
+      return await fetch(url, {
+        method,
+        signal: AbortSignal.timeout(ANSWER_MAX_MS),
+        ...(body && { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+      });
+    } catch (error) {
+      throw new UnreachableFailure(
+        `No Tidemark API answers at ${this.url} (${reasonOf(error)}). Start it with \`npm start\`, or name another one with --url or TIDEMARK_URL.`,
+        error,
+      );
+    }
+  }
+}

@@ -1,0 +1,80 @@
+// tidemark backup
+import { type Command, Option } from 'commander';
+import type { Backup, Run } from '../answers.ts';
+import type { Query } from '../client.ts';
+import { type Column, moment, recordOrGone, seconds, size } from '../output.ts';
+import { parseSize } from '../sizes.ts';
+import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+
+const PATH = '/v1/backups';
+
+const columns: readonly Column<Backup>[] = [
+  ['ID', backup => backup.id],
+  ['CHECKPOINT', backup => backup.checkpoint],
+  ['KIND', backup => backup.kind],
+  ['STATE', backup => backup.state],
+  ['POINT IN TIME', backup => moment(backup.pointInTime)],
+  ['DIRTY', backup => size(backup.dirtyBytes)],
+  ['SENT', backup => size(backup.sentBytes)],
+  ['STORED', backup => size(backup.storedBytes)],
+  ['TIME', backup => seconds(backup.durationMs)],
+];
+
+const details: readonly Column<Backup>[] = [
+  ...columns,
+  ['REASON', backup => backup.reason],
+  ['PARENT', backup => backup.parentId],
+  ['SIZE', backup => size(backup.sizeBytes)],
+  ['VOLUME', backup => backup.volumeId],
+  ['REPOSITORY', backup => backup.repositoryId],
+  ['FILE', backup => backup.fileName],
+];
+
+interface Answer {
+  run: Run;
+  backup: Backup | null;
+}
+
+export function backupCommands(program: Command, around: Surroundings): void {
+  const group = program.command('backup').description('contents of volumes at checkpoints, in repositories');
+
+  withWait(group.command('create').description('take a checkpoint and back it up, in the same instant'))
+    .requiredOption('--volume <ref>', 'volume to back up')
+    .requiredOption('--repository <ref>', 'repository that will hold it')
+    .requiredOption('--checkpoint <name>', 'name of the new checkpoint')
+    .addOption(
+      new Option('--kind <kind>', 'all of the disk, or what changed')
+        .choices(['full', 'incremental'])
+        .makeOptionMandatory(),
+    )
+    .option('--base <checkpoint>', 'checkpoint to build on (default: the newest with a backup there)')
+    .option('--speed <size>', 'most bytes per second, like 50MiB', parseSize)
+    .action(async (options, command) => {
+      const context = new Context(command, around);
+      const { volume, repository, checkpoint, kind, base, speed: speedBytesPerSecond } = options;
+      const body = { volume, repository, checkpoint, kind, base, speedBytesPerSecond };
+      const started = await context.client.post<Answer>(PATH, body);
+      await context.finish(started, {
+        wait: options.wait,
+        refresh: async () => ({ backup: await context.client.get<Backup>(`${PATH}/${started.backup?.id}`) }),
+        forPeople: ({ backup }) => recordOrGone(backup, details),
+      });
+    });
+
+  withPage(group.command('list').description('list backups, newest first'))
+    .option('--volume <ref>', 'only backups of this volume')
+    .option('--repository <ref>', 'only backups in this repository')
+    .action(async (options: Query, command) => {
+      const { client, output } = new Context(command, around);
+      output.list(await client.list<Backup>(PATH, options), columns);
+    });
+
+  group
+    .command('show <backup>')
+    .description('look at a backup, by its id')
+    .action(async (id, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const backup = await client.get<Backup>(`${PATH}/${segment(id)}`);
+      output.show(backup, details);
+    });
+}

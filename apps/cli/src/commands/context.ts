@@ -1,0 +1,70 @@
+// What every command has at hand: the client and the output that its options ask for.
+import type { Command } from 'commander';
+import { InvalidArgumentError } from 'commander';
+import type { Run } from '../answers.ts';
+import { Client } from '../client.ts';
+import { Output, type Terminal } from '../output.ts';
+import { watchRun } from '../run-watch.ts';
+
+export interface Surroundings {
+  readonly terminal: Terminal;
+}
+
+interface GlobalOptions {
+  url: string;
+  json?: boolean;
+}
+
+export class Context {
+  readonly client: Client;
+  readonly output: Output;
+
+  constructor(command: Command, { terminal }: Surroundings) {
+    const { url, json } = command.optsWithGlobals<GlobalOptions>();
+    this.client = new Client(url);
+    this.output = new Output(terminal, json === true);
+  }
+
+  /**
+   * What a call that started a run is shown as: at once with `--no-wait`, otherwise after its end, with the
+   * noun as it is then. Rejects with the run's failure.
+   */
+  async finish<T extends { run: Run }>(
+    started: T,
+    options: {
+      wait: boolean;
+      refresh: (run: Run) => Promise<Omit<T, 'run'>>;
+      forPeople: (answer: T) => string;
+    },
+  ): Promise<void> {
+    const { wait, refresh, forPeople } = options;
+    if (!wait) {
+      const follow = `accepted as ${started.run.kind} run ${started.run.id}; follow it with: tidemark run watch ${started.run.id}`;
+      this.output.print(started, () => follow);
+      return;
+    }
+    const run = await watchRun(this.client, this.output, started.run);
+    const answer = { ...started, ...(await refresh(run)), run };
+    this.output.print(answer, () => forPeople(answer));
+  }
+}
+
+export const segment = (ref: string): string => encodeURIComponent(ref);
+
+export function parseCount(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('Give a whole number.');
+  return Number(text);
+}
+
+/** For every command that starts a run. */
+export function withWait(command: Command): Command {
+  return command.option('--no-wait', 'return as soon as the run is accepted');
+}
+
+/** For every command that shows a list. */
+export function withPage(command: Command, limit?: number): Command {
+  const note = limit === undefined ? 'all' : String(limit);
+  return command
+    .option('--limit <count>', `most items of one page (default: ${note})`, parseCount)
+    .option('--cursor <cursor>', 'nextCursor of the page before');
+}

@@ -1,0 +1,79 @@
+// tidemark run
+import { type Command, Option } from 'commander';
+import type { Run } from '../answers.ts';
+import type { Query } from '../client.ts';
+import { type Column, moment, size, table } from '../output.ts';
+import { watchRun } from '../run-watch.ts';
+import { Context, type Surroundings, segment, withPage } from './context.ts';
+
+const PATH = '/v1/runs';
+const LIST_DEFAULT = 50;
+
+const columns: readonly Column<Run>[] = [
+  ['ID', run => run.id],
+  ['KIND', run => run.kind],
+  ['STATE', run => run.state],
+  ['STEP', run => run.steps.at(-1)?.name ?? null],
+  ['BYTES', run => (run.progress.totalBytes > 0 ? size(run.progress.currentBytes) : null)],
+  ['CREATED', run => moment(run.createdAt)],
+  ['FINISHED', run => moment(run.finishedAt)],
+];
+
+const details: readonly Column<Run>[] = [
+  ...columns,
+  ['POINT IN TIME', run => moment(run.checkpointAt)],
+  ['SENT', run => size(run.progress.sentBytes)],
+  ['REASON', run => run.reason],
+  ['ATTEMPT', run => run.attempt],
+  ['ERROR', run => run.error && `${run.error.code}: ${run.error.message}`],
+  ['RESULT', run => run.result && JSON.stringify(run.result)],
+];
+
+const stepColumns: readonly Column<Run['steps'][number]>[] = [
+  ['STEP', step => step.name],
+  ['STATE', step => step.state],
+  ['STARTED', step => moment(step.startedAt)],
+  ['FINISHED', step => moment(step.finishedAt)],
+  ['ERROR', step => step.error && `${step.error.code}: ${step.error.message}`],
+];
+
+const RUN_STATES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'];
+
+export function runCommands(program: Command, around: Surroundings): void {
+  const group = program.command('run').description('executions of requests');
+
+  withPage(group.command('list').description('list runs, newest first'), LIST_DEFAULT)
+    .addOption(new Option('--state <state>', 'only runs in this state').choices(RUN_STATES))
+    .option('--kind <kind>', 'only runs of this kind, like backup or create-volume')
+    .action(async (options: Query, command) => {
+      const { client, output } = new Context(command, around);
+      output.list(await client.list<Run>(PATH, { limit: LIST_DEFAULT, ...options }), columns);
+    });
+
+  group
+    .command('show <run>')
+    .description('look at a run and its steps')
+    .action(async (id, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const run = await client.get<Run>(`${PATH}/${segment(id)}`);
+      output.show(run, details, run.steps.length > 0 ? `\n\n${table(run.steps, stepColumns)}` : '');
+    });
+
+  group
+    .command('watch <run>')
+    .description('follow a run to its end; fails when the run fails')
+    .action(async (id, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const run = await watchRun(client, output, await client.get<Run>(`${PATH}/${segment(id)}`));
+      output.show(run, details);
+    });
+
+  group
+    .command('cancel <run>')
+    .description('ask a run to stop; what it made is undone')
+    .action(async (id, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const answer = await client.post<{ run: Run }>(`${PATH}/${segment(id)}/cancel`);
+      output.print(answer, () => `asked ${answer.run.kind} run ${answer.run.id} to stop`);
+    });
+}

@@ -1,0 +1,70 @@
+// tidemark storage-node
+import type { Command } from 'commander';
+import type { Run, StorageNode } from '../answers.ts';
+import type { Query } from '../client.ts';
+import { type Column, moment, recordOrGone, size } from '../output.ts';
+import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+
+const PATH = '/v1/storage-nodes';
+
+const columns: readonly Column<StorageNode>[] = [
+  ['NAME', node => node.name],
+  ['STATE', node => node.state],
+  ['CONTROL', node => node.controlAddress],
+  ['NBD', node => node.nbdAddress],
+  ['AVAILABLE', node => size(node.availableBytes)],
+  ['CAPACITY', node => size(node.capacityBytes)],
+  ['VERSION', node => node.version],
+  ['LAST SEEN', node => moment(node.lastSeenAt)],
+];
+
+interface Answer {
+  run: Run;
+  storageNode: StorageNode | null;
+}
+
+export function storageNodeCommands(program: Command, around: Surroundings): void {
+  const group = program.command('storage-node').description('machines that own volumes and repositories');
+
+  withWait(group.command('add <name>').description('register a storage node'))
+    .requiredOption('--control-address <host:port>', 'where its control service listens')
+    .action(async (name, options, command) => {
+      const context = new Context(command, around);
+      const { client } = context;
+      const started = await client.post<Answer>(PATH, { name, controlAddress: options.controlAddress });
+      await context.finish(started, {
+        wait: options.wait,
+        refresh: async () => ({ storageNode: await client.get<StorageNode>(`${PATH}/${segment(name)}`) }),
+        forPeople: ({ storageNode }) => recordOrGone(storageNode, columns),
+      });
+    });
+
+  withPage(group.command('list').description('list storage nodes')).action(
+    async (options: Query, command) => {
+      const { client, output } = new Context(command, around);
+      output.list(await client.list<StorageNode>(PATH, options), columns);
+    },
+  );
+
+  group
+    .command('show <storage-node>')
+    .description('look at a storage node')
+    .action(async (ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const node = await client.get<StorageNode>(`${PATH}/${segment(ref)}`);
+      output.show(node, [['ID', item => item.id], ...columns]);
+    });
+
+  withWait(
+    group.command('remove <storage-node>').description('remove a storage node that owns nothing'),
+  ).action(async (ref, options, command) => {
+    const context = new Context(command, around);
+    const { client } = context;
+    const started = await client.delete<Answer>(`${PATH}/${segment(ref)}`);
+    await context.finish(started, {
+      wait: options.wait,
+      refresh: async () => ({ storageNode: null }),
+      forPeople: () => `removed ${ref}`,
+    });
+  });
+}

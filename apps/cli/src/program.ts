@@ -1,0 +1,77 @@
+// Builds the command and runs it once. Exit codes: 0 done, 1 failed, 2 not understood.
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { backupCommands } from './commands/backup.ts';
+import { checkpointCommands } from './commands/checkpoint.ts';
+import type { Surroundings } from './commands/context.ts';
+import { eventCommands } from './commands/event.ts';
+import { repositoryCommands } from './commands/repository.ts';
+import { restoreCommands } from './commands/restore.ts';
+import { runCommands } from './commands/run.ts';
+import { storageNodeCommands } from './commands/storage-node.ts';
+import { volumeCommands } from './commands/volume.ts';
+import { describeFailure, type Terminal } from './output.ts';
+import { version } from './version.ts';
+
+export interface ProgramOptions {
+  /** Used unless `--url` is given. */
+  readonly url: string;
+  readonly terminal: Terminal;
+}
+
+const DONE = 0;
+const FAILED = 1;
+const NOT_UNDERSTOOD = 2;
+
+const isUrl = (text: string): boolean => /^https?:\/\/[^/]/.test(text) && URL.canParse(text);
+
+function parseUrl(text: string): string {
+  if (!isUrl(text)) throw new InvalidArgumentError('Give an address like http://127.0.0.1:7400.');
+  return text;
+}
+
+function notAnAddress({ url, terminal }: ProgramOptions): number {
+  terminal.err.write(`error: TIDEMARK_URL is '${url}'. Give an address like http://127.0.0.1:7400.\n`);
+  return NOT_UNDERSTOOD;
+}
+
+function buildProgram({ url, terminal }: ProgramOptions): Command {
+  const program = new Command('tidemark')
+    .description('Named points in time of block volumes across a fleet of storage nodes.')
+    .version(version)
+    .option('--url <url>', 'address of the API, also TIDEMARK_URL', parseUrl, url)
+    .option('--json', 'print the answer of the API, and nothing else, on stdout')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: text => terminal.out.write(text),
+      writeErr: text => terminal.err.write(text),
+    })
+    .exitOverride();
+  const around: Surroundings = { terminal };
+  storageNodeCommands(program, around);
+  volumeCommands(program, around);
+  checkpointCommands(program, around);
+  repositoryCommands(program, around);
+  backupCommands(program, around);
+  restoreCommands(program, around);
+  runCommands(program, around);
+  eventCommands(program, around);
+  return program;
+}
+
+/** Runs one command line (without `node` and the script) and returns its exit code. Never rejects. */
+export async function runProgram(args: readonly string[], options: ProgramOptions): Promise<number> {
+  const { terminal } = options;
+  try {
+    if (!isUrl(options.url)) return notAnAddress(options);
+    await buildProgram(options).parseAsync(args, { from: 'user' });
+    return DONE;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Commander has told its own errors already; those of our actions it has not.
+      if (error instanceof InvalidArgumentError) terminal.err.write(`error: ${error.message}\n`);
+      return error.exitCode === 0 ? DONE : NOT_UNDERSTOOD;
+    }
+    terminal.err.write(`${describeFailure(error)}\n`);
+    return FAILED;
+  }
+}

@@ -1,0 +1,102 @@
+// Does to the catalog what a worker does, without storage nodes behind it: the command sees runs move.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Catalog, Run, RunError } from '@tidemark/catalog';
+
+const LOOK_EVERY_MS = 20;
+
+type Lease = NonNullable<Awaited<ReturnType<Catalog['leases']['claim']>>>['lease'];
+
+export class StandInWorker {
+  readonly #catalog: Catalog;
+  #loop: Promise<void> = Promise.resolve();
+  #stopped = false;
+  #paused = false;
+  #failure: RunError | null = null;
+
+  constructor(catalog: Catalog) {
+    this.#catalog = catalog;
+  }
+
+  start(): void {
+    this.#loop = this.#work();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#loop;
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+  }
+
+  failNext(error: RunError): void {
+    this.#failure = error;
+  }
+
+  async #work(): Promise<void> {
+    while (!this.#stopped) {
+      const waiting = this.#paused ? [] : await this.#catalog.runs.listDispatchable(1);
+      for (const { id, attempt } of waiting) {
+        const claimed = await this.#catalog.leases.claim(id, { owner: 'stand-in', leaseMs: 60_000, attempt });
+        if (claimed) await this.#do(claimed.run, claimed.lease);
+      }
+      await sleep(LOOK_EVERY_MS);
+    }
+  }
+
+  async #do(run: Run, lease: Lease): Promise<void> {
+    const { leases } = this.#catalog;
+    const failure = this.#failure;
+    this.#failure = null;
+    if (failure) {
+      await leases.beginUndo(lease, failure);
+      if (run.volumeId) await this.#catalog.volumes.delete(run.volumeId, run.id);
+      return leases.finish(lease, { state: 'failed', error: failure });
+    }
+    if (run.cancelRequested) return leases.finish(lease, { state: 'cancelled' });
+    await leases.startStep(lease, 'work');
+    await leases.update(lease, { progress: { currentBytes: 512, totalBytes: 1024 } });
+    // Long enough for the command to see the run on its way.
+    await sleep(100);
+    const result = await this.#conclude(run);
+    await leases.finishStep(lease, 'work', {});
+    return leases.finish(lease, { state: 'succeeded', result });
+  }
+
+  async #conclude(run: Run): Promise<Record<string, string>> {
+    const catalog = this.#catalog;
+    const now = new Date();
+    const sizeBytes = Number(run.request.sizeBytes);
+    const exportUri = 'nbd://127.0.0.1:10809/export';
+    if (run.kind === 'register-storage-node') {
+      const { name } = await catalog.storageNodes.get(run.storageNodeId!);
+      const sizes = { capacityBytes: 1_000_000, availableBytes: 500_000 };
+      const report = {
+        instanceId: run.storageNodeId!,
+        nbdAddress: `${name}.example:10809`,
+        version: '0.1.0',
+      };
+      await catalog.storageNodes.markOnline(run.storageNodeId!, { ...report, ...sizes });
+    }
+    if (run.kind === 'create-volume')
+      await catalog.volumes.markReady(run.volumeId!, { exportUri, sizeBytes }, run.id);
+    if (run.kind === 'delete-volume') await catalog.volumes.delete(run.volumeId!, run.id);
+    if (run.kind === 'create-repository') await catalog.repositories.markReady(run.repositoryId!, run.id);
+    if (run.kind === 'create-checkpoint') await catalog.checkpoints.markReady(run.checkpointId!, now, run.id);
+    if (run.kind === 'delete-checkpoint') await catalog.checkpoints.delete(run.checkpointId!, run.id);
+    if (run.kind === 'backup') {
+      await catalog.checkpoints.markReady(run.checkpointId!, now, run.id);
+      await catalog.backups.markStarted(run.backupId!, { pointInTime: now, dirtyBytes: 4096 });
+      const facts = { storedBytes: 65_536, sentBytes: 4096, fileName: 'disk.qcow2' };
+      await catalog.backups.markAvailable(run.backupId!, facts, run.id);
+    }
+    if (run.kind !== 'restore') return {};
+    if (run.volumeId) await catalog.volumes.markReady(run.volumeId, { exportUri, sizeBytes }, run.id);
+    return run.volumeId ? {} : { filePath: '/restores/disk.raw' };
+  }
+}
