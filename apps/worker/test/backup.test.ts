@@ -102,9 +102,10 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
   });
 
   test('a job that fails leaves nothing, and is not watched again', async () => {
-    fleet.alpha.jobError = { code: 'io-error', message: 'The target cannot be written.' };
+    const error = { code: 'io-error', message: 'The target cannot be written.' } as const;
+    fleet.alpha.failJobs(error);
     const run = await fleet.end(await fleet.backup('monday'));
-    expect([run.state, run.error]).toEqual(['failed', fleet.alpha.jobError]);
+    expect([run.state, run.error]).toEqual(['failed', error]);
     expect(run.steps.map(step => step.state)).toEqual(['undone', 'undone', 'undone']);
     expect(await fleet.leftovers()).toEqual(clean);
   });
@@ -140,7 +141,7 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
   });
 
   test('what a storage node still holds is undone when it is back', async () => {
-    fleet.alpha.jobError = { code: 'io-error', message: 'gone' };
+    fleet.alpha.failJobs({ code: 'io-error', message: 'gone' });
     fleet.beta.fail('discardBackup', 'storage-node-unreachable');
     const ended = await fleet.end(await fleet.backup('monday'));
     expect([ended.state, ended.cleanupPending, fleet.beta.partial.size]).toEqual(['failed', true, 1]);

@@ -108,10 +108,9 @@ export class Fleet {
 
   /** Registered storage nodes, volume `disk` on alpha, repository `vault` on beta. Needs a worker. */
   async furnish(): Promise<void> {
-    await this.succeed(await this.register('alpha'));
-    await this.succeed(await this.register('beta'));
-    await this.succeed(await this.createVolume('disk'));
-    await this.succeed(await this.createRepository('vault'));
+    const joined = await Promise.all([this.register('alpha'), this.register('beta')]);
+    const made = await Promise.all([this.createVolume('disk'), this.createRepository('vault')]);
+    await Promise.all([...joined, ...made].map(run => this.succeed(run)));
   }
 
   backup(checkpoint: string, kind: 'full' | 'incremental' = 'full'): Promise<Run> {

@@ -37,6 +37,7 @@ interface Job {
 }
 
 type Fault = { code: ErrorCode; times: number; afterwards: boolean };
+
 // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
 type Handler = (request: any) => unknown;
 
@@ -47,7 +48,7 @@ const refuse = (code: ErrorCode, what: string) => new TidemarkError(code, `Scrip
 
 export class ScriptedStorageNode {
   readonly name: string;
-  readonly instanceId: string;
+  instanceId: string;
   /** Every call that arrived, in order. */
   readonly calls: Call[] = [];
   readonly volumes = new Map<string, Volume>();
@@ -59,9 +60,9 @@ export class ScriptedStorageNode {
   readonly jobs = new Map<string, Job>();
   /** While set, jobs stay halfway. */
   holdJobs = false;
-  /** What every job ends with instead of success. */
-  jobError: { code: ErrorCode; message: string } | undefined;
   readonly #faults = new Map<string, Fault>();
+  #jobError: { code: ErrorCode; message: string } | undefined;
+  readonly #hanging = new Set<string>();
   readonly #answers = new Map<string, unknown>();
   readonly #epochs = new Map<string, number>();
   #server: Server | undefined;
@@ -108,7 +109,18 @@ export class ScriptedStorageNode {
     this.#faults.set(method, { code, times, afterwards });
   }
 
+  /** What every job ends with instead of success. */
+  failJobs(error: { code: ErrorCode; message: string }): void {
+    this.#jobError = error;
+  }
+
+  /** Calls are never answered. */
+  hang(method: string): void {
+    this.#hanging.add(method);
+  }
+
   heal(): void {
+    this.#hanging.clear();
     this.#faults.clear();
   }
 
@@ -125,6 +137,7 @@ export class ScriptedStorageNode {
         call: { request: { step?: StepContext } },
         reply: (error: unknown, answer?: unknown) => void,
       ) => {
+        if (this.#hanging.has(method)) return;
         try {
           reply(null, this.#answer(method, call.request, handlers[method]!));
         } catch (error) {
@@ -306,7 +319,7 @@ export class ScriptedStorageNode {
       status.sentBytes = status.currentBytes / 2;
       if (tick < TICKS) return;
       status.state = 'concluded';
-      if (this.jobError) status.error = this.jobError;
+      if (this.#jobError) status.error = this.#jobError;
     }, TICK_MS).unref();
     return jobId;
   }

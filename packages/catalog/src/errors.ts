@@ -68,29 +68,35 @@ export function isForeignKeyViolation(error: unknown): boolean {
   return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2003';
 }
 
-// Prisma's codes for a server that is away, refuses, closes or has no connection left:
-// https://www.prisma.io/docs/orm/reference/error-reference
-const UNAVAILABLE = new Set([
-  'P1000',
-  'P1001',
-  'P1002',
-  'P1003',
-  'P1008',
-  'P1010',
-  'P1011',
-  'P1017',
-  'P2024',
-  'P2037',
-]);
-const CONNECTION =
-  /ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|Connection terminated|terminating connection|timeout exceeded when trying to connect|DatabaseNotReachable|the database system is (starting up|shutting down)/;
+// A server that is away, refuses, closes, or has no connection or no turn left, as each layer says it:
+// Prisma's codes (https://www.prisma.io/docs/orm/reference/error-reference), the kinds of its driver adapter,
+// PostgreSQL's SQLSTATE (appendix A), and the words of the driver where it has no code.
+const CODES = /^(P10\d\d|P2024|P2028|P2034|P2037)$/;
+const KINDS =
+  /^(DatabaseNotReachable|DatabaseDoesNotExist|DatabaseAccessDenied|AuthenticationFailed|ConnectionClosed|TooManyConnections|SocketTimeout|TlsConnectionError|TransactionWriteConflict)$/;
+const SQLSTATES = /^(08...|53...|57P0.|40001|40P01)$/;
+const WORDS =
+  /not queryable|Connection terminated|timeout exceeded when trying to connect|ECONN|EPIPE|ETIMEDOUT/;
+
+interface Failure {
+  code?: unknown;
+  meta?: { driverAdapterError?: { cause?: { kind?: unknown; originalCode?: unknown } } };
+}
+
+function isUnavailable(error: Error): boolean {
+  const { code, meta } = error as Failure;
+  const cause = meta?.driverAdapterError?.cause;
+  return (
+    CODES.test(String(code)) ||
+    KINDS.test(String(cause?.kind)) ||
+    SQLSTATES.test(String(cause?.originalCode)) ||
+    WORDS.test(error.message)
+  );
+}
 
 /** Makes `catalog-unavailable` of a failed connection; every other error passes as it is. */
 export function asCatalogError(error: unknown): unknown {
-  if (error instanceof CatalogError || !(error instanceof Error)) return error;
-  const code = (error as { code?: unknown }).code;
-  const away = (typeof code === 'string' && UNAVAILABLE.has(code)) || CONNECTION.test(error.message);
-  if (!away) return error;
+  if (error instanceof CatalogError || !(error instanceof Error) || !isUnavailable(error)) return error;
   return new CatalogError(
     'catalog',
     'unavailable',

@@ -1,0 +1,136 @@
+// Goal: one worker at a time drives a run; a lease that ran out goes to the next, at a higher epoch, and the
+// one before it can change nothing more. Method: two owners take turns on a real database.
+import { randomUUID } from 'node:crypto';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Catalog } from './catalog.ts';
+import type { Lease } from './run-lease-repository.ts';
+import { createTestDatabase, type TestDatabase } from './testing/index.ts';
+
+const LONG_MS = 60_000;
+const error = { code: 'io-error', message: 'm' };
+let database: TestDatabase;
+let catalog: Catalog;
+let runId: string;
+
+beforeEach(async () => {
+  database = await createTestDatabase();
+  catalog = Catalog.connect(database.url);
+  runId = randomUUID();
+  await catalog.runs.create({ id: runId, kind: 'backup', request: { some: 'thing' } });
+});
+afterEach(async () => {
+  await catalog.close();
+  await database.drop();
+});
+
+const claim = (owner: string, { leaseMs = LONG_MS, attempt = 1 } = {}) =>
+  catalog.leases.claim(runId, { owner, leaseMs, attempt });
+const take = async (owner: string, options?: { leaseMs?: number; attempt?: number }): Promise<Lease> =>
+  (await claim(owner, options))!.lease;
+const expire = () => new Promise(resolve => setTimeout(resolve, 30));
+
+test('of many that claim at once, one gets the run', async () => {
+  const claims = await Promise.all(Array.from({ length: 8 }, (_, n) => claim(`w${n}`)));
+  const won = claims.filter(found => found !== null);
+  expect(won).toHaveLength(1);
+  expect(won[0]).toMatchObject({ run: { state: 'running', leaseEpoch: 1 }, lease: { epoch: 1 } });
+  expect(won[0]!.run.startedAt).not.toBeNull();
+});
+
+test('a claim of another attempt gets nothing', async () => {
+  expect(await claim('a', { attempt: 2 })).toBeNull();
+});
+
+test('a lease that ran out goes to the next epoch, and every write of the old one is refused', async () => {
+  const old = await take('a', { leaseMs: 1 });
+  await expire();
+  expect(await catalog.runs.listDispatchable(10)).toEqual([]);
+  expect(await catalog.runs.takeOverExpired()).toEqual([{ id: runId, attempt: 2 }]);
+  expect(await catalog.runs.listDispatchable(10)).toEqual([{ id: runId, attempt: 2 }]);
+  const next = await take('b', { attempt: 2 });
+  expect(next.epoch).toBe(2);
+  const writes = [
+    () => catalog.leases.renew(old, LONG_MS),
+    () => catalog.leases.startStep(old, 's'),
+    () => catalog.leases.finishStep(old, 's', {}),
+    () => catalog.leases.failStep(old, 's', error),
+    () => catalog.leases.markUndone(old, 's'),
+    () => catalog.leases.update(old, { reason: 'no' }),
+    () => catalog.leases.beginUndo(old, error),
+    () => catalog.leases.finish(old, { state: 'succeeded' }),
+    () => catalog.leases.handBack(old, { delayMs: 0 }),
+    () => catalog.leases.finishCleanup(old, null),
+  ];
+  for (const write of writes) await expect(write()).rejects.toMatchObject({ code: 'run-superseded' });
+  expect(await catalog.runs.get(runId)).toMatchObject({
+    state: 'running',
+    reason: null,
+    steps: [],
+    attempt: 2,
+  });
+});
+
+test('renewing holds the run, and tells of a cancel request', async () => {
+  const lease = await take('a', { leaseMs: 200 });
+  expect(await catalog.leases.renew(lease, LONG_MS)).toEqual({ cancelRequested: false });
+  await new Promise(resolve => setTimeout(resolve, 220));
+  expect(await catalog.runs.takeOverExpired()).toEqual([]);
+  await catalog.runs.requestCancel(runId);
+  expect(await catalog.leases.renew(lease, LONG_MS)).toEqual({ cancelRequested: true });
+});
+
+test('steps keep their order, state and output over attempts', async () => {
+  const lease = await take('a');
+  await catalog.leases.startStep(lease, 'one');
+  await catalog.leases.finishStep(lease, 'one', { uri: 'nbd://x' });
+  await catalog.leases.startStep(lease, 'two');
+  await catalog.leases.failStep(lease, 'two', error);
+  await catalog.leases.handBack(lease, { delayMs: 0, error });
+  const second = await take('b', { attempt: 2 });
+  await catalog.leases.startStep(second, 'two');
+  const { steps, failures } = await catalog.runs.get(runId);
+  expect(failures).toBe(1);
+  expect(steps).toMatchObject([
+    { name: 'one', state: 'succeeded', output: { uri: 'nbd://x' }, error: null },
+    { name: 'two', state: 'running', finishedAt: null },
+  ]);
+});
+
+test('a run handed back waits as long as told, and a cancel request ends the wait', async () => {
+  const attempt = await catalog.leases.handBack(await take('a'), { delayMs: LONG_MS, error });
+  expect(attempt).toBe(2);
+  expect(await catalog.runs.listDispatchable(10)).toEqual([]);
+  expect(await claim('b', { attempt })).toBeNull();
+  await catalog.runs.requestCancel(runId);
+  expect(await catalog.runs.listDispatchable(10)).toEqual([{ id: runId, attempt }]);
+  expect(await claim('b', { attempt })).not.toBeNull();
+});
+
+test('an ended run cannot be claimed or cancelled, and is not dispatched', async () => {
+  const lease = await take('a');
+  const progress = { currentBytes: 2 ** 40, totalBytes: 2 ** 41, sentBytes: 5, dirtyBytes: 6 };
+  await catalog.leases.update(lease, { progress, checkpointAt: new Date(5), reason: 'full: asked for' });
+  await catalog.leases.finish(lease, { state: 'succeeded', result: { backupId: 'x' } });
+  expect(await catalog.runs.get(runId)).toMatchObject({
+    state: 'succeeded',
+    result: { backupId: 'x' },
+    progress,
+    checkpointAt: new Date(5),
+    leaseOwner: null,
+  });
+  expect(await claim('b')).toBeNull();
+  expect(await catalog.runs.listDispatchable(10)).toEqual([]);
+  await expect(catalog.runs.requestCancel(runId)).rejects.toMatchObject({ code: 'run-ended' });
+});
+
+test('a run with something left to clean up is dispatched after its end, until it is clean', async () => {
+  const lease = await take('a');
+  await catalog.leases.beginUndo(lease, error);
+  await catalog.leases.finish(lease, { state: 'failed', error, cleanupInMs: 0 });
+  expect(await catalog.runs.listDispatchable(10)).toEqual([{ id: runId, attempt: 2 }]);
+  const second = await take('b', { attempt: 2 });
+  expect((await catalog.runs.get(runId)).state).toBe('failed');
+  await catalog.leases.finishCleanup(second, null);
+  expect(await catalog.runs.listDispatchable(10)).toEqual([]);
+  expect(await catalog.runs.get(runId)).toMatchObject({ state: 'failed', error, cleanupPending: false });
+});
