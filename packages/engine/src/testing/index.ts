@@ -1,7 +1,9 @@
 // Helpers for tests of the engine and of drivers written elsewhere. Needs vitest.
+export { CrashingNode } from './crashing-node.ts';
 export { type FaultEvent, type FaultRule, FaultyNode, type FaultyNodeOptions } from './faulty-node.ts';
 export { MemoryNode, type MemoryNodeOptions } from './memory-node.ts';
 export { ModelDisk } from './model-disk.ts';
 export { type ConformanceOptions, describeBlockNode } from './node-conformance.ts';
+export { checkImage, type Qcow2CheckResult } from './qcow2-check.ts';
 export { SeededRandom } from './seeded-random.ts';
 export { makeTemporaryFolder } from './temporary-folder.ts';
