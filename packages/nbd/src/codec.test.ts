@@ -78,9 +78,12 @@ describe('addresses', () => {
     expect(parseNbdUri(uri)).toEqual(target);
     expect(parseNbdUri(formatNbdUri(target))).toEqual(target);
   });
-  it.each(['', 'http://host/x', 'nbd:///x', 'nbd+unix:///x', 'nbd://host:99999/x'])('%s is refused', uri => {
-    expect(() => parseNbdUri(uri)).toThrow('is no NBD address');
-  });
+  it.each(['', 'http://host/x', 'nbd:///x', 'nbd+unix:///x', 'nbd://host:99999/x', 'nbd://host/%zz'])(
+    '%s is refused',
+    uri => {
+      expect(() => parseNbdUri(uri)).toThrow('is no NBD address');
+    },
+  );
 });
 
 it('the pool gives buffers again, and keeps only so many', () => {

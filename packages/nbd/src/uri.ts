@@ -13,13 +13,14 @@ export function parseNbdUri(uri: string): NbdTarget {
     throw new NbdOptionError('URI', `${uri} is no NBD address: ${why}`);
   };
   let url: URL;
+  let exportName: string;
   try {
     url = new URL(uri);
+    // One slash separates the export's name; further ones belong to it.
+    exportName = decodeURIComponent(url.pathname.replace(/^\//, ''));
   } catch {
     return refuse('it is no URI');
   }
-  // One slash separates the export's name; further ones belong to it.
-  const exportName = decodeURIComponent(url.pathname.replace(/^\//, ''));
   if (url.protocol === 'nbd:') {
     if (url.hostname === '') return refuse('it names no host');
     const port = url.port === '' ? DEFAULT_PORT : Number(url.port);
