@@ -24,6 +24,8 @@ export const CHAIN_LENGTH_MAX = 200;
 
 /** Time for running calls to end when the process is told to stop. */
 export const CLOSE_GRACE_MS = 5_000;
+/** How often failed NBD requests are told of in the log. */
+export const FAILURE_REPORT_INTERVAL_MS = 1_000;
 /** Time for a connection to another NBD server to come up before the caller is told. */
 export const NBD_CONNECT_TIMEOUT_MS = 10_000;
 

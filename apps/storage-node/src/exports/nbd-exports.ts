@@ -1,18 +1,57 @@
 // The NBD server of the process and the URIs under which others reach its exports.
-import { NbdServer, NbdServerError } from '@tidemark/nbd';
+import { type NbdConnectionInfo, NbdServer, NbdServerError } from '@tidemark/nbd';
 import { formatHostPort, type HostPort } from '../host-port.ts';
+import { FAILURE_REPORT_INTERVAL_MS } from '../limits.ts';
 import { BlockExport, type BlockExportOptions } from './block-export.ts';
 import { toNbdErrno } from './errno.ts';
+import { FailureLog, type RequestFailure } from './failure-log.ts';
+
+/** What happens on the wire, for the log. */
+export type ExportEvent =
+  | { what: 'client-connected' | 'client-disconnected'; remote: string; exportName: string }
+  | { what: 'client-refused'; remote: string; reason: string }
+  | ({ what: 'requests-failed' } & RequestFailure);
+
+export interface NbdExportsOptions {
+  readonly listen: HostPort;
+  /** What URIs name; default: the address listened on. */
+  readonly advertise?: HostPort | undefined;
+  readonly report?: ((event: ExportEvent) => void) | undefined;
+}
+
+/** Who knows the name of an unlisted export may use it: logs do not tell. */
+const UNLISTED = '(unlisted)';
 
 export class NbdExports {
   readonly #listen: HostPort;
   readonly #advertise: HostPort | undefined;
   readonly #server: NbdServer;
+  readonly #listedNames = new Set<string>();
 
-  constructor(options: { listen: HostPort; advertise?: HostPort | undefined }) {
+  constructor(options: NbdExportsOptions) {
     this.#listen = options.listen;
     this.#advertise = options.advertise;
-    this.#server = new NbdServer({ toErrno: toNbdErrno });
+    const report = options.report ?? (() => undefined);
+    const failures = new FailureLog({
+      report: failure => report({ what: 'requests-failed', ...failure }),
+      monotonicMs: () => performance.now(),
+      intervalMs: FAILURE_REPORT_INTERVAL_MS,
+    });
+    const client = (
+      what: 'client-connected' | 'client-disconnected',
+      { remote, exportName }: NbdConnectionInfo,
+    ) =>
+      report({ what, remote, exportName: this.#listedNames.has(exportName ?? '') ? exportName! : UNLISTED });
+    this.#server = new NbdServer({
+      toErrno: error => {
+        const errno = toNbdErrno(error);
+        failures.note(errno, error);
+        return errno;
+      },
+      onConnect: connection => client('client-connected', connection),
+      onDisconnect: connection => client('client-disconnected', connection),
+      onProtocolError: ({ remote }, reason) => report({ what: 'client-refused', remote, reason }),
+    });
   }
 
   /** Listens; exports may be added before or after. Rejects when the address cannot be listened on. */
@@ -45,6 +84,7 @@ export class NbdExports {
   /** Serves the node and returns the URI. The node stays the caller's: close it after `remove`. */
   add(options: BlockExportOptions): string {
     this.#server.addExport(new BlockExport(options));
+    if (options.listed) this.#listedNames.add(options.name);
     return this.uri(options.name);
   }
 
@@ -59,5 +99,6 @@ export class NbdExports {
       if (error instanceof NbdServerError && error.kind === 'not-found') return;
       throw error;
     }
+    this.#listedNames.delete(name);
   }
 }

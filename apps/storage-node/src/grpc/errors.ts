@@ -3,6 +3,7 @@
 import { EngineError, type EngineErrorKind } from '@tidemark/engine';
 import { NbdError, NbdOptionError, NbdProtocolError, NbdServerError } from '@tidemark/nbd';
 import { type ErrorCode, TidemarkError } from '@tidemark/proto';
+import { isNoSpace } from '../host/disk-space.ts';
 
 const BY_KIND: Readonly<Record<EngineErrorKind, ErrorCode>> = {
   io: 'io-error',
@@ -20,23 +21,24 @@ const BY_KIND: Readonly<Record<EngineErrorKind, ErrorCode>> = {
   cancelled: 'run-cancelled',
 };
 
-const NO_SPACE = new Set(['ENOSPC', 'EDQUOT']);
-
 /** Total: anything thrown has a code. The original is kept as cause. */
 export function toTidemarkError(error: unknown): TidemarkError {
   if (error instanceof TidemarkError) return error;
   const text = error instanceof Error ? error.message : String(error);
+  if (isNoSpace(error)) {
+    return new TidemarkError(
+      'storage-full',
+      `${text}. Free space on the storage node, then try again.`,
+      error,
+    );
+  }
   return new TidemarkError(codeOf(error), text, error);
 }
 
 function codeOf(error: unknown): ErrorCode {
-  if (error instanceof EngineError) {
-    const isFull = error.kind === 'io' && NO_SPACE.has(error.context.errno ?? '');
-    return isFull ? 'storage-full' : BY_KIND[error.kind];
-  }
-  if (error instanceof NbdError) return NO_SPACE.has(error.errno) ? 'storage-full' : 'io-error';
-  if (error instanceof NbdProtocolError || error instanceof NbdOptionError) return 'io-error';
+  if (error instanceof EngineError) return BY_KIND[error.kind];
   if (error instanceof NbdServerError) return error.kind === 'busy' ? 'volume-busy' : 'internal-error';
-  const { code } = (error ?? {}) as { code?: unknown };
-  return typeof code === 'string' && NO_SPACE.has(code) ? 'storage-full' : 'internal-error';
+  const isNbd =
+    error instanceof NbdError || error instanceof NbdProtocolError || error instanceof NbdOptionError;
+  return isNbd ? 'io-error' : 'internal-error';
 }

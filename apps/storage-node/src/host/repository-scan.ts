@@ -9,7 +9,12 @@ import type { StateStore } from './state-store.ts';
 /** Something a person has to look at; the storage node goes on without it. */
 export interface RepositoryProblem {
   readonly repository: string;
-  readonly what: 'manifest-damaged' | 'image-missing' | 'manifest-missing' | 'partial-removed';
+  readonly what:
+    | 'record-damaged'
+    | 'manifest-damaged'
+    | 'image-missing'
+    | 'manifest-missing'
+    | 'partial-removed';
   readonly message: string;
 }
 

@@ -7,7 +7,7 @@ import { checkId } from './plain-id.ts';
 import { Repository } from './repository.ts';
 import { REPOSITORIES_FOLDER, RepositoryLayout } from './repository-layout.ts';
 import type { RepositoryProblem } from './repository-scan.ts';
-import type { StateStore } from './state-store.ts';
+import { StateFileError, type StateStore } from './state-store.ts';
 import { Turns } from './turns.ts';
 
 interface RepositoryStoreOptions {
@@ -31,8 +31,7 @@ export class RepositoryStore {
   async load(): Promise<void> {
     const { store } = this.#options;
     for (const repositoryId of await store.list(REPOSITORIES_FOLDER)) {
-      const layout = new RepositoryLayout(repositoryId);
-      const record = await store.read(layout.record, repositorySchema);
+      const record = await this.#readRecord(new RepositoryLayout(repositoryId));
       // A folder without a record is a creation that was interrupted: it will be repeated.
       if (record !== undefined) this.#repositories.set(repositoryId, await this.#load(record));
     }
@@ -81,6 +80,18 @@ export class RepositoryStore {
       this.#repositories.set(record.repositoryId, repository);
       return repository;
     });
+  }
+
+  /** A repository that cannot be read must not keep a storage node from serving its guests. */
+  async #readRecord(layout: RepositoryLayout): Promise<RepositoryRecord | undefined> {
+    const { store, report } = this.#options;
+    try {
+      return await store.read(layout.record, repositorySchema);
+    } catch (error) {
+      if (!(error instanceof StateFileError)) throw error;
+      report({ repository: layout.folder, what: 'record-damaged', message: error.message });
+      return undefined;
+    }
   }
 
   #load(record: RepositoryRecord): Promise<Repository> {

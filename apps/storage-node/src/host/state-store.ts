@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { fromSystemError } from '@tidemark/engine';
 import type { z } from 'zod';
 import { STATE_FILE_BYTES_MAX } from '../limits.ts';
 import { StateLock } from './state-lock.ts';
@@ -88,7 +89,10 @@ export class StateStore {
     }
   }
 
-  /** Afterwards the bytes survive a power cut; `bytes` must not change before. */
+  /**
+   * Afterwards the bytes survive a power cut; `bytes` must not change before. Rejects with an EngineError
+   * (kind `io` with the errno, such as ENOSPC); the old content stands then.
+   */
   writeBytes(name: string, bytes: Uint8Array): Promise<void> {
     return this.#writes.take(name, () => this.#replace(this.path(name), bytes));
   }
@@ -146,7 +150,7 @@ export class StateStore {
       await rename(temporary, path);
     } catch (error) {
       await rm(temporary, { force: true });
-      throw error;
+      throw fromSystemError(error, { op: 'write', path });
     }
     await syncFolder(dirname(path));
   }

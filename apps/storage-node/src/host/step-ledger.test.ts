@@ -1,7 +1,8 @@
 // Goal: what must not happen twice does not, and replaced workers are refused, also after a restart.
 // Method: a real state directory, actions that count how often they ran.
-import { readdir } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { EngineError } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import { expect, onTestFinished, test } from 'vitest';
 import { LEDGER_RUN_AGE_MAX_MS, LEDGER_STEPS_MAX } from '../limits.ts';
@@ -15,9 +16,11 @@ async function openLedger(options: { folder?: string; now?: () => number; runsMa
   const store = new StateStore({ folder: options.folder ?? (await temporaryFolder()) });
   await store.open();
   onTestFinished(() => store.close());
-  const ledger = new StepLedger({ store, now: () => 1000, ...options });
+  const problems: string[] = [];
+  const report = ({ file }: { file: string }) => void problems.push(file);
+  const ledger = new StepLedger({ store, now: () => 1000, report, ...options });
   await ledger.load();
-  return { store, ledger };
+  return { store, ledger, problems };
 }
 
 /** An action that answers how many times it ran. */
@@ -132,6 +135,51 @@ test('the memory is bounded: runs by number and age, steps by number', async () 
   expect(again.runs()).toBe(0);
   await ledger.perform({ runId: 'e', step: '0', leaseEpoch: 1 }, once, again);
   expect(again.runs()).toBe(1);
+});
+
+test('on a full disk steps that make room are done, and the fence holds in memory', async () => {
+  let isFull = true;
+  class FullStore extends StateStore {
+    override write(name: string, value: unknown): Promise<void> {
+      const full = new EngineError('io', 'no room', { errno: 'ENOSPC' });
+      return isFull ? Promise.reject(full) : super.write(name, value);
+    }
+  }
+  const store = new FullStore({ folder: await temporaryFolder() });
+  await store.open();
+  onTestFinished(() => store.close());
+  const ledger = new StepLedger({ store, now: () => 1000, report: () => undefined });
+  const key = { runId: 'run-a', step: 'discard', leaseEpoch: 2 };
+  const makesRoom = async () => {
+    isFull = false;
+    return Buffer.from('done');
+  };
+  expect(String(await ledger.perform(key, once, makesRoom))).toBe('done');
+  await expect(ledger.perform({ ...key, leaseEpoch: 1 }, once, counter())).rejects.toMatchObject({
+    code: 'run-superseded',
+  });
+  // An answer that cannot be stored is an error, but what was done is not done twice.
+  isFull = true;
+  const action = counter();
+  const start = { ...key, step: 'start' };
+  await expect(ledger.perform(start, once, action)).rejects.toMatchObject({ kind: 'io' });
+  expect(String(await ledger.perform(start, once, action))).toBe('1');
+});
+
+test('a damaged file is reported, costs its own run only and is replaced', async () => {
+  const { store, ledger } = await openLedger();
+  const key = { step: 'start', leaseEpoch: 1 };
+  for (const runId of ['run-a', 'run-b']) await ledger.perform({ ...key, runId }, once, counter());
+  await writeFile(join(store.folder, 'runs/run-a.json'), '{');
+  await store.close();
+  const later = await openLedger({ folder: store.folder });
+  expect(later.problems).toEqual(['runs/run-a.json']);
+  const action = counter();
+  await later.ledger.perform({ ...key, runId: 'run-b' }, once, action);
+  expect(action.runs()).toBe(0);
+  await later.ledger.perform({ ...key, runId: 'run-a' }, once, action);
+  await later.store.close();
+  expect((await openLedger({ folder: store.folder })).problems).toEqual([]);
 });
 
 test.each([

@@ -7,8 +7,9 @@
 import { TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { LEDGER_RUN_AGE_MAX_MS, LEDGER_RUNS_MAX, LEDGER_STEPS_MAX, STEP_NAME_LENGTH_MAX } from '../limits.ts';
+import { isNoSpace } from './disk-space.ts';
 import { isPlainId } from './plain-id.ts';
-import type { StateStore } from './state-store.ts';
+import { StateFileError, type StateStore } from './state-store.ts';
 
 const FOLDER = 'runs';
 
@@ -47,13 +48,21 @@ interface Run {
 export class StepLedger {
   readonly #store: StateStore;
   readonly #now: () => number;
+  readonly #report: (problem: { file: string; message: string }) => void;
   readonly #runsMax: number;
   /** The one heard of longest ago comes first. */
   readonly #runs = new Map<string, Run>();
 
-  constructor(options: { store: StateStore; now: () => number; runsMax?: number }) {
+  constructor(options: {
+    store: StateStore;
+    now: () => number;
+    /** Told of a run file that cannot be read; the run is taken for one never heard of. */
+    report: (problem: { file: string; message: string }) => void;
+    runsMax?: number;
+  }) {
     this.#store = options.store;
     this.#now = options.now;
+    this.#report = options.report;
     this.#runsMax = options.runsMax ?? LEDGER_RUNS_MAX;
   }
 
@@ -62,7 +71,7 @@ export class StepLedger {
     const runs: Run[] = [];
     for (const name of await this.#store.list(FOLDER)) {
       if (name.startsWith('.') || !name.endsWith('.json')) continue;
-      const stored = await this.#store.read(`${FOLDER}/${name}`, runSchema);
+      const stored = await this.#read(`${FOLDER}/${name}`);
       if (stored === undefined) continue;
       const answers = stored.answers.map(
         ({ method, step, answer }) => [stepId(method, step), Buffer.from(answer, 'base64')] as const,
@@ -119,14 +128,26 @@ export class StepLedger {
     await this.#save(run);
   }
 
+  /** One damaged file must not keep a storage node from serving its guests. */
+  async #read(file: string) {
+    try {
+      return await this.#store.read(file, runSchema);
+    } catch (error) {
+      if (!(error instanceof StateFileError)) throw error;
+      this.#report({ file, message: error.message });
+      return undefined;
+    }
+  }
+
   async #once(
     run: Run,
     id: string,
     repeat: RepeatPolicy,
     action: () => Promise<Uint8Array>,
   ): Promise<Uint8Array> {
-    // The epoch has to be on disk before anything is done in its name.
-    if (run.storedLeaseEpoch !== run.newestLeaseEpoch) await this.#save(run);
+    // The epoch has to be on disk before anything is done in its name. On a full disk it has to do without:
+    // the steps that make room again come here too, and until a crash memory is as good.
+    if (run.storedLeaseEpoch !== run.newestLeaseEpoch) await this.#save(run).catch(passNoSpace);
     const isRemembered = repeat === 'answer-again';
     const known = isRemembered ? run.answers.get(id) : undefined;
     if (known !== undefined) return known;
@@ -188,6 +209,10 @@ function stepId(method: string, step: string): string {
 
 function fileName(runId: string): string {
   return `${FOLDER}/${runId}.json`;
+}
+
+function passNoSpace(error: unknown): void {
+  if (!isNoSpace(error)) throw error;
 }
 
 function checkKey(key: StepKey): void {
