@@ -1,0 +1,43 @@
+// Starts a storage node from the environment and stops it on SIGTERM or SIGINT.
+import { readFile } from 'node:fs/promises';
+import { pino } from 'pino';
+import { ConfigError, parseConfig, type StorageNodeConfig } from './config.ts';
+import { StorageNode } from './storage-node.ts';
+
+const config = readConfig();
+const log = pino({ level: config.logLevel, base: { service: 'storage-node', node: config.nodeName } });
+const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'));
+const storageNode = new StorageNode({ config, log, now: () => Date.now(), version });
+
+let stopping: Promise<void> | undefined;
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  process.on(signal, () => {
+    stopping ??= stop(signal);
+  });
+}
+
+try {
+  await storageNode.start();
+} catch (error) {
+  if (stopping === undefined) {
+    log.fatal({ err: error }, error instanceof Error ? error.message : 'start failed');
+    process.exitCode = 1;
+  }
+}
+
+async function stop(signal: string): Promise<void> {
+  log.info({ signal }, 'stopping');
+  await storageNode.close();
+  log.info('stopped');
+  process.exit(0);
+}
+
+function readConfig(): StorageNodeConfig {
+  try {
+    return parseConfig(process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(2);
+  }
+}

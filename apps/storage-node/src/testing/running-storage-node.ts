@@ -1,0 +1,68 @@
+// A storage node on free ports with a state directory of its own, and its gRPC clients.
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { connectStorageNode, type StepContext, type StorageNodeClients } from '@tidemark/proto';
+import { pino } from 'pino';
+import { onTestFinished } from 'vitest';
+import { parseConfig } from '../config.ts';
+import { StorageNode } from '../storage-node.ts';
+import { temporaryFolder } from './temporary-folder.ts';
+
+/** What helpers need of a storage node, whether it runs in this process or in one of its own. */
+export type ReachedStorageNode = Pick<RunningStorageNode, 'clients'>;
+
+export class RunningStorageNode {
+  readonly stateDir: string;
+  #storageNode: StorageNode | undefined;
+  #clients: StorageNodeClients | undefined;
+
+  private constructor(stateDir: string) {
+    this.stateDir = stateDir;
+  }
+
+  /** On the given state directory, or one of its own. */
+  static async start(stateDir?: string): Promise<RunningStorageNode> {
+    const running = new RunningStorageNode(stateDir ?? (await temporaryFolder()));
+    onTestFinished(() => running.stop());
+    await running.begin();
+    return running;
+  }
+
+  get clients(): StorageNodeClients {
+    if (this.#clients === undefined) throw new Error('the storage node is stopped');
+    return this.#clients;
+  }
+
+  async begin(): Promise<void> {
+    const config = parseConfig({
+      TIDEMARK_NODE_NAME: 'alpha',
+      TIDEMARK_STATE_DIR: this.stateDir,
+      TIDEMARK_CONTROL_LISTEN: '127.0.0.1:0',
+      TIDEMARK_NBD_LISTEN: '127.0.0.1:0',
+    });
+    const log = pino({ level: 'silent' });
+    this.#storageNode = new StorageNode({ config, log, now: () => Date.now(), version: '0.0.0' });
+    await this.#storageNode.start();
+    this.#clients = connectStorageNode({ name: 'alpha', address: this.#storageNode.controlAddress ?? '' });
+  }
+
+  async stop(): Promise<void> {
+    this.#clients?.close();
+    this.#clients = undefined;
+    await this.#storageNode?.close();
+  }
+
+  async restart(): Promise<void> {
+    await this.stop();
+    await this.begin();
+  }
+
+  path(...names: string[]): string {
+    return join(this.stateDir, ...names);
+  }
+}
+
+/** A step of a run; each call without a run id is a run of its own. */
+export function newStep(options: Partial<StepContext> = {}): StepContext {
+  return { runId: randomUUID(), step: 'step', leaseEpoch: 1, ...options };
+}
