@@ -21,7 +21,8 @@ async function main(): Promise<void> {
   };
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
-  const url = await app.listen({ ...config.listen, listenTextResolver: () => 'bound' });
+  // Each bound address is told first; the one line that others wait for comes last and holds the URL.
+  const url = await app.listen({ ...config.listen, listenTextResolver: address => `bound ${address}` });
   app.log.info({ url }, 'listening');
 }
 

@@ -125,6 +125,8 @@ test('the page for people asks no other server for anything', async () => {
   const page = await app.inject('/docs/');
   expect(page.statusCode).toBe(200);
   expect(page.headers['content-type']).toMatch(/text\/html/);
+  expect(page.headers['content-security-policy']).toMatch(/^default-src 'self'/);
+  expect(page.headers['content-security-policy']).not.toMatch(/upgrade-insecure|https?:/);
   const loaded = [...page.body.matchAll(/(?:src|href)="([^"]+)"/g)].map(match => match[1]!);
   expect(loaded.length).toBeGreaterThan(3);
   for (const file of loaded) {

@@ -1,0 +1,68 @@
+// Goal: the installed command serves, says so in one line, and ends cleanly when it is told to; settings
+// that cannot work stop it with every fault named.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+
+const BIN = fileURLToPath(new URL('../bin/tidemark-api.mjs', import.meta.url));
+let database: TestDatabase;
+let child: ChildProcess | null = null;
+
+beforeEach(async () => {
+  database = await createTestDatabase();
+});
+
+afterEach(async () => {
+  child?.kill('SIGKILL');
+  await database.drop();
+});
+
+function start(env: Record<string, string>) {
+  child = spawn(process.execPath, [BIN], {
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  return { lines: createInterface({ input: child.stdout! }), exited: once(child, 'exit') };
+}
+
+test.each(['SIGTERM', 'SIGINT'] as const)('serves until %s, and exits 0', async signal => {
+  const { lines, exited } = start({
+    TIDEMARK_DATABASE_URL: database.url,
+    TIDEMARK_API_LISTEN: '127.0.0.1:0',
+  });
+  const seen: { msg: string; url?: string }[] = [];
+  for await (const line of lines) {
+    const entry = JSON.parse(line);
+    seen.push(entry);
+    if (entry.msg !== 'listening') continue;
+    expect((await fetch(`${entry.url}/readyz`)).status).toBe(200);
+    child?.kill(signal);
+  }
+  expect(await exited).toEqual([0, null]);
+  const own = seen.map(entry => entry.msg).filter(msg => !msg.startsWith('bound '));
+  expect(own).toEqual(['listening', 'stopping', 'stopped']);
+});
+
+test('unusable settings stop it before it listens', async () => {
+  const { lines, exited } = start({ TIDEMARK_DATABASE_URL: 'mysql://x', TIDEMARK_API_LISTEN: 'here' });
+  const [line] = (await once(lines, 'line')) as [string];
+  expect(JSON.parse(line)).toMatchObject({ level: 60, msg: 'not started' });
+  expect(line).toMatch(/TIDEMARK_DATABASE_URL must begin.*TIDEMARK_API_LISTEN must be host:port/);
+  expect(await exited).toEqual([1, null]);
+});
+
+test('an address that is taken stops it, naming the address', async () => {
+  const first = start({ TIDEMARK_DATABASE_URL: database.url, TIDEMARK_API_LISTEN: '127.0.0.1:0' });
+  const [line] = (await once(first.lines, 'line')) as [string];
+  const host = /127\.0\.0\.1:\d+/.exec(line)![0];
+  const holder = child;
+  const second = start({ TIDEMARK_DATABASE_URL: database.url, TIDEMARK_API_LISTEN: host });
+  const [fault] = (await once(second.lines, 'line')) as [string];
+  expect(fault).toContain(`EADDRINUSE: address already in use ${host}`);
+  expect(await second.exited).toEqual([1, null]);
+  holder?.kill('SIGTERM');
+  expect(await first.exited).toEqual([0, null]);
+});
