@@ -10,6 +10,7 @@ export type { Edge } from './graph/edge.ts';
 export type { GraphNode } from './graph/graph-node.ts';
 export { filterPermissions, formatPermissions, PERMISSION, PERMISSIONS_ALL } from './graph/permissions.ts';
 export { FileNode } from './image/file-node.ts';
+export { type ImageFormat, type OpenImageOptions, openImage } from './image/open-image.ts';
 export { type CreateQcow2Options, createQcow2 } from './image/qcow2/create.ts';
 export { createRawFile, RawImage, type RawImageOptions } from './image/raw-image.ts';
 export type { BackupJob, BitmapMode } from './job/backup-job.ts';
