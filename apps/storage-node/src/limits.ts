@@ -34,7 +34,7 @@ export const JOB_WATCH_INTERVAL_MS = 100;
 /** Ended jobs that nobody dismissed are forgotten beyond this many. */
 export const JOBS_KEPT_MAX = 1_000;
 
-/** How long a guest's write may wait for the old data to reach the repository before the backup is given up. */
+/** How long a guest's write may wait for its old data to be copied before the backup is given up. */
 export const CBW_TIMEOUT_MS = 10_000;
 /** Bytes a bit of a checkpoint's bitmap stands for: what a copy never does less than (scenario BM-01). */
 export const CHECKPOINT_GRANULARITY_BYTES = 64 * 1024;

@@ -1,4 +1,4 @@
-// Goal: the first failure is reported at once, a flood of them by number. Method: a clock that the test moves.
+// Goal: the first failure is reported at once, a flood of them by number. Method: a clock the test moves.
 import { expect, test } from 'vitest';
 import { FailureLog, type RequestFailure } from './failure-log.ts';
 
