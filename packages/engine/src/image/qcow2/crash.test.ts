@@ -86,3 +86,26 @@ async function runUntilCut(seed: number, clusterBytes: number): Promise<void> {
 test.each([512, 4 * KiB, 64 * KiB])('25 power cuts with clusters of %i bytes', async clusterBytes => {
   for (let seed = 1; seed <= 25; seed++) await runUntilCut(seed, clusterBytes);
 });
+
+test('a cluster let go of is not used again before the disk knows that it was', async () => {
+  const disk = new CrashingNode(0);
+  await formatQcow2(disk, { sizeBytes: SIZE });
+  await disk.flush();
+  const file = new FaultyNode(disk);
+  const image = await Qcow2Image.open(file, { keepChildren: true });
+  await image.write(0, Buffer.alloc(64 * KiB, 1));
+  await image.flush();
+  await image.discard(0, 64 * KiB);
+  file.pause(event => event === 'flush');
+  const flushing = Promise.resolve(image.flush()).catch(() => undefined);
+  await file.untilHeld(1);
+  await new Promise(resolve => setImmediate(resolve));
+  await image.write(MiB, Buffer.alloc(64 * KiB, 3));
+  const left = disk.crash(new SeededRandom(1));
+  const after = await Qcow2Image.open(left, { keepChildren: true });
+  const data = Buffer.alloc(64 * KiB);
+  await after.read(0, data);
+  expect([...new Set(data)].filter(byte => byte !== 0 && byte !== 1)).toEqual([]);
+  file.release();
+  await flushing;
+});
