@@ -1,5 +1,6 @@
-// Goal: the project reads as if one person had written it. Method: every rule looks at all files that git has;
-// a fault names the place and the reason. The rules prove on small samples that they find what they look for.
+// Goal: the project reads as if one person had written it. Method: every rule looks at all files that git
+// has; a fault names the place and the reason. The rules prove on small samples that they find what they
+// look for.
 import { expect, test } from 'vitest';
 import { importsOf, readWorkspaces } from './tidy/import-graph.ts';
 import { cycleFaults, deadFaults, directionFaults, groundFaults } from './tidy/import-rules.ts';

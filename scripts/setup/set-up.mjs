@@ -71,16 +71,15 @@ async function installRuntime() {
 }
 
 function dependenciesDone() {
-  const done = readStamp(rootFolder).dependencies === lockFingerprint();
-  return (
-    (done && existsSync(join(rootFolder, 'node_modules', '.package-lock.json'))) ||
-    dependenciesMatch(rootFolder)
-  );
+  const installed = existsSync(join(rootFolder, 'node_modules', '.package-lock.json'));
+  const stamped = readStamp(rootFolder).dependencies === lockFingerprint();
+  return (installed && stamped) || dependenciesMatch(rootFolder);
 }
 
 /**
- * `npm install` that saves nothing takes every version from package-lock.json, as `npm ci` would. But it goes
- * on where a registry lacks packages for other platforms, which `npm ci` refuses, and it repairs what is there.
+ * `npm install` that saves nothing takes every version from package-lock.json, as `npm ci` would. But it
+ * goes on where a registry lacks packages for other platforms, which `npm ci` refuses, and it repairs what is
+ * there.
  */
 async function installDependencies() {
   const node = findNode();

@@ -25,7 +25,7 @@ ${nodes.join('\n')}
 Next, in another terminal:
   ${cli} volume create disk1 --storage-node ${first} --size 1GiB
   ${cli} repository create vault --storage-node ${second}
-  ${cli} backup create disk1 --repository vault --checkpoint monday
+  ${cli} backup create --volume disk1 --repository vault --checkpoint monday --kind full
 
 Ctrl-C stops it all; the data stays.`;
 }

@@ -67,7 +67,7 @@ async function running({ child, text }: ReturnType<typeof startMain>): Promise<v
   expect(child.exitCode, text()).toBeNull();
 }
 
-test('it starts, refuses a second one in its home, restarts what is killed, and finds its data again', async () => {
+test('it starts, refuses a second one, restarts what is killed, and finds its data again', async () => {
   const first = makeStack();
   await first.start();
   expect(await list(first, 'storage-nodes')).toMatchObject([

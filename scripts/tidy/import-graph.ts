@@ -10,7 +10,7 @@ export interface Import {
   line: number;
   /** As written. */
   specifier: string;
-  /** Path of the imported file of the project; null for Node's own modules, other packages and generated code. */
+  /** Path of the imported file; null for Node's own modules, other packages and generated code. */
   target: string | null;
   /** Erased: no code runs because of it. */
   typeOnly: boolean;

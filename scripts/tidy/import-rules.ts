@@ -1,5 +1,5 @@
-// The directions of "Packages and who may import whom" in docs/ARCHITECTURE.md, each with its reason; and what
-// follows from the graph: no cycles, no file that nothing uses.
+// The directions of "Packages and who may import whom" in docs/ARCHITECTURE.md, each with its reason; and
+// what follows from the graph: no cycles, no file that nothing uses.
 
 import { dirname, join, normalize } from 'node:path';
 import { type Import, type readWorkspaces, workspaceOf } from './import-graph.ts';
@@ -29,8 +29,15 @@ const TESTS_MAY_IMPORT: Record<string, string[]> = { 'apps/cli': ['apps/api', 'p
 /** Inside the engine, lower never imports higher. Files beside these folders are the ground they stand on. */
 const ENGINE_LAYERS = ['file', 'bitmap', 'node', 'image', 'graph', 'copy', 'filter', 'job', 'transaction'];
 
-const ENTRY =
-  /\/(main|index)\.ts$|\.test\.ts$|\.config\.ts$|\.d\.mts$|\/bin\/[^/]+\.mjs$|^scripts\/(setup|generate)\.m?[jt]s$|^scripts\/docker\//;
+/** Files that are started, or found by their name. */
+const ENTRIES = [
+  /\/(main|index)\.ts$/,
+  /\.(test|config)\.ts$/,
+  /\.d\.mts$/,
+  /\/bin\/[^/]+\.mjs$/,
+  /^scripts\/(setup\.mjs|generate\.ts)$/,
+  /^scripts\/docker\//,
+];
 
 export function directionFaults(found: Import, workspaces: ReturnType<typeof readWorkspaces>): string[] {
   const { from, specifier, line } = found;
@@ -66,7 +73,7 @@ function engineFaults({ from, target }: Import, at: string): string[] {
   return high > low ? [`${at}: inside the engine lower never imports higher (${here} < ${there})`] : [];
 }
 
-/** Null for a file beside the folders: index.ts, which may import all, or the ground, which all may import. */
+/** Null for a file beside the folders: index.ts, which may import all, and the ground that all may import. */
 function layerOf(path: string): string | null {
   return /^packages\/engine\/src\/([^/]+)\//.exec(path)?.[1] ?? null;
 }
@@ -117,7 +124,7 @@ export function deadFaults(
     if (target !== null && target !== from.path) (from.isTest ? usedByTests : used).add(target);
   }
   return files.flatMap(({ path, isTest }) => {
-    if (ENTRY.test(path) || used.has(path)) return [];
+    if (ENTRIES.some(entry => entry.test(path)) || used.has(path)) return [];
     if (isTest && usedByTests.has(path)) return [];
     if (usedByTests.has(path)) return [`${path} is used by tests only: move it to testing/, or use it`];
     return [`${path} is used by nothing: remove it`];

@@ -57,7 +57,7 @@ export function parseCode(files: readonly TextFile[]): CodeFile[] {
 export function parseFile({ path, text }: TextFile): CodeFile {
   const { program, comments, module, errors } = parseSync(path, text);
   if (errors.length > 0) throw new Error(`${path}: ${errors[0]?.message}`);
-  const isTest = /\.test\.ts$|(^|\/)(test|testing)\//.test(path);
+  const isTest = /\.test\.ts$|(^|\/)(test|testing|tidy)\//.test(path);
   return { path, text, program, comments, module, isTest };
 }
 
