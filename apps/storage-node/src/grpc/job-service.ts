@@ -1,0 +1,88 @@
+// Jobs over gRPC: start, watch, and the verbs.
+import type { Job } from '@tidemark/engine';
+import {
+  type JobCommand,
+  type JobServiceServer,
+  JobServiceService as methods,
+  type StartRestoreRequest,
+  TidemarkError,
+  toServiceError,
+} from '@tidemark/proto';
+import type { BackupRunner } from '../host/backup-runner.ts';
+import type { JobRunner } from '../host/job-runner.ts';
+import type { RestoreRequest, RestoreRunner } from '../host/restore-runner.ts';
+import { toTidemarkError } from './errors.ts';
+import { type CallContext, query, step } from './handlers.ts';
+import type { GrpcService } from './server.ts';
+
+export function jobService(options: {
+  context: CallContext;
+  jobs: JobRunner;
+  backups: BackupRunner;
+  restores: RestoreRunner;
+}): GrpcService {
+  const { context, jobs, backups, restores } = options;
+  const verb = (action: (job: Job, request: JobCommand) => void) => async (request: JobCommand) => {
+    jobs.command(request.jobId, job => action(job, request));
+    return {};
+  };
+  // Starting is good to repeat by what the host knows of its jobs: a remembered answer could name a job that
+  // ended with an earlier life of the process.
+  const implementation: JobServiceServer = {
+    startBackup: step(context, methods.startBackup, 'do-again', request => backups.start(request)),
+    startRestore: step(context, methods.startRestore, 'do-again', (request, { runId }) =>
+      restores.start(toRestoreRequest(request, runId)),
+    ),
+    watchJob: call => {
+      const ended = new AbortController();
+      call.on('cancelled', () => ended.abort());
+      call.on('error', () => ended.abort());
+      const send = async () => {
+        for await (const status of jobs.watch(call.request.jobId, ended.signal)) call.write(status);
+        call.end();
+      };
+      send().catch((thrown: unknown) => {
+        const error = toTidemarkError(thrown);
+        context.report({ method: methods.watchJob.path, error });
+        call.emit('error', toServiceError(error));
+      });
+    },
+    getJob: query(context, methods.getJob, ({ jobId }) => jobs.get(jobId).snapshot()),
+    listJobs: query(context, methods.listJobs, () => ({ jobs: jobs.list() })),
+    cancelJob: step(
+      context,
+      methods.cancelJob,
+      'do-again',
+      verb(job => job.cancel()),
+    ),
+    pauseJob: step(
+      context,
+      methods.pauseJob,
+      'do-again',
+      verb(job => job.pause()),
+    ),
+    resumeJob: step(
+      context,
+      methods.resumeJob,
+      'do-again',
+      verb(job => job.resume()),
+    ),
+    setJobSpeed: step(context, methods.setJobSpeed, 'do-again', async request => {
+      jobs.command(request.jobId, job => job.setSpeed(request.speedBytesPerSecond));
+      return {};
+    }),
+    dismissJob: step(context, methods.dismissJob, 'do-again', async ({ jobId }) => {
+      jobs.dismiss(jobId);
+      return {};
+    }),
+  };
+  return { definition: methods, implementation };
+}
+
+function toRestoreRequest(request: StartRestoreRequest, runId: string): RestoreRequest {
+  const { sourceUri, sizeBytes, speedBytesPerSecond, target } = request;
+  const common = { restoreId: runId, sourceUri, sizeBytes, speedBytesPerSecond };
+  if (target?.$case === 'volume') return { ...common, target: { kind: 'volume', ...target.value } };
+  if (target?.$case === 'file') return { ...common, target: { kind: 'file', ...target.value } };
+  throw new TidemarkError('invalid-request', 'A restore needs a target: a new volume or a file.');
+}

@@ -1,0 +1,168 @@
+// The checkpoints of one volume as a chain of dirty bitmaps: bitmap i records the writes between checkpoint
+// i and i+1, and only the last one records. A bitmap's name is its checkpoint's id. "Changed since k" is
+// the union from k on.
+import {
+  addBitmap,
+  Bitmap,
+  type BitmapReference,
+  type DirtyBitmap,
+  disableBitmap,
+  enableBitmap,
+  type GraphNode,
+  mergeBitmaps,
+  removeBitmap,
+  type TransactionAction,
+} from '@tidemark/engine';
+import { TidemarkError } from '@tidemark/proto';
+import type { CheckpointRecord } from './volume-record.ts';
+
+export interface CheckpointSummary extends CheckpointRecord {
+  /** Bytes in whole granules that were written since; 0 where that cannot be said. */
+  readonly changedSinceBytes: number;
+  readonly recording: boolean;
+  /** The changes since this checkpoint cannot be trusted: the next backup from it has to be full. */
+  readonly inconsistent: boolean;
+}
+
+export class CheckpointChain {
+  readonly #node: GraphNode;
+  readonly #volumeName: string;
+  #records: readonly CheckpointRecord[];
+
+  constructor(options: { node: GraphNode; volumeName: string; records: readonly CheckpointRecord[] }) {
+    this.#node = options.node;
+    this.#volumeName = options.volumeName;
+    this.#records = options.records;
+  }
+
+  get records(): readonly CheckpointRecord[] {
+    return this.#records;
+  }
+
+  get last(): CheckpointRecord | undefined {
+    return this.#records.at(-1);
+  }
+
+  bitmap(checkpointId: string): DirtyBitmap {
+    return this.#node.bitmaps.get(checkpointId);
+  }
+
+  has(checkpointId: string): boolean {
+    return this.#records.some(record => record.checkpointId === checkpointId);
+  }
+
+  /** Oldest first. */
+  summaries(): CheckpointSummary[] {
+    const summaries: CheckpointSummary[] = [];
+    let union: Bitmap | undefined;
+    let inconsistent = false;
+    for (const record of this.#records.toReversed()) {
+      const bitmap = this.bitmap(record.checkpointId);
+      inconsistent ||= bitmap.inconsistent;
+      union ??= new Bitmap(this.#node.sizeBytes, record.granularityBytes);
+      union.merge(bitmap.bits);
+      const changedSinceBytes = inconsistent ? 0 : union.dirtyBytes;
+      summaries.push({ ...record, changedSinceBytes, recording: bitmap.recording, inconsistent });
+    }
+    return summaries.reverse();
+  }
+
+  /** Checkpoints since which the changes are known, oldest first. */
+  trusted(): CheckpointRecord[] {
+    const bad = this.#records.findLastIndex(record => this.bitmap(record.checkpointId).inconsistent);
+    return this.#records.slice(bad + 1);
+  }
+
+  /** The union from the checkpoint on, as of now. */
+  changedSince(checkpointId: string): Bitmap {
+    const union = new Bitmap(this.#node.sizeBytes, this.#get(checkpointId).granularityBytes);
+    for (const name of this.namesFrom(checkpointId)) union.merge(this.bitmap(name).bits);
+    return union;
+  }
+
+  /**
+   * Bitmap names from the checkpoint on. Throws `checkpoint-not-found`, and `checkpoint-inconsistent` when
+   * one of them missed writes.
+   */
+  namesFrom(checkpointId: string): string[] {
+    const base = this.#get(checkpointId);
+    const names = this.#records.slice(this.#records.indexOf(base)).map(record => record.checkpointId);
+    if (!names.some(name => this.bitmap(name).inconsistent)) return names;
+    throw new TidemarkError(
+      'checkpoint-inconsistent',
+      `What changed on volume '${this.#volumeName}' since checkpoint '${base.name}' is not known: the storage ` +
+        'node stopped without storing its bitmap. Make a full backup; later increments can build on that.',
+    );
+  }
+
+  /** Closes the recording bitmap and opens the next one. Throws `checkpoint-name-taken`. */
+  actionsToAdd(record: CheckpointRecord): TransactionAction[] {
+    const twin = this.#records.find(known => known.name === record.name);
+    if (twin !== undefined || this.has(record.checkpointId)) {
+      throw new TidemarkError(
+        'checkpoint-name-taken',
+        `Volume '${this.#volumeName}' has a checkpoint '${record.name}' already. Choose another name.`,
+      );
+    }
+    const { last } = this;
+    const closing = last !== undefined && !this.bitmap(last.checkpointId).inconsistent;
+    return [
+      ...(closing ? [disableBitmap(this.#reference(last.checkpointId))] : []),
+      addBitmap({ ...this.#reference(record.checkpointId), granularityBytes: record.granularityBytes }),
+    ];
+  }
+
+  /**
+   * Merges the bitmap into its predecessor, so that no surviving increment changes by a bit. What would
+   * merge with bits that cannot be trusted becomes untrusted itself.
+   */
+  actionsToDelete(checkpointId: string): TransactionAction[] {
+    const record = this.#get(checkpointId);
+    const own = this.#reference(checkpointId);
+    const remove = removeBitmap(own);
+    const before = this.#records[this.#records.indexOf(record) - 1];
+    if (before === undefined) return [remove];
+    const into = this.#reference(before.checkpointId);
+    const target = this.bitmap(before.checkpointId);
+    if (target.inconsistent) return [remove];
+    if (this.bitmap(checkpointId).inconsistent) return [distrust(this.#node, target), remove];
+    const enable = record === this.last ? [enableBitmap(into)] : [];
+    return [mergeBitmaps(into, [own]), ...enable, remove];
+  }
+
+  /** After the transaction has committed. */
+  setRecords(records: readonly CheckpointRecord[]): void {
+    this.#records = records;
+  }
+
+  /** Throws `checkpoint-not-found`. */
+  before(checkpointId: string): CheckpointRecord | undefined {
+    return this.#records[this.#records.indexOf(this.#get(checkpointId)) - 1];
+  }
+
+  #get(checkpointId: string): CheckpointRecord {
+    const record = this.#records.find(known => known.checkpointId === checkpointId);
+    if (record !== undefined) return record;
+    throw new TidemarkError(
+      'checkpoint-not-found',
+      `Volume '${this.#volumeName}' has no checkpoint ${checkpointId}. List its checkpoints to see which there are.`,
+    );
+  }
+
+  #reference(checkpointId: string): BitmapReference {
+    return { node: this.#node.name, name: checkpointId };
+  }
+}
+
+function distrust(node: GraphNode, bitmap: DirtyBitmap): TransactionAction {
+  return {
+    kind: 'distrust-bitmap',
+    nodes: () => [node],
+    prepare: () => ({
+      commit: () => {
+        bitmap.markInconsistent();
+        node.bitmaps.refresh();
+      },
+    }),
+  };
+}

@@ -1,0 +1,70 @@
+// A job of the engine together with what the storage node does after it: what callers see as one thing
+// that ends once.
+import type { Job, JobState } from '@tidemark/engine';
+import type { TidemarkErrorJson } from '@tidemark/proto';
+
+export interface JobSnapshot {
+  readonly jobId: string;
+  readonly type: string;
+  readonly state: JobState;
+  readonly currentBytes: number;
+  readonly totalBytes: number;
+  readonly sentBytes: number;
+  readonly error: TidemarkErrorJson | undefined;
+  readonly startedAtMs: number;
+  readonly finishedAtMs: number;
+}
+
+export class JobRecord {
+  readonly job: Job;
+  #settled = false;
+  #error: TidemarkErrorJson | undefined;
+  readonly #changes = new Set<() => void>();
+  readonly #end = Promise.withResolvers<void>();
+
+  constructor(job: Job) {
+    this.job = job;
+  }
+
+  /** Resolves when the job and all that follows it has ended, whatever came of it. */
+  get ended(): Promise<void> {
+    return this.#end.promise;
+  }
+
+  get isEnded(): boolean {
+    return this.#settled;
+  }
+
+  /** Once, by the runner. */
+  settle(error: TidemarkErrorJson | undefined): void {
+    this.#settled = true;
+    this.#error = error;
+    this.#end.resolve();
+    this.changed();
+  }
+
+  changed(): void {
+    for (const wake of this.#changes) wake();
+    this.#changes.clear();
+  }
+
+  /** Resolves at the next change of state. */
+  nextChange(): Promise<void> {
+    return new Promise(resolve => this.#changes.add(resolve));
+  }
+
+  snapshot(): JobSnapshot {
+    const { id, type, state, startedAtMs, finishedAtMs, ...progress } = this.job.info();
+    const over = state === 'concluded' || state === 'null';
+    return {
+      ...progress,
+      jobId: id,
+      type,
+      // What follows the job may still fail: to callers it is pending until that is done.
+      state: this.#settled ? 'concluded' : over ? 'pending' : state,
+      error: this.#error,
+      startedAtMs: startedAtMs ?? 0,
+      finishedAtMs: this.#settled ? (finishedAtMs ?? 0) : 0,
+    };
+  }
+}

@@ -1,0 +1,154 @@
+// All volumes of this storage node.
+import { IMAGE_BYTES_MAX, SECTOR_BYTES } from '@tidemark/engine';
+import { TidemarkError } from '@tidemark/proto';
+import { NAME_LENGTH_MAX } from '../limits.ts';
+import { checkId } from './plain-id.ts';
+import { Turns } from './turns.ts';
+import { Volume, type VolumeHost } from './volume.ts';
+import { VOLUMES_FOLDER, VolumeLayout, type VolumeRecord, volumeSchema } from './volume-record.ts';
+
+export interface CreateVolume {
+  volumeId: string;
+  name: string;
+  sizeBytes: number;
+  format: string;
+  state: VolumeRecord['state'];
+}
+
+/** Told of what a person has to look at. */
+export type VolumeReport = (problem: { volumeId: string; message: string; error?: unknown }) => void;
+
+export class VolumeRegistry {
+  readonly #host: VolumeHost;
+  readonly #now: () => number;
+  readonly #report: VolumeReport;
+  readonly #volumes = new Map<string, Volume>();
+  readonly #turns = new Turns();
+
+  constructor(options: VolumeHost & { now: () => number; report: VolumeReport }) {
+    this.#host = { graph: options.graph, store: options.store, exports: options.exports };
+    this.#now = options.now;
+    this.#report = options.report;
+  }
+
+  /**
+   * Opens and exports every volume. One that cannot be opened is reported and left as it is, so that the
+   * others' guests are served; half-made and half-restored ones are removed.
+   */
+  async load(): Promise<void> {
+    for (const volumeId of await this.#host.store.list(VOLUMES_FOLDER)) {
+      try {
+        await this.#load(volumeId);
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        this.#report({ volumeId, message, error });
+      }
+    }
+  }
+
+  async #load(volumeId: string): Promise<void> {
+    const layout = new VolumeLayout(volumeId);
+    const record = await this.#host.store.read(layout.record, volumeSchema);
+    if (record === undefined || record.state === 'restoring') {
+      await this.#host.store.removeFolder(layout.folder);
+      return;
+    }
+    const volume = await Volume.open(this.#host, record);
+    this.#volumes.set(volumeId, volume);
+    for (const checkpoint of volume.chain.summaries()) {
+      if (!checkpoint.inconsistent) continue;
+      const message = `changes since checkpoint '${checkpoint.name}' cannot be trusted after a crash`;
+      this.#report({ volumeId, message });
+    }
+  }
+
+  /** Closes every volume in order; one that fails does not keep the others from being stored. */
+  async close(): Promise<void> {
+    await this.#turns.idle();
+    for (const [volumeId, volume] of this.#volumes) {
+      await volume.close().catch((error: unknown) => {
+        this.#report({ volumeId, message: `could not be closed in order: ${String(error)}`, error });
+      });
+    }
+    this.#volumes.clear();
+  }
+
+  get count(): number {
+    return this.#volumes.size;
+  }
+
+  list(): Volume[] {
+    return [...this.#volumes.values()].filter(volume => volume.record.state === 'ready');
+  }
+
+  /** Throws `volume-not-found`. */
+  get(volumeId: string): Volume {
+    const volume = this.#volumes.get(volumeId);
+    if (volume !== undefined) return volume;
+    throw new TidemarkError(
+      'volume-not-found',
+      `There is no volume ${volumeId} on this storage node. List the volumes to see which there are.`,
+    );
+  }
+
+  /** Changes of one volume happen one after the other. */
+  inTurn<T>(volumeId: string, action: (volume: Volume) => Promise<T>): Promise<T> {
+    return this.#turns.take(volumeId, () => action(this.get(volumeId)));
+  }
+
+  /** Throws `volume-name-taken`, `invalid-volume-size`, `invalid-name`, `invalid-request`. */
+  create(request: CreateVolume): Promise<Volume> {
+    checkId(request.volumeId, 'volume');
+    checkName(request.name);
+    checkSize(request);
+    const { format } = request;
+    if (format !== 'raw' && format !== 'qcow2') {
+      throw new TidemarkError('invalid-request', `A volume's format is 'raw' or 'qcow2', not '${format}'.`);
+    }
+    return this.#turns.take('create', async () => {
+      this.#checkFree(request);
+      const record = { version: 1, ...request, format, createdAtMs: this.#now(), checkpoints: [] } as const;
+      const volume = await Volume.create(this.#host, { ...record, checkpoints: [] });
+      this.#volumes.set(request.volumeId, volume);
+      return volume;
+    });
+  }
+
+  /** Good to repeat: a volume that is not there is gone already. */
+  delete(volumeId: string): Promise<void> {
+    checkId(volumeId, 'volume');
+    return this.#turns.take(volumeId, async () => {
+      await this.#volumes.get(volumeId)?.delete();
+      this.#volumes.delete(volumeId);
+    });
+  }
+
+  #checkFree({ volumeId, name }: CreateVolume): void {
+    if (this.#volumes.has(volumeId)) {
+      throw new TidemarkError('volume-name-taken', `Volume ${volumeId} exists already. Use another id.`);
+    }
+    for (const { record } of this.#volumes.values()) {
+      if (record.name !== name) continue;
+      throw new TidemarkError(
+        'volume-name-taken',
+        `Volume name '${name}' is taken by ${record.volumeId} on this storage node. Choose another name.`,
+      );
+    }
+  }
+}
+
+function checkName(name: string): void {
+  if (name.length > 0 && name.length <= NAME_LENGTH_MAX) return;
+  throw new TidemarkError(
+    'invalid-name',
+    `A volume's name has 1 to ${NAME_LENGTH_MAX} characters, not ${name.length}.`,
+  );
+}
+
+function checkSize({ name, sizeBytes }: CreateVolume): void {
+  if (sizeBytes >= SECTOR_BYTES && sizeBytes <= IMAGE_BYTES_MAX && sizeBytes % SECTOR_BYTES === 0) return;
+  throw new TidemarkError(
+    'invalid-volume-size',
+    `Volume '${name}' cannot have ${sizeBytes} bytes: give a multiple of ${SECTOR_BYTES} up to ${IMAGE_BYTES_MAX}.`,
+  );
+}

@@ -1,0 +1,186 @@
+// One storage node: puts state, exports, repositories and the control service together, and starts and
+// stops them in the order in which they need each other.
+import { BlockGraph, systemClock } from '@tidemark/engine';
+import { type HealthServer, type StorageNodeStatus, startHealthServer } from '@tidemark/proto';
+import type { Logger } from 'pino';
+import type { StorageNodeConfig } from './config.ts';
+import { type ExportEvent, NbdExports } from './exports/nbd-exports.ts';
+import type { CallContext } from './grpc/handlers.ts';
+import { jobService } from './grpc/job-service.ts';
+import { repositoryService } from './grpc/repository-service.ts';
+import { GrpcServer, type GrpcService } from './grpc/server.ts';
+import { storageNodeService } from './grpc/storage-node-service.ts';
+import { checkpointService, volumeService } from './grpc/volume-service.ts';
+import { BackupRunner } from './host/backup-runner.ts';
+import { diskSpace } from './host/disk-space.ts';
+import { type Identity, loadIdentity } from './host/identity.ts';
+import { JobRunner } from './host/job-runner.ts';
+import { RepositoryStore } from './host/repository-store.ts';
+import { RestoreRunner } from './host/restore-runner.ts';
+import { StateStore } from './host/state-store.ts';
+import { StepLedger } from './host/step-ledger.ts';
+import { VolumeRegistry } from './host/volume-registry.ts';
+import { formatHostPort } from './host-port.ts';
+
+interface Started {
+  readonly startedAtMs: number;
+  readonly identity: Identity;
+}
+
+export class StorageNode {
+  readonly #config: StorageNodeConfig;
+  readonly #log: Logger;
+  readonly #now: () => number;
+  readonly #version: string;
+  readonly #store: StateStore;
+  readonly #ledger: StepLedger;
+  readonly #exports: NbdExports;
+  readonly #repositories: RepositoryStore;
+  readonly #volumes: VolumeRegistry;
+  readonly #jobs: JobRunner;
+  readonly #backups: BackupRunner;
+  readonly #restores: RestoreRunner;
+  readonly #grpc: GrpcServer;
+  /** How to undo what `start` has done so far, last first. */
+  readonly #undo: (() => Promise<void>)[] = [];
+  #started: Started | undefined;
+  #health: HealthServer | undefined;
+
+  constructor(options: { config: StorageNodeConfig; log: Logger; now: () => number; version: string }) {
+    const { config, log, now } = options;
+    this.#config = config;
+    this.#log = log;
+    this.#now = now;
+    this.#version = options.version;
+    this.#store = new StateStore({ folder: config.stateDir });
+    this.#ledger = new StepLedger({
+      store: this.#store,
+      now,
+      report: problem => log.warn(problem, 'step ledger problem'),
+    });
+    this.#exports = new NbdExports({
+      listen: config.nbdListen,
+      advertise: config.nbdAdvertise,
+      report: event => logExportEvent(log, event),
+    });
+    this.#repositories = new RepositoryStore({
+      store: this.#store,
+      exports: this.#exports,
+      now,
+      report: problem => log.warn(problem, 'repository problem'),
+    });
+    const graph = new BlockGraph();
+    this.#volumes = new VolumeRegistry({
+      graph,
+      store: this.#store,
+      exports: this.#exports,
+      now,
+      report: problem => log.warn(problem, 'volume problem'),
+    });
+    this.#jobs = new JobRunner({ clock: systemClock, report: end => log.info(end, 'job ended') });
+    const volumes = this.#volumes;
+    const jobs = this.#jobs;
+    this.#backups = new BackupRunner({ graph, volumes, jobs });
+    this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs });
+    this.#grpc = new GrpcServer({ listen: config.controlListen, services: this.#services() });
+  }
+
+  /** Rejects with what went wrong; everything started before is stopped again then. */
+  async start(): Promise<void> {
+    try {
+      await this.#begin(this.#store.open(), () => this.#store.close());
+      const identity = await loadIdentity(this.#store, { nodeName: this.#config.nodeName, now: this.#now });
+      await this.#ledger.load();
+      await this.#begin(this.#exports.start(), () => this.#exports.close());
+      await this.#begin(this.#repositories.load(), () => this.#repositories.close());
+      await this.#restores.load();
+      await this.#begin(this.#volumes.load(), () => this.#volumes.close());
+      this.#undo.push(() => this.#jobs.close());
+      this.#started = { startedAtMs: this.#now(), identity };
+      await this.#begin(this.#grpc.start(), () => this.#grpc.close());
+      await this.#begin(this.#startHealth(), async () => this.#health?.close());
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    this.#log.info(
+      {
+        instanceId: this.#started.identity.instanceId,
+        control: this.controlAddress,
+        nbd: this.#exports.address,
+        health: this.#health?.address,
+        volumes: this.#volumes.count,
+        repositories: this.#repositories.count,
+      },
+      'listening',
+    );
+  }
+
+  /** Ends calls, exports and connections, makes everything durable. Good to repeat. */
+  async close(): Promise<void> {
+    for (let undo = this.#undo.pop(); undo !== undefined; undo = this.#undo.pop()) {
+      await undo().catch((error: unknown) => this.#log.error({ err: error }, 'stopping failed'));
+    }
+  }
+
+  /** Where the control service listens; undefined before `start`. */
+  get controlAddress(): string | undefined {
+    return this.#grpc.address && formatHostPort(this.#grpc.address);
+  }
+
+  get healthAddress(): string | undefined {
+    return this.#health?.address;
+  }
+
+  #services(): GrpcService[] {
+    const context: CallContext = {
+      ledger: this.#ledger,
+      report: ({ method, error }) => {
+        const fields = { method, code: error.code, message: error.message };
+        if (error.code === 'internal-error') this.#log.error({ ...fields, err: error }, 'call failed');
+        else this.#log.info(fields, 'call refused');
+      },
+    };
+    return [
+      storageNodeService({ context, status: () => this.#status() }),
+      repositoryService({ context, repositories: this.#repositories }),
+      volumeService({ context, volumes: this.#volumes }),
+      checkpointService({ context, volumes: this.#volumes, now: this.#now }),
+      jobService({ context, jobs: this.#jobs, backups: this.#backups, restores: this.#restores }),
+    ];
+  }
+
+  async #status(): Promise<StorageNodeStatus> {
+    const started = this.#started;
+    if (started === undefined) throw new Error('The storage node has not started yet.');
+    return {
+      instanceId: started.identity.instanceId,
+      name: this.#config.nodeName,
+      version: this.#version,
+      nbdAddress: this.#exports.address,
+      ...(await diskSpace(this.#store.folder)),
+      startedAtMs: started.startedAtMs,
+      volumes: this.#volumes.count,
+      repositories: this.#repositories.count,
+    };
+  }
+
+  /** Also what failed half-way is undone. */
+  async #begin(starting: Promise<void>, undo: () => Promise<void>): Promise<void> {
+    this.#undo.push(undo);
+    await starting;
+  }
+
+  async #startHealth(): Promise<void> {
+    const { healthListen } = this.#config;
+    if (healthListen === undefined) return;
+    // Answering at all is the check: a storage node whose process runs serves its guests.
+    this.#health = await startHealthServer({ listen: formatHostPort(healthListen), check: () => undefined });
+  }
+}
+
+/** Clients come and go all the time; what failed is worth a look. */
+function logExportEvent(log: Logger, { what, ...fields }: ExportEvent): void {
+  const isUsual = what === 'client-connected' || what === 'client-disconnected';
+  log[isUsual ? 'debug' : 'warn'](fields, `nbd ${what}`);
+}
