@@ -94,7 +94,8 @@ export class Client {
       parsed = JSON.parse(text);
     } catch (error) {
       throw new UnreachableFailure(
-        `${this.url} answered ${answer.status}, but not with JSON. Is this a Tidemark API? Check --url or TIDEMARK_URL.`,
+        `${this.url} answered ${answer.status}, but not with JSON. Is this a Tidemark API? ` +
+          'Check --url or TIDEMARK_URL.',
         error,
       );
     }
@@ -114,7 +115,8 @@ export class Client {
       });
     } catch (error) {
       throw new UnreachableFailure(
-        `No Tidemark API answers at ${this.url} (${reasonOf(error)}). Start it with \`npm start\`, or name another one with --url or TIDEMARK_URL.`,
+        `No Tidemark API answers at ${this.url} (${reasonOf(error)}). Start it with \`npm ` +
+          'start`, or name another one with --url or TIDEMARK_URL.',
         error,
       );
     }

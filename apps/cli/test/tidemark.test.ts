@@ -192,7 +192,8 @@ test('a refusal is told with title, detail and code', async () => {
   const { exit, out, err } = await tidemark('volume', 'show', 'nope', '--json');
   expect({ exit, out }).toEqual({ exit: 1, out: '' });
   expect(err).toBe(
-    "error: The volume is not known\nThere is no volume 'nope'. List them to see what there is.\ncode: volume-not-found\n",
+    "error: The volume is not known\nThere is no volume 'nope'. List them to see what there " +
+      'is.\ncode: volume-not-found\n',
   );
 });
 

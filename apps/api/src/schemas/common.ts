@@ -1,21 +1,20 @@
 // Building blocks of every request and answer: names, ids, references, sizes, moments and pages.
+import { isId } from '@tidemark/catalog';
 import { z } from 'zod';
 import { PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX } from '../limits.ts';
 
 const NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$';
 const NAME = new RegExp(NAME_PATTERN);
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
-
-/** References are ids or names, so a name never looks like an id. */
-export const isId = (text: string): boolean => UUID.test(text);
+const NAME_CHARACTERS_MAX = 64;
 
 const quoted = (text: unknown) => JSON.stringify(text);
 
+/** References are ids or names, so a name never looks like an id. */
 function nameFault(text: string): string {
   if (text === '') return 'is empty';
-  if (isId(text)) return `${quoted(text)} looks like an id`;
-  if (text.length > 64) return `${quoted(`${text.slice(0, 20)}…`)} has ${text.length} characters`;
-  return `${quoted(text)} begins with or holds a character that a name cannot have`;
+  if (isId(text)) return `is ${quoted(text)}, which looks like an id`;
+  if (text.length > NAME_CHARACTERS_MAX) return `has ${text.length} characters`;
+  return `is ${quoted(text)}, which begins with or holds a character that a name cannot have`;
 }
 
 export const nameField = z

@@ -17,7 +17,7 @@ const controlAddress = z
   .string()
   .refine(text => Number(HOST_PORT.exec(text)?.[2] ?? 0) > 0 && Number(HOST_PORT.exec(text)?.[2]) <= 65_535, {
     error: issue =>
-      `${JSON.stringify(issue.input)} is no address; send host:port of the storage node's ` +
+      `is ${JSON.stringify(issue.input)}, which is no address; send host:port of the storage node's ` +
       'control service, for instance 127.0.0.1:7411',
   })
   .meta({ description: 'host:port of its control service.', examples: ['127.0.0.1:7411'] });

@@ -13,30 +13,28 @@ import {
 import { runSchema } from './run.ts';
 
 const SECTOR_BYTES = 512;
-const SIZE_BYTES_MAX = Number.MAX_SAFE_INTEGER - (Number.MAX_SAFE_INTEGER % SECTOR_BYTES);
+/** 1 PiB: no storage node takes more. */
+const SIZE_BYTES_MAX = 2 ** 50;
 
-function isGoodSize(size: number): boolean {
-  return size > 0 && size <= SIZE_BYTES_MAX && size % SECTOR_BYTES === 0;
-}
-
-function nearestGoodSize(size: number): number {
-  const rounded = Math.ceil(size / SECTOR_BYTES) * SECTOR_BYTES;
-  return Math.min(Math.max(rounded, SECTOR_BYTES), SIZE_BYTES_MAX);
+function sizeFault(size: number): string {
+  if (size > SIZE_BYTES_MAX)
+    return `is ${size}, more than a volume can have; the largest good size is ` + `${SIZE_BYTES_MAX}`;
+  const next = Math.max(Math.ceil(size / SECTOR_BYTES), 1) * SECTOR_BYTES;
+  return `is ${size}, not a positive multiple of ${SECTOR_BYTES}; the next good size is ${next}`;
 }
 
 export const sizeField = z
   .number()
-  .refine(isGoodSize, {
-    error: issue =>
-      `${issue.input} is not a positive multiple of ${SECTOR_BYTES}; the nearest good size is ` +
-      `${nearestGoodSize(Number(issue.input))}`,
+  .refine(size => size > 0 && size <= SIZE_BYTES_MAX && size % SECTOR_BYTES === 0, {
+    error: issue => sizeFault(Number(issue.input)),
     params: { problem: 'invalid-volume-size' },
   })
   .meta({
     type: 'integer',
     minimum: SECTOR_BYTES,
+    maximum: SIZE_BYTES_MAX,
     multipleOf: SECTOR_BYTES,
-    description: 'Bytes, a multiple of 512.',
+    description: 'Bytes, a multiple of 512, at most 1 PiB.',
     examples: [1_073_741_824],
   });
 

@@ -39,7 +39,9 @@ export class Context {
   ): Promise<void> {
     const { wait, refresh, forPeople } = options;
     if (!wait) {
-      const follow = `accepted as ${started.run.kind} run ${started.run.id}; follow it with: tidemark run watch ${started.run.id}`;
+      const follow =
+        `accepted as ${started.run.kind} run ${started.run.id}; follow it with: ` +
+        `tidemark run watch ${started.run.id}`;
       this.output.print(started, () => follow);
       return;
     }
