@@ -14,6 +14,8 @@ export interface WorkerLimits {
   progressMs: number;
   /** Retryable failures until a run is given up. */
   failuresMax: number;
+  /** The same once the data has been copied: a storage node that is away for half an hour must not cost it. */
+  patientFailuresMax: number;
   /** First delay before another attempt; it doubles from then on. */
   retryDelayMs: number;
   retryDelayMaxMs: number;
@@ -33,6 +35,7 @@ export const WORKER_LIMITS: WorkerLimits = {
   dispatchMax: 500,
   progressMs: 250,
   failuresMax: 5,
+  patientFailuresMax: 64,
   retryDelayMs: 1_000,
   retryDelayMaxMs: 30_000,
   cleanupsMax: 500,

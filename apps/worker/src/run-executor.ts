@@ -144,8 +144,9 @@ export class RunExecutor {
       outcomes.set(step.name, { state: 'failed', output: null, error });
     }
     const failures = run.failures + 1;
+    const failuresMax = step.patient ? limits.patientFailuresMax : limits.failuresMax;
     const isCancelled = !step.final && context.cancel.aborted;
-    if (!isCancelled && isWorthRetrying(thrown) && failures < limits.failuresMax) {
+    if (!isCancelled && isWorthRetrying(thrown) && failures < failuresMax) {
       const delayMs = retryDelay(limits, failures);
       await leases.handBack(lease, { delayMs, error });
       log.warn({ step: step.name, code: error.code, delayMs, detail: error.message }, 'step failed for now');

@@ -72,7 +72,8 @@ export class StorageMonitor {
     if (node.instanceId === null || status.instanceId === node.instanceId) return status;
     throw new TidemarkError(
       'storage-node-unreachable',
-      `Another storage node ('${status.name}') answers at ${node.controlAddress}, the address of '${node.name}'.`,
+      `Another storage node ('${status.name}') answers at ${node.controlAddress}, the address of ` +
+        `'${node.name}'. Start the right one there, or register the other under its own name.`,
     );
   }
 }

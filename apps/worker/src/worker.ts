@@ -24,8 +24,11 @@ export interface WorkerOptions {
   readonly limits?: Partial<WorkerLimits>;
 }
 
-/** A queue job taken waits at most this long for the next; with Postgres this is a held connection, no query. */
-const DRAIN_DELAY_S = 5;
+/**
+ * An idle worker asks again this often. One that comes wakes a worker at once, but it may be one that has
+ * frozen and takes nothing.
+ */
+const DRAIN_DELAY_S = 1;
 
 export class RunWorker {
   readonly #options: WorkerOptions;

@@ -110,6 +110,23 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
     expect(await fleet.leftovers()).toEqual(clean);
   });
 
+  test('a storage node that is away while a copied backup is published does not cost it', async () => {
+    fleet.beta.fail('publishBackup', 'storage-node-unreachable', { times: 5 });
+    const run = await fleet.succeed(await fleet.backup('monday'));
+    expect(run.failures).toBe(5);
+  });
+
+  test('a job that its storage node has forgotten was interrupted', async () => {
+    fleet.alpha.holdJobs = true;
+    const run = await fleet.until(await fleet.backup('monday'), ({ progress }) => progress.currentBytes > 0);
+    fleet.alpha.stop();
+    fleet.alpha.jobs.clear();
+    await fleet.alpha.start();
+    const ended = await fleet.end(run);
+    expect([ended.state, ended.error?.code]).toEqual(['failed', 'job-interrupted']);
+    expect(await fleet.leftovers()).toEqual(clean);
+  });
+
   test.each(['prepareBackup', 'startBackup', 'publishBackup', 'dismissJob'] as const)(
     'a lost answer of %s is asked for again, and nothing happens twice',
     async method => {

@@ -1,4 +1,5 @@
-// What a test of the worker needs: a catalog, a queue, two storage nodes, and requests as the api writes them.
+// What a test of the worker needs: a catalog, a queue, two storage nodes, and requests as the api writes
+// them.
 import { randomUUID } from 'node:crypto';
 import { Catalog, hasEnded, type JsonObject, type Run, type RunKind, type Volume } from '@tidemark/catalog';
 import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';

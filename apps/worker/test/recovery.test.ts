@@ -40,7 +40,7 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
     return child;
   }
 
-  test('a worker that is killed while it copies is replaced, at a higher epoch, by one that goes on', async () => {
+  test('a worker that is killed while it copies is replaced by one that goes on', async () => {
     const first = await startProcess();
     await fleet.furnish();
     fleet.alpha.holdJobs = true;

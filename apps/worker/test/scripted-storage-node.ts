@@ -31,16 +31,12 @@ interface Call {
   step: StepContext | undefined;
 }
 
-interface Job {
-  status: JobStatus;
-  volumeId: string;
-}
-
 type Fault = { code: ErrorCode; times: number; afterwards: boolean };
 
 // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
 type Handler = (request: any) => unknown;
 
+const NONE: Empty = {};
 const TICK_MS = 10;
 const TICKS = 4;
 
@@ -57,7 +53,7 @@ export class ScriptedStorageNode {
   readonly partial = new Map<string, { parent: string }>();
   readonly published = new Map<string, StoredBackup>();
   readonly openBackups = new Set<string>();
-  readonly jobs = new Map<string, Job>();
+  readonly jobs = new Map<string, JobStatus>();
   /** While set, jobs stay halfway. */
   holdJobs = false;
   readonly #faults = new Map<string, Fault>();
@@ -171,48 +167,59 @@ export class ScriptedStorageNode {
   }
 
   #handlers(): Record<string, Handler> {
-    const none: Empty = {};
-    const repository = (id: string) => {
-      if (!this.repositories.has(id)) throw refuse('repository-not-found', id);
-    };
-    const volume = (id: string) => {
-      const found = this.volumes.get(id);
-      if (!found) throw refuse('volume-not-found', id);
-      return found;
-    };
+    const status = () => ({
+      instanceId: this.instanceId,
+      name: this.name,
+      version: '1',
+      nbdAddress: '127.0.0.1:10809',
+      capacityBytes: 1000,
+      availableBytes: 900,
+      startedAtMs: 1,
+      volumes: this.volumes.size,
+      repositories: this.repositories.size,
+    });
     return {
-      getStatus: () => ({
-        instanceId: this.instanceId,
-        name: this.name,
-        version: '1',
-        nbdAddress: '127.0.0.1:10809',
-        capacityBytes: 1000,
-        availableBytes: 900,
-        startedAtMs: 1,
-        volumes: this.volumes.size,
-        repositories: this.repositories.size,
-      }),
+      getStatus: status,
+      ...this.#volumeHandlers(),
+      ...this.#repositoryHandlers(),
+      ...this.#jobHandlers(),
+    };
+  }
+
+  #volume(id: string): Volume {
+    const found = this.volumes.get(id);
+    if (!found) throw refuse('volume-not-found', id);
+    return found;
+  }
+
+  #volumeHandlers(): Record<string, Handler> {
+    return {
       createVolume: request => this.#createVolume(request),
       deleteVolume: ({ volumeId }) => {
-        volume(volumeId);
+        this.#volume(volumeId);
         this.volumes.delete(volumeId);
-        return none;
+        return NONE;
       },
-      getVolume: ({ volumeId }) => volume(volumeId),
+      getVolume: ({ volumeId }) => this.#volume(volumeId),
       createCheckpoint: ({ volumeId, checkpointId, name }) => {
-        volume(volumeId);
+        this.#volume(volumeId);
         return this.#createCheckpoint({ volumeId, checkpointId, name });
       },
       deleteCheckpoint: ({ checkpointId }) => {
         if (!this.checkpoints.delete(checkpointId)) throw refuse('checkpoint-not-found', checkpointId);
-        return none;
+        return NONE;
       },
+    };
+  }
+
+  #repositoryHandlers(): Record<string, Handler> {
+    return {
       createRepository: ({ repositoryId, name, limitBytes }) => {
         this.repositories.set(repositoryId, name);
         return { repositoryId, name, limitBytes, usedBytes: 0, availableBytes: 0 };
       },
       prepareBackup: ({ repositoryId, backupId, parentBackupId, sizeBytes }) => {
-        repository(repositoryId);
+        if (!this.repositories.has(repositoryId)) throw refuse('repository-not-found', repositoryId);
         this.partial.set(backupId, { parent: parentBackupId });
         return { uri: `nbd://127.0.0.1:10809/${backupId}-${this.calls.length}`, sizeBytes };
       },
@@ -220,7 +227,7 @@ export class ScriptedStorageNode {
       discardBackup: ({ backupId }) => {
         if (this.published.has(backupId)) throw refuse('backup-not-usable', `${backupId} is published`);
         this.partial.delete(backupId);
-        return none;
+        return NONE;
       },
       openBackup: ({ backupId }) => {
         const stored = this.published.get(backupId);
@@ -230,38 +237,39 @@ export class ScriptedStorageNode {
       },
       closeBackup: ({ backupId }) => {
         this.openBackups.delete(backupId);
-        return none;
+        return NONE;
       },
+    };
+  }
+
+  #jobHandlers(): Record<string, Handler> {
+    return {
       startBackup: request => {
         const { volumeId, checkpointId, checkpointName: name, baseCheckpointId } = request;
-        const { sizeBytes } = volume(volumeId);
+        const { sizeBytes } = this.#volume(volumeId);
         if (baseCheckpointId && !this.checkpoints.has(baseCheckpointId)) {
           throw refuse('checkpoint-not-found', baseCheckpointId);
         }
         const { createdAtMs } = this.#createCheckpoint({ volumeId, checkpointId, name });
         const dirtyBytes = baseCheckpointId ? sizeBytes / 4 : sizeBytes;
-        return {
-          jobId: this.#startJob('backup', volumeId, dirtyBytes),
-          pointInTimeMs: createdAtMs,
-          dirtyBytes,
-        };
+        return { jobId: this.#startJob('backup', dirtyBytes), pointInTimeMs: createdAtMs, dirtyBytes };
       },
       startRestore: ({ target, sizeBytes }) => {
         if (target.$case === 'volume') this.#createVolume({ ...target.value, sizeBytes });
         const filePath = target.$case === 'file' ? `/restores/${target.value.name}` : '';
-        return { jobId: this.#startJob('restore', target.value.volumeId ?? '', sizeBytes), filePath };
+        return { jobId: this.#startJob('restore', sizeBytes), filePath };
       },
       cancelJob: ({ jobId }) => {
-        const job = this.jobs.get(jobId);
-        if (!job) throw refuse('job-not-found', jobId);
-        if (job.status.state === 'concluded') throw refuse('job-state', jobId);
-        job.status.state = 'concluded';
-        job.status.error = { code: 'run-cancelled', message: 'The job was cancelled.' };
-        return none;
+        const status = this.jobs.get(jobId);
+        if (!status) throw refuse('job-not-found', jobId);
+        if (status.state === 'concluded') throw refuse('job-state', jobId);
+        status.state = 'concluded';
+        status.error = { code: 'run-cancelled', message: 'The job was cancelled.' };
+        return NONE;
       },
       dismissJob: ({ jobId }) => {
         this.jobs.delete(jobId);
-        return none;
+        return NONE;
       },
     };
   }
@@ -305,11 +313,10 @@ export class ScriptedStorageNode {
     return stored;
   }
 
-  #startJob(type: string, volumeId: string, totalBytes: number): string {
+  #startJob(type: string, totalBytes: number): string {
     const jobId = `job-${this.jobs.size + 1}-${this.calls.length}`;
     const status = JobStatus.fromPartial({ jobId, type, state: 'running', totalBytes });
-    const job = { status, volumeId };
-    this.jobs.set(jobId, job);
+    this.jobs.set(jobId, status);
     let tick = 0;
     const timer = setInterval(() => {
       if (status.state === 'concluded') return clearInterval(timer);
@@ -332,8 +339,8 @@ export class ScriptedStorageNode {
       return;
     }
     const tell = () => {
-      call.write({ ...job.status });
-      if (job.status.state !== 'concluded') return;
+      call.write({ ...job });
+      if (job.state !== 'concluded') return;
       clearInterval(timer);
       call.end();
     };

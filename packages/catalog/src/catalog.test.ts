@@ -99,7 +99,7 @@ test('a checkpoint that a backup under way builds on cannot go', async () => {
   });
 });
 
-test('the base is the newest ready checkpoint that still exists and has a backup in that repository', async () => {
+test('the base is the newest ready checkpoint that has a backup in that repository', async () => {
   const { volume, repository } = await seed(catalog);
   const shared = { volumeId: volume.id, repositoryId: repository.id };
   expect(await catalog.backups.findBase(volume.id, repository.id)).toBeNull();
@@ -228,11 +228,29 @@ test('a connection that is cut is `catalog-unavailable`, and the next call works
     await tx.volumes.list();
     await inDatabase(database.url, client =>
       client.query(
-        'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()',
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()`,
       ),
     );
     await tx.volumes.list();
   });
   await expect(cut).rejects.toMatchObject({ code: 'catalog-unavailable' });
   await catalog.ping();
+});
+
+test('a process that freezes within a transaction holds up the others for seconds only', async () => {
+  const { volume } = await seed(catalog);
+  const other = Catalog.connect(database.url);
+  const frozen = other.transaction(async tx => {
+    await tx.volumes.getReady('disk');
+    await new Promise(resolve => setTimeout(resolve, 8_000));
+    await tx.volumes.getReady('disk');
+  });
+  frozen.catch(() => {});
+  await new Promise(resolve => setTimeout(resolve, 300));
+  const startedAtMs = performance.now();
+  await catalog.volumes.markDeleting(volume.id, randomUUID());
+  expect(performance.now() - startedAtMs).toBeLessThan(7_000);
+  await expect(frozen).rejects.toMatchObject({ code: 'catalog-unavailable' });
+  await other.close();
 });

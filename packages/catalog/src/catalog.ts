@@ -20,6 +20,8 @@ export interface CatalogOptions {
 /** A database that is away has to be noticed while an operator waits. */
 const CONNECT_TIMEOUT_MS = 5_000;
 const CONNECTIONS_DEFAULT = 10;
+/** A process that freezes within a transaction must not hold rows, or the writers of events, for longer. */
+const IDLE_IN_TRANSACTION_MS = 3_000;
 
 class Nouns {
   readonly storageNodes: StorageNodeRepository;
@@ -63,6 +65,7 @@ export class Catalog extends Nouns {
       connectionString: databaseUrl,
       max: options.connectionsMax ?? CONNECTIONS_DEFAULT,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     });
     const client = new PrismaClient({ adapter });
     return new Catalog(client, new ClientScope(client, options.clock ?? (() => new Date())));

@@ -96,7 +96,7 @@ export class CheckpointRepository {
     });
   }
 
-  /** A deletion begins. Rejects `not-found`, `not-ready`, and `in-use` while an unended run needs it as base. */
+  /** A deletion begins. Rejects `not-found`, `not-ready`, and `in-use` while a backup is made on it. */
   markDeleting(id: string, runId: string): Promise<void> {
     return this.#scope.write(async (db, tell) => {
       await db.$queryRaw`SELECT 1 FROM checkpoint WHERE id = ${id}::uuid FOR UPDATE`;
@@ -110,8 +110,12 @@ export class CheckpointRepository {
         where: { state: 'creating', OR: [{ checkpointId: id }, { parent: { checkpointId: id } }] },
       });
       if (user) {
-        const text = `Checkpoint '${row.name}' is used by backup ${user.id}, which is being made. Wait for it, or cancel its run.`;
-        throw new CatalogError('checkpoint', 'in-use', text);
+        throw new CatalogError(
+          'checkpoint',
+          'in-use',
+          `Checkpoint '${row.name}' is used by backup ${user.id}, which is being made. ` +
+            'Wait for it, or cancel its run.',
+        );
       }
       await db.checkpoint.update({ where: { id }, data: { state: 'deleting' } });
       tell({ kind: 'checkpoint-deleting', subjectType: 'checkpoint', subjectId: id, runId });

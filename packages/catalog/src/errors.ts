@@ -72,8 +72,17 @@ export function isForeignKeyViolation(error: unknown): boolean {
 // Prisma's codes (https://www.prisma.io/docs/orm/reference/error-reference), the kinds of its driver adapter,
 // PostgreSQL's SQLSTATE (appendix A), and the words of the driver where it has no code.
 const CODES = /^(P10\d\d|P2024|P2028|P2034|P2037)$/;
-const KINDS =
-  /^(DatabaseNotReachable|DatabaseDoesNotExist|DatabaseAccessDenied|AuthenticationFailed|ConnectionClosed|TooManyConnections|SocketTimeout|TlsConnectionError|TransactionWriteConflict)$/;
+const KINDS = new Set([
+  'DatabaseNotReachable',
+  'DatabaseDoesNotExist',
+  'DatabaseAccessDenied',
+  'AuthenticationFailed',
+  'ConnectionClosed',
+  'TooManyConnections',
+  'SocketTimeout',
+  'TlsConnectionError',
+  'TransactionWriteConflict',
+]);
 const SQLSTATES = /^(08...|53...|57P0.|40001|40P01)$/;
 const WORDS =
   /not queryable|Connection terminated|timeout exceeded when trying to connect|ECONN|EPIPE|ETIMEDOUT/;
@@ -88,7 +97,7 @@ function isUnavailable(error: Error): boolean {
   const cause = meta?.driverAdapterError?.cause;
   return (
     CODES.test(String(code)) ||
-    KINDS.test(String(cause?.kind)) ||
+    KINDS.has(String(cause?.kind)) ||
     SQLSTATES.test(String(cause?.originalCode)) ||
     WORDS.test(error.message)
   );

@@ -9,7 +9,8 @@ import { CatalogError } from './errors.ts';
 
 const MIGRATIONS = fileURLToPath(new URL('../prisma/migrations/', import.meta.url));
 
-/** The key Prisma takes for migrations: https://www.prisma.io/docs/orm/prisma-migrate/workflows/development-and-production */
+// Prisma's documentation, "Development and production": advisory locking.
+/** The key Prisma takes for migrations. */
 const PRISMA_LOCK_KEY = 72_707_369;
 
 const MIGRATIONS_TABLE = `CREATE TABLE IF NOT EXISTS _prisma_migrations (
@@ -52,7 +53,8 @@ function check(migrations: Migration[], applied: Applied[]): void {
       throw new CatalogError(
         'catalog',
         'invalid-migration',
-        `Migration ${row.migration_name} failed earlier and may be applied in part. Restore the database, or repair it and record the outcome with 'prisma migrate resolve'; then try again.`,
+        `Migration ${row.migration_name} failed earlier and may be applied in part. Restore the database, ` +
+          "or repair it and record the outcome with 'prisma migrate resolve'; then try again.",
       );
     }
     const known = migrations.find(migration => migration.name === row.migration_name);
@@ -60,14 +62,16 @@ function check(migrations: Migration[], applied: Applied[]): void {
       throw new CatalogError(
         'catalog',
         'invalid-migration',
-        `The database has migration ${row.migration_name}, which this version does not know. Start the version that made it, or a newer one.`,
+        `The database has migration ${row.migration_name}, which this version does not know. ` +
+          'Start the version that made it, or a newer one.',
       );
     }
     if (known.checksum !== row.checksum) {
       throw new CatalogError(
         'catalog',
         'invalid-migration',
-        `Migration ${row.migration_name} was edited after it was applied. Put the file back as it was, and add a new migration instead.`,
+        `Migration ${row.migration_name} was edited after it was applied. ` +
+          'Put the file back as it was, and add a new migration instead.',
       );
     }
   }

@@ -16,7 +16,7 @@ export interface RunEnd {
   state: 'succeeded' | 'failed' | 'cancelled';
   result?: JsonObject | null;
   error?: RunError | null;
-  /** A storage node did not answer while steps were undone: another attempt tries the rest, after this long. */
+  /** A storage node did not answer while steps were undone: the rest is tried again after this long. */
   cleanupInMs?: number;
 }
 
@@ -251,6 +251,7 @@ function superseded(lease: Lease): CatalogError {
   return new CatalogError(
     'run',
     'superseded',
-    `Run ${lease.runId} is no longer worked on by ${lease.owner} at epoch ${lease.epoch}; a newer attempt holds it, or it has ended.`,
+    `Run ${lease.runId} is no longer worked on by ${lease.owner} at epoch ${lease.epoch}; ` +
+      'a newer attempt holds it, or it has ended.',
   );
 }

@@ -124,8 +124,8 @@ test('every foreign key', async () => {
   );
   const found = await ask<{ text: string }>(
     `SELECT c.conrelid::regclass || '.' || a.attname || ' ' || c.confrelid::regclass || ' ' ||
-       CASE c.confdeltype WHEN 'r' THEN 'restrict' WHEN 'c' THEN 'cascade' ELSE c.confdeltype::text END || ' ' ||
-       CASE c.confupdtype WHEN 'c' THEN 'cascade' ELSE c.confupdtype::text END AS text
+       CASE c.confdeltype WHEN 'r' THEN 'restrict' WHEN 'c' THEN 'cascade' ELSE '?' END || ' ' ||
+       CASE c.confupdtype WHEN 'c' THEN 'cascade' ELSE '?' END AS text
      FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
      WHERE c.contype = 'f'`,
   );

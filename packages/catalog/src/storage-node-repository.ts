@@ -58,7 +58,8 @@ export class StorageNodeRepository {
         throw new CatalogError(
           'storage-node',
           'address-taken',
-          `Address ${node.controlAddress} belongs to storage node '${neighbour.name}'. Use that name, or remove it first.`,
+          `Address ${node.controlAddress} belongs to storage node '${neighbour.name}'. ` +
+            'Use that name, or remove it first.',
         );
       }
       const row = await db.storageNode

@@ -76,7 +76,10 @@ export class VolumeRepository {
     return volume;
   }
 
-  /** As `get`, and rejects `not-ready` when it is being made or deleted. Holds the row to the transaction's end. */
+  /**
+   * As `get`, and rejects `not-ready` when it is being made or deleted. Within a transaction nothing else
+   * changes the row until its end.
+   */
   getReady(ref: string): Promise<Volume> {
     return this.#scope.write(async db => {
       const { id } = await this.get(ref);

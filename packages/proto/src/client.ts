@@ -27,7 +27,7 @@ import {
 } from './generated/tidemark/v1/volume.ts';
 
 export interface UnaryOptions {
-  /** 60,000 unless told: durable work on a busy disk takes seconds, an answer that never comes takes for ever. */
+  /** 60,000 unless told: durable work on a busy disk takes seconds, and an answer may never come. */
   timeoutMs?: number;
   signal?: AbortSignal;
 }

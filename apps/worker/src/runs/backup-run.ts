@@ -20,7 +20,8 @@ const prepareTarget: Step<'backup'> = {
     const uri = await prepare(context, 'prepare-target', context.request.parentBackupId ?? '');
     return { output: { uri } };
   },
-  undo: context => discardTarget(context, 'undo-prepare-target'),
+  // `backup-not-usable`: it was published, and only the answer got lost; it is whole, and stays.
+  undo: context => tolerate(['backup-not-usable'], discardTarget(context, 'undo-prepare-target')),
 };
 
 const start: Step<'backup'> = {
@@ -65,6 +66,7 @@ const copy: Step<'backup'> = {
 const publish: Step<'backup'> = {
   name: 'publish',
   final: true,
+  patient: true,
   async run(context) {
     const { request, run, storageNodes, catalog, call, stop } = context;
     const { backupId, repositoryId, checkpointId, checkpoint } = request;
@@ -88,6 +90,7 @@ const publish: Step<'backup'> = {
 const finish: Step<'backup'> = {
   name: 'finish',
   final: true,
+  patient: true,
   async run(context) {
     await dismissJob(context, await startedJob(context), 'finish');
     return {};

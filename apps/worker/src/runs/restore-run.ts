@@ -57,6 +57,7 @@ const copy: Step<'restore'> = {
 const closeSource: Step<'restore'> = {
   name: 'close-source',
   final: true,
+  patient: true,
   async run(context) {
     await closeBackup(context, 'close-source');
     return {};
@@ -66,6 +67,7 @@ const closeSource: Step<'restore'> = {
 const finish: Step<'restore'> = {
   name: 'finish',
   final: true,
+  patient: true,
   async run(context) {
     const { request, run, stop } = context;
     const job = await startedJob(context);

@@ -42,6 +42,8 @@ export interface Step<K extends RunRequestKind> {
   undo?(context: RunContext<K>): Promise<void>;
   /** From such a step on a cancel request comes too late. */
   readonly final?: boolean;
+  /** What was done before it is too dear to be thrown away for a storage node that is away for a while. */
+  readonly patient?: boolean;
 }
 
 export interface RunDefinition<K extends RunRequestKind> {

@@ -14,9 +14,23 @@ export interface WatchedJob {
 /**
  * Resolves with the last status of a job that concluded with success; the run's progress follows meanwhile.
  * Rejects with `JobFailed` when it concluded otherwise, with the signal's reason on stop or cancel (the job
- * goes on), and with `storage-node-unreachable` when the connection ends first.
+ * goes on), with `job-interrupted` when its storage node has forgotten it, and with `storage-node-unreachable` when the connection ends first.
  */
 export async function watchToEnd(context: RunContext, job: WatchedJob): Promise<JobStatus> {
+  try {
+    return await watch(context, job);
+  } catch (error) {
+    if (!(error instanceof TidemarkError) || error.code !== 'job-not-found') throw error;
+    throw new JobFailed(
+      'job-interrupted',
+      `Storage node ${job.storageNode.name} was restarted while it copied, and job ${job.jobId} ended with ` +
+        'that. Start it again.',
+      error,
+    );
+  }
+}
+
+async function watch(context: RunContext, job: WatchedJob): Promise<JobStatus> {
   const signal = AbortSignal.any([context.stop, context.cancel]);
   signal.throwIfAborted();
   let writtenAt = Number.NEGATIVE_INFINITY;

@@ -1,5 +1,5 @@
-// Runs once before the suites of a vitest project that names it: a PostgreSQL server for them, with a migrated
-// database that each suite's own is copied from. Projects of one vitest process share the server.
+// Runs once before the suites of a vitest project that names it: a PostgreSQL server for them, with a
+// migrated database that each suite's own is copied from. Projects of one vitest process share the server.
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
