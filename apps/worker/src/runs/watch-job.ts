@@ -13,8 +13,9 @@ export interface WatchedJob {
 
 /**
  * Resolves with the last status of a job that concluded with success; the run's progress follows meanwhile.
- * Rejects with `JobFailed` when it concluded otherwise, with the signal's reason on stop or cancel (the job
- * goes on), with `job-interrupted` when its storage node has forgotten it, and with `storage-node-unreachable` when the connection ends first.
+ * Rejects with `JobFailed` when it concluded otherwise, or is forgotten by its storage node; with the signal's
+ * reason on stop or cancel (the job goes on); and with `storage-node-unreachable` when the connection ends
+ * first.
  */
 export async function watchToEnd(context: RunContext, job: WatchedJob): Promise<JobStatus> {
   try {
