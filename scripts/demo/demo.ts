@@ -5,12 +5,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { StackNode } from '../stack/stack.ts';
 import { type DiskHash, hashDisk } from './disk-hash.ts';
 import { openExport, openFile } from './disk-reader.ts';
-import { type Display, mebibytes, seconds } from './display.ts';
+import { type Display, seconds, size } from './display.ts';
 import type { FilesystemImage } from './filesystem-image.ts';
 import { writeImage } from './image-writer.ts';
 import {
   DISK_BYTES,
   FILESYSTEM,
+  WRITER_AFTER_MS,
   WRITER_ALONE_MS,
   WRITER_REGION,
   WRITES_IN_FLIGHT,
@@ -67,13 +68,13 @@ export class Demo {
     const volume = { name: DISK, storageNode: source.name, sizeBytes: DISK_BYTES };
     await rest.post('/v1/volumes', volume, 'done');
     this.#uri = (await rest.get<Volume>(`/v1/volumes/${DISK}`)).exportUri;
-    display.done(`volume ${DISK}`, `${mebibytes(DISK_BYTES)} on ${source.name}, ${this.#uri}`);
+    display.done(`volume ${DISK}`, `${size(DISK_BYTES)} on ${source.name}, ${this.#uri}`);
     const started = performance.now();
     const write = { uri: this.#uri, offset: FILESYSTEM.offset, image: image.path, previous: null, signal };
     const sent = await writeImage(write);
     const took = (performance.now() - started) / 1000;
     const files = `${image.format} with ${image.tree.count.toLocaleString('en')} files of this checkout`;
-    display.done('written over NBD', `${files}, ${mebibytes(sent)} in ${seconds(took)}`);
+    display.done('written over NBD', `${files}, ${size(sent)} in ${seconds(took)}`);
     await rest.post('/v1/repositories', { name: REPOSITORY, storageNode: vault.name }, 'done');
     display.done(`repository ${REPOSITORY}`, `on ${vault.name}`);
     this.#writer = StampedWriter.create({
@@ -93,7 +94,7 @@ export class Demo {
     const offset = FILESYSTEM.offset;
     const sent = await writeImage({ uri: this.#uri, offset, image: image.path, previous, signal });
     const files = `${edited.length} files edited, ${added.length} added, ${removed.length} removed`;
-    display.done('changed', `${files}: ${mebibytes(sent)} of blocks written`);
+    display.done('changed over NBD', `${files}: ${size(sent)} of blocks`);
   }
 
   /** Takes the checkpoint and its backup in one request; with `busy`, while the writer writes. */
@@ -107,15 +108,17 @@ export class Demo {
     const requested = history.now();
     const accepted = await rest.post<{ run: Run; backup: Backup }>('/v1/backups', body, 'checkpoint');
     const replied = history.now();
+    const enough = delay(busy ? WRITER_AFTER_MS : 0, undefined, { signal });
+    enough.catch(() => {}); // told below
     const run = await this.follow(`backup ${day}`, accepted.run);
     const during = speed.look();
+    await enough;
     if (busy) await this.writer.stop();
-    signal.throwIfAborted();
     const backup = await rest.get<Backup>(`/v1/backups/${accepted.backup.id}`);
     const took = secondsOf(run);
     display.done(
       `backup ${day}`,
-      `${backup.kind}, ${mebibytes(backup.sentBytes)} sent in ${seconds(took)} (${backup.reason})`,
+      `${backup.kind}, ${size(backup.sentBytes)} sent in ${seconds(took)} (${backup.reason})`,
     );
     if (busy) display.detail(`meanwhile the disk took ${rate(during)}; before the backup ${rate(alone)}`);
     const { path } = image;

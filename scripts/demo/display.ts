@@ -106,8 +106,10 @@ class PlainProgress implements Progress {
   end(): void {}
 }
 
-export function mebibytes(bytes: number | null): string {
-  return bytes === null ? 'unknown' : `${(bytes / MiB).toFixed(1)} MiB`;
+export function size(bytes: number | null): string {
+  if (bytes === null) return 'unknown';
+  const GiB = 1024 * MiB;
+  return bytes >= GiB ? `${(bytes / GiB).toFixed(1)} GiB` : `${(bytes / MiB).toFixed(1)} MiB`;
 }
 
 export function seconds(value: number): string {

@@ -30,6 +30,8 @@ export const WRITES_MAX = 4_000_000;
 
 /** Alone, before a backup begins: long enough for a figure. */
 export const WRITER_ALONE_MS = 1_500;
+/** After the reply, at least: most of it must not be in the backup. */
+export const WRITER_AFTER_MS = 1_000;
 /** A run that takes longer than this is stuck. */
 export const RUN_TIMEOUT_MS = 300_000;
 export const RUN_POLL_MS = 100;

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { rootFolder } from '../setup/find-node.mjs';
 import { Stack } from '../stack/stack.ts';
 import { Demo, type Taken } from './demo.ts';
-import { Display, mebibytes, seconds } from './display.ts';
+import { Display, seconds, size } from './display.ts';
 import { FilesystemImage } from './filesystem-image.ts';
 import { makeHome, removeHome, removeLeftovers } from './home.ts';
 import { RestClient } from './rest-client.ts';
@@ -18,6 +18,7 @@ const HELP = `npm run demo [-- --keep]
 const display = new Display(process.stdout.isTTY === true);
 const interruption = new AbortController();
 const { signal } = interruption;
+let interrupted = false;
 
 /** Resolves with whether everything was as it must be. */
 async function run(stack: Stack, home: string): Promise<boolean> {
@@ -69,8 +70,8 @@ function printTable(results: [Taken, Outcome][]): void {
     results.map(([{ expectation, backup, seconds: took }, { volume, file }]) => [
       expectation.checkpoint,
       backup.kind,
-      mebibytes(backup.dirtyBytes),
-      mebibytes(backup.sentBytes),
+      size(backup.dirtyBytes),
+      size(backup.sentBytes),
       took.toFixed(1),
       verdict(volume),
       verdict(file),
@@ -81,25 +82,25 @@ function printTable(results: [Taken, Outcome][]): void {
 async function main(keep: boolean): Promise<number> {
   const parent = resolve(process.env.TIDEMARK_HOME ?? join(rootFolder, '.tidemark'));
   const home = makeHome(parent, { keep });
-  const leftovers = await removeLeftovers(parent);
-  if (leftovers > 0) display.done('tidied', `what ${leftovers} killed demos had left`);
   const stack = new Stack({ home, ports: 'free', register: false, onNotice: line => display.detail(line) });
-  let interrupted = false;
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => {
       if (interrupted) return; // a terminal, npm and an impatient user may all send it
       interrupted = true;
       interruption.abort(new Error('interrupted'));
+      display.line('\nInterrupted; stopping …');
       void stack.stop();
     });
   }
   let code = 1;
   try {
+    const leftovers = await removeLeftovers(parent);
+    if (leftovers > 0)
+      display.done('tidied', `what ${leftovers} killed ${leftovers === 1 ? 'demo' : 'demos'} had left`);
     code = (await run(stack, home)) ? 0 : 1;
   } catch (error) {
     if (!interrupted) display.failed('the demo failed', (error as Error).message);
   }
-  if (interrupted) display.line('Interrupted; stopping …');
   await stack.stop();
   if (keep) display.line(`Kept: ${home}`);
   else removeHome(home);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Fault } from './consistency-check.ts';
 import type { Demo, Taken } from './demo.ts';
 import { type DiskReader, openExport, openFile } from './disk-reader.ts';
-import { type Display, mebibytes, seconds } from './display.ts';
+import { type Display, seconds, size } from './display.ts';
 import { FAULTS_SAID_MAX } from './layout.ts';
 import { checkRestore, type Verdict } from './restore-check.ts';
 import { findTool, runTool } from './tool.ts';
@@ -113,7 +113,7 @@ function describe(
   { comparedBytes, demandedWrites, forbiddenWrites }: Verdict,
   { expectation }: Taken,
 ): string {
-  const compared = `${mebibytes(comparedBytes)} equal`;
+  const compared = `${size(comparedBytes)} equal`;
   if (expectation.written === null) return `${compared}, the whole disk`;
   const [before, after] = [demandedWrites, forbiddenWrites].map(count => count.toLocaleString('en'));
   return `${compared}; all ${before} writes before the request, none of ${after} after the reply`;
@@ -123,9 +123,8 @@ function sayFault({ offset, length, expected, found }: Fault): string {
   return `bytes ${offset} to ${offset + length - 1}: expected ${expected}, found ${found}`;
 }
 
-async function findFile(folder: string, name: string): Promise<string | null> {
-  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
-    if (entry.isFile() && entry.name === name) return join(entry.parentPath, entry.name);
-  }
-  return null;
+/** `path` is relative to a repository's folder, which lies somewhere in `folder`. */
+async function findFile(folder: string, path: string): Promise<string | null> {
+  const found = (await readdir(folder, { recursive: true })).find(entry => entry.endsWith(`/${path}`));
+  return found === undefined ? null : join(folder, found);
 }
