@@ -91,9 +91,9 @@ test('unused files are found, and files that only tests use', () => {
 
 test('long lines, functions and files are found', () => {
   const body = 'let x = 0;\n'.repeat(70);
-  const long = sample('apps/api/src/a.ts', `function f() {\n${body}}\n// ${'a'.repeat(110)}\n`);
+  const long = sample('apps/api/src/a.ts', `function f() {\n${body}}\n// ${'a'.repeat(120)}\n`);
   expect(lengthFaults(long)).toEqual([
-    expect.stringContaining('a.ts:73 has 113 characters'),
+    expect.stringContaining('a.ts:73 has 123 characters'),
     expect.stringContaining('a.ts:1 function f has 72 lines'),
   ]);
   expect(lengthFaults(sample('apps/api/src/b.ts', `${'\n'.repeat(400)}x;`))).toHaveLength(1);

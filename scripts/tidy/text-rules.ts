@@ -2,7 +2,8 @@
 
 import { type CodeFile, lineOf, type TextFile } from './source-files.ts';
 
-const LINE_CHARACTERS_MAX = 110;
+/** Code is formatted to 110; texts that people read and comments may be a little longer. */
+const LINE_CHARACTERS_MAX = 120;
 const FILE_LINES_MAX = 400;
 const FUNCTION_LINES_MAX = 69;
 

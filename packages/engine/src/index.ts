@@ -3,6 +3,7 @@ export { Bitmap, type DirtyArea } from './bitmap/bitmap.ts';
 export { DirtyBitmap, type DirtyBitmapInfo, type DirtyBitmapOptions } from './bitmap/dirty-bitmap.ts';
 export { type Clock, systemClock } from './clock.ts';
 export { ENGINE_ERROR_KINDS, EngineError, type EngineErrorKind, fromSystemError } from './errors.ts';
+export { appendExtent, type Extent } from './extent.ts';
 export { ON_CBW_ERROR, type OnCbwError } from './filter/copy-before-write.ts';
 export type { Attachment } from './graph/attachment.ts';
 export { type AddOptions, type AttachOptions, BlockGraph } from './graph/block-graph.ts';
@@ -21,8 +22,8 @@ export { JobRegistry } from './job/job-registry.ts';
 export { JOB_STATES, type JobState } from './job/job-state.ts';
 export { RestoreJob, type RestoreJobOptions } from './job/restore-job.ts';
 export * from './limits.ts';
-export type { BlockNode, Pending, WriteZeroesOptions } from './node/block-node.ts';
-export { appendExtent, type Extent } from './node/extent.ts';
+export type { BlockNode, WriteZeroesOptions } from './node/block-node.ts';
+export type { Pending } from './pending.ts';
 export { type BackupAction, type BackupActionOptions, startBackup } from './transaction/backup-action.ts';
 export {
   type AddBitmapOptions,

@@ -48,9 +48,9 @@ export class BackupRunner {
 
   /**
    * Resolves after the point in time, with the job running; a repeated request for the same checkpoint is
-   * answered as before while its job is known, and with `job-interrupted` once it is not. Rejects with `checkpoint-not-found`,
-   * `checkpoint-inconsistent`, `checkpoint-name-taken`, `volume-not-found` or what the target says, with
-   * nothing changed.
+   * answered as before while its job is known, and with `job-interrupted` once it is not. Rejects with
+   * `checkpoint-not-found`, `checkpoint-inconsistent`, `checkpoint-name-taken`, `volume-not-found` or what
+   * the target says, with nothing changed.
    */
   start(request: BackupRequest): Promise<BackupAnswer> {
     checkId(request.checkpointId, 'checkpoint');
@@ -181,7 +181,9 @@ function jobIdOf(checkpointId: string): string {
 /** On a backup's target "no space" means the repository, on this or another host, not this disk. */
 function asRepositoryFull(error: BackupError): unknown {
   if (!isNoSpace(error)) return error;
-  const text = `The repository has no room left: ${error!.message}. Free space there or raise its limit, then back up again.`;
+  const text =
+    `The repository has no room left: ${error!.message}. ` +
+    'Free space there or raise its limit, then back up again.';
   return new TidemarkError('repository-full', text, error);
 }
 

@@ -1,7 +1,8 @@
 // Block status for somebody who walks a disk from start to end: asks for a window at a time and answers
 // from it.
+
+import type { Extent } from '../extent.ts';
 import type { BlockNode } from '../node/block-node.ts';
-import type { Extent } from '../node/extent.ts';
 import { GiB } from '../units.ts';
 
 /** One status call covers this much of an empty disk; the driver bounds the number of extents itself. */

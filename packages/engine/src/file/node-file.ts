@@ -3,9 +3,9 @@
 import fs from 'node:fs';
 import { constants } from 'node:os';
 import { EngineError, type EngineErrorContext, fromSystemError } from '../errors.ts';
+import { appendExtent, type Extent } from '../extent.ts';
 import { EXTENTS_PER_CALL_MAX, FILE_NOWAIT_READ_BYTES_MAX, FILE_ZERO_CHUNK_BYTES } from '../limits.ts';
-import type { Pending } from '../node/block-node.ts';
-import { appendExtent, type Extent } from '../node/extent.ts';
+import type { Pending } from '../pending.ts';
 import {
   FALLOC_KEEP_SIZE,
   FALLOC_PUNCH_HOLE,

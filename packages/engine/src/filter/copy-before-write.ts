@@ -6,8 +6,9 @@
 import type { Clock } from '../clock.ts';
 import { type BlockCopy, brokenSnapshot, type CopyFailure } from '../copy/block-copy.ts';
 import { EngineError } from '../errors.ts';
-import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
-import type { Extent } from '../node/extent.ts';
+import type { Extent } from '../extent.ts';
+import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Pending } from '../pending.ts';
 
 /** QEMU's default is break-guest-write; callers of ours have to choose. */
 export const ON_CBW_ERROR = ['break-guest-write', 'break-snapshot'] as const;

@@ -1,8 +1,9 @@
 // How the world outside the graph (an export, a job) uses a block node: with declared permissions, and
 // through a gate that a drain closes. Requests that come while it is closed wait and lose nothing.
 import { EngineError } from '../errors.ts';
-import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
-import type { Extent } from '../node/extent.ts';
+import type { Extent } from '../extent.ts';
+import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Pending } from '../pending.ts';
 import type { Edge } from './edge.ts';
 import { PERMISSION } from './permissions.ts';
 

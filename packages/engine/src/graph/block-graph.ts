@@ -35,7 +35,10 @@ export class BlockGraph {
   readonly #nodes = new Map<string, GraphNode>();
   readonly #attachments = new Map<Edge, Attachment>();
 
-  /** Throws kind `exists`, for an unknown child `not-found`, `conflict` with a child's other users. `create` gets the children's edges. */
+  /**
+   * Throws kind `exists`, for an unknown child `not-found`, `conflict` with a child's other users. `create`
+   * gets the children's edges.
+   */
   add(options: AddOptions, create: (children: Record<string, Edge>) => BlockNode): GraphNode {
     const { name } = options;
     if (this.#nodes.has(name))

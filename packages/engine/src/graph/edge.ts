@@ -1,8 +1,9 @@
 // An edge of the graph: how a parent reaches a child. Drivers hold edges, never nodes, so that the graph
 // can put a filter in between without telling them.
 
-import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
-import type { Extent } from '../node/extent.ts';
+import type { Extent } from '../extent.ts';
+import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Pending } from '../pending.ts';
 import type { GraphNode } from './graph-node.ts';
 import type { NodeUser } from './permissions.ts';
 

@@ -1,8 +1,9 @@
 // The named handle around a driver: the one place that checks range and writability and that records
 // dirtiness, so that drivers never re-check.
 import { EngineError } from '../errors.ts';
-import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
-import type { Extent } from '../node/extent.ts';
+import type { Extent } from '../extent.ts';
+import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Pending } from '../pending.ts';
 import { BitmapStore } from './bitmap-store.ts';
 import type { Edge } from './edge.ts';
 import type { ChildPermissions } from './permissions.ts';

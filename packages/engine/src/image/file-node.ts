@@ -1,7 +1,9 @@
 // The `file` driver: a block node over one file of the host.
+
+import type { Extent } from '../extent.ts';
 import { NodeFile, type NodeFileOptions } from '../file/node-file.ts';
-import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
-import type { Extent } from '../node/extent.ts';
+import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Pending } from '../pending.ts';
 
 export class FileNode implements BlockNode {
   readonly driver = 'file';

@@ -1,9 +1,10 @@
 // The `raw` driver: the bytes of the child as they are, or a window of them.
 import { EngineError } from '../errors.ts';
+import type { Extent } from '../extent.ts';
 import { NodeFile } from '../file/node-file.ts';
 import { IMAGE_BYTES_MAX } from '../limits.ts';
-import type { BlockNode, Child, Pending, WriteZeroesOptions } from '../node/block-node.ts';
-import type { Extent } from '../node/extent.ts';
+import type { BlockNode, Child, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Pending } from '../pending.ts';
 
 export interface RawImageOptions {
   /** Where the image starts in the child, in bytes; default 0. */
@@ -45,7 +46,7 @@ export class RawImage implements BlockNode {
     if (!wellFormed || offset + size > file.sizeBytes) {
       throw new EngineError(
         'invalid-argument',
-        `raw window of ${size} bytes at ${offset} does not lie in the ${file.sizeBytes} bytes of its ${file.driver} child`,
+        `raw window of ${size} bytes at ${offset} is not in the ${file.sizeBytes} bytes of its ${file.driver} child`,
         { op: 'open', offset, length: size },
       );
     }

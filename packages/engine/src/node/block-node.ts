@@ -1,12 +1,7 @@
 // The interface of every driver and filter. Callers never hold a BlockNode: they go through the
 // GraphNode around it, which checks range, permission and alignment, so that drivers never re-check.
-import type { Extent } from './extent.ts';
-
-/**
- * What a request returns: nothing when it was done on the spot, a promise when it has to wait. The
- * small request that the page cache can serve then costs no promise at all.
- */
-export type Pending = Promise<void> | undefined;
+import type { Extent } from '../extent.ts';
+import type { Pending } from '../pending.ts';
 
 export interface WriteZeroesOptions {
   /** The range may become a hole; without it space stays allocated where the format can say so. */

@@ -1,7 +1,9 @@
 // A block node that loses power: what was not flushed survives sector by sector at random, in any order.
 // Faults it may inject: lost and reordered sectors since the last flush. Never: torn sectors, lost flushes.
-import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
-import type { Extent } from '../node/extent.ts';
+
+import type { Extent } from '../extent.ts';
+import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Pending } from '../pending.ts';
 import { SECTOR_BYTES } from '../units.ts';
 import { MemoryNode } from './memory-node.ts';
 import type { SeededRandom } from './seeded-random.ts';

@@ -1,8 +1,9 @@
 // A block node that fails, delays or holds the requests passing through it, by rules, as QEMU's blkdebug
 // does: each rule fires at one kind of request, in one state, and may lead to the next state.
 import { EngineError } from '../errors.ts';
-import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
-import type { Extent } from '../node/extent.ts';
+import type { Extent } from '../extent.ts';
+import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Pending } from '../pending.ts';
 
 export type FaultEvent = 'read' | 'write' | 'writeZeroes' | 'discard' | 'flush';
 

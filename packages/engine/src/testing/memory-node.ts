@@ -1,6 +1,8 @@
 // A block node in memory, kept by pages, so that a disk of terabytes costs only what was written.
-import type { BlockNode, Pending, WriteZeroesOptions } from '../node/block-node.ts';
-import { appendExtent, type Extent } from '../node/extent.ts';
+
+import { appendExtent, type Extent } from '../extent.ts';
+import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { Pending } from '../pending.ts';
 import { KiB } from '../units.ts';
 
 const PAGE_BYTES = 4 * KiB;

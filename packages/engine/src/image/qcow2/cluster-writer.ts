@@ -9,7 +9,7 @@ import {
   QCOW2_PENDING_FREE_BYTES_MAX,
   QCOW2_PENDING_FREE_RUNS_MAX,
 } from '../../limits.ts';
-import type { Pending } from '../../node/block-node.ts';
+import type { Pending } from '../../pending.ts';
 import { alignDown, alignUp } from '../../units.ts';
 import { type ClusterLock, ClusterLocks } from './cluster-locks.ts';
 import type { ClusterMap, EraseMode, Mapping } from './clusters.ts';

@@ -1,9 +1,10 @@
 // The `qcow2` driver: a sparse image with an optional backing image, over a file child. Small requests that
 // stay within one run of known clusters are answered without a promise where the child can.
 import { EngineError } from '../../errors.ts';
+import { appendExtent, type Extent } from '../../extent.ts';
 import { EXTENTS_PER_CALL_MAX, QCOW2_CACHED_TABLES_MIN, QCOW2_L2_CACHE_BYTES_MAX } from '../../limits.ts';
-import type { BlockNode, Child, Pending, WriteZeroesOptions } from '../../node/block-node.ts';
-import { appendExtent, type Extent } from '../../node/extent.ts';
+import type { BlockNode, Child, WriteZeroesOptions } from '../../node/block-node.ts';
+import type { Pending } from '../../pending.ts';
 import { SECTOR_BYTES } from '../../units.ts';
 import { ClusterWriter } from './cluster-writer.ts';
 import { ClusterMap, type Mapping } from './clusters.ts';
