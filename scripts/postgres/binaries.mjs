@@ -3,9 +3,9 @@
 
 import { spawnSync } from 'node:child_process';
 import {
-  chmodSync,
   cpSync,
   existsSync,
+  mkdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -16,6 +16,9 @@ import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
 
 const require = createRequire(import.meta.url);
+
+/** For projects under a folder that is closed to other users, such as /root: one copy for all of them. */
+const SHARED_COPIES = '/var/cache/tidemark';
 
 /**
  * @typedef {object} Runner how a PostgreSQL program is started
@@ -74,15 +77,13 @@ export function chooseRunner(dataDir) {
   }
   const user = owner && owner.uid !== 0 ? { uid: owner.uid, gid: owner.gid } : unprivilegedUser();
   const folder = owner ? dataDir : dirname(dataDir);
-  const ways = [plainly(user), throughSetpriv(user)];
-  const way = ways.find(candidate => canEnter(candidate, folder));
-  if (!way) {
-    throw new Error(
-      `user ${user.uid} cannot reach ${folder}, and PostgreSQL does not run as root: ` +
-        'set TIDEMARK_HOME to a folder that every user may enter, such as /var/lib/tidemark',
-    );
-  }
-  return { bin: reachableBinaries(way, native, dataDir), user, command: way };
+  const command = [plainly(user), throughSetpriv(user)].find(way => canEnter(way, folder));
+  const bin = command && reachablePrograms(native, dataDir, user);
+  if (command && bin) return { bin, user, command };
+  throw new Error(
+    `user ${user.uid} cannot reach ${command ? native : folder}, and PostgreSQL does not run as root: ` +
+      'set TIDEMARK_HOME to a folder that every user may enter, such as /var/lib/tidemark',
+  );
 }
 
 /** @returns {{uid: number, gid: number}} `postgres` if there is such a user, else `nobody` */
@@ -125,40 +126,55 @@ function canEnter(way, folder) {
 }
 
 /**
- * @param {Runner['command']} way
+ * The programs where npm put them, or, when the user cannot reach them there, a copy that he can.
+ * @param {string} native
+ * @param {string} dataDir
+ * @param {{uid: number, gid: number}} user
+ * @returns {string | undefined} their folder; undefined when no place will do
+ */
+function reachablePrograms(native, dataDir, user) {
+  const { version } = JSON.parse(readFileSync(join(dirname(native), 'package.json'), 'utf8'));
+  const places = [native, join(SHARED_COPIES, `postgresql-${version}`), `${dataDir}.programs`];
+  const usable = places.find(place => {
+    const isGood = () => canRun(user, join(place, 'bin'));
+    return isGood() || (place !== native && copyReadable(native, place, isGood) && isGood());
+  });
+  return usable && join(usable, 'bin');
+}
+
+/**
+ * Without the capability that `throughSetpriv` gives: PostgreSQL's programs look for each other by access(2),
+ * which ignores it, so they must lie where the user may go anyway.
+ * @param {{uid: number, gid: number}} user
  * @param {string} bin
  */
-function canRun(way, bin) {
-  const [file, args, options] = way(join(bin, 'postgres'), ['--version']);
+function canRun(user, bin) {
+  const script = 'cd "$1" && ./initdb --version && ./postgres --version';
+  const [file, args, options] = plainly(user)('/bin/sh', ['-c', script, 'sh', bin]);
   return spawnSync(file, args, { ...options, cwd: '/', stdio: 'ignore' }).status === 0;
 }
 
 /**
- * The binaries where they are, or, when the user cannot run them there, a copy beside the data directory.
- * @param {Runner['command']} way
- * @param {string} native
- * @param {string} dataDir
- */
-function reachableBinaries(way, native, dataDir) {
-  const bin = join(native, 'bin');
-  if (canRun(way, bin)) return bin;
-  const copy = `${dataDir}.programs`;
-  if (!canRun(way, join(copy, 'bin'))) copyReadable(native, copy);
-  if (canRun(way, join(copy, 'bin'))) return join(copy, 'bin');
-  throw new Error(
-    `the PostgreSQL programs run neither in ${bin} nor in ${copy}: is that folder mounted noexec?`,
-  );
-}
-
-/**
+ * Copies so that everybody can read it; complete or not at all.
  * @param {string} source
  * @param {string} target
+ * @param {() => boolean} isGood whether what is there already will do
+ * @returns {boolean} false when there is no room or no right to write there
  */
-function copyReadable(source, target) {
+function copyReadable(source, target, isGood) {
   const staged = `${target}.${process.pid}`;
-  cpSync(source, staged, { recursive: true, verbatimSymlinks: true });
-  const result = spawnSync('chmod', ['-R', 'a+rX', staged]);
-  if (result.status !== 0) chmodSync(staged, 0o755);
-  rmSync(target, { recursive: true, force: true });
-  renameSync(staged, target);
+  try {
+    mkdirSync(dirname(target), { recursive: true, mode: 0o755 });
+    cpSync(source, staged, { recursive: true, verbatimSymlinks: true });
+    // Whatever the umask was when npm unpacked it.
+    if (spawnSync('chmod', ['-R', 'a+rX', staged]).status !== 0) return false;
+    if (existsSync(target) && !isGood()) rmSync(target, { recursive: true, force: true });
+    if (!existsSync(target)) renameSync(staged, target);
+    return true;
+  } catch (error) {
+    // Another process made it in this moment, which is as good; anything else: it cannot be made here.
+    return error.code === 'ENOTEMPTY' || error.code === 'EEXIST';
+  } finally {
+    rmSync(staged, { recursive: true, force: true });
+  }
 }

