@@ -54,9 +54,15 @@ export class JobRunner {
 
   /** Does what a verb asks for. Throws `job-not-found`, and `job-state` where the job cannot do that now. */
   command(jobId: string, verb: (job: Job) => void): void {
-    const { job } = this.get(jobId);
+    const record = this.get(jobId);
+    if (record.isEnded) {
+      throw new TidemarkError(
+        'job-state',
+        `Job '${jobId}' has ended; there is nothing left to tell it. Dismiss it.`,
+      );
+    }
     try {
-      verb(job);
+      verb(record.job);
     } catch (error) {
       if (!(error instanceof EngineError) || error.kind !== 'conflict') throw error;
       throw new TidemarkError('job-state', `${error.message}. Look at the job to see its state.`, error);
