@@ -62,7 +62,7 @@ export class Display {
 
 class TerminalProgress implements Progress {
   readonly #bar: SingleBar;
-  #ended = false;
+  #shown = false;
 
   constructor(label: string) {
     this.#bar = new SingleBar({
@@ -75,17 +75,19 @@ class TerminalProgress implements Progress {
       // Ours: the demo stops what runs before it ends, and clears the bar then.
       gracefulExit: false,
     });
-    this.#bar.start(0, 0);
   }
 
   update(current: number, total: number): void {
+    if (total === 0) return; // not known yet
+    if (!this.#shown) this.#bar.start(1, 0);
+    this.#shown = true;
     this.#bar.setTotal(Math.ceil(total / MiB));
     this.#bar.update(Math.floor(current / MiB));
   }
 
   end(): void {
-    if (!this.#ended) this.#bar.stop();
-    this.#ended = true;
+    if (this.#shown) this.#bar.stop();
+    this.#shown = false;
   }
 }
 

@@ -12,12 +12,12 @@ export interface Range {
 
 export const DISK_BYTES = 1024 * MiB;
 /** From the start of the disk, so that e2fsck finds its superblock in a restored file. */
-export const FILESYSTEM: Range = { offset: 0, length: 384 * MiB };
+export const FILESYSTEM: Range = { offset: 0, length: 256 * MiB };
 /** Away from the filesystem: what is written here never goes through it. */
 export const WRITER_REGION: Range = { offset: 640 * MiB, length: 64 * MiB };
 
 /** Real files put into the filesystem: it must have room for them and for what the days add. */
-export const FILES_BYTES_MAX = 208 * MiB;
+export const FILES_BYTES_MAX = 144 * MiB;
 /** A tar is not compact like a filesystem: fewer files, so that it stays quick to make. */
 export const TAR_FILES_BYTES_MAX = 96 * MiB;
 /** One file: many middling ones say more than a few huge ones. */

@@ -45,14 +45,12 @@ export class Verification {
     const { demo } = this.#options;
     const day = taken.expectation.checkpoint;
     const volume = await demo.restoreToVolume(day);
-    const onVolume = await this.#judge(
-      `${day} → volume`,
-      await openExport(volume.uri),
-      taken,
-      volume.seconds,
-    );
+    const looking = this.#look(await openExport(volume.uri), taken);
+    looking.catch(() => {}); // told below: the next restore goes on meanwhile
     const file = await demo.restoreToFile(day);
-    const inFile = await this.#judge(`${day} → file`, await openFile(file.path), taken, file.seconds);
+    const onVolume = this.#say(`${day} → volume`, await looking, { taken, seconds: volume.seconds });
+    const found = await this.#look(await openFile(file.path), taken);
+    const inFile = this.#say(`${day} → file`, found, { taken, seconds: file.seconds });
     await this.#askTools(taken, file.path);
     return { volume: onVolume, file: inFile };
   }
@@ -64,20 +62,23 @@ export class Verification {
       this.#options.display.detail(`not installed, so not asked: ${missing.join(', ')}`);
   }
 
-  async #judge(label: string, restored: DiskReader, taken: Taken, took: number): Promise<boolean> {
-    const { demo, display, signal } = this.#options;
-    let verdict: Verdict;
+  async #look(restored: DiskReader, { expectation }: Taken): Promise<Verdict> {
+    const { demo, signal } = this.#options;
     try {
-      verdict = await checkRestore(restored, taken.expectation, demo.writer.history, signal);
+      return await checkRestore(restored, expectation, demo.writer.history, signal);
     } finally {
       await restored.close();
     }
+  }
+
+  #say(label: string, verdict: Verdict, restore: { taken: Taken; seconds: number }): boolean {
+    const { display } = this.#options;
     const { faults } = verdict;
     if (faults.length === 0) {
-      display.done(label, `restored in ${seconds(took)}: ${describe(verdict, taken)}`);
+      display.done(label, `restored in ${seconds(restore.seconds)}: ${describe(verdict, restore.taken)}`);
       return true;
     }
-    display.failed(label, `differs in ${faults.length} places:`);
+    display.failed(label, `differs in ${faults.length === 1 ? 'one place' : `${faults.length} places`}:`);
     for (const fault of faults.slice(0, FAULTS_SAID_MAX)) display.detail(sayFault(fault));
     if (faults.length > FAULTS_SAID_MAX) display.detail(`… and ${faults.length - FAULTS_SAID_MAX} more`);
     return false;
