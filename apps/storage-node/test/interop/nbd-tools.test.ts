@@ -10,6 +10,7 @@ import { createVolume, readDisk, withGuest } from '../../src/testing/live-volume
 import { newStep, RunningStorageNode } from '../../src/testing/running-storage-node.ts';
 import { temporaryFolder } from '../../src/testing/temporary-folder.ts';
 import { runTool, testWith } from '../../src/testing/tools.ts';
+import { RawClient } from './raw-client.ts';
 
 const KiB = 1024;
 const CLUSTER = 64 * KiB;
@@ -36,6 +37,13 @@ async function mapOf(
   return entries.map(({ offset, length, type }) => [offset, length, type]);
 }
 
+/** Commands of one session, each of which must succeed; gives what they printed. */
+async function qemuIo(uri: string, ...commands: string[]): Promise<string> {
+  const output = await runTool('qemu-io', '-f', 'raw', ...commands.flatMap(text => ['-c', text]), uri);
+  expect(output).not.toMatch(/failed|error/i);
+  return output;
+}
+
 describe('nbdinfo', () => {
   testWith(['nbdinfo'], 'sees size, contexts and block sizes', async () => {
     const { uri } = await makeVolume();
@@ -60,9 +68,15 @@ describe('nbdinfo', () => {
       await node.clients.checkpoints.createCheckpoint(request);
       await withGuest(uri, guest => guest.write(offset, randomBytes(CLUSTER)));
     }
-    expect((await mapOf(uri, 'base:allocation')).slice(0, 2)).toEqual([
+    expect(await mapOf(uri, 'base:allocation')).toEqual([
       [0, 1 * MiB, 3],
       [1 * MiB, 2 * MiB, 0],
+      [3 * MiB, 5 * MiB, 3],
+      // What the filesystem allocated for two writes, in its own blocks.
+      [8 * MiB, CLUSTER + 4 * KiB, 0],
+      [8 * MiB + CLUSTER + 4 * KiB, 12 * MiB - CLUSTER - 4 * KiB, 3],
+      [20 * MiB, CLUSTER, 0],
+      [20 * MiB + CLUSTER, 12 * MiB - CLUSTER, 3],
     ]);
     expect(await mapOf(uri, `qemu:dirty-bitmap:${ids[0]}`)).toEqual([
       [0, 8 * MiB, 0],
@@ -161,14 +175,43 @@ describe('qemu', () => {
       'read -P 0x22 5M 512',
       'read -P 0 30M 2M',
     ];
-    const parameters = commands.flatMap(command => ['-c', command]);
-    const output = await runTool('qemu-io', '-f', 'raw', ...parameters, uri);
-    expect(output).not.toContain('failed');
+    const output = await qemuIo(uri, ...commands);
     expect(output.match(/^read \d+\/\d+ bytes/gm)).toHaveLength(6);
-    // The client asks in whole sectors; the server has the last word on what lies past the end.
-    await expect(runTool('qemu-io', '-f', 'raw', '-c', 'read 32M 4k', uri)).rejects.toThrow();
-    await expect(withGuest(uri, guest => guest.read(32 * MiB - 1, Buffer.alloc(2)))).rejects.toThrow(
-      /past the export's 33554432 bytes/,
-    );
   });
+
+  testWith(['qemu-io'], 'is refused what lies past the end, and goes on', async () => {
+    const { uri } = await makeVolume();
+    await expect(qemuIo(uri, 'read 33554176 1k')).rejects.toThrow();
+    // Tools check a request themselves before they send it: these are sent byte by byte.
+    const wire = await RawClient.connect(uri);
+    const [READ, WRITE, TRIM, ZEROES] = [0, 1, 4, 6];
+    const [EINVAL, ENOSPC] = [22, 28];
+    expect(await wire.request(READ, 32 * MiB - 511, 512)).toBe(EINVAL);
+    expect(await wire.request(READ, 2 ** 62, 512)).toBe(EINVAL);
+    expect(await wire.request(WRITE, 32 * MiB, 512)).toBe(ENOSPC);
+    expect(await wire.request(ZEROES, 32 * MiB, 512)).toBe(ENOSPC);
+    expect(await wire.request(TRIM, 32 * MiB, 1)).toBe(EINVAL);
+    expect(await wire.request(WRITE, 32 * MiB - 512, 512)).toBe(0);
+    wire.close();
+    await qemuIo(uri, 'read -P 0x78 33553920 512');
+    expect(await readDisk(uri)).toHaveLength(32 * MiB);
+  });
+});
+
+testWith(['qemu-io', 'nbdcopy'], 'several clients at once see one disk', async () => {
+  const { uri } = await makeVolume('qcow2');
+  const clients = [1, 2, 3, 4, 5, 6, 7, 8];
+  // Neighbours share a cluster.
+  const place = (client: number) => `${client * MiB + 4097} ${MiB}`;
+  await Promise.all(clients.map(client => qemuIo(uri, `write -P ${client} ${place(client)}`, 'flush')));
+  const copy = join(await temporaryFolder(), 'copy');
+  await Promise.all([
+    runTool('nbdcopy', '--connections=4', uri, copy),
+    ...clients.map(client => qemuIo(uri, `read -P ${client} ${place(client)}`)),
+  ]);
+  const content = await readFile(copy);
+  for (const client of clients) {
+    const start = client * MiB + 4097;
+    expect(content.subarray(start, start + MiB).equals(Buffer.alloc(MiB, client))).toBe(true);
+  }
 });
