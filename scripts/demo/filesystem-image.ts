@@ -116,7 +116,7 @@ export function tarFormat({ tar, sizeBytes }: { tar: string; sizeBytes: number }
     await truncate(path, sizeBytes);
   };
   return {
-    name: 'tar of the checkout',
+    name: 'tar',
     filesBytesMax: TAR_FILES_BYTES_MAX,
     make,
     update: (tree, path, _change, signal) => make(tree, path, signal),
