@@ -36,6 +36,20 @@ const V1 = [
   eventRoutes,
 ];
 
+/**
+ * A connection that is busy when the service stops is kept alive by its answer, and the service would wait
+ * for it to be given up. So the answers of these last moments end their connections.
+ */
+function closeConnectionsAtTheEnd(app: FastifyInstance): void {
+  let closing = false;
+  app.addHook('preClose', async () => {
+    closing = true;
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    if (closing) reply.header('connection', 'close');
+  });
+}
+
 /** Ready for requests, without a connection to the catalog or the queue yet. `close` ends it all. */
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const app = Fastify({
@@ -48,6 +62,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     // A kept connection without a request must not hold up the end.
     forceCloseConnections: 'idle',
   }).withTypeProvider<ZodTypeProvider>();
+  closeConnectionsAtTheEnd(app as unknown as FastifyInstance);
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   await app.register(errorHandler);

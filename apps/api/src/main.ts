@@ -8,7 +8,12 @@ async function main(): Promise<void> {
   const app = await buildApp({
     databaseUrl: config.databaseUrl,
     queueUrl: config.queueUrl,
-    logger: { level: config.logLevel, base: { service: 'api' } },
+    // Written at once: a line still on its way when the process ends is late or lost.
+    logger: {
+      level: config.logLevel,
+      base: { service: 'api' },
+      stream: pino.destination({ dest: process.stdout.fd, sync: true }),
+    },
   });
   let stopping = false;
   const stop = async (signal: string): Promise<void> => {

@@ -5,6 +5,7 @@ import { createTestDatabase, inDatabase } from '@tidemark/catalog/testing';
 import { createQueue } from '@tidemark/proto/queue-connection';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { buildApp } from '../src/app.ts';
+import { QUEUE_ANSWER_MAX_MS } from '../src/limits.ts';
 import { TestApi } from './support/test-api.ts';
 
 const nowhere = 'postgres://nobody@127.0.0.1:1/none';
@@ -17,6 +18,12 @@ beforeEach(async () => {
 
 afterEach(() => api.close());
 
+/** A first connection takes its time on a busy machine; the probe tells so, as it would tell a caller. */
+async function becomes(status: number): Promise<void> {
+  const ready = () => api.call('GET', '/readyz').then(answer => answer.status);
+  await expect.poll(ready, { timeout: 20_000 }).toBe(status);
+}
+
 test('healthz asks nobody', async () => {
   const app = await buildApp({ databaseUrl: nowhere, queueUrl: nowhere });
   const answer = await app.inject('/healthz');
@@ -26,12 +33,12 @@ test('healthz asks nobody', async () => {
 });
 
 test('readyz is 200 while both answer', async () => {
-  const { status, body } = await api.call('GET', '/readyz');
-  expect({ status, body }).toEqual({ status: 200, body: { status: 'ready', catalog: 'up', queue: 'up' } });
+  await becomes(200);
+  expect((await api.call('GET', '/readyz')).body).toEqual({ status: 'ready', catalog: 'up', queue: 'up' });
 });
 
 test('readyz names both when the database stops, and recovers with it', async () => {
-  expect((await api.call('GET', '/readyz')).status).toBe(200);
+  await becomes(200);
   const name = new URL(api.database.url).pathname.slice(1);
   const server = new URL(api.database.url);
   server.pathname = '/postgres';
@@ -43,9 +50,7 @@ test('readyz names both when the database stops, and recovers with it', async ()
   expect(body).toMatchObject({ code: 'not-ready', missing: ['catalog', 'queue'] });
   expect(body.detail).toContain('TIDEMARK_DATABASE_URL');
   await inServer(`ALTER DATABASE ${name} ALLOW_CONNECTIONS true`);
-  await expect
-    .poll(() => api.call('GET', '/readyz').then(answer => answer.status), { timeout: 10_000 })
-    .toBe(200);
+  await becomes(200);
 });
 
 test.each([nowhere, noRedis])(
@@ -63,7 +68,7 @@ test.each([nowhere, noRedis])(
     const payload = { name: 'alpha', controlAddress: 'alpha.example:7411' };
     const answer = await app.inject({ method: 'POST', url: '/v1/storage-nodes', payload });
     expect(answer.statusCode).toBe(202);
-    expect(performance.now() - began).toBeLessThan(1_000);
+    expect(performance.now() - began).toBeLessThan(QUEUE_ANSWER_MAX_MS);
     expect(await app.catalog.runs.listDispatchable(10)).toEqual([{ id: answer.json().run.id, attempt: 1 }]);
     await app.close();
     await database.drop();

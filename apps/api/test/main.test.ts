@@ -38,7 +38,8 @@ test.each(['SIGTERM', 'SIGINT'] as const)('serves until %s, and exits 0', async 
     const entry = JSON.parse(line);
     seen.push(entry);
     if (entry.msg !== 'listening') continue;
-    expect((await fetch(`${entry.url}/readyz`)).status).toBe(200);
+    const ready = () => fetch(`${entry.url}/readyz`).then(answer => answer.status);
+    await expect.poll(ready, { timeout: 20_000 }).toBe(200);
     child?.kill(signal);
   }
   expect(await exited).toEqual([0, null]);

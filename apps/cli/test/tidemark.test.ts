@@ -178,11 +178,11 @@ test('a failed run fails the command with its title, detail and code', async () 
 });
 
 test('a run is cancelled, and watching it fails', async () => {
-  worker.pause();
+  await worker.stop();
   const args = ['volume', 'create', 'never', '--storage-node', 'alpha', '--size', '512', '--no-wait'];
   const { run } = await json(...args);
   expect(await done('run', 'cancel', run.id)).toBe(`asked create-volume run ${run.id} to stop\n`);
-  worker.resume();
+  worker.start();
   const { exit, err } = await tidemark('run', 'watch', run.id);
   expect(exit).toBe(1);
   expect(err).toMatch(/was cancelled.*\ncode: run-cancelled$/ms);

@@ -12,10 +12,13 @@ export interface RunQueueOptions {
   readonly log: FastifyBaseLogger;
 }
 
+/** Late is not broken: the connection may still come up, and its own time limit ends it otherwise. */
+class QueueLate extends Error {}
+
 async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
   const timer = new AbortController();
   const late = sleep(timeoutMs, undefined, { signal: timer.signal }).then(() => {
-    throw new Error(`the queue did not answer within ${timeoutMs} ms`);
+    throw new QueueLate(`the queue did not answer within ${timeoutMs} ms`);
   });
   late.catch(() => {});
   try {
@@ -74,7 +77,7 @@ export class RunQueue {
       this.#lastFault = '';
     } catch (error) {
       // On Postgres a failed first connection stays failed, so the next use starts with a new queue.
-      if (this.#queue === queue) {
+      if (this.#queue === queue && !(error instanceof QueueLate)) {
         this.#reopenAt = performance.now() + QUEUE_REOPEN_MS;
         await this.#drop();
       }

@@ -10,7 +10,6 @@ export class StandInWorker {
   readonly #catalog: Catalog;
   #loop: Promise<void> = Promise.resolve();
   #stopped = false;
-  #paused = false;
   #failure: RunError | null = null;
 
   constructor(catalog: Catalog) {
@@ -18,20 +17,14 @@ export class StandInWorker {
   }
 
   start(): void {
+    this.#stopped = false;
     this.#loop = this.#work();
   }
 
+  /** Afterwards no run is taken; one that was being worked on has ended. */
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#loop;
-  }
-
-  pause(): void {
-    this.#paused = true;
-  }
-
-  resume(): void {
-    this.#paused = false;
   }
 
   failNext(error: RunError): void {
@@ -40,7 +33,7 @@ export class StandInWorker {
 
   async #work(): Promise<void> {
     while (!this.#stopped) {
-      const waiting = this.#paused ? [] : await this.#catalog.runs.listDispatchable(1);
+      const waiting = await this.#catalog.runs.listDispatchable(1);
       for (const { id, attempt } of waiting) {
         const claimed = await this.#catalog.leases.claim(id, { owner: 'stand-in', leaseMs: 60_000, attempt });
         if (claimed) await this.#do(claimed.run, claimed.lease);
