@@ -5,7 +5,11 @@ import { ConfigError, parseConfig, type StorageNodeConfig } from './config.ts';
 import { StorageNode } from './storage-node.ts';
 
 const config = readConfig();
-const log = pino({ level: config.logLevel, base: { service: 'storage-node', node: config.nodeName } });
+/** Written at once: a line that tells why a process ended must not be lost with it. */
+const log = pino(
+  { level: config.logLevel, base: { service: 'storage-node', node: config.nodeName } },
+  pino.destination({ dest: process.stdout.fd, sync: true }),
+);
 const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'));
 const storageNode = new StorageNode({ config, log, now: () => Date.now(), version });
 

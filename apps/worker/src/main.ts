@@ -7,7 +7,11 @@ import { readConfig } from './config.ts';
 import { RunWorker } from './worker.ts';
 
 const config = readConfig(process.env);
-const log = pino({ level: config.logLevel, name: 'worker' });
+/** Written at once: a line that tells why a process ended must not be lost with it. */
+const log = pino(
+  { level: config.logLevel, name: 'worker' },
+  pino.destination({ dest: process.stdout.fd, sync: true }),
+);
 const owner = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
 const worker = new RunWorker({ ...config, owner, log });
 

@@ -124,9 +124,10 @@ export class RunExecutor {
     const { catalog } = this.#services;
     await catalog.leases.startStep(lease, step.name);
     outcomes.set(step.name, { state: 'running', output: null, error: null });
-    const { output = {}, commit } = await step.run(context);
+    const { output = {}, facts, commit } = await step.run(context);
     await catalog.transaction(async tx => {
       await tx.leases.finishStep(lease, step.name, output);
+      if (facts !== undefined) await tx.leases.update(lease, facts);
       await commit?.(tx);
     });
     outcomes.set(step.name, { state: 'succeeded', output, error: null });

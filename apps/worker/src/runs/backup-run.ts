@@ -32,10 +32,10 @@ const start: Step<'backup'> = {
     const fellBack = request.baseCheckpointId !== null && backup.kind === 'full';
     const answer = fellBack ? await startFull(context) : await startAsAsked(context);
     const pointInTime = new Date(answer.pointInTimeMs);
-    await context.update({ checkpointAt: pointInTime, progress: { dirtyBytes: answer.dirtyBytes } });
     const { jobId, pointInTimeMs, dirtyBytes } = answer;
     return {
       output: { jobId, pointInTimeMs, dirtyBytes },
+      facts: { checkpointAt: pointInTime, progress: { dirtyBytes } },
       commit: async tx => {
         await tx.checkpoints.markReady(request.checkpointId, pointInTime, run.id);
         await tx.backups.markStarted(request.backupId, { pointInTime, dirtyBytes });

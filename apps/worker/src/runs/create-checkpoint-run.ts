@@ -10,14 +10,14 @@ export const createCheckpointRun: RunDefinition<'create-checkpoint'> = {
   steps: [
     {
       name: 'create',
-      async run({ request: { volumeId, checkpointId, name }, run, storageNodes, call, stop, update }) {
+      async run({ request: { volumeId, checkpointId, name }, run, storageNodes, call, stop }) {
         const { checkpoints } = await storageNodes.ofVolume(volumeId);
         const wanted = { step: call('create'), volumeId, checkpointId, name };
         const checkpoint = await checkpoints.createCheckpoint(wanted, { signal: stop });
         const pointInTime = new Date(checkpoint.createdAtMs);
-        await update({ checkpointAt: pointInTime });
         return {
           output: { pointInTimeMs: checkpoint.createdAtMs },
+          facts: { checkpointAt: pointInTime },
           commit: catalog => catalog.checkpoints.markReady(checkpointId, pointInTime, run.id),
         };
       },

@@ -30,6 +30,8 @@ export interface RunContext<K extends RunRequestKind = RunRequestKind> {
 export interface StepDone {
   /** Kept for later steps, attempts and the undo. */
   output?: JsonObject;
+  /** Facts of the run that become true together with the step's end. */
+  facts?: RunFacts;
   /** Changes of the catalog that become true together with the step's end. */
   commit?: (catalog: CatalogTransaction) => Promise<void>;
 }
