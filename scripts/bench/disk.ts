@@ -8,6 +8,7 @@ import type { StorageNodeProcess } from '../process/storage-node-process.ts';
 import { run } from './program.ts';
 
 const CHUNK_BYTES = 8 * 1024 ** 2;
+const BLOCK_BYTES = 4096;
 
 export interface Disk {
   readonly volumeId: string;
@@ -35,12 +36,16 @@ export async function makeDisk(
   return { volumeId, sizeBytes, dataBytes, path, uri };
 }
 
-/** A file of random bytes, followed by a hole of the same size. */
+/**
+ * A file of random bytes, followed by a hole of the same size. The bytes repeat, but each block begins with
+ * its offset, so that one in the wrong place is noticed.
+ */
 export async function makeSource(path: string, dataBytes: number): Promise<void> {
   const file = await open(path, 'wx');
-  const chunk = Buffer.alloc(CHUNK_BYTES);
+  const chunk = randomFillSync(Buffer.alloc(CHUNK_BYTES));
   for (let offset = 0; offset < dataBytes; offset += CHUNK_BYTES) {
-    await file.write(randomFillSync(chunk), 0, CHUNK_BYTES, offset);
+    for (let at = 0; at < CHUNK_BYTES; at += BLOCK_BYTES) chunk.writeDoubleBE(offset + at, at);
+    await file.write(chunk, 0, CHUNK_BYTES, offset);
   }
   await file.truncate(2 * dataBytes);
   await file.datasync();

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { BackupWay, PreparedBackup } from './backup.ts';
 import type { Disk } from './disk.ts';
 import { type RequestResult, requests } from './load.ts';
+import { run } from './program.ts';
 import type { Scale } from './scale.ts';
 
 /** The backup is under way when the writes begin. */
@@ -22,6 +23,8 @@ export interface Latency {
 export async function measureLatency(way: BackupWay, disk: Disk, scale: Scale): Promise<Latency> {
   const prepared = await way.prepare();
   try {
+    // What was written before must not hold up the writes that are measured.
+    await run('sync', []);
     const write = () =>
       requests({
         ...{ uri: prepared.guestUri, operation: 'randwrite', blockBytes: 4096, depth: 1 },
