@@ -44,6 +44,8 @@ export class JobGroup {
         return;
       }
     }
-    for (const job of this.#members) if (job.state === 'pending') await job.succeed();
+    const prepared = this.#members.filter(job => job.state === 'pending');
+    for (const job of prepared) job.beginCommit();
+    for (const job of prepared) await job.succeed();
   }
 }

@@ -15,6 +15,7 @@ class HandJob extends Job {
   readonly done = Promise.withResolvers<void>();
   readonly calls: string[] = [];
   failPrepare = false;
+  cleaned: Promise<void> = Promise.resolve();
 
   constructor(options: Partial<JobOptions> & { id: string }) {
     super({ clock: systemClock, ...options });
@@ -39,6 +40,7 @@ class HandJob extends Job {
   }
   protected override async clean(): Promise<void> {
     this.calls.push('clean');
+    await this.cleaned;
   }
   protected override onCancel(): void {
     this.done.resolve();
@@ -142,6 +144,22 @@ describe('job states', () => {
     expect(registry.all).toEqual([]);
     const ends = registry.eventsAfter(0).filter(({ event }) => event.type === 'job-cancelled');
     expect(ends).toHaveLength(state === 'created' ? 0 : 1);
+  });
+
+  it('end once when cancel comes while they commit', async () => {
+    const { job, registry } = listed({ id: 'job0' });
+    const cleaning = Promise.withResolvers<void>();
+    job.cleaned = cleaning.promise;
+    job.start();
+    job.done.resolve();
+    await turn();
+    expect(job.calls).toEqual(['commit', 'clean']);
+    job.cancel();
+    cleaning.resolve();
+    await job.concluded;
+    expect(job.calls).toEqual(['commit', 'clean']);
+    expect(job.error).toBeUndefined();
+    expect(registry.all).toEqual([]);
   });
 
   it('refuse ids that are none', () => {

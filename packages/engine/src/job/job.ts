@@ -56,6 +56,7 @@ export abstract class Job {
   #state: JobState = 'created';
   #error: EngineError | undefined;
   #userPaused = false;
+  #committing = false;
   #wakePaused: (() => void)[] = [];
   #wakeRate = new AbortController();
   #startedAtMs: number | undefined;
@@ -192,8 +193,9 @@ export abstract class Job {
 
   // For JobGroup.
 
+  /** Without effect once the group commits: the job then ends as it would have. */
   cancelInternally(): void {
-    if (this.cancelled) return;
+    if (this.cancelled || this.#committing) return;
     this.#cancel.abort();
     for (const wake of this.#wakePaused.splice(0)) wake();
     if (this.#state === 'created') {
@@ -211,6 +213,11 @@ export abstract class Job {
 
   prepareForGroup(): Promise<void> {
     return this.prepare();
+  }
+
+  /** Every member is prepared: from here on nobody can turn it back. */
+  beginCommit(): void {
+    this.#committing = true;
   }
 
   async succeed(): Promise<void> {
