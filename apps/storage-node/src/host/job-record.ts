@@ -44,13 +44,13 @@ export class JobRecord {
   }
 
   changed(): void {
-    for (const wake of this.#changes) wake();
-    this.#changes.clear();
+    for (const listener of [...this.#changes]) listener();
   }
 
-  /** Resolves at the next change of state. */
-  nextChange(): Promise<void> {
-    return new Promise(resolve => this.#changes.add(resolve));
+  /** Returns the function that ends the subscription: a job may last for days without a change of state. */
+  onChange(listener: () => void): () => void {
+    this.#changes.add(listener);
+    return () => this.#changes.delete(listener);
   }
 
   snapshot(): JobSnapshot {

@@ -94,10 +94,10 @@ export class JobRunner {
       if (text !== shown) yield snapshot;
       shown = text;
       if (ended) return;
-      const timer = new AbortController();
-      const tick = this.clock.sleep(JOB_WATCH_INTERVAL_MS, AbortSignal.any([signal, timer.signal]));
-      await Promise.race([record.nextChange(), tick]);
-      timer.abort();
+      const change = new AbortController();
+      const unsubscribe = record.onChange(() => change.abort());
+      await this.clock.sleep(JOB_WATCH_INTERVAL_MS, AbortSignal.any([signal, change.signal]));
+      unsubscribe();
     }
   }
 
