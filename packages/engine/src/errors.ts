@@ -30,6 +30,8 @@ export interface EngineErrorContext {
   path?: string;
   /** System error name, such as `ENOSPC`, for kind `io`. */
   errno?: string;
+  /** What to do next, as a sentence. Not part of the message: a monitor shows the message as QEMU words it. */
+  hint?: string;
 }
 
 export class EngineError extends Error {
@@ -41,6 +43,12 @@ export class EngineError extends Error {
     this.name = 'EngineError';
     this.kind = kind;
     this.context = context;
+  }
+
+  /** The message and, where there is one, the hint: for people who are not used to QEMU's words. */
+  get advice(): string {
+    const { hint } = this.context;
+    return hint === undefined ? this.message : `${this.message.replace(/\.$/, '')}. ${hint}`;
   }
 }
 

@@ -22,7 +22,7 @@ export { JobRegistry } from './job/job-registry.ts';
 export { JOB_STATES, type JobState } from './job/job-state.ts';
 export { RestoreJob, type RestoreJobOptions } from './job/restore-job.ts';
 export * from './limits.ts';
-export type { BlockNode, WriteZeroesOptions } from './node/block-node.ts';
+export type { BlockNode, SnapshotSource, WriteZeroesOptions } from './node/block-node.ts';
 export type { Pending } from './pending.ts';
 export { type BackupAction, type BackupActionOptions, startBackup } from './transaction/backup-action.ts';
 export {

@@ -24,7 +24,8 @@ const BY_KIND: Readonly<Record<EngineErrorKind, ErrorCode>> = {
 /** Total: anything thrown has a code. The original is kept as cause. */
 export function toTidemarkError(error: unknown): TidemarkError {
   if (error instanceof TidemarkError) return error;
-  const text = error instanceof Error ? error.message : String(error);
+  const text =
+    error instanceof EngineError ? error.advice : error instanceof Error ? error.message : String(error);
   if (isNoSpace(error)) {
     return new TidemarkError(
       'storage-full',

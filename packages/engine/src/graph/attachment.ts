@@ -2,7 +2,7 @@
 // through a gate that a drain closes. Requests that come while it is closed wait and lose nothing.
 import { EngineError } from '../errors.ts';
 import type { Extent } from '../extent.ts';
-import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { BlockNode, SnapshotSource, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
 import type { Edge } from './edge.ts';
 import { PERMISSION } from './permissions.ts';
@@ -46,6 +46,12 @@ export class Attachment implements BlockNode {
   get clusterSizeBytes(): number | undefined {
     return this.edge.clusterSizeBytes;
   }
+  get canCompress(): boolean {
+    return this.edge.canCompress;
+  }
+  get snapshot(): SnapshotSource | undefined {
+    return this.edge.snapshot;
+  }
 
   read(offset: number, buffer: Buffer): Pending {
     if (this.#closings > 0) return this.#later(() => this.read(offset, buffer));
@@ -56,6 +62,12 @@ export class Attachment implements BlockNode {
     if (this.#closings > 0) return this.#later(() => this.write(offset, buffer));
     this.#assertWrites();
     return this.#track(this.edge.node.write(offset, buffer));
+  }
+
+  writeCompressed(offset: number, buffer: Buffer): Pending {
+    if (this.#closings > 0) return this.#later(() => this.writeCompressed(offset, buffer));
+    this.#assertWrites();
+    return this.#track(this.edge.node.writeCompressed(offset, buffer));
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {

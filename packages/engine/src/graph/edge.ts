@@ -2,7 +2,7 @@
 // can put a filter in between without telling them.
 
 import type { Extent } from '../extent.ts';
-import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { BlockNode, SnapshotSource, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
 import type { GraphNode } from './graph-node.ts';
 import type { NodeUser } from './permissions.ts';
@@ -40,12 +40,21 @@ export class Edge implements BlockNode, NodeUser {
   get clusterSizeBytes(): number | undefined {
     return this.node.clusterSizeBytes;
   }
+  get canCompress(): boolean {
+    return this.node.canCompress;
+  }
+  get snapshot(): SnapshotSource | undefined {
+    return this.node.snapshot;
+  }
 
   read(offset: number, buffer: Buffer): Pending {
     return this.node.read(offset, buffer);
   }
   write(offset: number, buffer: Buffer): Pending {
     return this.node.write(offset, buffer);
+  }
+  writeCompressed(offset: number, buffer: Buffer): Pending {
+    return this.node.writeCompressed(offset, buffer);
   }
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
     return this.node.writeZeroes(offset, length, options);

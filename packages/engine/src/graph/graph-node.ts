@@ -2,7 +2,7 @@
 // dirtiness, so that drivers never re-check.
 import { EngineError } from '../errors.ts';
 import type { Extent } from '../extent.ts';
-import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { BlockNode, SnapshotSource, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
 import { BitmapStore } from './bitmap-store.ts';
 import type { Edge } from './edge.ts';
@@ -51,6 +51,12 @@ export class GraphNode implements BlockNode {
   get clusterSizeBytes(): number | undefined {
     return this.#inner.clusterSizeBytes;
   }
+  get canCompress(): boolean {
+    return this.#inner.canCompress ?? false;
+  }
+  get snapshot(): SnapshotSource | undefined {
+    return this.#inner.snapshot;
+  }
 
   read(offset: number, buffer: Buffer): Pending {
     this.#checkRange('read', offset, buffer.length);
@@ -61,6 +67,20 @@ export class GraphNode implements BlockNode {
     this.#checkWrite('write', offset, buffer.length);
     this.bitmaps.recordWrite(offset, buffer.length);
     return this.#inner.write(offset, buffer);
+  }
+
+  /** Rejects with kind `unsupported` where `canCompress` is false. */
+  writeCompressed(offset: number, buffer: Buffer): Pending {
+    this.#checkWrite('write-compressed', offset, buffer.length);
+    const driver = this.#inner;
+    if (driver.writeCompressed === undefined) {
+      throw new EngineError('unsupported', `Compression is not supported for driver '${driver.driver}'`, {
+        op: 'write-compressed',
+        node: this.name,
+      });
+    }
+    this.bitmaps.recordWrite(offset, buffer.length);
+    return driver.writeCompressed(offset, buffer);
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {

@@ -14,6 +14,14 @@ export interface Child {
   readonly node: BlockNode;
 }
 
+/** A disk as of a past moment. Outside of what is kept, or once it is broken, reads reject with kind `denied`. */
+export interface SnapshotSource {
+  read(offset: number, buffer: Buffer): Pending;
+  extents(offset: number, length: number): Extent[] | Promise<Extent[]>;
+  /** Nobody needs the range any more: it is copied no longer, and its space is given back. */
+  discard(offset: number, length: number): Pending;
+}
+
 export interface BlockNode {
   /** The driver's name as QEMU has it: `file`, `raw`, `qcow2`, `nbd`, `copy-before-write`, … */
   readonly driver: string;
@@ -48,6 +56,21 @@ export interface BlockNode {
    * end of the range. May stop early (at least one extent is returned): callers go on from there.
    */
   extents(offset: number, length: number): Extent[] | Promise<Extent[]>;
+
+  /** True where `writeCompressed` stores less than it is given. */
+  readonly canCompress?: boolean;
+
+  /**
+   * Writes whole clusters (the last one may end with the disk), compressed where that makes them smaller.
+   * Reads back as what was written.
+   */
+  writeCompressed?(offset: number, buffer: Buffer): Pending;
+
+  /**
+   * The frozen moment behind this block node, where it is a filter that keeps one (copy-before-write), for
+   * a snapshot-access node above it.
+   */
+  readonly snapshot?: SnapshotSource | undefined;
 
   /** Changes the size; undefined where the driver cannot. New bytes read as zeroes. */
   resize?(sizeBytes: number): Promise<void>;
