@@ -33,6 +33,7 @@ export {
   clearBitmap,
   disableBitmap,
   enableBitmap,
+  findBitmap,
   mergeBitmaps,
   removeBitmap,
 } from './transaction/bitmap-actions.ts';

@@ -1,12 +1,13 @@
 // Pure helpers on the word arrays of a bitmap: level 0 is the bits, each further level summarises the one
 // below. All take and return granule indexes; none allocates, apart from newLevels.
 
-/** Zeroed levels for `bits` bits, up to the level that fits one word. */
+/**
+ * Zeroed levels for `bits` bits, up to the level that fits one word. Level 0 comes in pairs of words, at
+ * least one: what is stored and hashed are 64-bit words (scenario HB-06).
+ */
 export function newLevels(bits: number): Uint32Array[] {
-  const levels: Uint32Array[] = [];
-  let words = Math.ceil(bits / 32);
-  levels.push(new Uint32Array(words));
-  while (words > 1) {
+  const levels = [new Uint32Array(Math.max(2 * Math.ceil(bits / 64), 2))];
+  for (let words = Math.ceil(bits / 32); words > 1; ) {
     words = Math.ceil(words / 32);
     levels.push(new Uint32Array(words));
   }
@@ -20,91 +21,101 @@ export function popcount(word: number): number {
   return Math.imul((v + (v >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
 }
 
-/** The bits of word `index` that lie in [first, end). */
-function maskFor(index: number, first: number, end: number): number {
-  const base = index * 32;
-  let mask = 0xffff_ffff;
-  if (first > base) mask = (mask << (first - base)) >>> 0;
-  if (end < base + 32) mask = (mask & (2 ** (end - base) - 1)) >>> 0;
-  return mask;
-}
-
 /** Sets [first, end); returns how many were zero before. */
 export function setBits(levels: Uint32Array[], first: number, end: number): number {
-  if (end <= first) return 0;
-  const words = levels[0]!;
-  const firstWord = Math.floor(first / 32);
-  const endWord = Math.floor((end - 1) / 32) + 1;
-  let added = 0;
-  let woke = false;
-  for (let i = firstWord; i < endWord; i++) {
-    const before = words[i]!;
-    const after = (before | maskFor(i, first, end)) >>> 0;
-    if (after === before) continue;
-    added += popcount(after ^ before);
-    woke ||= before === 0;
-    words[i] = after;
-  }
-  if (woke) raiseSummary(levels, firstWord, endWord);
-  return added;
+  return changeBits(levels, first, end, 0xffff_ffff);
 }
 
 /** Clears [first, end); returns how many were set before. */
 export function clearBits(levels: Uint32Array[], first: number, end: number): number {
+  return changeBits(levels, first, end, 0);
+}
+
+/** Gives the bits of [first, end) the value that `fill` has in every place; returns how many differed. */
+function changeBits(levels: Uint32Array[], first: number, end: number, fill: number): number {
   if (end <= first) return 0;
   const words = levels[0]!;
   const firstWord = Math.floor(first / 32);
   const endWord = Math.floor((end - 1) / 32) + 1;
-  let removed = 0;
-  let slept = false;
+  let changed = 0;
+  let summaryChanged = false;
   for (let i = firstWord; i < endWord; i++) {
     const before = words[i]!;
-    if (before === 0) continue;
-    const after = (before & ~maskFor(i, first, end)) >>> 0;
-    removed += popcount(after ^ before);
-    slept ||= after === 0;
+    const difference = (before ^ fill) & maskFor(i, first, end);
+    if (difference === 0) continue;
+    const after = (before ^ difference) >>> 0;
+    changed += popcount(difference);
+    summaryChanged ||= before === 0 || after === 0;
     words[i] = after;
   }
-  if (slept) lowerSummary(levels, firstWord, endWord);
-  return removed;
+  if (summaryChanged) refreshSummary(levels, firstWord, endWord);
+  return changed;
 }
 
-/** Words [first, end) of level 0 have bits now: says so on every level above. */
-function raiseSummary(levels: Uint32Array[], first: number, end: number): void {
+/** The bits of word `index` that lie in [first, end). */
+function maskFor(index: number, first: number, end: number): number {
+  const base = index * 32;
+  let mask = 0xffff_ffff;
+  if (first > base) mask <<= first - base;
+  if (end < base + 32) mask &= 2 ** (end - base) - 1;
+  return mask;
+}
+
+/** Says on every level above which of the words [first, end) of level 0 have bits now. */
+function refreshSummary(levels: Uint32Array[], first: number, end: number): void {
   let from = first;
   let to = end;
   for (let k = 1; k < levels.length; k++) {
     const below = levels[k - 1]!;
     const level = levels[k]!;
     for (let i = from; i < to; i++) {
-      if (below[i] !== 0) level[i >>> 5] = (level[i >>> 5]! | (1 << (i & 31))) >>> 0;
+      const bit = 1 << (i & 31);
+      if (below[i] === 0) level[i >>> 5]! &= ~bit;
+      else level[i >>> 5]! |= bit;
     }
     from = Math.floor(from / 32);
     to = Math.floor((to - 1) / 32) + 1;
   }
 }
 
-function lowerSummary(levels: Uint32Array[], first: number, end: number): void {
-  let from = first;
-  let to = end;
-  for (let k = 1; k < levels.length; k++) {
-    const below = levels[k - 1]!;
-    const level = levels[k]!;
-    for (let i = from; i < to; i++) {
-      if (below[i] === 0) level[i >>> 5] = (level[i >>> 5]! & ~(1 << (i & 31))) >>> 0;
-    }
-    from = Math.floor(from / 32);
-    to = Math.floor((to - 1) / 32) + 1;
-  }
-}
-
-/** Makes every summary level anew from level 0; returns the number of set bits. */
-export function rebuildSummary(levels: Uint32Array[]): number {
-  for (let k = 1; k < levels.length; k++) levels[k]!.fill(0);
+/** Makes every summary level anew from level 0, of `bits` bits; returns the number of set bits. */
+export function rebuildSummary(levels: Uint32Array[], bits: number): number {
   const words = levels[0]!;
   let count = 0;
   for (let i = 0; i < words.length; i++) if (words[i] !== 0) count += popcount(words[i]!);
-  raiseSummary(levels, 0, words.length);
+  refreshSummary(levels, 0, Math.ceil(bits / 32));
+  return count;
+}
+
+/**
+ * Adds the bits of `other`, which has the same number of bits; returns how many were zero before. Empty
+ * stretches of `other` are skipped, so that the union of many sparse bitmaps costs what their bits cost.
+ */
+export function orBits(levels: Uint32Array[], other: readonly Uint32Array[]): number {
+  const words = levels[0]!;
+  const added = other[0]!;
+  let count = 0;
+  const orWords = (first: number, end: number): void => {
+    for (let i = first; i < end; i++) {
+      const fresh = added[i]! & ~words[i]!;
+      if (fresh === 0) continue;
+      words[i]! |= fresh;
+      count += popcount(fresh);
+    }
+  };
+  const summary = other[1];
+  if (summary === undefined) orWords(0, 1);
+  else {
+    for (let i = 0; i < summary.length; i++) {
+      if (summary[i] !== 0) orWords(i * 32, Math.min(i * 32 + 32, words.length));
+    }
+  }
+  // The summary of a union is the union of the summaries.
+  for (let k = 1; k < levels.length; k++) {
+    const level = levels[k]!;
+    const theirs = other[k]!;
+    for (let i = 0; i < level.length; i++) level[i]! |= theirs[i]!;
+  }
   return count;
 }
 

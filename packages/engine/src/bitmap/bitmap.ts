@@ -3,9 +3,14 @@
 //
 // Level 0 holds the bits, 32 to a word. A bit of level k+1 says whether word i of level k is not zero.
 // Invariant: every summary bit is exact, and bits past the last granule are zero on every level.
+import { createHash } from 'node:crypto';
+import { endianness } from 'node:os';
 import { EngineError } from '../errors.ts';
-import { isPowerOfTwo } from '../units.ts';
-import { clearBits, findSet, findZero, newLevels, rebuildSummary, setBits } from './bitmap-levels.ts';
+import { alignUp, isPowerOfTwo, KiB } from '../units.ts';
+import { clearBits, findSet, findZero, newLevels, orBits, rebuildSummary, setBits } from './bitmap-levels.ts';
+
+/** Bytes of a bitmap that are serialised at once for its hash. */
+const HASH_PART_BYTES = 64 * KiB;
 
 /** A run of dirty bytes. */
 export interface DirtyArea {
@@ -130,18 +135,29 @@ export class Bitmap {
    * marked: more than needed, never less (scenario BM-14b). Rejects a bitmap of another size.
    */
   merge(other: Bitmap): void {
-    if (other.#sizeBytes !== this.#sizeBytes) {
-      throw new EngineError('invalid-argument', "Bitmaps are incompatible and can't be merged");
-    }
+    this.assertMergeable(other);
     if (other === this || other.#count === 0) return;
-    if (other.granularityBytes !== this.granularityBytes) {
-      for (const area of other.dirtyAreas()) this.set(area.offset, area.length);
+    if (other.granularityBytes === this.granularityBytes) {
+      this.#count += orBits(this.#levels, other.#levels);
       return;
     }
-    const words = this.#levels[0]!;
-    const added = other.#levels[0]!;
-    for (let i = 0; i < words.length; i++) words[i]! |= added[i]!;
-    this.#count = rebuildSummary(this.#levels);
+    let area = other.nextDirtyArea(0);
+    while (area !== undefined) {
+      this.set(area.offset, area.length);
+      // What lies in a granule that is set as a whole need not be looked at again.
+      area = other.nextDirtyArea(alignUp(area.offset + area.length, this.granularityBytes));
+    }
+  }
+
+  /** Throws kind `invalid-argument` for a bitmap of another size. */
+  assertMergeable(other: Bitmap): void {
+    if (other.#sizeBytes === this.#sizeBytes) return;
+    const sizes = `destination size is ${this.#sizeBytes}, source size is ${other.#sizeBytes}`;
+    throw new EngineError(
+      'invalid-argument',
+      `Bitmaps are of different sizes (${sizes}) and can't be merged`,
+      { hint: 'Merge bitmaps of block nodes that have the same size.' },
+    );
   }
 
   /** Grows (new bytes clean) or shrinks (bits past the end are gone) (scenario HB-03). */
@@ -154,7 +170,7 @@ export class Bitmap {
     this.#levels = levels;
     this.#sizeBytes = sizeBytes;
     this.#granules = granules;
-    this.#count = rebuildSummary(levels);
+    this.#count = rebuildSummary(levels, granules);
   }
 
   clone(): Bitmap {
@@ -173,27 +189,68 @@ export class Bitmap {
 
   /** Length of what `serialize` gives. */
   get serializedBytes(): number {
-    return this.#levels[0]!.length * 4;
+    return this.#levels[0]!.byteLength;
   }
 
-  /** The bits as bytes, bit 0 of byte 0 first, padded to whole 32-bit words: little endian on any machine. */
+  /** Offsets and lengths of parts are multiples of this, apart from the end of the last (scenario HB-06). */
+  get partAlignmentBytes(): number {
+    return 64 * this.granularityBytes;
+  }
+
+  /** The bits as bytes, bit 0 of byte 0 first, padded to whole 64-bit words: little endian on any machine. */
   serialize(): Buffer {
-    const words = this.#levels[0]!;
-    const bytes = Buffer.alloc(words.length * 4);
-    for (let i = 0; i < words.length; i++) bytes.writeUInt32LE(words[i]!, i * 4);
-    return bytes;
+    return this.serializePart(0, this.#sizeBytes);
+  }
+
+  /** The bits of [offset, offset + length), which are whole parts. */
+  serializePart(offset: number, length: number): Buffer {
+    const { first, end } = this.#partWords(offset, length);
+    return littleEndian(Buffer.from(this.#levels[0]!.slice(first, end).buffer));
   }
 
   /** Takes over the bits of `bytes`, the form `serialize` gives for the same size and granularity. */
   deserialize(bytes: Buffer): void {
-    const words = this.#levels[0]!;
-    if (bytes.length !== words.length * 4) {
-      const wants = `${words.length * 4} bytes for ${this.#granules} granules`;
+    this.deserializePart(0, this.#sizeBytes, bytes);
+  }
+
+  /** Takes over what `serializePart` gave for the same range; the rest stays as it is. */
+  deserializePart(offset: number, length: number, bytes: Buffer): void {
+    const { first, end } = this.#partWords(offset, length);
+    if (bytes.length !== (end - first) * 4) {
+      const wants = `${(end - first) * 4} bytes for a part of ${this.#granules} granules`;
       throw new EngineError('invalid-format', `Bitmap data has ${bytes.length} bytes instead of ${wants}`);
     }
-    for (let i = 0; i < words.length; i++) words[i] = bytes.readUInt32LE(i * 4);
-    const beyond = this.#granules & 31;
-    if (beyond !== 0 && words.length > 0) words[words.length - 1]! &= 2 ** beyond - 1;
-    this.#count = rebuildSummary(this.#levels);
+    const copy = littleEndian(Buffer.from(new Uint8Array(bytes).buffer));
+    this.#levels[0]!.set(new Uint32Array(copy.buffer, copy.byteOffset, end - first), first);
+    clearBits(this.#levels, this.#granules, this.#levels[0]!.length * 32);
+    this.#count = rebuildSummary(this.#levels, this.#granules);
   }
+
+  /** SHA-256 of the serialised bits, in hex: the same for the same bits and number of them (scenario BM-18). */
+  sha256(): string {
+    const hash = createHash('sha256');
+    const step = HASH_PART_BYTES * 8 * this.granularityBytes;
+    let offset = 0;
+    do {
+      hash.update(this.serializePart(offset, Math.min(step, this.#sizeBytes - offset)));
+      offset += step;
+    } while (offset < this.#sizeBytes);
+    return hash.digest('hex');
+  }
+
+  #partWords(offset: number, length: number): { first: number; end: number } {
+    const part = this.partAlignmentBytes;
+    const toEnd = offset + length === this.#sizeBytes;
+    if (offset % part !== 0 || (!toEnd && length % part !== 0) || offset + length > this.#sizeBytes) {
+      const range = `${length} bytes at ${offset}`;
+      throw new EngineError('invalid-argument', `${range} of a bitmap are not whole parts of ${part} bytes`);
+    }
+    const words = this.#levels[0]!.length;
+    return { first: (offset / part) * 2, end: toEnd ? words : ((offset + length) / part) * 2 };
+  }
+}
+
+/** Words as this machine has them to little-endian ones, or back, in place. */
+function littleEndian(bytes: Buffer): Buffer {
+  return endianness() === 'LE' ? bytes : bytes.swap32();
 }

@@ -1,9 +1,14 @@
-// A named record of which granules of a block node were written. Four flags that do not depend on each
-// other (recording, busy, persistent, inconsistent) say what may be done with it; while a job holds it,
-// new writes go to an anonymous successor (scenario INV-5).
+// A named record of which granules of a block node were written. Flags that do not depend on each other
+// (recording, busy, persistent, read-only, inconsistent) say what may be done with it; while a job holds
+// it, new writes go to an anonymous successor (scenario INV-5).
 import { EngineError } from '../errors.ts';
-import { BITMAP_NAME_BYTES_MAX, GRANULARITY_BYTES_MAX, GRANULARITY_BYTES_MIN } from '../limits.ts';
-import { isPowerOfTwo } from '../units.ts';
+import {
+  BITMAP_NAME_BYTES_MAX,
+  GRANULARITY_BYTES_DEFAULT,
+  GRANULARITY_BYTES_MAX,
+  GRANULARITY_BYTES_MIN,
+} from '../limits.ts';
+import { isPowerOfTwo, KiB } from '../units.ts';
 import { Bitmap } from './bitmap.ts';
 
 export interface DirtyBitmapOptions {
@@ -14,6 +19,14 @@ export interface DirtyBitmapOptions {
   recording?: boolean;
   /** To be stored when the block node closes. Default false. */
   persistent?: boolean;
+}
+
+/** What an operation can live with; by default nothing but a free, writable, consistent bitmap will do. */
+export interface BitmapUse {
+  /** The stored bits stay as they are, so it may be on a read-only block node (scenario BM-11). */
+  readOnly?: boolean;
+  /** The bits do not matter (scenario BM-08). */
+  inconsistent?: boolean;
 }
 
 /** What a query shows of a bitmap. */
@@ -36,6 +49,7 @@ export class DirtyBitmap {
   #recording: boolean;
   #busy = false;
   #inconsistent = false;
+  #readOnly = false;
   #successor: DirtyBitmap | undefined;
 
   constructor(sizeBytes: number, options: DirtyBitmapOptions) {
@@ -58,6 +72,11 @@ export class DirtyBitmap {
 
   get inconsistent(): boolean {
     return this.#inconsistent;
+  }
+
+  /** Its stored form cannot be changed, since its block node is read-only. */
+  get readOnly(): boolean {
+    return this.#readOnly;
   }
 
   get successor(): DirtyBitmap | undefined {
@@ -88,15 +107,19 @@ export class DirtyBitmap {
     };
   }
 
-  /** Throws unless nobody holds it and its bits can be trusted. */
-  assertUsable(): void {
+  /** Throws kind `busy`, `denied` or `corrupt` where its state does not allow the use. */
+  assertUsable(use: BitmapUse = {}): void {
     if (this.#busy) {
       const text = `Bitmap '${this.name}' is currently in use by another operation and cannot be used`;
-      throw new EngineError('busy', text);
+      throw new EngineError('busy', text, { hint: 'Wait for the job or export that holds it, or end that.' });
     }
-    if (this.#inconsistent) {
-      const text = `Bitmap '${this.name}' is inconsistent and cannot be used. Remove it to make a new one`;
-      throw new EngineError('corrupt', text);
+    if (this.#readOnly && use.readOnly !== true) {
+      const text = `Bitmap '${this.name}' is readonly and cannot be modified`;
+      throw new EngineError('denied', text, { hint: 'Reopen its block node for writing first.' });
+    }
+    if (this.#inconsistent && use.inconsistent !== true) {
+      const text = `Bitmap '${this.name}' is inconsistent and cannot be used`;
+      throw new EngineError('corrupt', text, { hint: 'Remove it and add it anew, then make a full backup.' });
     }
   }
 
@@ -109,13 +132,22 @@ export class DirtyBitmap {
     this.#inconsistent = true;
   }
 
+  /** Whoever sets it has asked `assertUsable` before, and takes it back when the use ends. */
   setBusy(busy: boolean): void {
     this.#busy = busy;
   }
 
-  /** Freezes the bits for a job; from here on writes go to the successor, if this one was recording. */
+  /** For a bitmap whose stored form can, or cannot, be changed now. */
+  setReadOnly(readOnly: boolean): void {
+    this.#readOnly = readOnly;
+  }
+
+  /**
+   * Freezes the bits for a job, which has asked `assertUsable` before; from here on writes go to the
+   * successor, if this one was recording.
+   */
   createSuccessor(): void {
-    this.assertUsable();
+    if (this.#successor !== undefined) throw new Error(`bitmap ${this.name} has a successor already`);
     this.#successor = new DirtyBitmap(this.#bits.sizeBytes, {
       granularityBytes: this.#bits.granularityBytes,
       recording: this.#recording,
@@ -152,18 +184,23 @@ export class DirtyBitmap {
 export function validateName(name: string | undefined): void {
   if (name === undefined) return;
   if (name === '') throw new EngineError('invalid-argument', 'Bitmap name cannot be empty');
-  if (Buffer.byteLength(name) > BITMAP_NAME_BYTES_MAX) {
-    const text = `Bitmap name too long: ${Buffer.byteLength(name)} bytes, at most ${BITMAP_NAME_BYTES_MAX}`;
-    throw new EngineError('invalid-argument', text);
-  }
+  if (Buffer.byteLength(name) <= BITMAP_NAME_BYTES_MAX) return;
+  throw new EngineError('invalid-argument', `Bitmap name too long: ${name}`, {
+    hint: `It has ${Buffer.byteLength(name)} bytes; at most ${BITMAP_NAME_BYTES_MAX} will do.`,
+  });
 }
 
 export function validateGranularity(granularityBytes: number): void {
-  if (!isPowerOfTwo(granularityBytes) || granularityBytes < GRANULARITY_BYTES_MIN) {
-    throw new EngineError('invalid-argument', 'Granularity must be power of 2 and at least 512');
+  if (isPowerOfTwo(granularityBytes) && granularityBytes >= GRANULARITY_BYTES_MIN) {
+    if (granularityBytes <= GRANULARITY_BYTES_MAX) return;
   }
-  if (granularityBytes > GRANULARITY_BYTES_MAX) {
-    const text = `Granularity ${granularityBytes} is above the largest of ${GRANULARITY_BYTES_MAX} bytes`;
-    throw new EngineError('invalid-argument', text);
-  }
+  throw new EngineError('invalid-argument', 'Granularity must be power of 2 and at least 512', {
+    hint: `${granularityBytes} bytes will not do; the largest is ${GRANULARITY_BYTES_MAX}.`,
+  });
+}
+
+/** Bytes per bit where the caller does not say: the cluster size, within 4 KiB and 64 KiB (scenario BM-01). */
+export function defaultGranularityBytes(clusterSizeBytes: number | undefined): number {
+  const { min, max } = Math;
+  return max(min(clusterSizeBytes ?? GRANULARITY_BYTES_DEFAULT, GRANULARITY_BYTES_DEFAULT), 4 * KiB);
 }

@@ -6,7 +6,10 @@ import { EngineError } from '../errors.ts';
 export class BitmapStore {
   readonly #node: string;
   readonly #sizeBytes: () => number;
+  /** Newest first, as a query shows them. */
   readonly #bitmaps: DirtyBitmap[] = [];
+  /** The same with their successors, each where its own age puts it. */
+  #listed: DirtyBitmap[] = [];
   /** Derived from the bitmaps' flags by `refresh`, so that a write costs one loop over few entries. */
   #recording: Bitmap[] = [];
 
@@ -29,7 +32,7 @@ export class BitmapStore {
   }
 
   insert(bitmap: DirtyBitmap): void {
-    this.#bitmaps.push(bitmap);
+    this.#bitmaps.unshift(bitmap);
     this.refresh();
   }
 
@@ -55,16 +58,20 @@ export class BitmapStore {
     return this.#bitmaps;
   }
 
-  /** Every bitmap, anonymous successors among them (scenario BM-25). */
+  /** Every bitmap, anonymous successors among them, newest first (scenario BM-25). */
   query(): DirtyBitmapInfo[] {
-    return this.#bitmaps.flatMap(bitmap => {
-      const successor = bitmap.successor;
-      return successor === undefined ? [bitmap.info()] : [bitmap.info(), successor.info()];
-    });
+    return this.#listed.map(bitmap => bitmap.info());
   }
 
   /** To be called after any change of a bitmap's flags or successor. */
   refresh(): void {
     this.#recording = this.#bitmaps.map(bitmap => bitmap.recordingBits).filter(bits => bits !== undefined);
+    const present = new Set<DirtyBitmap>();
+    for (const bitmap of this.#bitmaps) {
+      if (bitmap.successor !== undefined) present.add(bitmap.successor);
+      present.add(bitmap);
+    }
+    const kept = this.#listed.filter(bitmap => present.delete(bitmap));
+    this.#listed = [...present, ...kept];
   }
 }

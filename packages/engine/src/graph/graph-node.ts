@@ -117,6 +117,20 @@ export class GraphNode implements BlockNode {
     for (const bitmap of this.bitmaps.all) bitmap.truncate(sizeBytes);
   }
 
+  /** Throws kind `unsupported` where the image cannot keep a bitmap like this (scenario BM-06). */
+  assertStoresBitmap(bitmap: { name: string; granularityBytes: number }): void {
+    const driver = this.#inner;
+    const context = { node: this.name, hint: 'Add the bitmap without making it persistent.' };
+    if (driver.refusesBitmap === undefined) {
+      const text = `Can't store persistent bitmaps to ${this.name}: Operation not supported`;
+      throw new EngineError('unsupported', text, context);
+    }
+    const reason = this.readOnly ? 'the block node is read-only' : driver.refusesBitmap(bitmap);
+    if (reason === undefined) return;
+    const text = `Can't make bitmap '${bitmap.name}' persistent in '${this.name}': ${reason}`;
+    throw new EngineError('unsupported', text, context);
+  }
+
   async allocatedBytes(): Promise<number> {
     return (await this.#inner.allocatedBytes?.()) ?? this.sizeBytes;
   }

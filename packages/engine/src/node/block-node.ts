@@ -72,6 +72,12 @@ export interface BlockNode {
    */
   readonly snapshot?: SnapshotSource | undefined;
 
+  /**
+   * Why a bitmap like this cannot be kept in the image, in QEMU's words; undefined as an answer: it can.
+   * Undefined as a member: the format has no place for bitmaps.
+   */
+  refusesBitmap?(bitmap: { name: string; granularityBytes: number }): string | undefined;
+
   /** Changes the size; undefined where the driver cannot. New bytes read as zeroes. */
   resize?(sizeBytes: number): Promise<void>;
 

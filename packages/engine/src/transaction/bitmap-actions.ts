@@ -1,7 +1,16 @@
-// The transaction actions on dirty bitmaps: add, remove, clear, enable, disable, merge; and abort.
-import { DirtyBitmap } from '../bitmap/dirty-bitmap.ts';
+// The transaction actions on dirty bitmaps: add, remove, clear, enable, disable, merge; and abort. Texts,
+// and the order in which things are checked, are QEMU's.
+import {
+  type BitmapUse,
+  DirtyBitmap,
+  defaultGranularityBytes,
+  validateGranularity,
+  validateName,
+} from '../bitmap/dirty-bitmap.ts';
 import { EngineError } from '../errors.ts';
+import type { BlockGraph } from '../graph/block-graph.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
+import type { StagedBitmaps } from './staged-bitmaps.ts';
 import type { TransactionAction } from './transaction.ts';
 
 /** A bitmap by the name of its block node and its own. */
@@ -11,7 +20,8 @@ export interface BitmapReference {
 }
 
 export interface AddBitmapOptions extends BitmapReference {
-  granularityBytes: number;
+  /** Default: the cluster size, within 4 KiB and 64 KiB; 64 KiB where there is none (scenario BM-01). */
+  granularityBytes?: number;
   recording?: boolean;
   persistent?: boolean;
 }
@@ -19,10 +29,15 @@ export interface AddBitmapOptions extends BitmapReference {
 export function addBitmap(options: AddBitmapOptions): TransactionAction {
   return {
     kind: 'block-dirty-bitmap-add',
-    nodes: graph => [graph.get(options.node)],
+    nodes: graph => known(graph, options),
     prepare(graph, staged) {
+      // Before the block node is looked for, so that it is the name that is refused.
+      if (options.name === '') validateName('');
       const node = graph.get(options.node);
-      const bitmap = new DirtyBitmap(node.sizeBytes, options);
+      const granularityBytes = options.granularityBytes ?? defaultGranularityBytes(node.clusterSizeBytes);
+      validateGranularity(granularityBytes);
+      if (options.persistent === true) node.assertStoresBitmap({ name: options.name, granularityBytes });
+      const bitmap = new DirtyBitmap(node.sizeBytes, { ...options, granularityBytes });
       staged.add(node, options.name, bitmap);
       return { commit: () => node.bitmaps.insert(bitmap) };
     },
@@ -33,27 +48,30 @@ export function addBitmap(options: AddBitmapOptions): TransactionAction {
 export function removeBitmap(reference: BitmapReference): TransactionAction {
   return {
     kind: 'block-dirty-bitmap-remove',
-    nodes: graph => [graph.get(reference.node)],
+    nodes: graph => known(graph, reference),
     prepare(graph, staged) {
-      const node = graph.get(reference.node);
-      const bitmap = staged.get(node, reference.name);
-      if (!bitmap.inconsistent) bitmap.assertUsable();
-      staged.remove(node, reference.name);
-      return { commit: () => node.bitmaps.delete(bitmap) };
+      const { node, bitmap } = find(graph, staged, reference, { inconsistent: true });
+      bitmap.setBusy(true);
+      return {
+        commit: () => node.bitmaps.delete(bitmap),
+        abort: () => bitmap.setBusy(false),
+      };
     },
   };
 }
 
 export function clearBitmap(reference: BitmapReference): TransactionAction {
-  return onBitmap('block-dirty-bitmap-clear', reference, bitmap => bitmap.bits.clear());
+  return onBitmap('block-dirty-bitmap-clear', reference, {}, bitmap => bitmap.bits.clear());
 }
 
 export function enableBitmap(reference: BitmapReference): TransactionAction {
-  return onBitmap('block-dirty-bitmap-enable', reference, bitmap => bitmap.setRecording(true));
+  const use = { readOnly: true };
+  return onBitmap('block-dirty-bitmap-enable', reference, use, bitmap => bitmap.setRecording(true));
 }
 
 export function disableBitmap(reference: BitmapReference): TransactionAction {
-  return onBitmap('block-dirty-bitmap-disable', reference, bitmap => bitmap.setRecording(false));
+  const use = { readOnly: true };
+  return onBitmap('block-dirty-bitmap-disable', reference, use, bitmap => bitmap.setRecording(false));
 }
 
 /** Adds the bits of `sources`, on any block node of the same size, to `target`; the sources stay as they are. */
@@ -63,13 +81,14 @@ export function mergeBitmaps(
 ): TransactionAction {
   return {
     kind: 'block-dirty-bitmap-merge',
-    nodes: graph => [target, ...sources].map(reference => graph.get(reference.node)),
+    nodes: graph => [target, ...sources].flatMap(reference => known(graph, reference)),
     prepare(graph, staged) {
-      const into = usable(staged.get(graph.get(target.node), target.name));
-      const from = sources.map(source => usable(staged.get(graph.get(source.node), source.name)));
-      if (from.some(source => source.bits.sizeBytes !== into.bits.sizeBytes)) {
-        throw new EngineError('invalid-argument', "Bitmaps are incompatible and can't be merged");
-      }
+      const into = find(graph, staged, target).bitmap;
+      const from = sources.map(source => {
+        const { bitmap } = find(graph, staged, source, { readOnly: true });
+        into.bits.assertMergeable(bitmap.bits);
+        return bitmap;
+      });
       return {
         commit: () => {
           for (const source of from) into.bits.merge(source.bits);
@@ -93,14 +112,14 @@ export function abortTransaction(): TransactionAction {
 function onBitmap(
   kind: string,
   reference: BitmapReference,
+  use: BitmapUse,
   change: (bitmap: DirtyBitmap) => void,
 ): TransactionAction {
   return {
     kind,
-    nodes: graph => [graph.get(reference.node)],
+    nodes: graph => known(graph, reference),
     prepare(graph, staged) {
-      const node: GraphNode = graph.get(reference.node);
-      const bitmap = usable(staged.get(node, reference.name));
+      const { node, bitmap } = find(graph, staged, reference, use);
       return {
         commit: () => {
           change(bitmap);
@@ -111,7 +130,31 @@ function onBitmap(
   };
 }
 
-function usable(bitmap: DirtyBitmap): DirtyBitmap {
-  bitmap.assertUsable();
-  return bitmap;
+/** Nothing for an unknown block node: it is the action's turn that refuses it, not the drain before all. */
+function known(graph: BlockGraph, reference: BitmapReference): GraphNode[] {
+  return graph.has(reference.node) ? [graph.get(reference.node)] : [];
+}
+
+/** Throws kind `not-found`, and as `assertUsable` does. */
+function find(
+  graph: BlockGraph,
+  staged: StagedBitmaps,
+  reference: BitmapReference,
+  use?: BitmapUse,
+): { node: GraphNode; bitmap: DirtyBitmap } {
+  const node = bitmapNode(graph, reference.node);
+  const bitmap = staged.get(node, reference.name);
+  bitmap.assertUsable(use);
+  return { node, bitmap };
+}
+
+/** The block node of a bitmap, refused in the words that QEMU has for it here. Throws kind `not-found`. */
+function bitmapNode(graph: BlockGraph, name: string): GraphNode {
+  if (graph.has(name)) return graph.get(name);
+  throw new EngineError('not-found', `Node '${name}' not found`, { node: name });
+}
+
+/** A bitmap by name, outside of transactions, in whatever state it is. Throws kind `not-found`. */
+export function findBitmap(graph: BlockGraph, reference: BitmapReference): DirtyBitmap {
+  return bitmapNode(graph, reference.node).bitmaps.get(reference.name);
 }

@@ -1,16 +1,14 @@
 // The bitmaps as they will be after the actions prepared so far: later actions of a transaction see what
-// earlier ones add and remove, and nobody else does.
+// earlier ones add, and nobody else does. What earlier ones remove or use stays, as busy.
 import type { DirtyBitmap } from '../bitmap/dirty-bitmap.ts';
 import { EngineError } from '../errors.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
 
 export class StagedBitmaps {
-  /** Undefined as a value: removed. */
-  readonly #changes = new Map<GraphNode, Map<string, DirtyBitmap | undefined>>();
+  readonly #added = new Map<GraphNode, Map<string, DirtyBitmap>>();
 
   find(node: GraphNode, name: string): DirtyBitmap | undefined {
-    const changes = this.#changes.get(node);
-    return changes?.has(name) ? changes.get(name) : node.bitmaps.find(name);
+    return this.#added.get(node)?.get(name) ?? node.bitmaps.find(name);
   }
 
   /** Throws kind `not-found`. */
@@ -20,20 +18,15 @@ export class StagedBitmaps {
     throw new EngineError('not-found', `Dirty bitmap '${name}' not found`, { node: node.name });
   }
 
+  /** Throws kind `exists`. */
   add(node: GraphNode, name: string, bitmap: DirtyBitmap): void {
     if (this.find(node, name) !== undefined) {
-      throw new EngineError('exists', `Bitmap already exists: ${name}`, { node: node.name });
+      throw new EngineError('exists', `Bitmap already exists: ${name}`, {
+        node: node.name,
+        hint: 'Remove that one first, or choose another name.',
+      });
     }
-    this.#of(node).set(name, bitmap);
-  }
-
-  remove(node: GraphNode, name: string): void {
-    this.#of(node).set(name, undefined);
-  }
-
-  #of(node: GraphNode): Map<string, DirtyBitmap | undefined> {
-    const changes = this.#changes.get(node) ?? new Map<string, DirtyBitmap | undefined>();
-    this.#changes.set(node, changes);
-    return changes;
+    const added = this.#added.get(node) ?? new Map<string, DirtyBitmap>();
+    this.#added.set(node, added.set(name, bitmap));
   }
 }

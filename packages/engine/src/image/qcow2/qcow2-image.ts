@@ -2,7 +2,12 @@
 // stay within one run of known clusters are answered without a promise where the child can.
 import { EngineError } from '../../errors.ts';
 import { appendExtent, type Extent } from '../../extent.ts';
-import { EXTENTS_PER_CALL_MAX, QCOW2_CACHED_TABLES_MIN, QCOW2_L2_CACHE_BYTES_MAX } from '../../limits.ts';
+import {
+  BITMAP_NAME_BYTES_MAX,
+  EXTENTS_PER_CALL_MAX,
+  QCOW2_CACHED_TABLES_MIN,
+  QCOW2_L2_CACHE_BYTES_MAX,
+} from '../../limits.ts';
 import type { BlockNode, Child, WriteZeroesOptions } from '../../node/block-node.ts';
 import type { Pending } from '../../pending.ts';
 import { SECTOR_BYTES } from '../../units.ts';
@@ -100,6 +105,14 @@ export class Qcow2Image implements BlockNode {
     const refcounts = await Refcounts.open(file, header, () => image!.#writeBack());
     image = new Qcow2Image(file, header, l1, options, refcounts);
     return image;
+  }
+
+  refusesBitmap(bitmap: { name: string }): string {
+    if (this.header.version < 3) return 'Cannot store dirty bitmaps in qcow2 v2 files';
+    if (Buffer.byteLength(bitmap.name) > BITMAP_NAME_BYTES_MAX) {
+      return `Name length exceeds maximum (${BITMAP_NAME_BYTES_MAX} characters)`;
+    }
+    return 'Storing dirty bitmaps in qcow2 files is not supported';
   }
 
   #makeWriteSide(refcounts: Refcounts): WriteSide {
