@@ -48,12 +48,13 @@ export function copyClusterBytes(target: BlockNode): number {
 export class BlockCopy {
   // Fixed at creation.
   readonly clusterBytes: number;
+  /** One request copies at most this much data. */
+  readonly chunkBytes: number;
   readonly copyBitmap: Bitmap;
   readonly #source: BlockNode;
   readonly #target: BlockNode;
   readonly #targetIsZero: boolean;
   readonly #sizeBytes: number;
-  readonly #chunkBytes: number;
   readonly #buffers: BufferBudget;
   readonly #status: StatusCursor;
   // Changing while it runs.
@@ -69,8 +70,8 @@ export class BlockCopy {
     this.#sizeBytes = options.source.sizeBytes;
     this.clusterBytes = copyClusterBytes(options.target);
     this.copyBitmap = new Bitmap(this.#sizeBytes, this.clusterBytes);
-    this.#chunkBytes = Math.max(COPY_CHUNK_BYTES_MAX, this.clusterBytes);
-    this.#buffers = new BufferBudget({ totalBytes: COPY_MEMORY_BYTES_MAX, chunkBytes: this.#chunkBytes });
+    this.chunkBytes = Math.max(COPY_CHUNK_BYTES_MAX, this.clusterBytes);
+    this.#buffers = new BufferBudget({ totalBytes: COPY_MEMORY_BYTES_MAX, chunkBytes: this.chunkBytes });
     this.#status = new StatusCursor(options.source);
   }
 
@@ -130,7 +131,7 @@ export class BlockCopy {
     const start = this.#alignedStart(offset);
     const end = this.#alignedEnd(offset + length);
     for (;;) {
-      const area = this.#stopped ? undefined : this.copyBitmap.nextDirtyArea(start, end, this.#chunkBytes);
+      const area = this.#stopped ? undefined : this.copyBitmap.nextDirtyArea(start, end, this.chunkBytes);
       if (area !== undefined) {
         const request = this.#claim(area.offset, area.length);
         const failure = await this.#copy(request, { guest: true });
@@ -146,15 +147,16 @@ export class BlockCopy {
   /**
    * Claims the next piece at or after `offset`, cut to one run of data or zeroes, and starts on it. Undefined
    * when no bit is set from there on. Throws when the source cannot say its status.
+   * @param zeroBytesMax a run of zeroes is cut to this as well; it is as long as it goes by default.
    */
-  async copyNext(offset: number): Promise<CopyPiece | undefined> {
+  async copyNext(offset: number, zeroBytesMax = Infinity): Promise<CopyPiece | undefined> {
     let from = offset;
     for (;;) {
       from = this.#stopped ? -1 : this.copyBitmap.nextDirty(from);
       if (from < 0) return undefined;
       const extent = await this.#status.at(from);
       const run = this.#wholeClusters(from, extent.offset + extent.length, extent.zero);
-      const lengthMax = run.zero ? Infinity : this.#chunkBytes;
+      const lengthMax = run.zero ? zeroBytesMax : this.chunkBytes;
       const area = this.#stopped ? undefined : this.copyBitmap.nextDirtyArea(from, run.end, lengthMax);
       if (area !== undefined) {
         const request = this.#claim(area.offset, area.length);
