@@ -5,7 +5,7 @@ import { EngineError } from '../errors.ts';
 import type { BlockNode } from '../node/block-node.ts';
 import { Attachment } from './attachment.ts';
 import { Edge } from './edge.ts';
-import { GraphNode } from './graph-node.ts';
+import { type DrainedWriter, GraphNode } from './graph-node.ts';
 import {
   assertNoConflict,
   type ChildPermissions,
@@ -166,28 +166,38 @@ export class BlockGraph {
    */
   async drained<T>(nodes: readonly GraphNode[], section: () => T): Promise<T> {
     const attachments = this.attachmentsAbove(nodes);
+    const writers = this.#writersAbove(nodes);
     try {
-      await Promise.all(attachments.map(attachment => attachment.quiesce()));
+      await Promise.all([
+        ...attachments.map(attachment => attachment.quiesce()),
+        ...writers.map(writer => writer.quiesce()),
+      ]);
       return section();
     } finally {
       for (const attachment of attachments) attachment.resume();
+      for (const writer of writers) writer.unquiesce();
     }
   }
 
   attachmentsAbove(nodes: readonly GraphNode[]): Attachment[] {
-    const found = new Set<Attachment>();
+    const edges = [...this.#withAncestors(nodes)].flatMap(node => [...node.parents]);
+    const found = edges.map(edge => this.#attachments.get(edge));
+    return found.filter(attachment => attachment !== undefined);
+  }
+
+  #writersAbove(nodes: readonly GraphNode[]): DrainedWriter[] {
+    return [...new Set([...this.#withAncestors(nodes)].flatMap(node => [...node.writers]))];
+  }
+
+  #withAncestors(nodes: readonly GraphNode[]): Set<GraphNode> {
     const seen = new Set<GraphNode>();
     const visit = (node: GraphNode): void => {
       if (seen.has(node)) return;
       seen.add(node);
-      for (const edge of node.parents) {
-        const attachment = this.#attachments.get(edge);
-        if (attachment !== undefined) found.add(attachment);
-        if (edge.parent !== undefined) visit(edge.parent);
-      }
+      for (const edge of node.parents) if (edge.parent !== undefined) visit(edge.parent);
     };
     for (const node of nodes) visit(node);
-    return [...found];
+    return seen;
   }
 
   #move(edges: readonly Edge[], to: GraphNode): void {

@@ -8,6 +8,13 @@ import { BitmapStore } from './bitmap-store.ts';
 import type { Edge } from './edge.ts';
 import type { ChildPermissions } from './permissions.ts';
 
+/** A job that writes to a node by itself: it stands still while the node is drained. */
+export interface DrainedWriter {
+  /** Resolves with nothing on its way. Each call wants one `unquiesce`. */
+  quiesce(): Promise<void>;
+  unquiesce(): void;
+}
+
 export class GraphNode implements BlockNode {
   readonly name: string;
   readonly bitmaps: BitmapStore;
@@ -18,6 +25,10 @@ export class GraphNode implements BlockNode {
   readonly children: Edge[] = [];
   /** A filter that stands between its child and all other users of it; changed by BlockGraph alone. */
   inserted = false;
+  /** Jobs that write here past every attachment; added and removed by the jobs. */
+  readonly writers = new Set<DrainedWriter>();
+  /** The jobs whose target this is, in words: it is neither deleted nor resized nor given to another job. */
+  readonly blockers = new Set<string>();
   #driver: BlockNode | undefined;
 
   constructor(name: string, childPermissions: ChildPermissions) {
@@ -56,6 +67,14 @@ export class GraphNode implements BlockNode {
   }
   get snapshot(): SnapshotSource | undefined {
     return this.#inner.snapshot;
+  }
+
+  /** Throws kind `busy` while a job has the node as its target. */
+  assertNotBlocked(): void {
+    const [reason] = this.blockers;
+    if (reason === undefined) return;
+    const text = `Node '${this.name}' is busy: block device is in use by ${reason}`;
+    throw new EngineError('busy', text, { node: this.name, hint: 'Wait for the end of the job or cancel it.' });
   }
 
   read(offset: number, buffer: Buffer): Pending {
