@@ -1,0 +1,34 @@
+// Commands about the monitor itself.
+import { z } from 'zod';
+import { defineCommand, type QmpCommand } from '../command.ts';
+import { genericError } from '../qmp-error.ts';
+import { qemuVersion } from '../version.ts';
+
+/** The names of all commands are known only where the table is made. */
+export function monitorCommands(names: () => readonly string[]): QmpCommand[] {
+  return [
+    defineCommand({
+      name: 'qmp_capabilities',
+      arguments: z.strictObject({ enable: z.array(z.enum(['oob'])).optional() }),
+      run({ enable = [] }) {
+        // The capability is announced as QEMU announces it; commands out of order are not offered here.
+        if (enable.length > 0) throw genericError('Capability oob not available');
+      },
+    }),
+    defineCommand({
+      name: 'query-version',
+      arguments: z.strictObject({}),
+      run: (_args, daemon) => qemuVersion(daemon.version),
+    }),
+    defineCommand({
+      name: 'query-commands',
+      arguments: z.strictObject({}),
+      run: () => names().map(name => ({ name })),
+    }),
+    defineCommand({
+      name: 'quit',
+      arguments: z.strictObject({}),
+      run: (_args, daemon) => daemon.quit(),
+    }),
+  ];
+}

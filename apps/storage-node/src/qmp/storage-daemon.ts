@@ -1,0 +1,64 @@
+// What QMP commands work on: one block graph, its jobs and exports, and the monitors that hear of events.
+import { BlockGraph, type Clock, JobRegistry, systemClock } from '@tidemark/engine';
+
+/** What happened, as QMP tells it. */
+export interface QmpEvent {
+  readonly event: string;
+  readonly data?: object;
+}
+
+export interface StorageDaemonOptions {
+  readonly clock?: Clock;
+  /** Of this program, for `query-version`. */
+  readonly version: string;
+  readonly graph?: BlockGraph;
+  readonly jobs?: JobRegistry;
+}
+
+export class StorageDaemon {
+  readonly clock: Clock;
+  readonly version: string;
+  readonly graph: BlockGraph;
+  readonly jobs: JobRegistry;
+  readonly #listeners = new Set<(event: QmpEvent) => void>();
+  readonly #quit = Promise.withResolvers<void>();
+  readonly #closers: (() => Promise<void>)[] = [];
+
+  constructor(options: StorageDaemonOptions) {
+    this.clock = options.clock ?? systemClock;
+    this.version = options.version;
+    this.graph = options.graph ?? new BlockGraph();
+    this.jobs = options.jobs ?? new JobRegistry(this.clock);
+  }
+
+  /** Tells every monitor. */
+  emit(event: string, data?: object): void {
+    const told: QmpEvent = data === undefined ? { event } : { event, data };
+    for (const listener of this.#listeners) listener(told);
+  }
+
+  /** Returns the function that ends the subscription. */
+  subscribe(listener: (event: QmpEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** What has to be ended at `quit`, the latest first. */
+  onQuit(close: () => Promise<void>): void {
+    this.#closers.push(close);
+  }
+
+  /** Resolves when somebody has asked to quit. */
+  get quitting(): Promise<void> {
+    return this.#quit.promise;
+  }
+
+  quit(): void {
+    this.#quit.resolve();
+  }
+
+  /** Ends everything in order. Good to repeat. */
+  async close(): Promise<void> {
+    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) await close();
+  }
+}
