@@ -31,6 +31,8 @@ export class CopyBeforeWrite implements BlockNode {
   readonly #timeoutMs: number;
   readonly #clock: Clock;
   #broken: EngineError | undefined;
+  /** Told once, when the frozen moment is lost. */
+  onBroken: () => void = () => {};
 
   constructor(options: CopyBeforeWriteOptions) {
     this.copy = options.copy;
@@ -96,6 +98,7 @@ export class CopyBeforeWrite implements BlockNode {
     if (failure !== undefined && this.#broken === undefined) {
       if (this.#onCbwError === 'break-guest-write') throw failure.error;
       this.#broken = brokenSnapshot(failure);
+      this.onBroken();
     }
     await request();
   }
