@@ -14,10 +14,18 @@ export { FileNode } from './image/file-node.ts';
 export { type ImageFormat, type OpenImageOptions, openImage } from './image/open-image.ts';
 export { type CreateQcow2Options, createQcow2 } from './image/qcow2/create.ts';
 export { createRawFile, RawImage, type RawImageOptions } from './image/raw-image.ts';
-export type { BackupJob, BitmapMode } from './job/backup-job.ts';
+export {
+  BACKUP_SYNC_MODES,
+  type BackupJob,
+  type BackupSync,
+  BITMAP_MODES,
+  type BitmapMode,
+} from './job/backup-job.ts';
+export { type IoStatus, ON_ERROR, type OnError } from './job/error-policy.ts';
 export type { Job, JobInfo, JobProgress } from './job/job.ts';
 export type { JobEvent, NumberedJobEvent } from './job/job-event.ts';
 export { JobGroup } from './job/job-group.ts';
+export type { JobOptions } from './job/job-options.ts';
 export { JobRegistry } from './job/job-registry.ts';
 export { JOB_STATES, type JobState } from './job/job-state.ts';
 export { RestoreJob, type RestoreJobOptions } from './job/restore-job.ts';
@@ -37,5 +45,10 @@ export {
   mergeBitmaps,
   removeBitmap,
 } from './transaction/bitmap-actions.ts';
-export { runTransaction, type TransactionAction } from './transaction/transaction.ts';
+export {
+  COMPLETION_MODES,
+  type CompletionMode,
+  runTransaction,
+  type TransactionAction,
+} from './transaction/transaction.ts';
 export * from './units.ts';

@@ -54,6 +54,8 @@ export const QCOW2_PENDING_FREE_BYTES_MAX = 64 * MiB;
 /** Speed limits are handed out in slices of this many milliseconds (scenario BJ-14). */
 export const RATE_SLICE_MS = 100;
 
+/** A job that ignores an error which stays does the request again this often, not as fast as it can. */
+export const ERROR_RETRY_MS = 100;
 /** Job events kept for replay: a busy hour of a storage node, in a few MiB. */
 export const JOB_EVENTS_KEPT_MAX = 10_000;
 

@@ -38,11 +38,21 @@ export interface BlockCopyOptions {
   target: BlockNode;
   /** The target reads as zeroes where nothing was written, so that zeroes need not be sent. */
   targetIsZero: boolean;
+  /** Default: what `copyClusterBytes` says of the target. */
+  clusterBytes?: number | undefined;
+  /** Copies of at most this much; 0 or undefined: the default. */
+  chunkBytesMax?: number | undefined;
+  compressed?: boolean | undefined;
+  copyRange?: boolean | undefined;
+  discardSource?: boolean | undefined;
 }
 
 /** What a copy never does less than at once: 64 KiB or a larger cluster of the target (scenario BK-V7). */
-export function copyClusterBytes(target: BlockNode): number {
-  return Math.max(COPY_CLUSTER_BYTES_MIN, target.clusterSizeBytes ?? 0);
+export function copyClusterBytes(
+  target: BlockNode,
+  { minClusterBytes = 0 }: { minClusterBytes?: number | undefined } = {},
+): number {
+  return Math.max(COPY_CLUSTER_BYTES_MIN, target.clusterSizeBytes ?? 0, minClusterBytes);
 }
 
 export class BlockCopy {
@@ -68,9 +78,10 @@ export class BlockCopy {
     this.#target = options.target;
     this.#targetIsZero = options.targetIsZero;
     this.#sizeBytes = options.source.sizeBytes;
-    this.clusterBytes = copyClusterBytes(options.target);
+    this.clusterBytes = options.clusterBytes ?? copyClusterBytes(options.target);
     this.copyBitmap = new Bitmap(this.#sizeBytes, this.clusterBytes);
-    this.chunkBytes = Math.max(COPY_CHUNK_BYTES_MAX, this.clusterBytes);
+    const chunkBytes = options.chunkBytesMax || COPY_CHUNK_BYTES_MAX;
+    this.chunkBytes = Math.max(Math.min(chunkBytes, COPY_CHUNK_BYTES_MAX), this.clusterBytes);
     this.#buffers = new BufferBudget({ totalBytes: COPY_MEMORY_BYTES_MAX, chunkBytes: this.chunkBytes });
     this.#status = new StatusCursor(options.source);
   }
@@ -90,6 +101,11 @@ export class BlockCopy {
     if (this.#sizeBytes === 0) return 0;
     const beyond = alignUp(this.#sizeBytes, this.clusterBytes) - this.#sizeBytes;
     return this.copyBitmap.dirtyBytes - (this.copyBitmap.get(this.#sizeBytes - 1) ? beyond : 0);
+  }
+
+  /** No copy begins any more, for a guest neither. */
+  get stopped(): boolean {
+    return this.#stopped;
   }
 
   get inFlight(): number {
@@ -142,6 +158,22 @@ export class BlockCopy {
       if (other === undefined) return undefined;
       await this.#requests.ended(other);
     }
+  }
+
+  /**
+   * Takes what the source's own layer does not allocate out of the copy, for a stretch from `offset` on: to
+   * be called until the end of the disk, before the first `copyNext`. A cluster that it holds only in part
+   * stays. Rejects when the source cannot say its status.
+   */
+  async resetUnallocated(offset: number): Promise<{ nextOffset: number }> {
+    const extent = await this.#status.at(offset);
+    const end = extent.offset + extent.length;
+    if (extent.depth !== 1) {
+      const start = alignUp(offset, this.clusterBytes);
+      const length = (end >= this.#sizeBytes ? end : alignDown(end, this.clusterBytes)) - start;
+      if (length > 0) this.copyBitmap.reset(start, length);
+    }
+    return { nextOffset: end };
   }
 
   /**

@@ -95,7 +95,8 @@ export class CopyBeforeWrite implements BlockNode {
 
   async #copyThen(offset: number, length: number, request: () => Pending): Promise<void> {
     const failure = await this.#copyInTime(offset, length);
-    if (failure !== undefined && this.#broken === undefined) {
+    // A copy that was stopped is nobody's any more: its end is no reason to fail a guest.
+    if (failure !== undefined && this.#broken === undefined && !this.copy.stopped) {
       if (this.#onCbwError === 'break-guest-write') throw failure.error;
       this.#broken = brokenSnapshot(failure);
       this.onBroken();

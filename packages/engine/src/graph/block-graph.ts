@@ -34,6 +34,7 @@ export interface AttachOptions {
 export class BlockGraph {
   readonly #nodes = new Map<string, GraphNode>();
   readonly #attachments = new Map<Edge, Attachment>();
+  #generated = 0;
 
   /**
    * Throws kind `exists`, for an unknown child `not-found`, `conflict` with a child's other users. `create`
@@ -74,6 +75,11 @@ export class BlockGraph {
     const node = this.#nodes.get(name);
     if (node === undefined) throw new EngineError('not-found', `Cannot find node '${name}'`, { node: name });
     return node;
+  }
+
+  /** A name for a node that nobody named; no user can choose such a name. */
+  freeName(): string {
+    return `#block${String(++this.#generated).padStart(3, '0')}`;
   }
 
   has(name: string): boolean {

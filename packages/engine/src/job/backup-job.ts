@@ -7,36 +7,61 @@ import type { BlockGraph } from '../graph/block-graph.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
 import { CopyJob, type CopyJobOptions } from './copy-job.ts';
 
+/**
+ * What is copied: all; what the top image of a chain holds itself; nothing but what guests overwrite, until
+ * it is cancelled; what a bitmap says (`incremental`: with bitmap mode on-success).
+ */
+export const BACKUP_SYNC_MODES = ['top', 'full', 'none', 'incremental', 'bitmap'] as const;
+export type BackupSync = (typeof BACKUP_SYNC_MODES)[number];
+
 /** What becomes of the bitmap: kept as it was, cleared on success, or cleared of whatever was copied. */
-export const BITMAP_MODES = ['never', 'on-success', 'always'] as const;
+export const BITMAP_MODES = ['on-success', 'never', 'always'] as const;
 export type BitmapMode = (typeof BITMAP_MODES)[number];
 
 export interface BackupJobOptions extends CopyJobOptions {
   graph: BlockGraph;
   source: GraphNode;
+  target: GraphNode;
   filter: GraphNode;
   filterDriver: CopyBeforeWrite;
+  sync: BackupSync;
   bitmap?: DirtyBitmap | undefined;
   bitmapMode?: BitmapMode | undefined;
 }
+
+/** Why nobody else may have the job's target, in QEMU's words. */
+const BLOCKER = 'block job: backup';
 
 export class BackupJob extends CopyJob {
   readonly type = 'backup';
   readonly #graph: BlockGraph;
   readonly #source: GraphNode;
+  readonly #targetNode: GraphNode;
   readonly #filter: GraphNode;
   readonly #filterDriver: CopyBeforeWrite;
+  readonly #sync: BackupSync;
   readonly #bitmap: DirtyBitmap | undefined;
   readonly #bitmapMode: BitmapMode;
 
+  /** Holds filter, target and bitmap from here on, until it is concluded. */
   constructor(options: BackupJobOptions) {
     super(options);
     this.#graph = options.graph;
     this.#source = options.source;
+    this.#targetNode = options.target;
     this.#filter = options.filter;
     this.#filterDriver = options.filterDriver;
+    this.#sync = options.sync;
     this.#bitmap = options.bitmap;
     this.#bitmapMode = options.bitmapMode ?? 'never';
+    this.#bitmap?.setBusy(true);
+    this.#targetNode.blockers.add(BLOCKER);
+    this.#targetNode.writers.add(this);
+    this.#filterDriver.onBroken = () => {
+      // What the target holds of it is of no use any more, and the target may be what hangs.
+      this.#targetNode.cancelInFlight();
+      this.wake();
+    };
   }
 
   /**
@@ -45,18 +70,24 @@ export class BackupJob extends CopyJob {
    */
   startUnderDrain(): void {
     this.#graph.insertAbove(this.#source, this.#filter);
-    if (this.#bitmap === undefined) {
-      this.copy.copyBitmap.setAll();
+    this.#bitmap?.createSuccessor();
+    this.#source.bitmaps.refresh();
+    if (this.#sync === 'bitmap' || this.#sync === 'incremental') {
+      this.copy.copyBitmap.merge(this.#bitmap!.bits);
     } else {
-      this.#bitmap.createSuccessor();
-      this.#source.bitmaps.refresh();
-      this.copy.copyBitmap.merge(this.#bitmap.bits);
+      this.copy.copyBitmap.setAll();
     }
     this.start();
   }
 
   protected override assertWorthGoingOn(): void {
     if (this.#filterDriver.broken !== undefined) throw this.#filterDriver.broken;
+  }
+
+  protected override async run(): Promise<void> {
+    if (this.#sync === 'none') return this.#waitForCancel();
+    if (this.#sync === 'top') await this.#leaveOutUnallocated();
+    return super.run();
   }
 
   protected override async commit(): Promise<void> {
@@ -79,9 +110,29 @@ export class BackupJob extends CopyJob {
   }
 
   protected override async clean(): Promise<void> {
+    // Still held where the job was never started.
+    if (this.#bitmap?.successor === undefined) this.#bitmap?.setBusy(false);
     await this.#graph.drained([this.#filter], () => {
       if (this.#filter.inserted) this.#graph.bypass(this.#filter);
     });
+    this.#targetNode.writers.delete(this);
+    this.#targetNode.blockers.delete(BLOCKER);
     await this.#graph.remove(this.#filter.name);
+  }
+
+  async #waitForCancel(): Promise<void> {
+    for (;;) {
+      await this.pausePoint();
+      this.assertWorthGoingOn();
+      await this.untilWoken();
+    }
+  }
+
+  /** Rejects when the source cannot say what it holds itself: no policy covers that (as in QEMU). */
+  async #leaveOutUnallocated(): Promise<void> {
+    for (let offset = 0; offset < this.#source.sizeBytes; ) {
+      await this.pausePoint();
+      offset = (await this.copy.resetUnallocated(offset)).nextOffset;
+    }
   }
 }

@@ -1,29 +1,53 @@
 // The loop that backup and restore share: keeps a bounded number of copies in flight until the copy bitmap
-// is empty, coming back to clusters whose copy by a guest had failed.
-import type { BlockCopy, CopyFailure } from '../copy/block-copy.ts';
-import { EngineError } from '../errors.ts';
-import { COPY_WORKERS_DEFAULT, COPY_WORKERS_MAX } from '../limits.ts';
+// is empty, coming back to clusters whose copy by a guest had failed, and to those whose own copy failed
+// where the error policies say so (scenarios BJ-11, BJ-12).
+import type { BlockCopy, CopyFailure, CopyPiece } from '../copy/block-copy.ts';
+import { EngineError, fromSystemError } from '../errors.ts';
+import { COPY_WORKERS_DEFAULT, ERROR_RETRY_MS } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
-import { Job, type JobOptions, type JobProgress } from './job.ts';
+import { errorAction, ioStatusOf, type OnError } from './error-policy.ts';
+import { Job, type JobProgress } from './job.ts';
+import type { JobOptions } from './job-options.ts';
 
 export interface CopyJobOptions extends JobOptions {
   copy: BlockCopy;
   target: BlockNode;
-  /** Copies in flight, 1 to COPY_WORKERS_MAX. */
-  workers?: number;
+  /** Copies in flight, 1 to WORKERS_MAX; more than the copy's memory holds wait for it. */
+  workers?: number | undefined;
+  /** Default: report. */
+  onSourceError?: OnError | undefined;
+  onTargetError?: OnError | undefined;
+  /**
+   * Zeroes count against the speed limit as data does, as QEMU has it. Default false: what is not sent
+   * costs nothing.
+   */
+  speedCountsZeroes?: boolean | undefined;
 }
+
+/** QEMU's bound. */
+export const WORKERS_MAX = 2 ** 31 - 1;
 
 export abstract class CopyJob extends Job {
   protected readonly copy: BlockCopy;
-  readonly #target: BlockNode;
+  protected readonly target: BlockNode;
   readonly #workers: number;
+  readonly #onSourceError: OnError;
+  readonly #onTargetError: OnError;
+  readonly #speedCountsZeroes: boolean;
+  #pieces = 0;
+  /** The next piece is being looked for: soon a copy may be in flight. */
+  #claiming: Promise<unknown> | undefined;
   #failure: CopyFailure | undefined;
+  #lastFailed: number | undefined;
 
   constructor(options: CopyJobOptions) {
     super(options);
     this.copy = options.copy;
-    this.#target = options.target;
+    this.target = options.target;
     this.#workers = validateWorkers(options.workers ?? COPY_WORKERS_DEFAULT);
+    this.#onSourceError = options.onSourceError ?? 'report';
+    this.#onTargetError = options.onTargetError ?? 'report';
+    this.#speedCountsZeroes = options.speedCountsZeroes ?? false;
   }
 
   progress(): JobProgress {
@@ -37,36 +61,36 @@ export abstract class CopyJob extends Job {
   protected override async run(): Promise<void> {
     let cursor = 0;
     for (;;) {
+      if (this.mustRest || this.#failure !== undefined) {
+        await this.#piecesEnded();
+        const failure = this.#takeFailure();
+        if (failure !== undefined && !this.cancelled) await this.#settle(failure);
+        cursor = 0;
+      }
       await this.pausePoint();
       this.assertWorthGoingOn();
-      if (this.#failure !== undefined) throw this.#report(this.#failure);
-      if (this.copy.inFlight >= this.#workers) {
+      const waitMs = this.speedDelayMs;
+      if (this.#pieces >= this.#workers) {
         await this.copy.anyFinished();
         continue;
       }
-      const piece = await this.copy.copyNext(cursor);
-      if (piece !== undefined) {
-        cursor = piece.offset + piece.length;
-        void piece.done.then(failure => {
-          this.#failure ??= failure;
-        });
-        if (!piece.zero) await this.throttle(piece.length);
-      } else if (this.copy.inFlight > 0) {
-        await this.copy.anyFinished();
-        cursor = 0;
-      } else if (this.copy.copyBitmap.dirtyGranules > 0) {
-        cursor = 0;
-      } else if (this.#failure === undefined) {
-        break;
+      if (waitMs > 0) {
+        await this.sleep(waitMs);
+        continue;
       }
+      const next = await this.#copyPiece(cursor);
+      if (next === undefined && this.copy.inFlight > 0) await this.copy.anyFinished();
+      else if (next === undefined && this.#isDone) break;
+      cursor = next ?? 0;
     }
-    await this.#target.flush();
+    await this.target.flush();
     this.assertWorthGoingOn();
   }
 
-  protected override onCancel(): void {
+  /** Requests in flight end; with `force` also those that a hanging target keeps. */
+  protected override onCancel(force: boolean): void {
     void this.copy.stop();
-    this.#target.cancelInFlight?.();
+    if (force) this.target.cancelInFlight?.();
   }
 
   /** Afterwards nothing reaches the target any more (scenario INV-11). */
@@ -74,17 +98,70 @@ export abstract class CopyJob extends Job {
     await this.copy.stop();
   }
 
-  #report(failure: CopyFailure): EngineError {
-    const operation = failure.side === 'source' ? 'read' : 'write';
-    this.onEvent({ type: 'job-error', jobId: this.id, operation, action: 'report', error: failure.error });
-    return failure.error;
+  /** Closes the job's gate for a drain; resolves once the job and its guests have nothing on the way. */
+  async quiesce(): Promise<void> {
+    this.beginDrain();
+    await this.#claiming;
+    while (this.copy.inFlight > 0) await this.copy.anyFinished();
+  }
+
+  unquiesce(): void {
+    this.endDrain();
+  }
+
+  /** A guest copy that failed sets its bits again, so only an empty bitmap with nobody at it is the end. */
+  get #isDone(): boolean {
+    return this.#failure === undefined && this.copy.copyBitmap.dirtyGranules === 0;
+  }
+
+  /** Returns where to go on, or undefined when no bit is set from `cursor` on. */
+  async #copyPiece(cursor: number): Promise<number | undefined> {
+    const paced = this.#speedCountsZeroes && this.info().speedBytesPerSecond > 0;
+    const claiming = this.copy.copyNext(cursor, paced ? this.copy.chunkBytes : Infinity);
+    this.#claiming = claiming.catch(() => undefined);
+    let piece: CopyPiece | undefined;
+    try {
+      piece = await claiming;
+    } catch (cause) {
+      const error = fromSystemError(cause, { op: 'block-status', offset: cursor });
+      this.#failure ??= { side: 'source', error, offset: cursor, length: 0 };
+      return cursor;
+    }
+    if (piece === undefined) return undefined;
+    if (!piece.zero || this.#speedCountsZeroes) this.account(piece.length);
+    this.#pieces++;
+    void piece.done.then(failure => {
+      this.#pieces--;
+      this.#failure ??= failure;
+      if (failure !== undefined) this.wake();
+    });
+    return piece.offset + piece.length;
+  }
+
+  async #piecesEnded(): Promise<void> {
+    while (this.#pieces > 0) await this.copy.anyFinished();
+  }
+
+  #takeFailure(): CopyFailure | undefined {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    return failure;
+  }
+
+  /** The bits of what failed are set again, so going on means to do exactly that again. */
+  async #settle(failure: CopyFailure): Promise<void> {
+    const { side, error, offset } = failure;
+    const action = errorAction(side === 'source' ? this.#onSourceError : this.#onTargetError, error);
+    const operation = side === 'source' ? 'read' : 'write';
+    this.onEvent({ type: 'job-error', jobId: this.id, operation, action, error });
+    if (action === 'report') throw error;
+    if (action === 'stop') this.stopForError(ioStatusOf(error));
+    else if (this.#lastFailed === offset) await this.sleep(ERROR_RETRY_MS);
+    this.#lastFailed = offset;
   }
 }
 
-function validateWorkers(workers: number): number {
-  if (Number.isInteger(workers) && workers >= 1 && workers <= COPY_WORKERS_MAX) return workers;
-  throw new EngineError(
-    'invalid-argument',
-    `max-workers must be greater than zero and at most ${COPY_WORKERS_MAX}`,
-  );
+export function validateWorkers(workers: number): number {
+  if (Number.isInteger(workers) && workers >= 1 && workers <= WORKERS_MAX) return workers;
+  throw new EngineError('invalid-argument', `max-workers must be between 1 and ${WORKERS_MAX}`);
 }

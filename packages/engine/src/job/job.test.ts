@@ -4,9 +4,10 @@
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../clock.ts';
 import { EngineError } from '../errors.ts';
-import { Job, type JobOptions } from './job.ts';
+import { Job } from './job.ts';
 import type { JobEvent } from './job-event.ts';
 import { JobGroup } from './job-group.ts';
+import type { JobOptions } from './job-options.ts';
 import { JobRegistry } from './job-registry.ts';
 import { acceptsVerb, JOB_STATES, JOB_VERBS, type JobState, type JobVerb, mayChange } from './job-state.ts';
 
@@ -96,7 +97,7 @@ describe('job states', () => {
     job.start();
     job.done.resolve();
     await job.concluded;
-    expect(states()).toEqual(['running', 'waiting', 'pending', 'concluded', 'null']);
+    expect(states()).toEqual(['created', 'running', 'waiting', 'pending', 'concluded', 'null']);
     expect(job.calls).toEqual(['commit', 'clean']);
     expect(registry.all).toEqual([]);
   });
@@ -128,7 +129,7 @@ describe('job states', () => {
     expect(job.state).toBe('paused');
     job.resume();
     await job.concluded;
-    expect(states().slice(0, 3)).toEqual(['running', 'paused', 'running']);
+    expect(states().slice(1, 4)).toEqual(['running', 'paused', 'running']);
   });
 
   it.each(['created', 'running', 'paused', 'pending'])('cancel from %s ends without a leak', async state => {

@@ -2,28 +2,19 @@
 // they are called, and what the caller may ask for in between, is decided here.
 //
 // Life: created → running ⇄ paused → waiting (done, others of its group are not) → pending (all are done;
-// finalize) → concluded → null (dismissed). A failure or a cancel goes from any of these to aborting and
-// then concluded. `#setState` alone changes the state. Specification: scenario group 2.
+// finalize) → concluded → null (dismissed). A kind that keeps going once its goal is reached goes on from
+// running to ready ⇄ standby. A failure or a cancel goes from any of these to aborting and then concluded.
+// `#setState` alone changes the state. Specification: scenario group 2.
 import { strict as assert } from 'node:assert';
 import type { Clock } from '../clock.ts';
 import { RateLimit } from '../copy/rate-limit.ts';
 import { EngineError } from '../errors.ts';
+import type { IoStatus } from './error-policy.ts';
 import type { JobEvent } from './job-event.ts';
 import { JobGroup } from './job-group.ts';
+import { type JobOptions, validateJobId, validateSpeed } from './job-options.ts';
 import { acceptsVerb, type JobState, type JobVerb, mayChange } from './job-state.ts';
-
-export interface JobOptions {
-  id: string;
-  clock: Clock;
-  /** 0: no limit. */
-  speedBytesPerSecond?: number;
-  /** False: waits in `pending` for the finalize verb. Default true. */
-  autoFinalize?: boolean;
-  /** False: stays listed as `concluded` until the dismiss verb. Default true. */
-  autoDismiss?: boolean;
-  /** Jobs of one group succeed or fail together. Default: a group of its own. */
-  group?: JobGroup;
-}
+import { Waker } from './waker.ts';
 
 /** Current ≤ total at rest; the total may change while the job runs (scenario INV-8). */
 export interface JobProgress {
@@ -38,6 +29,13 @@ export interface JobInfo extends JobProgress {
   type: string;
   state: JobState;
   error: EngineError | undefined;
+  ioStatus: IoStatus;
+  /** Somebody has to resume it: a user paused it, or an error did. */
+  userPaused: boolean;
+  ready: boolean;
+  speedBytesPerSecond: number;
+  autoFinalize: boolean;
+  autoDismiss: boolean;
   startedAtMs: number | undefined;
   finishedAtMs: number | undefined;
 }
@@ -51,16 +49,17 @@ export abstract class Job {
   /** Set by JobRegistry. */
   onEvent: (event: JobEvent) => void = () => {};
   protected readonly clock: Clock;
-  protected readonly rate: RateLimit;
-  readonly #cancel = new AbortController();
+  readonly #rate: RateLimit;
+  readonly #waker: Waker;
   #state: JobState = 'created';
   #error: EngineError | undefined;
+  #ioStatus: IoStatus = 'ok';
+  #cancelled = false;
   #userPaused = false;
-  #committing = false;
-  #wakePaused: (() => void)[] = [];
-  #wakeRate = new AbortController();
+  #drains = 0;
   #startedAtMs: number | undefined;
   #finishedAtMs: number | undefined;
+  readonly #workEnded = Promise.withResolvers<void>();
   readonly #concluded = Promise.withResolvers<void>();
 
   constructor(options: JobOptions) {
@@ -69,8 +68,9 @@ export abstract class Job {
     this.clock = options.clock;
     this.autoFinalize = options.autoFinalize ?? true;
     this.autoDismiss = options.autoDismiss ?? true;
-    this.rate = new RateLimit(options.clock);
-    this.rate.setSpeed(validateSpeed(options.speedBytesPerSecond ?? 0));
+    this.#rate = new RateLimit(options.clock);
+    this.#rate.setSpeed(validateSpeed(options.speedBytesPerSecond ?? 0));
+    this.#waker = new Waker(options.clock);
     this.group = options.group ?? new JobGroup();
     this.group.add(this);
   }
@@ -83,20 +83,23 @@ export abstract class Job {
   protected async abort(): Promise<void> {}
   /** After commit or abort: gives back everything the job holds. */
   protected async clean(): Promise<void> {}
-  /** Makes `run` end soon, also when the target hangs. */
-  protected onCancel(): void {}
+  /** Makes `run` end soon; with `force` also when what it waits for hangs. */
+  protected onCancel(_force: boolean): void {}
+  /** For kinds that become ready: `complete` was asked for, or with `pivot: false` a soft cancel. */
+  protected onComplete?(options: { pivot: boolean }): void;
   abstract progress(): JobProgress;
 
   get state(): JobState {
     return this.#state;
   }
 
+  /** The first error; it stays until the job is dismissed (scenario CC-08). */
   get error(): EngineError | undefined {
     return this.#error;
   }
 
   get cancelled(): boolean {
-    return this.#cancel.signal.aborted;
+    return this.#cancelled;
   }
 
   /** Resolves once the job is concluded, whatever came of it. */
@@ -110,6 +113,12 @@ export abstract class Job {
       type: this.type,
       state: this.#state,
       error: this.#error,
+      ioStatus: this.#ioStatus,
+      userPaused: this.#userPaused,
+      ready: this.#state === 'ready' || this.#state === 'standby',
+      speedBytesPerSecond: this.#rate.bytesPerSecond,
+      autoFinalize: this.autoFinalize,
+      autoDismiss: this.autoDismiss,
       startedAtMs: this.#startedAtMs,
       finishedAtMs: this.#finishedAtMs,
       ...this.progress(),
@@ -124,33 +133,48 @@ export abstract class Job {
 
   // Verbs. Each throws kind `conflict` in a state that does not accept it.
 
-  /** Only requests; `concluded` tells when it is over. */
-  cancel(): void {
+  /**
+   * Only requests; `concluded` tells when it is over. Without `force` a ready job completes where it stands
+   * (no pivot), and requests that hang are waited for.
+   */
+  cancel(options: { force?: boolean } = {}): void {
     this.assertVerb('cancel');
-    this.cancelInternally();
+    const force = options.force ?? true;
+    if (!force && this.onComplete !== undefined && this.info().ready) this.onComplete({ pivot: false });
+    else this.cancelInternally({ force });
   }
 
   pause(): void {
     this.assertVerb('pause');
-    if (this.#userPaused) throw new EngineError('conflict', `Job '${this.id}' is already paused`);
+    if (this.#userPaused)
+      throw new EngineError('conflict', 'Job is already paused', this.#hint('Resume it.'));
     this.#userPaused = true;
-    this.#wakeRate.abort();
+    this.#waker.wake();
   }
 
   resume(): void {
-    this.assertVerb('resume');
     if (!this.#userPaused) {
-      throw new EngineError('conflict', `Can't resume job '${this.id}': it was not paused`);
+      const hint = this.#hint('It goes on by itself.');
+      throw new EngineError('conflict', "Can't resume a job that was not paused", hint);
     }
-    this.#userPaused = false;
-    for (const wake of this.#wakePaused.splice(0)) wake();
+    this.assertVerb('resume');
+    this.#unpause();
   }
 
   setSpeed(bytesPerSecond: number): void {
     this.assertVerb('set-speed');
-    this.rate.setSpeed(validateSpeed(bytesPerSecond));
-    this.#wakeRate.abort();
-    this.#wakeRate = new AbortController();
+    this.#rate.setSpeed(validateSpeed(bytesPerSecond));
+    this.#waker.wake();
+  }
+
+  /** A ready job ends by taking over what it was made for; goes on by itself when it is in standby. */
+  complete(): void {
+    this.assertVerb('complete');
+    if (this.cancelled || this.onComplete === undefined) {
+      throw new EngineError('conflict', `The active block job '${this.id}' cannot be completed`);
+    }
+    this.#unpause();
+    this.onComplete({ pivot: true });
   }
 
   /** Finalizes the whole group. */
@@ -172,67 +196,123 @@ export abstract class Job {
 
   // For kinds of job, inside run().
 
-  /** Waits while the user has paused the job; rejects with kind `cancelled` when it is to end. */
+  /** Requests of the job have to end now, before `pausePoint` is reached. */
+  protected get mustRest(): boolean {
+    return this.#cancelled || this.#userPaused || this.#drains > 0;
+  }
+
+  /**
+   * To be called with no request of the job in flight. Waits while the job is paused or drained; rejects with
+   * kind `cancelled` when it is to end.
+   */
   protected async pausePoint(): Promise<void> {
-    this.#throwIfCancelled();
-    if (!this.#userPaused) return;
-    this.#setState('paused');
-    while (this.#userPaused && !this.cancelled) {
-      await new Promise<void>(wake => this.#wakePaused.push(wake));
+    while (this.mustRest) {
+      if (this.#userPaused) await this.#rest();
+      this.#throwIfCancelled();
+      if (this.#drains > 0) await this.untilWoken();
     }
-    this.#setState('running');
-    this.#throwIfCancelled();
   }
 
-  /** Counts bytes against the speed limit and waits as long as it says, less when speed or state change. */
-  protected async throttle(bytes: number): Promise<void> {
-    const waitMs = this.rate.account(bytes);
-    if (waitMs > 0)
-      await this.clock.sleep(waitMs, AbortSignal.any([this.#cancel.signal, this.#wakeRate.signal]));
+  /** The goal is reached; the job goes on until it is told to end. */
+  protected enterReady(): void {
+    this.#setState('ready');
+    const speedBytesPerSecond = this.#rate.bytesPerSecond;
+    const about = { jobId: this.id, jobType: this.type, speedBytesPerSecond };
+    this.onEvent({ type: 'job-ready', ...about, ...this.progress() });
   }
 
-  // For JobGroup.
+  /** Pauses the job as a user would, because of an error. */
+  protected stopForError(status: IoStatus): void {
+    this.#userPaused = true;
+    this.#ioStatus = status;
+  }
+
+  /** Counts bytes against the speed limit. */
+  protected account(bytes: number): void {
+    this.#rate.account(bytes);
+  }
+
+  /** How long the speed limit says to wait before sending more. */
+  protected get speedDelayMs(): number {
+    return this.#rate.account(0);
+  }
+
+  /** Resolves after `ms`, or earlier when a verb asks for something. */
+  protected sleep(ms: number): Promise<void> {
+    return this.#waker.sleep(ms);
+  }
+
+  /** Resolves when a verb asks for something, or a kind calls `wake`. */
+  protected untilWoken(): Promise<void> {
+    return this.#waker.untilWoken();
+  }
+
+  protected wake(): void {
+    this.#waker.wake();
+  }
+
+  protected beginDrain(): void {
+    this.#drains++;
+    this.#waker.wake();
+  }
+
+  protected endDrain(): void {
+    this.#drains--;
+    this.#waker.wake();
+  }
+
+  // For JobGroup, and for those who made the job.
 
   /** Without effect once the group commits: the job then ends as it would have. */
-  cancelInternally(): void {
-    if (this.cancelled || this.#committing) return;
-    this.#cancel.abort();
-    for (const wake of this.#wakePaused.splice(0)) wake();
-    if (this.#state === 'created') {
-      void this.fail(cancelledError(this.id));
-      return;
-    }
-    this.onCancel();
-    if (this.#state === 'waiting' || this.#state === 'pending') void this.fail(cancelledError(this.id));
+  cancelInternally(options: { force?: boolean } = {}): void {
+    if (this.#cancelled || this.group.committing || this.#state === 'concluded') return;
+    if (this.#state === 'aborting' || this.#state === 'null') return;
+    this.#cancelled = true;
+    if (this.#isWorking) this.onCancel(options.force ?? true);
+    this.#waker.wake();
+    if (!this.#isWorking) void this.group.abort();
   }
 
   enterPending(): void {
     this.#setState('pending');
-    if (!this.autoFinalize) this.onEvent({ type: 'job-pending', jobId: this.id });
+    if (!this.autoFinalize) this.onEvent({ type: 'job-pending', jobId: this.id, jobType: this.type });
   }
 
   prepareForGroup(): Promise<void> {
     return this.prepare();
   }
 
-  /** Every member is prepared: from here on nobody can turn it back. */
-  beginCommit(): void {
-    this.#committing = true;
-  }
-
   async succeed(): Promise<void> {
-    await this.commit();
-    await this.clean();
+    await this.#orKeepError(() => this.commit());
+    await this.#orKeepError(() => this.clean());
     this.#conclude('job-completed');
   }
 
-  async fail(error: EngineError): Promise<void> {
+  enterAborting(error: EngineError): void {
     this.#error ??= error;
     this.#setState('aborting');
-    this.group.failed(this);
-    await this.abort();
-    await this.clean();
-    this.#conclude(this.cancelled ? 'job-cancelled' : 'job-completed');
+  }
+
+  /** Gives up a job that was never started, as if nobody had asked for it: no terminal event. */
+  async discard(): Promise<void> {
+    this.group.remove(this);
+    this.#setState('null');
+    await this.#orKeepError(() => this.clean());
+    this.#concluded.resolve();
+  }
+
+  /** Waits for the end of the work, undoes what it did, and concludes. */
+  async concludeAborted(): Promise<void> {
+    if (this.#state === 'concluded' || this.#state === 'null') return;
+    if (this.#startedAtMs !== undefined) await this.#workEnded.promise;
+    this.enterAborting(cancelledError(this.id));
+    await this.#orKeepError(() => this.abort());
+    await this.#orKeepError(() => this.clean());
+    this.#conclude(this.#cancelled ? 'job-cancelled' : 'job-completed');
+  }
+
+  get #isWorking(): boolean {
+    return ['running', 'paused', 'ready', 'standby'].includes(this.#state);
   }
 
   async #execute(): Promise<void> {
@@ -240,24 +320,54 @@ export abstract class Job {
       await this.run();
       this.#throwIfCancelled();
     } catch (cause) {
-      await this.fail(this.cancelled ? cancelledError(this.id) : asEngineError(cause));
+      this.enterAborting(this.#cancelled ? cancelledError(this.id) : asEngineError(cause));
+      this.#workEnded.resolve();
+      void this.group.abort();
       return;
     }
     this.#setState('waiting');
+    this.#workEnded.resolve();
     this.group.memberDone();
+  }
+
+  async #rest(): Promise<void> {
+    const before = this.#state;
+    this.#setState(before === 'ready' ? 'standby' : 'paused');
+    while (this.#userPaused && !this.#cancelled) await this.untilWoken();
+    this.#setState(before);
+  }
+
+  #unpause(): void {
+    this.#userPaused = false;
+    this.#ioStatus = 'ok';
+    this.#waker.wake();
+  }
+
+  async #orKeepError(step: () => Promise<void>): Promise<void> {
+    try {
+      await step();
+    } catch (cause) {
+      this.#error ??= asEngineError(cause);
+    }
   }
 
   #conclude(type: 'job-completed' | 'job-cancelled'): void {
     this.#finishedAtMs = this.clock.wallMs();
     const started = this.#startedAtMs !== undefined;
-    if (started) this.onEvent({ type, jobId: this.id, error: this.#error, ...this.progress() });
+    const speedBytesPerSecond = this.#rate.bytesPerSecond;
+    const about = { jobId: this.id, jobType: this.type, speedBytesPerSecond, error: this.#error };
+    if (started) this.onEvent({ type, ...about, ...this.progress() });
     this.#setState('concluded');
     if (this.autoDismiss || !started) this.#setState('null');
     this.#concluded.resolve();
   }
 
   #throwIfCancelled(): void {
-    if (this.cancelled) throw cancelledError(this.id);
+    if (this.#cancelled) throw cancelledError(this.id);
+  }
+
+  #hint(next: string): { hint: string } {
+    return { hint: `Job '${this.id}' is in state '${this.#state}'. ${next}` };
   }
 
   #setState(state: JobState): void {
@@ -269,23 +379,9 @@ export abstract class Job {
 }
 
 function cancelledError(id: string): EngineError {
-  return new EngineError('cancelled', `Job '${id}' was cancelled`);
+  return new EngineError('cancelled', 'Operation canceled', { hint: `Job '${id}' was cancelled.` });
 }
 
 function asEngineError(cause: unknown): EngineError {
   return cause instanceof EngineError ? cause : new EngineError('io', String(cause), {}, cause);
-}
-
-/** A letter, then letters, digits, `-`, `.`, `_`. */
-export function validateJobId(id: string): void {
-  if (!/^[A-Za-z][A-Za-z0-9\-._]*$/.test(id))
-    throw new EngineError('invalid-argument', `Invalid job ID '${id}'`);
-}
-
-function validateSpeed(bytesPerSecond: number): number {
-  if (Number.isSafeInteger(bytesPerSecond) && bytesPerSecond >= 0) return bytesPerSecond;
-  throw new EngineError(
-    'invalid-argument',
-    `Speed ${bytesPerSecond} must be 0 or a positive number of bytes per second`,
-  );
 }

@@ -6,7 +6,7 @@ import { EngineError } from '../errors.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
 import { PERMISSION } from '../graph/permissions.ts';
 import { CopyJob } from './copy-job.ts';
-import { type JobOptions, validateJobId } from './job.ts';
+import { type JobOptions, validateJobId } from './job-options.ts';
 
 export interface RestoreJobOptions extends JobOptions {
   graph: BlockGraph;

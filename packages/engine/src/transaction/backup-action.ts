@@ -1,16 +1,20 @@
 // The transaction action that starts a backup: filter, frozen bitmap and job appear together at commit.
+import type { DirtyBitmap } from '../bitmap/dirty-bitmap.ts';
 import type { Clock } from '../clock.ts';
-import { BlockCopy } from '../copy/block-copy.ts';
+import { BlockCopy, type BlockCopyOptions, copyClusterBytes } from '../copy/block-copy.ts';
 import { EngineError } from '../errors.ts';
 import { CopyBeforeWrite, type OnCbwError } from '../filter/copy-before-write.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
 import type { Edge } from '../graph/edge.ts';
+import type { GraphNode } from '../graph/graph-node.ts';
 import { copyBeforeWritePermissions } from '../graph/permissions.ts';
-import { BackupJob, type BitmapMode } from '../job/backup-job.ts';
-import { type JobOptions, validateJobId } from '../job/job.ts';
+import { BackupJob, type BackupSync, type BitmapMode } from '../job/backup-job.ts';
+import { validateWorkers } from '../job/copy-job.ts';
+import type { OnError } from '../job/error-policy.ts';
+import { type JobOptions, validateJobId } from '../job/job-options.ts';
 import type { JobRegistry } from '../job/job-registry.ts';
 import type { StagedBitmaps } from './staged-bitmaps.ts';
-import type { PreparedAction, TransactionAction } from './transaction.ts';
+import type { PrepareContext, PreparedAction, TransactionAction } from './transaction.ts';
 
 export interface BackupActionOptions extends Omit<JobOptions, 'clock'> {
   clock: Clock;
@@ -18,17 +22,33 @@ export interface BackupActionOptions extends Omit<JobOptions, 'clock'> {
   /** Names of block nodes. */
   source: string;
   target: string;
-  filterNodeName: string;
-  /** Copy only what this bitmap of the source says; otherwise the whole disk. */
-  bitmap?: string;
-  /** Must be given with a bitmap. */
-  bitmapMode?: BitmapMode;
+  /** Default: a name that nobody has. */
+  filterNodeName?: string | undefined;
+  /** Default: `bitmap` with a bitmap, otherwise `full`. */
+  sync?: BackupSync | undefined;
+  bitmap?: string | undefined;
+  /** Must be given with a bitmap, unless sync is `incremental`. */
+  bitmapMode?: BitmapMode | undefined;
   onCbwError: OnCbwError;
   /** 0: a guest write waits for its copy as long as it takes. */
   cbwTimeoutMs: number;
   /** The target reads as zeroes where nothing was written: zeroes are not sent. */
   targetIsZero: boolean;
-  workers?: number;
+  workers?: number | undefined;
+  /** Default: report. */
+  onSourceError?: OnError | undefined;
+  onTargetError?: OnError | undefined;
+  speedCountsZeroes?: boolean | undefined;
+  /** Store compressed what the target can compress. */
+  compressed?: boolean | undefined;
+  /** Copies of at most this many bytes; 0 or undefined: the default. */
+  chunkBytesMax?: number | undefined;
+  /** Let the kernel move the bytes where both ends are files. */
+  copyRange?: boolean | undefined;
+  /** Give back the source's space of what was copied: for a source that nobody needs afterwards. */
+  discardSource?: boolean | undefined;
+  /** Copy in units of at least this many bytes, a power of two. */
+  minClusterBytes?: number | undefined;
 }
 
 /** An action that also tells its job, once the transaction has committed. */
@@ -40,13 +60,19 @@ export function startBackup(options: BackupActionOptions): BackupAction {
   let job: BackupJob | undefined;
   return {
     kind: 'blockdev-backup',
+    groupable: true,
     get job() {
       return job;
     },
-    nodes: graph => [graph.get(options.source)],
-    prepare(graph, staged): PreparedAction {
-      const prepared = makeJob(graph, staged, options);
-      options.jobs.add(prepared);
+    nodes: graph => (graph.has(options.source) ? [graph.get(options.source)] : []),
+    prepare(graph, staged, context): PreparedAction {
+      const prepared = makeJob(graph, staged, { ...options, ...groupOf(context) });
+      try {
+        prepared.setSpeed(options.speedBytesPerSecond ?? 0);
+      } catch (error) {
+        void prepared.discard();
+        throw error;
+      }
       return {
         commit: () => {
           prepared.startUnderDrain();
@@ -61,56 +87,156 @@ export function startBackup(options: BackupActionOptions): BackupAction {
   };
 }
 
-/** Checks in the order of scenario BK-V15, then makes filter and job without letting them act. */
+function groupOf({ group }: PrepareContext): Pick<JobOptions, 'group'> {
+  return group === undefined ? {} : { group };
+}
+
+/**
+ * Checks in the order of scenario BK-V15, as far as QEMU keeps it, then makes filter and job without letting
+ * them act. What fails leaves nothing behind.
+ */
 function makeJob(graph: BlockGraph, staged: StagedBitmaps, options: BackupActionOptions): BackupJob {
-  validateJobId(options.id);
-  options.jobs.assertIdFree(options.id);
-  const source = graph.get(options.source);
-  const target = graph.get(options.target);
-  const bitmap = options.bitmap === undefined ? undefined : staged.find(source, options.bitmap);
-  if (options.bitmap !== undefined && bitmap === undefined) {
-    throw new EngineError('not-found', `Bitmap '${options.bitmap}' could not be found`, {
-      node: source.name,
+  const source = findDevice(graph, options.source);
+  const target = findDevice(graph, options.target);
+  const sync = options.sync ?? (options.bitmap === undefined ? 'full' : 'bitmap');
+  const { bitmap, bitmapMode } = chooseBitmap(source, staged, { ...options, sync });
+  if (source === target) throw invalid('Source and target cannot be the same');
+  if (options.compressed === true && !target.canCompress) {
+    throw new EngineError('unsupported', 'Compression is not supported for this drive ', {
+      node: target.name,
     });
   }
-  if (bitmap !== undefined && options.bitmapMode === undefined) {
-    throw new EngineError('invalid-argument', 'Bitmap sync mode must be given when providing a bitmap');
-  }
-  bitmap?.assertUsable();
-  if (bitmap === undefined && options.bitmapMode !== undefined) {
-    throw new EngineError('invalid-argument', 'Cannot specify bitmap sync mode without a bitmap');
-  }
-  if (source === target) throw new EngineError('invalid-argument', 'Source and target cannot be the same');
+  source.assertNotBlocked();
+  target.assertNotBlocked();
+  validatePerformance(options);
+  if (bitmapMode !== 'never') bitmap?.assertUsable();
   if (source.sizeBytes !== target.sizeBytes) {
-    const sizes = `${source.sizeBytes} and ${target.sizeBytes} bytes`;
-    throw new EngineError('invalid-argument', `Source and target image have different sizes: ${sizes}`);
+    const hint = `They have ${source.sizeBytes} and ${target.sizeBytes} bytes.`;
+    throw new EngineError('invalid-argument', 'Source and target image have different sizes', { hint });
   }
   const { filter, driver, copy } = makeFilter(graph, options);
   try {
-    graph.assertInsertable(source, filter);
-    return new BackupJob({ ...options, graph, source, filter, filterDriver: driver, copy, target, bitmap });
+    assertChunk(options, copy);
+    validateJobId(options.id);
+    options.jobs.assertIdFree(options.id);
+    const { speedBytesPerSecond: _, ...rest } = options;
+    const parts = { graph, source, target, filter, filterDriver: driver, copy, sync, bitmap, bitmapMode };
+    const job = new BackupJob({ ...rest, ...parts });
+    options.jobs.add(job);
+    return job;
   } catch (error) {
     void graph.remove(filter.name);
     throw error;
   }
 }
 
+/** QEMU looks for a device of that name first; here every device is a block node. */
+function findDevice(graph: BlockGraph, name: string): GraphNode {
+  if (graph.has(name)) return graph.get(name);
+  const text = `Cannot find device='${name}' nor node-name='${name}'`;
+  throw new EngineError('not-found', text, { node: name });
+}
+
+interface BitmapChoice {
+  bitmap: DirtyBitmap | undefined;
+  bitmapMode: BitmapMode | undefined;
+}
+
+function chooseBitmap(
+  source: GraphNode,
+  staged: StagedBitmaps,
+  options: BackupActionOptions & { sync: BackupSync },
+): BitmapChoice {
+  const { sync, bitmap: name } = options;
+  let mode = options.bitmapMode;
+  if ((sync === 'bitmap' || sync === 'incremental') && name === undefined) {
+    throw invalid(`must provide a valid bitmap name for '${sync}' sync mode`);
+  }
+  if (sync === 'incremental') {
+    if (mode !== undefined && mode !== 'on-success') {
+      throw invalid("Bitmap sync mode must be 'on-success' when using sync mode 'incremental'");
+    }
+    mode = 'on-success';
+  }
+  if (name === undefined) {
+    if (mode !== undefined) throw invalid('Cannot specify bitmap sync mode without a bitmap');
+    return { bitmap: undefined, bitmapMode: undefined };
+  }
+  const bitmap = staged.find(source, name);
+  if (bitmap === undefined) {
+    throw new EngineError('not-found', `Bitmap '${name}' could not be found`, { node: source.name });
+  }
+  if (mode === undefined) throw invalid('Bitmap sync mode must be given when providing a bitmap');
+  bitmap.assertUsable({ readOnly: true });
+  if (sync === 'none') throw invalid("sync mode 'none' does not produce meaningful bitmap outputs");
+  if (mode === 'never' && sync !== 'bitmap') {
+    const text = `Bitmap sync mode 'never' has no meaningful effect when combined with sync mode '${sync}'`;
+    throw invalid(text);
+  }
+  return { bitmap, bitmapMode: mode };
+}
+
+function validatePerformance({ workers, chunkBytesMax, minClusterBytes }: BackupActionOptions): void {
+  if (workers !== undefined) validateWorkers(workers);
+  if (chunkBytesMax !== undefined && chunkBytesMax < 0) {
+    throw invalid('max-chunk must be zero (which means no limit) or positive');
+  }
+  if (minClusterBytes !== undefined && !isClusterSize(minClusterBytes)) {
+    throw invalid('min-cluster-size needs to be a power of 2');
+  }
+}
+
+function isClusterSize(bytes: number): boolean {
+  return Number.isSafeInteger(bytes) && bytes > 0 && Number.isInteger(Math.log2(bytes));
+}
+
+function assertChunk({ chunkBytesMax }: BackupActionOptions, { clusterBytes }: BlockCopy): void {
+  if (chunkBytesMax === undefined || chunkBytesMax === 0 || chunkBytesMax >= clusterBytes) return;
+  throw invalid(`Required max-chunk (${chunkBytesMax}) is less than backup cluster size (${clusterBytes})`);
+}
+
 function makeFilter(graph: BlockGraph, options: BackupActionOptions) {
   const parts: { driver?: CopyBeforeWrite; copy?: BlockCopy } = {};
   const create = (children: Record<string, Edge>): CopyBeforeWrite => {
     const source = children.file!;
-    const copy = new BlockCopy({ source, target: children.target!, targetIsZero: options.targetIsZero });
+    const target = children.target!;
+    if (target.readOnly || (options.discardSource === true && source.readOnly)) {
+      throw new EngineError('denied', 'Block node is read-only', { node: options.target });
+    }
+    const { targetIsZero, compressed, chunkBytesMax, copyRange, discardSource, minClusterBytes } = options;
+    const clusterBytes = copyClusterBytes(target, { minClusterBytes });
+    const how = { compressed, chunkBytesMax, copyRange, discardSource, clusterBytes };
+    const copyOptions: BlockCopyOptions = { source, target, targetIsZero, ...how };
+    const copy = new BlockCopy(copyOptions);
     const driver = new CopyBeforeWrite({ ...options, source, copy });
     Object.assign(parts, { driver, copy });
     return driver;
   };
-  const filter = graph.add(
-    {
-      name: options.filterNodeName,
-      children: { file: options.source, target: options.target },
-      permissions: copyBeforeWritePermissions,
-    },
-    create,
-  );
-  return { filter, driver: parts.driver!, copy: parts.copy! };
+  try {
+    const filter = graph.add(
+      {
+        name: options.filterNodeName ?? graph.freeName(),
+        children: { file: options.source, target: options.target },
+        permissions: copyBeforeWritePermissions,
+      },
+      create,
+    );
+    try {
+      graph.assertInsertable(graph.get(options.source), filter);
+    } catch (error) {
+      void graph.remove(filter.name);
+      throw error;
+    }
+    return { filter, driver: parts.driver!, copy: parts.copy! };
+  } catch (cause) {
+    throw cause instanceof EngineError ? couldNotCreate(cause) : cause;
+  }
+}
+
+function couldNotCreate(cause: EngineError): EngineError {
+  return new EngineError(cause.kind, `Could not create node: ${cause.message}`, cause.context, cause);
+}
+
+function invalid(text: string): EngineError {
+  return new EngineError('invalid-argument', text);
 }

@@ -1,14 +1,26 @@
 // Several changes at one instant, or none. Prepare does everything that can fail, on a staged view that
 // only later actions of the same transaction see; commit publishes in order and cannot fail. Both happen
 // under one drain, so the point in time is at commit and no guest sees a moment in between.
+import { EngineError } from '../errors.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
+import { JobGroup } from '../job/job-group.ts';
 import { StagedBitmaps } from './staged-bitmaps.ts';
+
+/** individual: each job ends as it may. grouped: all succeed, or none does (scenarios TX-14, TX-15). */
+export const COMPLETION_MODES = ['individual', 'grouped'] as const;
+export type CompletionMode = (typeof COMPLETION_MODES)[number];
+
+/** What the transaction as a whole gives to each of its actions. */
+export interface PrepareContext {
+  /** The group that the action's job belongs to; undefined: one of its own. */
+  readonly group: JobGroup | undefined;
+}
 
 /** What `prepare` leaves behind. The transaction calls exactly one of commit and abort, then clean. */
 export interface PreparedAction {
   commit?(): void;
-  /** Undoes what prepare did; what takes time is awaited before the transaction rejects. */
+  /** Undoes what prepare did; is awaited before the action before it is undone. */
   abort?(): void | Promise<void>;
   /** After all commits, or all aborts. */
   clean?(): void;
@@ -16,10 +28,12 @@ export interface PreparedAction {
 
 export interface TransactionAction {
   readonly kind: string;
-  /** The nodes whose guests have to stand still. Throws when one is not known. */
+  /** True for what can be part of a transaction whose jobs complete together. Default false. */
+  readonly groupable?: boolean;
+  /** The nodes whose guests have to stand still; none for a node that is not known, which `prepare` refuses. */
   nodes(graph: BlockGraph): GraphNode[];
   /** Throws when the action cannot be done; must then have left nothing behind. */
-  prepare(graph: BlockGraph, staged: StagedBitmaps): PreparedAction;
+  prepare(graph: BlockGraph, staged: StagedBitmaps, context: PrepareContext): PreparedAction;
 }
 
 /**
@@ -29,30 +43,38 @@ export interface TransactionAction {
 export async function runTransaction(
   graph: BlockGraph,
   actions: readonly TransactionAction[],
+  options: { completionMode?: CompletionMode } = {},
 ): Promise<void> {
   const nodes = actions.flatMap(action => action.nodes(graph));
-  const undoing: (void | Promise<void>)[] = [];
+  const group = options.completionMode === 'grouped' ? new JobGroup() : undefined;
+  const prepared: PreparedAction[] = [];
+  let committing = false;
   try {
-    await graph.drained(nodes, () => commitAll(graph, actions, undoing));
+    await graph.drained(nodes, () => {
+      prepareAll(graph, actions, { group, prepared });
+      committing = true;
+      for (const action of prepared) action.commit?.();
+    });
+  } catch (error) {
+    if (committing) throw error;
+    for (const action of prepared.toReversed()) await action.abort?.();
+    throw error;
   } finally {
-    await Promise.all(undoing);
+    for (const action of prepared) action.clean?.();
   }
 }
 
-function commitAll(
+function prepareAll(
   graph: BlockGraph,
   actions: readonly TransactionAction[],
-  undoing: (void | Promise<void>)[],
+  { group, prepared }: PrepareContext & { prepared: PreparedAction[] },
 ): void {
-  const prepared: PreparedAction[] = [];
   const staged = new StagedBitmaps();
-  try {
-    for (const action of actions) prepared.push(action.prepare(graph, staged));
-  } catch (error) {
-    for (const action of prepared.reverse()) undoing.push(action.abort?.());
-    for (const action of prepared) action.clean?.();
-    throw error;
+  for (const action of actions) {
+    if (group !== undefined && action.groupable !== true) {
+      const text = `Action '${action.kind}' does not support Transaction property completion-mode = grouped`;
+      throw new EngineError('invalid-argument', text);
+    }
+    prepared.push(action.prepare(graph, staged, { group }));
   }
-  for (const action of prepared) action.commit?.();
-  for (const action of prepared) action.clean?.();
 }

@@ -96,7 +96,7 @@ describe('transaction of bitmap actions', () => {
     const disk = await fixture();
     const bad = backupOf(disk, { id: 'backup1', target: 'nowhere', filterNodeName: 'filter1' });
     await expect(runTransaction(disk.graph, [backupOf(disk), bad])).rejects.toThrow(
-      "Cannot find node 'nowhere'",
+      "Cannot find device='nowhere' nor node-name='nowhere'",
     );
     expect(disk.jobs.all).toEqual([]);
     expect(disk.graph.has('filter')).toBe(false);
