@@ -1,0 +1,55 @@
+// All that comparing two traces may overlook, in one list. Nothing else is changed.
+import type { QmpEventMessage } from './qmp-client.ts';
+
+/** What a side's trace is rid of before it is compared. */
+export interface NormaliseOptions {
+  /** The side's own folder. */
+  readonly folder: string;
+}
+
+const RULES: readonly { readonly what: string; readonly from: RegExp; readonly to: string }[] = [
+  { what: 'names that the daemon made up', from: /#block\d+/g, to: '#block' },
+  { what: 'ids of exports that the daemon made up', from: /"#\d+"/g, to: '"#"' },
+];
+
+/** Members that carry times, or sizes on the disk that depend on the file system. */
+const MEMBERS_DROPPED = new Set(['timestamp', 'actual-size']);
+
+export function normalise(value: unknown, { folder }: NormaliseOptions): unknown {
+  let text =
+    JSON.stringify(value, (key, member) => (MEMBERS_DROPPED.has(key) ? undefined : member)) ?? 'null';
+  text = text.replaceAll(folder, '$folder');
+  for (const { from, to } of RULES) text = text.replaceAll(from, to);
+  return JSON.parse(text);
+}
+
+/** Events of one job, export or block node stay in order; between them the order may differ. */
+export function eventsBySubject(events: readonly QmpEventMessage[]): Record<string, QmpEventMessage[]> {
+  const bySubject: Record<string, QmpEventMessage[]> = {};
+  for (const event of events) {
+    const { id, device, 'node-name': node } = event.data ?? {};
+    const subject = String(id ?? device ?? node ?? event.event);
+    bySubject[subject] ??= [];
+    bySubject[subject].push(event);
+  }
+  for (const subject of Object.keys(bySubject)) bySubject[subject] = withoutDrainPauses(bySubject[subject]!);
+  return bySubject;
+}
+
+const PAUSES: Readonly<Record<string, string>> = { paused: 'running', standby: 'ready' };
+
+/** A drain lets a job pause and go on at once: how often that happens is the daemon's business. */
+function withoutDrainPauses(events: readonly QmpEventMessage[]): QmpEventMessage[] {
+  const kept: QmpEventMessage[] = [];
+  for (const event of events) {
+    const last = kept.at(-1);
+    const pausedBy = statusOf(last);
+    if (pausedBy !== undefined && PAUSES[pausedBy] === statusOf(event)) kept.pop();
+    else kept.push(event);
+  }
+  return kept;
+}
+
+function statusOf(event: QmpEventMessage | undefined): string | undefined {
+  return event?.event === 'JOB_STATUS_CHANGE' ? String(event.data?.status) : undefined;
+}

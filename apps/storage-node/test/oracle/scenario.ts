@@ -1,0 +1,81 @@
+// A scenario is played to qemu-storage-daemon and to ours, at the same time; their traces must be equal.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import type { Side } from './daemon.ts';
+import { Session, type Trace } from './session.ts';
+import { missingTools } from './tools.ts';
+
+export type Play = (session: Session) => Promise<void>;
+
+const SCENARIO_TIMEOUT_MS = 120_000;
+const BOTH: readonly Side[] = ['qemu', 'tidemark'];
+
+/** Equal to QEMU. `id` is the scenario's in the list of behaviours, such as `BM-14`. */
+export function scenario(id: string, title: string, play: Play): void {
+  defineScenario({ id, title, verdict: 'equal', sides: BOTH, play });
+}
+
+/** Ours alone: QEMU cannot play it. */
+export function ours(id: string, title: string, play: Play): void {
+  defineScenario({ id, title, verdict: 'ours', sides: ['tidemark'], play });
+}
+
+/** Different on purpose: both are played, the traces must differ, and the record of the decision says why. */
+export function different(id: string, title: string, adr: string, play: Play): void {
+  defineScenario({ id, title, verdict: 'different', adr, sides: BOTH, play });
+}
+
+export interface ScenarioDefinition {
+  readonly id: string;
+  readonly title: string;
+  readonly verdict: 'equal' | 'different' | 'ours';
+  /** File name of the decision, such as `0024-…`. */
+  readonly adr?: string;
+  readonly sides: readonly Side[];
+  readonly play: Play;
+}
+
+function defineScenario(definition: ScenarioDefinition): void {
+  const { id, title, verdict, adr } = definition;
+  test(`${id} ${title}`, { timeout: SCENARIO_TIMEOUT_MS }, async context => {
+    Object.assign(context.task.meta, { scenario: { id, title, verdict, adr } });
+    const missing = missingTools();
+    if (missing.length > 0 && process.env.CI) throw new Error(`${missing.join(', ')} not installed`);
+    context.skip(missing.length > 0, `${missing.join(', ')} not installed`);
+    await playScenario(definition);
+  });
+}
+
+/** Rejects with the first difference. `imports` are loaded into our daemon. */
+export async function playScenario(
+  { sides, verdict, play }: ScenarioDefinition,
+  imports: readonly string[] = [],
+): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'tidemark-oracle-'));
+  try {
+    const traces = await Promise.all(sides.map(side => playSide(side, join(folder, side), play, imports)));
+    const [theirs, mine] = traces;
+    if (verdict === 'equal') expect(mine, 'ours must be as QEMU').toEqual(theirs);
+    if (verdict === 'different') expect(mine, 'is different on purpose, but was equal').not.toEqual(theirs);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function playSide(side: Side, folder: string, play: Play, imports: readonly string[]): Promise<Trace> {
+  const session = new Session({ side, folder, imports });
+  try {
+    await session.start();
+    await play(session);
+    await session.finish();
+    return session.trace;
+  } catch (error) {
+    const { death, complaints } = session.daemon ?? {};
+    const more = [death, complaints].filter(Boolean).join('\n');
+    throw new Error(`${side}: ${error instanceof Error ? (error.stack ?? error.message) : error}\n${more}`);
+  } finally {
+    await session.kill();
+  }
+}
