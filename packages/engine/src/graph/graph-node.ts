@@ -74,7 +74,10 @@ export class GraphNode implements BlockNode {
     const [reason] = this.blockers;
     if (reason === undefined) return;
     const text = `Node '${this.name}' is busy: block device is in use by ${reason}`;
-    throw new EngineError('busy', text, { node: this.name, hint: 'Wait for the end of the job or cancel it.' });
+    throw new EngineError('busy', text, {
+      node: this.name,
+      hint: 'Wait for the end of the job or cancel it.',
+    });
   }
 
   read(offset: number, buffer: Buffer): Pending {
