@@ -1,5 +1,6 @@
 // What QMP commands work on: one block graph, its jobs and exports, and the monitors that hear of events.
 import { BlockGraph, type Clock, JobRegistry, systemClock } from '@tidemark/engine';
+import { toQmpEvent } from './job-events.ts';
 
 /** What happened, as QMP tells it. */
 export interface QmpEvent {
@@ -29,6 +30,11 @@ export class StorageDaemon {
     this.version = options.version;
     this.graph = options.graph ?? new BlockGraph();
     this.jobs = options.jobs ?? new JobRegistry(this.clock);
+    this.jobs.subscribe(({ event }) => {
+      const { event: name, data } = toQmpEvent(event);
+      this.emit(name, data);
+    });
+    this.onQuit(() => this.jobs.cancelAll());
   }
 
   /** Tells every monitor. */

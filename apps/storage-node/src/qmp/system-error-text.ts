@@ -1,0 +1,30 @@
+// The C library's words for system errors, which is how QMP clients see what a job failed with.
+import type { EngineError } from '@tidemark/engine';
+
+const TEXTS: Readonly<Record<string, string>> = {
+  EACCES: 'Permission denied',
+  EBUSY: 'Device or resource busy',
+  ECANCELED: 'Operation canceled',
+  ECONNRESET: 'Connection reset by peer',
+  EDQUOT: 'Disk quota exceeded',
+  EFBIG: 'File too large',
+  EINVAL: 'Invalid argument',
+  EIO: 'Input/output error',
+  ENODEV: 'No such device',
+  ENOENT: 'No such file or directory',
+  ENOMEM: 'Cannot allocate memory',
+  ENOSPC: 'No space left on device',
+  ENOTSUP: 'Operation not supported',
+  EOVERFLOW: 'Value too large for defined data type',
+  EPERM: 'Operation not permitted',
+  EPIPE: 'Broken pipe',
+  EROFS: 'Read-only file system',
+  ESHUTDOWN: 'Cannot send after transport endpoint shutdown',
+  ETIMEDOUT: 'Connection timed out',
+};
+
+/** The error number's text where the system said one, otherwise the error's own. */
+export function systemErrorText(error: EngineError): string {
+  const { errno } = error.context;
+  return (errno === undefined ? undefined : TEXTS[errno]) ?? error.message;
+}
