@@ -41,6 +41,8 @@ export interface BlockExportOptions {
   readonly node: ExportedNode;
   /** Refuses writes even where the node takes them. */
   readonly readOnly?: boolean | undefined;
+  /** Whether clients may ask for `qemu:allocation-depth`; default true. */
+  readonly allocationDepth?: boolean | undefined;
   /** Asked anew by each client that negotiates: checkpoints come and go while a volume is exported. */
   readonly extraContexts?: (() => readonly ExtraContext[]) | undefined;
 }
@@ -61,6 +63,7 @@ export class BlockExport implements NbdExport {
   readonly maxBlockBytes = MAX_BLOCK_BYTES;
   readonly fastZero = false;
   readonly #node: ExportedNode;
+  readonly #ownContexts: readonly string[];
   readonly #extraContexts: () => readonly ExtraContext[];
 
   constructor(options: BlockExportOptions) {
@@ -72,11 +75,15 @@ export class BlockExport implements NbdExport {
     this.minBlockBytes = node.requestAlignmentBytes;
     this.preferredBlockBytes = Math.max(PREFERRED_BLOCK_BYTES, node.clusterSizeBytes ?? 0);
     this.#node = node;
+    this.#ownContexts =
+      options.allocationDepth === false
+        ? [CONTEXT_ALLOCATION]
+        : [CONTEXT_ALLOCATION, CONTEXT_ALLOCATION_DEPTH];
     this.#extraContexts = options.extraContexts ?? (() => []);
   }
 
   get contexts(): readonly string[] {
-    return [CONTEXT_ALLOCATION, CONTEXT_ALLOCATION_DEPTH, ...this.#extraContexts().map(extra => extra.name)];
+    return [...this.#ownContexts, ...this.#extraContexts().map(extra => extra.name)];
   }
 
   /** Follows the node: a volume may grow while it is exported. */

@@ -1,5 +1,6 @@
 // What QMP commands work on: one block graph, its jobs and exports, and the monitors that hear of events.
 import { BlockGraph, type Clock, JobRegistry, systemClock } from '@tidemark/engine';
+import { ExportRegistry } from './export-registry.ts';
 import { toQmpEvent } from './job-events.ts';
 
 /** What happened, as QMP tells it. */
@@ -21,6 +22,7 @@ export class StorageDaemon {
   readonly version: string;
   readonly graph: BlockGraph;
   readonly jobs: JobRegistry;
+  readonly exports: ExportRegistry;
   readonly #listeners = new Set<(event: QmpEvent) => void>();
   readonly #quit = Promise.withResolvers<void>();
   readonly #closers: (() => Promise<void>)[] = [];
@@ -30,6 +32,11 @@ export class StorageDaemon {
     this.version = options.version;
     this.graph = options.graph ?? new BlockGraph();
     this.jobs = options.jobs ?? new JobRegistry(this.clock);
+    this.exports = new ExportRegistry({
+      graph: this.graph,
+      deleted: id => this.emit('BLOCK_EXPORT_DELETED', { id }),
+    });
+    this.onQuit(() => this.exports.close());
     this.jobs.subscribe(({ event }) => {
       const { event: name, data } = toQmpEvent(event);
       this.emit(name, data);

@@ -1,8 +1,10 @@
 // The C library's words for system errors, which is how QMP clients see what a job failed with.
-import type { EngineError } from '@tidemark/engine';
+import { EngineError } from '@tidemark/engine';
 
 const TEXTS: Readonly<Record<string, string>> = {
   EACCES: 'Permission denied',
+  EADDRINUSE: 'Address already in use',
+  EADDRNOTAVAIL: 'Cannot assign requested address',
   EBUSY: 'Device or resource busy',
   ECANCELED: 'Operation canceled',
   ECONNRESET: 'Connection reset by peer',
@@ -24,7 +26,8 @@ const TEXTS: Readonly<Record<string, string>> = {
 };
 
 /** The error number's text where the system said one, otherwise the error's own. */
-export function systemErrorText(error: EngineError): string {
-  const { errno } = error.context;
-  return (errno === undefined ? undefined : TEXTS[errno]) ?? error.message;
+export function systemErrorText(error: unknown): string {
+  const errno = error instanceof EngineError ? error.context.errno : (error as NodeJS.ErrnoException).code;
+  const message = error instanceof Error ? error.message : String(error);
+  return (errno === undefined ? undefined : TEXTS[errno]) ?? message;
 }

@@ -71,6 +71,10 @@ export class BlockGraph {
     return node;
   }
 
+  find(name: string): GraphNode | undefined {
+    return this.#nodes.get(name);
+  }
+
   get(name: string): GraphNode {
     const node = this.#nodes.get(name);
     if (node === undefined) throw new EngineError('not-found', `Cannot find node '${name}'`, { node: name });

@@ -1,0 +1,216 @@
+// The exports of a daemon by id, over one NBD server that can be started and stopped.
+import {
+  type Attachment,
+  type BlockGraph,
+  type DirtyBitmap,
+  type GraphNode,
+  PERMISSION,
+  PERMISSIONS_ALL,
+} from '@tidemark/engine';
+import { type NbdListenOptions, NbdServer, NbdServerError } from '@tidemark/nbd';
+import { BlockExport } from '../exports/block-export.ts';
+import { toNbdErrno } from '../exports/errno.ts';
+import { dirtyBitmapContext } from '../host/dirty-bitmap-context.ts';
+import { genericError } from './qmp-error.ts';
+import { systemErrorText } from './system-error-text.ts';
+
+/** `safe` refuses while a client is connected, `hard` drops clients. */
+export type ExportRemoval = 'safe' | 'hard';
+
+export interface ExportRequest {
+  readonly id: string;
+  readonly nodeName: string;
+  readonly exportName: string;
+  readonly description?: string | undefined;
+  readonly writable: boolean;
+  readonly allocationDepth: boolean;
+  /** By name, looked for from the block node down through filters and backing images; or of a node. */
+  readonly bitmaps: readonly (string | { readonly node: string; readonly name: string })[];
+}
+
+export interface ExportInfo {
+  readonly id: string;
+  readonly nodeName: string;
+  readonly shuttingDown: boolean;
+}
+
+interface ActiveExport {
+  readonly request: ExportRequest;
+  readonly node: GraphNode;
+  readonly attachment: Attachment;
+  readonly bitmaps: readonly DirtyBitmap[];
+  shuttingDown: boolean;
+}
+
+/** Identifiers of QEMU: a letter first. */
+const ID = /^[A-Za-z][A-Za-z0-9\-._]*$/;
+/** Bound of names and descriptions in the NBD protocol. */
+const STRING_BYTES_MAX = 4096;
+
+export class ExportRegistry {
+  readonly #graph: BlockGraph;
+  readonly #deleted: (id: string) => void;
+  readonly #exports = new Map<string, ActiveExport>();
+  #server: NbdServer | undefined;
+
+  /** `deleted` is told of each export that has gone. */
+  constructor(options: { graph: BlockGraph; deleted: (id: string) => void }) {
+    this.#graph = options.graph;
+    this.#deleted = options.deleted;
+  }
+
+  /** Rejects when one runs already, or with what the system says of the address. */
+  async startServer(listen: NbdListenOptions, options: { connectionsMax?: number } = {}): Promise<void> {
+    if (this.#server !== undefined) throw genericError('NBD server already running');
+    const server = new NbdServer({ ...options, toErrno: toNbdErrno });
+    this.#server = server;
+    try {
+      await server.listen(listen);
+    } catch (cause) {
+      this.#server = undefined;
+      const where = 'path' in listen ? `socket to ${listen.path}` : `${listen.host}:${listen.port}`;
+      throw genericError(`Failed to bind ${where}: ${systemErrorText(cause)}`);
+    }
+  }
+
+  /** Drops every export, oldest first, and all clients. */
+  async stopServer(): Promise<void> {
+    const server = this.#running();
+    for (const id of [...this.#exports.keys()]) await this.remove(id, 'hard');
+    this.#server = undefined;
+    await server.close();
+  }
+
+  /** As `stopServer`, where one runs. */
+  async close(): Promise<void> {
+    if (this.#server !== undefined) await this.stopServer();
+  }
+
+  /** The latest first, as QEMU lists them. */
+  list(): ExportInfo[] {
+    return [...this.#exports.values()].reverse().map(({ request, node, shuttingDown }) => ({
+      id: request.id,
+      nodeName: node.name,
+      shuttingDown,
+    }));
+  }
+
+  has(id: string): boolean {
+    return this.#exports.has(id);
+  }
+
+  /** Throws with nothing changed. */
+  add(request: ExportRequest): void {
+    const { id, exportName, description, writable } = request;
+    if (!ID.test(id)) throw genericError('Invalid block export id');
+    if (this.#exports.has(id)) throw genericError(`Block export id '${id}' is already in use`);
+    const node = this.#graph.find(request.nodeName);
+    if (node === undefined) {
+      throw genericError(`Cannot find device='' nor node-name='${request.nodeName}'`);
+    }
+    if (writable && node.readOnly) throw genericError('Block node is read-only');
+    const attachment = this.#graph.attach(node.name, {
+      user: 'an unnamed block device',
+      uses: PERMISSION.consistentRead | (writable ? PERMISSION.write : 0),
+      shares: PERMISSIONS_ALL & ~PERMISSION.resize,
+    });
+    const busy: DirtyBitmap[] = [];
+    try {
+      const server = this.#running();
+      if (Buffer.byteLength(exportName) > STRING_BYTES_MAX) {
+        throw genericError(`export name '${exportName}' too long`);
+      }
+      if (Buffer.byteLength(description ?? '') > STRING_BYTES_MAX) {
+        throw genericError(`description '${description}' too long`);
+      }
+      if (server.find(exportName) !== undefined) {
+        throw genericError(`NBD server already has export named '${exportName}'`);
+      }
+      for (const reference of request.bitmaps) busy.push(this.#reserveBitmap(node, reference, writable));
+      server.addExport(
+        new BlockExport({
+          name: exportName,
+          description,
+          listed: true,
+          node: attachment,
+          readOnly: !writable,
+          allocationDepth: request.allocationDepth,
+          extraContexts: () => busy.map(bitmap => dirtyBitmapContext(bitmap.name!, () => bitmap.bits)),
+        }),
+      );
+    } catch (error) {
+      for (const bitmap of busy) bitmap.setBusy(false);
+      void attachment.close();
+      throw error;
+    }
+    this.#exports.set(id, { request, node, attachment, bitmaps: busy, shuttingDown: false });
+  }
+
+  /** Resolves once the export has gone. Throws, with nothing changed, in mode `safe` while clients use it. */
+  async remove(id: string, mode: ExportRemoval): Promise<void> {
+    const active = this.#exports.get(id);
+    if (active === undefined) throw genericError(`Export '${id}' is not found`);
+    if (active.shuttingDown) return;
+    active.shuttingDown = mode === 'hard';
+    try {
+      await this.#running().removeExport(active.request.exportName, { mode });
+    } catch (error) {
+      if (error instanceof NbdServerError && error.kind === 'busy') {
+        throw genericError(`export '${id}' still in use`);
+      }
+      throw error;
+    }
+    await active.attachment.close();
+    for (const bitmap of active.bitmaps) bitmap.setBusy(false);
+    this.#exports.delete(id);
+    this.#deleted(id);
+  }
+
+  #running(): NbdServer {
+    if (this.#server === undefined) throw genericError('NBD server not running');
+    return this.#server;
+  }
+
+  #reserveBitmap(
+    node: GraphNode,
+    reference: ExportRequest['bitmaps'][number],
+    writable: boolean,
+  ): DirtyBitmap {
+    const bitmap =
+      typeof reference === 'string'
+        ? findBelow(node, reference)
+        : this.#bitmapOf(reference.node, reference.name);
+    bitmap.assertUsable();
+    if (bitmap.recording && !writable) {
+      throw genericError(`Enabled bitmap '${bitmap.name}' incompatible with readonly export`);
+    }
+    bitmap.setBusy(true);
+    return bitmap;
+  }
+
+  #bitmapOf(nodeName: string, name: string): DirtyBitmap {
+    const node = this.#graph.find(nodeName);
+    if (node === undefined) throw genericError(`Cannot find device='' nor node-name='${nodeName}'`);
+    const bitmap = node.bitmaps.find(name);
+    if (bitmap === undefined) throw genericError(`Dirty bitmap '${name}' not found`);
+    return bitmap;
+  }
+}
+
+/** Drivers that show their child's contents as they are. */
+const FILTERS = new Set(['blkdebug', 'compress', 'copy-before-write', 'throttle']);
+
+/** Looks on the block node itself, then down through filters and backing images. */
+function findBelow(node: GraphNode, name: string): DirtyBitmap {
+  for (let at: GraphNode | undefined = node; at !== undefined; at = nextBelow(at)) {
+    const bitmap = at.bitmaps.find(name);
+    if (bitmap !== undefined) return bitmap;
+  }
+  throw genericError(`Bitmap '${name}' is not found`);
+}
+
+function nextBelow(node: GraphNode): GraphNode | undefined {
+  const backing = node.children.find(edge => edge.role === 'backing');
+  if (backing !== undefined) return backing.node;
+  return FILTERS.has(node.driver) ? node.children.find(edge => edge.role === 'file')?.node : undefined;
+}
