@@ -37,6 +37,7 @@ export {
   type AddBitmapOptions,
   abortTransaction,
   addBitmap,
+  applyAction,
   type BitmapReference,
   clearBitmap,
   disableBitmap,

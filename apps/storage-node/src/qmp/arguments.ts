@@ -25,19 +25,36 @@ export function alternate<Options extends readonly [z.ZodType, ...z.ZodType[]]>(
 export function parseArguments<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
   const parsed = schema.safeParse(value, { reportInput: true });
   if (parsed.success) return parsed.data;
-  throw genericError(describe(schema, parsed.error.issues));
+  throw genericError(describeOne({ schema, value }, firstOf(parsed.error.issues), []));
 }
 
 type Issue = z.core.$ZodIssue;
 
-function describe(schema: z.ZodType, issues: readonly Issue[]): string {
-  const first = issues.find(issue => issue.code !== 'unrecognized_keys') ?? issues[0]!;
-  return describeOne(schema, first, []);
+/** What was expected of what, from the top. */
+interface Checked {
+  readonly schema: z.ZodType;
+  readonly value: unknown;
 }
 
-function describeOne(schema: z.ZodType, issue: Issue, prefix: readonly PropertyKey[]): string {
+/** Members that nobody asked for are found after all others of the same object. */
+function firstOf(issues: readonly Issue[]): Issue {
+  let first = issues[0]!;
+  while (first.code === 'unrecognized_keys') {
+    const { path } = first;
+    const inner = issues.find(
+      issue => issue.path.length > path.length && path.every((key, i) => issue.path[i] === key),
+    );
+    if (inner === undefined) break;
+    first = inner;
+  }
+  return first;
+}
+
+function describeOne(checked: Checked, issue: Issue, prefix: readonly PropertyKey[]): string {
   const path = [...prefix, ...issue.path];
   const name = formatPath(path);
+  // Of a value that is wrong in itself QEMU says the last name alone.
+  const ownName = formatPath(path.slice(path.findLastIndex(key => typeof key === 'string')));
   switch (issue.code) {
     case 'unrecognized_keys':
       return `Parameter '${formatPath([...path, issue.keys.at(-1)!])}' is unexpected`;
@@ -47,42 +64,41 @@ function describeOne(schema: z.ZodType, issue: Issue, prefix: readonly PropertyK
     case 'invalid_value':
       if (issue.input === undefined) return `Parameter '${name}' is missing`;
       if (typeof issue.input !== 'string') return `Invalid parameter type for '${name}', expected: string`;
-      return `Parameter '${name}' does not accept value '${issue.input}'`;
+      return `Parameter '${ownName}' does not accept value '${issue.input}'`;
     case 'too_small':
     case 'too_big':
-      return `Parameter '${name}' expects ${metaAt(schema, path)?.range ?? 'another value'}`;
+      return `Parameter '${ownName}' expects ${metaAt(checked, path)?.range ?? 'another value'}`;
     case 'invalid_union':
-      return describeUnion(schema, issue, path);
+      return describeUnion(checked, issue, path);
     default:
       return `Parameter '${name}' ${issue.message}`;
   }
 }
 
 function describeUnion(
-  schema: z.ZodType,
+  checked: Checked,
   issue: Issue & { code: 'invalid_union' },
   path: PropertyKey[],
 ): string {
   const { input } = issue;
   if ('discriminator' in issue && typeof issue.discriminator === 'string') {
     const name = formatPath(path);
-    const value = (input as Record<string, unknown> | undefined)?.[issue.discriminator] ?? input;
-    if (value === undefined || typeof value === 'object') return `Parameter '${name}' is missing`;
+    const value = (input as Record<string, unknown>)[issue.discriminator];
+    if (value === undefined) return `Parameter '${name}' is missing`;
     if (typeof value !== 'string') return `Invalid parameter type for '${name}', expected: string`;
-    return `Parameter '${name}' does not accept value '${value}'`;
+    return `Parameter '${issue.discriminator}' does not accept value '${value}'`;
   }
   // The branch of the value's own type says what is wrong inside it.
   const inner = issue.errors.find(issues =>
     issues.some(one => one.path.length > 0 || one.code === 'unrecognized_keys'),
   );
   if (inner !== undefined && typeof input === 'object' && input !== null) {
-    const first = inner.find(one => one.code !== 'unrecognized_keys') ?? inner[0]!;
-    return describeOne(schema, first, path);
+    return describeOne(checked, firstOf(inner), path);
   }
   const last = path.at(-1);
   const name = typeof last === 'number' ? 'null' : formatPath(path);
   if (input === undefined) return `Parameter '${name}' is missing`;
-  return `Invalid parameter type for '${name}', expected: ${metaAt(schema, path)?.qapi ?? 'object'}`;
+  return `Invalid parameter type for '${name}', expected: ${metaAt(checked, path)?.qapi ?? 'object'}`;
 }
 
 const TYPE_NAMES: Readonly<Record<string, string>> = {
@@ -100,14 +116,26 @@ interface Meta {
 }
 
 /** What the schema says of the member at the path. */
-function metaAt(schema: z.ZodType, path: readonly PropertyKey[]): Meta | undefined {
-  let at: z.ZodType | undefined = unwrap(schema);
+function metaAt({ schema, value }: Checked, path: readonly PropertyKey[]): Meta | undefined {
+  let at = branchOf(schema, value);
+  let here = value;
   for (const key of path) {
-    if (at instanceof z.ZodObject) at = unwrap(at.shape[String(key)] as z.ZodType | undefined);
-    else if (at instanceof z.ZodArray) at = unwrap(at.element as z.ZodType);
+    here = (here as Record<PropertyKey, unknown> | undefined)?.[key];
+    if (at instanceof z.ZodObject) at = branchOf(at.shape[String(key)] as z.ZodType | undefined, here);
+    else if (at instanceof z.ZodArray) at = branchOf(at.element as z.ZodType, here);
     else return undefined;
   }
   return at?.meta() as Meta | undefined;
+}
+
+/** Of a union with a discriminator, the branch that the value chooses. */
+function branchOf(schema: z.ZodType | undefined, value: unknown): z.ZodType | undefined {
+  const plain = unwrap(schema);
+  if (!(plain instanceof z.ZodDiscriminatedUnion)) return plain;
+  const name = plain.def.discriminator;
+  const chosen = (value as Record<string, unknown> | undefined)?.[name];
+  const options = plain.options as readonly z.ZodObject[];
+  return options.find(option => (option.shape[name] as z.ZodType).safeParse(chosen).success);
 }
 
 function unwrap(schema: z.ZodType | undefined): z.ZodType | undefined {

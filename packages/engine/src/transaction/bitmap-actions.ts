@@ -10,7 +10,7 @@ import {
 import { EngineError } from '../errors.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
-import type { StagedBitmaps } from './staged-bitmaps.ts';
+import { StagedBitmaps } from './staged-bitmaps.ts';
 import type { TransactionAction } from './transaction.ts';
 
 /** A bitmap by the name of its block node and its own. */
@@ -72,6 +72,16 @@ export function enableBitmap(reference: BitmapReference): TransactionAction {
 export function disableBitmap(reference: BitmapReference): TransactionAction {
   const use = { readOnly: true };
   return onBitmap('block-dirty-bitmap-disable', reference, use, bitmap => bitmap.setRecording(false));
+}
+
+/**
+ * Does one change of a bitmap on its own, at once: it is a single step, so that requests in flight need not
+ * be waited for. Throws as `prepare` does, with nothing changed.
+ */
+export function applyAction(graph: BlockGraph, action: TransactionAction): void {
+  const prepared = action.prepare(graph, new StagedBitmaps(), { group: undefined });
+  prepared.commit?.();
+  prepared.clean?.();
 }
 
 /** Adds the bits of `sources`, on any block node of the same size, to `target`; the sources stay as they are. */

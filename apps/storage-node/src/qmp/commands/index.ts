@@ -1,9 +1,11 @@
 // Every command of the monitor.
 import type { QmpCommand } from '../command.ts';
 import { backupCommands } from './backup.ts';
+import { bitmapCommands } from './bitmaps.ts';
 import { exportCommands } from './exports.ts';
 import { jobCommands } from './jobs.ts';
 import { monitorCommands } from './monitor.ts';
+import { transactionCommands } from './transaction.ts';
 
 const groups: readonly (readonly QmpCommand[])[] = [
   exportCommands,
@@ -11,6 +13,8 @@ const groups: readonly (readonly QmpCommand[])[] = [
   monitorCommands(() => [...qmpCommands.keys()]),
   jobCommands,
   backupCommands,
+  bitmapCommands,
+  transactionCommands,
 ];
 
 export const qmpCommands: ReadonlyMap<string, QmpCommand> = new Map(
