@@ -177,13 +177,16 @@ export class BlockGraph {
   async drained<T>(nodes: readonly GraphNode[], section: () => T): Promise<T> {
     const attachments = this.attachmentsAbove(nodes);
     const writers = this.#writersAbove(nodes);
+    const held = [...this.#withAncestors(nodes)];
     try {
+      for (const node of held) node.drainBegin();
       await Promise.all([
         ...attachments.map(attachment => attachment.quiesce()),
         ...writers.map(writer => writer.quiesce()),
       ]);
       return section();
     } finally {
+      for (const node of held) node.drainEnd();
       for (const attachment of attachments) attachment.resume();
       for (const writer of writers) writer.unquiesce();
     }

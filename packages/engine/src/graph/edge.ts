@@ -74,6 +74,9 @@ export class Edge implements BlockNode, NodeUser {
   allocatedBytes(): Promise<number> {
     return this.node.allocatedBytes();
   }
+  debugEvent(event: string): void {
+    this.node.debugEvent(event);
+  }
   cancelInFlight(): void {
     this.node.cancelInFlight();
   }

@@ -118,6 +118,7 @@ export class GraphNode implements BlockNode {
   }
 
   flush(): Pending {
+    for (const { role, node } of this.children) if (role === 'file') node.debugEvent('flush_to_disk');
     return this.#inner.flush();
   }
 
@@ -155,6 +156,18 @@ export class GraphNode implements BlockNode {
 
   async allocatedBytes(): Promise<number> {
     return (await this.#inner.allocatedBytes?.()) ?? this.sizeBytes;
+  }
+
+  debugEvent(event: string): void {
+    this.#inner.debugEvent?.(event);
+  }
+
+  drainBegin(): void {
+    this.#inner.drainBegin?.();
+  }
+
+  drainEnd(): void {
+    this.#inner.drainEnd?.();
   }
 
   cancelInFlight(): void {

@@ -70,10 +70,12 @@ export class RawImage implements BlockNode {
   }
 
   read(offset: number, buffer: Buffer): Pending {
+    this.#file.debugEvent?.('read_aio');
     return this.#file.read(this.#offsetBytes + offset, buffer);
   }
 
   write(offset: number, buffer: Buffer): Pending {
+    this.#file.debugEvent?.('write_aio');
     return this.#file.write(this.#offsetBytes + offset, buffer);
   }
 

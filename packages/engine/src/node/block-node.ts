@@ -78,6 +78,16 @@ export interface BlockNode {
    */
   refusesBitmap?(bitmap: { name: string; granularityBytes: number }): string | undefined;
 
+  /**
+   * Told by the layer above what it is about to do, such as `read_aio` or `flush_to_disk`, so that a
+   * blkdebug node below can choose the moment of a fault. Without effect elsewhere.
+   */
+  debugEvent?(event: string): void;
+
+  /** Somebody waits for all requests to end: from here to `drainEnd` none may be held back for long. */
+  drainBegin?(): void;
+  drainEnd?(): void;
+
   /** Changes the size; undefined where the driver cannot. New bytes read as zeroes. */
   resize?(sizeBytes: number): Promise<void>;
 

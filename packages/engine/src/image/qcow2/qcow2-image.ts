@@ -129,8 +129,10 @@ export class Qcow2Image implements BlockNode {
       clusterBytes: this.clusterSizeBytes,
       sizeBytes: this.sizeBytes,
       backingBytes: this.#backing?.sizeBytes ?? (this.header.backingPath === undefined ? 0 : this.sizeBytes),
-      writeHost: (offset, buffer) =>
-        this.#hostRequest(this.#gate.enter(), () => this.#file.write(offset, buffer)),
+      writeHost: (offset, buffer) => {
+        this.#file.debugEvent?.('write_aio');
+        return this.#hostRequest(this.#gate.enter(), () => this.#file.write(offset, buffer));
+      },
       readGuest: (offset, buffer) => this.read(offset, buffer),
     });
     return { metadata, writer, refcounts };
@@ -190,6 +192,7 @@ export class Qcow2Image implements BlockNode {
     if (there < buffer.length) buffer.fill(0, Math.max(0, there));
     if (there <= 0) return undefined;
     const part = there < buffer.length ? buffer.subarray(0, there) : buffer;
+    this.#file.debugEvent?.('read_aio');
     return this.#hostRequest(this.#gate.enter(), () => this.#file.read(hostOffset, part));
   }
 
@@ -213,6 +216,7 @@ export class Qcow2Image implements BlockNode {
     const there = this.#backing === undefined ? 0 : Math.min(buffer.length, this.#backing.sizeBytes - offset);
     if (there < buffer.length) buffer.fill(0, Math.max(0, there));
     if (there <= 0) return undefined;
+    this.#file.debugEvent?.('read_backing_aio');
     return this.#backing!.read(offset, there < buffer.length ? buffer.subarray(0, there) : buffer);
   }
 
@@ -244,6 +248,7 @@ export class Qcow2Image implements BlockNode {
     const found = this.#clusters.lookup(offset, buffer.length);
     if (found?.kind === 'data' && found.copied && found.length >= buffer.length) {
       const { hostOffset } = found;
+      this.#file.debugEvent?.('write_aio');
       return this.#hostRequest(this.#gate.enter(), () => this.#file.write(hostOffset, buffer));
     }
     return writer.write(offset, buffer);
