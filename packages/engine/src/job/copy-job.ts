@@ -156,8 +156,15 @@ export abstract class CopyJob extends Job {
     this.onEvent({ type: 'job-error', jobId: this.id, operation, action, error });
     if (action === 'report') throw error;
     if (action === 'stop') this.stopForError(ioStatusOf(error));
-    else if (this.#lastFailed === offset) await this.sleep(ERROR_RETRY_MS);
+    else if (this.#lastFailed === offset) await this.#restFor(ERROR_RETRY_MS);
     this.#lastFailed = offset;
+  }
+
+  async #restFor(ms: number): Promise<void> {
+    const endMs = this.clock.monotonicMs() + ms;
+    for (let left = ms; left > 0 && !this.mustRest; left = endMs - this.clock.monotonicMs()) {
+      await this.sleep(left);
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 // Helpers for tests of the engine and of drivers written elsewhere. Needs vitest.
 export { CrashingNode } from './crashing-node.ts';
 export { type FaultEvent, type FaultRule, FaultyNode, type FaultyNodeOptions } from './faulty-node.ts';
+export { ManualClock, settled } from './manual-clock.ts';
 export { MemoryNode, type MemoryNodeOptions } from './memory-node.ts';
 export { ModelDisk } from './model-disk.ts';
 export { type ConformanceOptions, describeBlockNode } from './node-conformance.ts';
