@@ -27,6 +27,11 @@ export function different(id: string, title: string, adr: string, play: Play): v
   defineScenario({ id, title, verdict: 'different', adr, sides: BOTH, play });
 }
 
+/** Different on purpose: QEMU 7.2 crashes where ours answers. A QEMU that no longer does fails the scenario. */
+export function qemuDies(id: string, title: string, adr: string, play: Play): void {
+  defineScenario({ id, title, verdict: 'different', adr, sides: BOTH, play, qemuDies: true });
+}
+
 export interface ScenarioDefinition {
   readonly id: string;
   readonly title: string;
@@ -35,7 +40,11 @@ export interface ScenarioDefinition {
   readonly adr?: string;
   readonly sides: readonly Side[];
   readonly play: Play;
+  readonly qemuDies?: boolean;
 }
+
+/** The trace of a side that has crashed. */
+const DIED: Trace = { steps: 'died', events: {} };
 
 function defineScenario(definition: ScenarioDefinition): void {
   const { id, title, verdict, adr } = definition;
@@ -50,13 +59,14 @@ function defineScenario(definition: ScenarioDefinition): void {
 
 /** Rejects with the first difference. `imports` are loaded into our daemon. */
 export async function playScenario(
-  { sides, verdict, play }: ScenarioDefinition,
+  { sides, verdict, play, qemuDies = false }: ScenarioDefinition,
   imports: readonly string[] = [],
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'tidemark-oracle-'));
   try {
     const traces = await Promise.all(sides.map(side => playSide(side, join(folder, side), play, imports)));
     const [theirs, mine] = traces;
+    if (qemuDies) expect(theirs, 'QEMU no longer crashes here').toBe(DIED);
     if (verdict === 'equal') expect(mine, 'ours must be as QEMU').toEqual(theirs);
     if (verdict === 'different') expect(mine, 'is different on purpose, but was equal').not.toEqual(theirs);
   } finally {
@@ -72,6 +82,8 @@ async function playSide(side: Side, folder: string, play: Play, imports: readonl
     await session.finish();
     return session.trace;
   } catch (error) {
+    await session.kill();
+    if (side === 'qemu' && /SIGSEGV|SIGABRT/.test(session.daemon?.death ?? '')) return DIED;
     const { death, complaints } = session.daemon ?? {};
     const more = [death, complaints].filter(Boolean).join('\n');
     throw new Error(`${side}: ${error instanceof Error ? (error.stack ?? error.message) : error}\n${more}`);
