@@ -6,10 +6,18 @@ export { ENGINE_ERROR_KINDS, EngineError, type EngineErrorKind, fromSystemError 
 export { appendExtent, type Extent } from './extent.ts';
 export { ON_CBW_ERROR, type OnCbwError } from './filter/copy-before-write.ts';
 export type { Attachment } from './graph/attachment.ts';
-export { type AddOptions, type AttachOptions, BlockGraph } from './graph/block-graph.ts';
+export { type AddOptions, type AttachOptions, BlockGraph, type OpeningNode } from './graph/block-graph.ts';
 export type { Edge } from './graph/edge.ts';
-export type { GraphNode } from './graph/graph-node.ts';
-export { filterPermissions, formatPermissions, PERMISSION, PERMISSIONS_ALL } from './graph/permissions.ts';
+export type { GraphNode, NodeOwner } from './graph/graph-node.ts';
+export { assertNodeName } from './graph/node-names.ts';
+export {
+  type ChildPermissions,
+  copyBeforeWritePermissions,
+  filterPermissions,
+  formatPermissions,
+  PERMISSION,
+  PERMISSIONS_ALL,
+} from './graph/permissions.ts';
 export { FileNode } from './image/file-node.ts';
 export { type ImageFormat, type OpenImageOptions, openImage } from './image/open-image.ts';
 export { type CreateQcow2Options, createQcow2 } from './image/qcow2/create.ts';

@@ -44,6 +44,10 @@ export const IMAGE_CHAIN_CACHE_BYTES_MAX = 32 * MiB;
 export const QCOW2_CACHED_TABLES_MIN = 2;
 /** Images below one another: a backup a day for most of a year, and an end to a hostile chain. */
 export const IMAGE_CHAIN_DEPTH_MAX = 256;
+/** Block nodes below one another: a chain of images with filters between, and an end to any recursion. */
+export const GRAPH_DEPTH_MAX = 512;
+/** A block node's name, as in QEMU. */
+export const NODE_NAME_BYTES_MAX = 31;
 /** A qcow2 file grows by steps of this size, so that allocating seldom costs a system call. */
 export const QCOW2_FILE_GROWTH_BYTES = 16 * MiB;
 /** Freed clusters wait for the metadata to be durable; with this many runs the request waits too. */

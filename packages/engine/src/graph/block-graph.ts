@@ -1,18 +1,14 @@
 // All block nodes of a process by name, the edges between them, and the rules for changing them: every
 // change either holds with everybody's permissions or has not happened.
-import { strict as assert } from 'node:assert';
 import { EngineError } from '../errors.ts';
+import { GRAPH_DEPTH_MAX } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
 import { Attachment } from './attachment.ts';
 import { Edge } from './edge.ts';
-import { type DrainedWriter, GraphNode } from './graph-node.ts';
-import {
-  assertNoConflict,
-  type ChildPermissions,
-  formatPermissions,
-  PERMISSIONS_ALL,
-  totalPermissions,
-} from './permissions.ts';
+import { type DrainedWriter, GraphNode, type NodeOwner } from './graph-node.ts';
+import { assertNodeName, NodeNames } from './node-names.ts';
+import { type ChildPermissions, formatPermissions, PERMISSIONS_ALL } from './permissions.ts';
+import { depthOf, reaches, settlePermissions } from './settle.ts';
 
 export interface AddOptions {
   name: string;
@@ -20,6 +16,10 @@ export interface AddOptions {
   children?: Readonly<Record<string, string>>;
   /** Default: an image format's. */
   permissions?: ChildPermissions;
+  /** Default: as the driver says. */
+  readOnly?: boolean;
+  /** Who lets the node go; default `user`. */
+  owner?: NodeOwner;
 }
 
 export interface AttachOptions {
@@ -31,10 +31,19 @@ export interface AttachOptions {
   shares?: number;
 }
 
+/** What a driver that is being opened can ask of its node. */
+export interface OpeningNode {
+  readonly node: GraphNode;
+  /** The edges to the children that were named at the start. */
+  readonly children: Readonly<Record<string, Edge>>;
+  /** One more child, found only while opening (a backing image that a header names). */
+  addChild(role: string, childName: string): Edge;
+}
+
 export class BlockGraph {
   readonly #nodes = new Map<string, GraphNode>();
+  readonly #names = new NodeNames(name => this.#nodes.has(name));
   readonly #attachments = new Map<Edge, Attachment>();
-  #generated = 0;
 
   /**
    * Throws kind `exists`, for an unknown child `not-found`, `conflict` with a child's other users. `create`
@@ -42,33 +51,87 @@ export class BlockGraph {
    */
   add(options: AddOptions, create: (children: Record<string, Edge>) => BlockNode): GraphNode {
     const { name } = options;
-    if (this.#nodes.has(name))
-      throw new EngineError('exists', `Node '${name}' exists already`, { node: name });
-    const node = new GraphNode(name, options.permissions ?? formatPermissions);
-    const edges: Record<string, Edge> = {};
-    for (const [role, childName] of Object.entries(options.children ?? {})) {
-      const child = this.get(childName);
-      const edge = new Edge({
-        role,
-        user: `block node '${name}' as '${role}'`,
-        parent: node,
-        node: child,
-        shares: PERMISSIONS_ALL,
-      });
-      edges[role] = edge;
-      node.children.push(edge);
-    }
-    node.setDriver(create(edges));
-    for (const edge of node.children) edge.node.parents.add(edge);
-    this.#nodes.set(name, node);
+    this.#names.assertFree(name);
+    const node = this.#makeNode(options);
     try {
-      this.#settleAll([node]);
+      const edges = this.#connect(node, options.children ?? {});
+      node.setDriver(create(edges));
+      settlePermissions([node]);
     } catch (error) {
-      this.#nodes.delete(name);
-      for (const edge of node.children) edge.node.parents.delete(edge);
+      this.#disconnect(node);
       throw error;
     }
+    this.#nodes.set(name, node);
     return node;
+  }
+
+  /**
+   * As `add`, for drivers that take time to open. The permissions on the children hold before `create` starts
+   * (an image is not read while somebody else writes to it). Failing, it closes the driver and leaves nothing
+   * behind; rejects with what `create` does, too.
+   */
+  async open(options: AddOptions, create: (opening: OpeningNode) => Promise<BlockNode>): Promise<GraphNode> {
+    assertNodeName(options.name);
+    const release = this.#names.reserve(options.name);
+    const node = this.#makeNode(options);
+    let driver: BlockNode | undefined;
+    try {
+      const children = this.#connect(node, options.children ?? {});
+      settlePermissions([node]);
+      driver = await create({ node, children, addChild: (role, child) => this.#addChild(node, role, child) });
+      node.setDriver(driver);
+      settlePermissions([node]);
+      this.#nodes.set(node.name, node);
+    } catch (error) {
+      await driver?.close().catch(() => undefined);
+      await this.#letGo(this.#disconnect(node));
+      throw error;
+    } finally {
+      release();
+    }
+    return node;
+  }
+
+  #makeNode(options: AddOptions): GraphNode {
+    return new GraphNode({
+      name: options.name,
+      childPermissions: options.permissions ?? formatPermissions,
+      sequence: this.#names.nextSequence(),
+      owner: options.owner ?? 'user',
+      readOnly: options.readOnly,
+    });
+  }
+
+  #connect(node: GraphNode, children: Readonly<Record<string, string>>): Record<string, Edge> {
+    const edges: Record<string, Edge> = {};
+    for (const [role, childName] of Object.entries(children))
+      edges[role] = this.#makeEdge(node, role, childName);
+    return edges;
+  }
+
+  #addChild(node: GraphNode, role: string, childName: string): Edge {
+    const edge = this.#makeEdge(node, role, childName);
+    settlePermissions([node]);
+    return edge;
+  }
+
+  #makeEdge(parent: GraphNode, role: string, childName: string): Edge {
+    const child = this.get(childName);
+    assertDepth(parent, child);
+    const user = `block node '${parent.name}' as '${role}'`;
+    const edge = new Edge({ role, user, parent, node: child, shares: PERMISSIONS_ALL });
+    parent.children.push(edge);
+    child.parents.add(edge);
+    return edge;
+  }
+
+  /** Takes away all edges to children, who are returned. */
+  #disconnect(node: GraphNode): GraphNode[] {
+    const edges = node.children.splice(0);
+    for (const edge of edges) edge.node.parents.delete(edge);
+    const below = edges.map(edge => edge.node);
+    settlePermissions(below);
+    return below;
   }
 
   find(name: string): GraphNode | undefined {
@@ -77,13 +140,17 @@ export class BlockGraph {
 
   get(name: string): GraphNode {
     const node = this.#nodes.get(name);
-    if (node === undefined) throw new EngineError('not-found', `Cannot find node '${name}'`, { node: name });
-    return node;
+    if (node !== undefined) return node;
+    const hint = 'Look at the names of the block nodes there are.';
+    throw new EngineError('not-found', `Cannot find device='${name}' nor node-name='${name}'`, {
+      node: name,
+      hint,
+    });
   }
 
   /** A name for a node that nobody named; no user can choose such a name. */
   freeName(): string {
-    return `#block${String(++this.#generated).padStart(3, '0')}`;
+    return this.#names.generate();
   }
 
   has(name: string): boolean {
@@ -94,37 +161,48 @@ export class BlockGraph {
     return this.#nodes.values();
   }
 
-  /** Closes the driver and forgets the node; refused with kind `busy` while anybody uses it. */
+  /**
+   * Closes the driver and forgets the node, and those below that only this one kept; refused with kind `busy`
+   * while anybody uses it. Rejects where closing failed; the node is gone then, too.
+   */
   async remove(name: string): Promise<void> {
     const node = this.get(name);
-    const [user] = node.parents;
-    if (user !== undefined) {
-      throw new EngineError('busy', `Node '${name}' is busy: it is used by ${user.user}`, { node: name });
+    node.assertUnused();
+    await this.#close(node);
+  }
+
+  async #close(node: GraphNode): Promise<void> {
+    this.#nodes.delete(node.name);
+    try {
+      await node.close();
+    } finally {
+      await this.#letGo(this.#disconnect(node));
     }
-    const bitmap = node.bitmaps.all.find(candidate => candidate.busy);
-    if (bitmap !== undefined) bitmap.assertUsable();
-    this.#nodes.delete(name);
-    await node.close();
-    for (const edge of node.children) edge.node.parents.delete(edge);
-    for (const edge of node.children) this.#settleAll([edge.node]);
+  }
+
+  /** Closes those of the nodes that nobody asked for by name and nobody uses any more. */
+  async #letGo(nodes: readonly GraphNode[]): Promise<void> {
+    for (const node of nodes) {
+      if (node.owner === 'parents' && node.parents.size === 0 && this.#nodes.get(node.name) === node) {
+        await this.#close(node);
+      }
+    }
   }
 
   /** Throws kind `conflict` when another user of the node, or of one below, excludes it. */
   attach(name: string, options: AttachOptions): Attachment {
     const node = this.get(name);
-    const edge = new Edge({
-      role: 'root',
-      user: options.user,
-      node,
-      shares: options.shares ?? PERMISSIONS_ALL,
-    });
+    const edge = new Edge({ role: 'root', user: options.user, node, shares: PERMISSIONS_ALL });
     edge.uses = options.uses;
     node.parents.add(edge);
     try {
-      assertNoConflict(name, node.parents);
-      this.#settleAll([node]);
+      settlePermissions([node]);
+      // In two steps, as QEMU: of two users who exclude each other, it matters who is told of which.
+      edge.shares = options.shares ?? PERMISSIONS_ALL;
+      settlePermissions([node]);
     } catch (error) {
       node.parents.delete(edge);
+      settlePermissions([node]);
       throw error;
     }
     const attachment = new Attachment(edge, () => this.#detach(edge));
@@ -135,7 +213,7 @@ export class BlockGraph {
   #detach(edge: Edge): void {
     if (!this.#attachments.delete(edge)) return;
     edge.node.parents.delete(edge);
-    this.#settleAll([edge.node]);
+    settlePermissions([edge.node]);
   }
 
   /**
@@ -143,15 +221,16 @@ export class BlockGraph {
    * `conflict`, with nothing changed, when a user below cannot live with the filter.
    */
   insertAbove(below: GraphNode, filter: GraphNode): void {
-    const moved = [...below.parents].filter(edge => edge.parent !== filter);
+    // Users that the filter itself stands on (its target may have the source as backing image) stay below.
+    const moved = [...below.parents].filter(({ parent }) => parent === undefined || !reaches(filter, parent));
     this.#move(moved, filter);
     filter.inserted = true;
     try {
-      this.#settleAll([filter]);
+      settlePermissions([filter]);
     } catch (error) {
       this.#move(moved, below);
       filter.inserted = false;
-      this.#settleAll([filter, below]);
+      settlePermissions([filter, below]);
       throw error;
     }
   }
@@ -167,7 +246,7 @@ export class BlockGraph {
     const below = filter.children.find(edge => edge.role === 'file')!.node;
     this.#move([...filter.parents], below);
     filter.inserted = false;
-    this.#settleAll([filter, below]);
+    settlePermissions([filter, below]);
   }
 
   /**
@@ -220,30 +299,14 @@ export class BlockGraph {
       to.parents.add(edge);
     }
   }
+}
 
-  /** Carries permissions downwards from `nodes`; on a conflict restores every mask and throws it. */
-  #settleAll(nodes: readonly GraphNode[]): void {
-    const undo: (() => void)[] = [];
-    try {
-      for (const node of nodes) this.#settle(node, undo, 0);
-    } catch (error) {
-      for (const restore of undo.reverse()) restore();
-      throw error;
-    }
+function assertDepth(parent: GraphNode, child: GraphNode): void {
+  if (reaches(child, parent)) {
+    const text = `Making '${child.name}' a child of '${parent.name}' would create a cycle`;
+    throw new EngineError('conflict', text, { node: parent.name });
   }
-
-  #settle(node: GraphNode, undo: (() => void)[], depth: number): void {
-    assert(depth < 1000, 'the block graph has a cycle');
-    const total = totalPermissions(node.parents);
-    for (const edge of node.children) {
-      const { uses, shares } = edge;
-      const next = node.childPermissions(edge.role, total, node.inserted);
-      if (next.uses !== uses || next.shares !== shares) {
-        undo.push(() => Object.assign(edge, { uses, shares }));
-        Object.assign(edge, next);
-      }
-      assertNoConflict(edge.node.name, edge.node.parents);
-      this.#settle(edge.node, undo, depth + 1);
-    }
-  }
+  if (depthOf(child) < GRAPH_DEPTH_MAX) return;
+  const text = `Block node '${child.name}' has ${GRAPH_DEPTH_MAX} levels of block nodes below it already`;
+  throw new EngineError('unsupported', text, { node: child.name, hint: 'Shorten the chain of images.' });
 }

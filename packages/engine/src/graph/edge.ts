@@ -7,9 +7,20 @@ import type { Pending } from '../pending.ts';
 import type { GraphNode } from './graph-node.ts';
 import type { NodeUser } from './permissions.ts';
 
+export interface EdgeOptions {
+  role: string;
+  /** For people: `export 'vol-a'`. */
+  user: string;
+  parent?: GraphNode;
+  node: GraphNode;
+  /** Mask of PERMISSION. */
+  shares: number;
+}
+
 export class Edge implements BlockNode, NodeUser {
   readonly role: string;
   readonly user: string;
+  readonly userText: string;
   /** The parent inside the graph; undefined for an attachment from outside. */
   readonly parent: GraphNode | undefined;
   /** Changed by BlockGraph alone. */
@@ -17,9 +28,11 @@ export class Edge implements BlockNode, NodeUser {
   uses = 0;
   shares: number;
 
-  constructor(options: { role: string; user: string; parent?: GraphNode; node: GraphNode; shares: number }) {
+  constructor(options: EdgeOptions) {
     this.role = options.role;
     this.user = options.user;
+    this.userText =
+      options.parent === undefined ? 'an unnamed block device' : `node '${options.parent.name}'`;
     this.parent = options.parent;
     this.node = options.node;
     this.shares = options.shares;

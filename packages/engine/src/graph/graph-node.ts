@@ -6,13 +6,35 @@ import type { BlockNode, SnapshotSource, WriteZeroesOptions } from '../node/bloc
 import type { Pending } from '../pending.ts';
 import { BitmapStore } from './bitmap-store.ts';
 import type { Edge } from './edge.ts';
-import type { ChildPermissions } from './permissions.ts';
+import type { ChildPermissions, PermissionMasks } from './permissions.ts';
 
 /** A job that writes to a node by itself: it stands still while the node is drained. */
 export interface DrainedWriter {
   /** Resolves with nothing on its way. Each call wants one `unquiesce`. */
   quiesce(): Promise<void>;
   unquiesce(): void;
+}
+
+/** What a node does with requests before its driver sees them. */
+export interface NodePolicy {
+  /** Discards are dropped, and zeroes keep their space. Default false. */
+  ignoreDiscard?: boolean;
+  /** Writes of nothing but zeroes become write-zeroes; `unmap`: that may leave holes. Default off. */
+  detectZeroes?: 'off' | 'on' | 'unmap';
+}
+
+/**
+ * Who lets a node go: `user`: whoever added it, by name; `parents`: it was made with the node above and goes
+ * with its last user; `job`: the job that put it there.
+ */
+export type NodeOwner = 'user' | 'parents' | 'job';
+
+export interface GraphNodeOptions extends NodePolicy {
+  name: string;
+  childPermissions: ChildPermissions;
+  sequence: number;
+  owner: NodeOwner;
+  readOnly: boolean | undefined;
 }
 
 export class GraphNode implements BlockNode {
@@ -29,17 +51,43 @@ export class GraphNode implements BlockNode {
   readonly writers = new Set<DrainedWriter>();
   /** The jobs whose target this is, in words: it is neither deleted nor resized nor given to another job. */
   readonly blockers = new Set<string>();
+  /** Counts upwards: which of two nodes is younger. */
+  readonly sequence: number;
+  readonly owner: NodeOwner;
+  readonly ignoreDiscard: boolean;
+  readonly detectZeroes: 'off' | 'on' | 'unmap';
+  /** What was asked for; undefined: as the driver. */
+  #readOnly: boolean | undefined;
   #driver: BlockNode | undefined;
 
-  constructor(name: string, childPermissions: ChildPermissions) {
+  /** By BlockGraph alone. */
+  constructor(options: GraphNodeOptions) {
+    const { name } = options;
     this.name = name;
-    this.childPermissions = childPermissions;
+    this.childPermissions = options.childPermissions;
+    this.sequence = options.sequence;
+    this.owner = options.owner;
+    this.#readOnly = options.readOnly;
+    this.ignoreDiscard = options.ignoreDiscard ?? false;
+    this.detectZeroes = options.detectZeroes ?? 'off';
     this.bitmaps = new BitmapStore(name, () => this.sizeBytes);
   }
 
   /** Once, by BlockGraph, after the children's edges exist. */
   setDriver(driver: BlockNode): void {
     this.#driver = driver;
+  }
+
+  /** Opened for writing; a node still being opened is if that is what was asked for. */
+  get writable(): boolean {
+    return !(this.#readOnly ?? this.#driver?.readOnly ?? false);
+  }
+
+  /** By BlockGraph alone; returns the way back. Throws where the driver cannot have these permissions. */
+  setPermissions(total: PermissionMasks): () => void {
+    const driver = this.#driver;
+    if (driver?.setPermissions === undefined) return () => {};
+    return driver.setPermissions(total);
   }
 
   get #inner(): BlockNode {
@@ -54,7 +102,7 @@ export class GraphNode implements BlockNode {
     return this.#inner.sizeBytes;
   }
   get readOnly(): boolean {
-    return this.#inner.readOnly;
+    return this.#readOnly ?? this.#inner.readOnly;
   }
   get requestAlignmentBytes(): number {
     return this.#inner.requestAlignmentBytes;
@@ -67,6 +115,24 @@ export class GraphNode implements BlockNode {
   }
   get snapshot(): SnapshotSource | undefined {
     return this.#inner.snapshot;
+  }
+
+  /** Throws kind `busy` while anybody uses the node; with `byName`, also where it is not the user's to remove. */
+  assertUnused({ byName = false } = {}): void {
+    const { name } = this;
+    const users = [...this.parents];
+    const hint = `It is used by ${users.map(edge => edge.user).join(', ')}: end that first.`;
+    const busy = (text: string) => new EngineError('busy', text, { node: name, hint });
+    if (this.blockers.size > 0 || users.some(edge => edge.parent === undefined)) {
+      throw busy(`Node ${name} is in use`);
+    }
+    const over = users.find(edge => edge.role === 'backing')?.parent;
+    if (over !== undefined) {
+      throw busy(`Node '${name}' is busy: node is used as backing hd of '${over.name}'`);
+    }
+    if (byName && this.owner !== 'user') throw busy(`Node ${name} is not owned by the monitor`);
+    if (users.length > 0) throw busy(`Block device ${name} is in use`);
+    this.bitmaps.all.find(bitmap => bitmap.busy)?.assertUsable();
   }
 
   /** Throws kind `busy` while a job has the node as its target. */
@@ -87,6 +153,9 @@ export class GraphNode implements BlockNode {
 
   write(offset: number, buffer: Buffer): Pending {
     this.#checkWrite('write', offset, buffer.length);
+    if (this.detectZeroes !== 'off' && isZero(buffer)) {
+      return this.writeZeroes(offset, buffer.length, { mayUnmap: this.detectZeroes === 'unmap' });
+    }
     this.bitmaps.recordWrite(offset, buffer.length);
     return this.#inner.write(offset, buffer);
   }
@@ -108,11 +177,13 @@ export class GraphNode implements BlockNode {
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
     this.#checkWrite('write-zeroes', offset, length);
     this.bitmaps.recordWrite(offset, length);
-    return this.#inner.writeZeroes(offset, length, options);
+    const mayUnmap = options.mayUnmap && !this.ignoreDiscard;
+    return this.#inner.writeZeroes(offset, length, mayUnmap === options.mayUnmap ? options : { mayUnmap });
   }
 
   discard(offset: number, length: number): Pending {
     this.#checkWrite('discard', offset, length);
+    if (this.ignoreDiscard) return undefined;
     this.bitmaps.recordWrite(offset, length);
     return this.#inner.discard(offset, length);
   }
@@ -190,4 +261,9 @@ export class GraphNode implements BlockNode {
     if (!this.readOnly) return;
     throw new EngineError('denied', `Block node '${this.name}' is read-only`, { op, node: this.name });
   }
+}
+
+/** Compares with itself, one byte on: the first byte decides for all. */
+function isZero(buffer: Buffer): boolean {
+  return buffer.length > 0 && buffer[0] === 0 && buffer.compare(buffer, 0, buffer.length - 1, 1) === 0;
 }

@@ -88,6 +88,12 @@ export interface BlockNode {
   drainBegin?(): void;
   drainEnd?(): void;
 
+  /**
+   * Told what all users of the node use and share, as masks of PERMISSION, before they do. Throws kind `busy`
+   * where somebody outside of this process excludes it. Returns the way back, which must not throw.
+   */
+  setPermissions?(total: { uses: number; shares: number }): () => void;
+
   /** Changes the size; undefined where the driver cannot. New bytes read as zeroes. */
   resize?(sizeBytes: number): Promise<void>;
 

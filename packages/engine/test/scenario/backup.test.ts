@@ -2,6 +2,7 @@
 // graph, filter and job over memory nodes with injected delays, holds and faults; the oracle is a copy of
 // the disk taken at the instant.
 import { describe, expect, it } from 'vitest';
+import { PERMISSION } from '../../src/graph/permissions.ts';
 import { FaultyNode } from '../../src/testing/faulty-node.ts';
 import { MemoryNode } from '../../src/testing/memory-node.ts';
 import { SeededRandom } from '../../src/testing/seeded-random.ts';
@@ -155,8 +156,10 @@ describe('backup of a live disk', () => {
     target.pause();
     const action = backupOf(disk);
     await runTransaction(disk.graph, [action]);
-    expect(() => disk.graph.attach('disk', { user: "export 'other'", uses: 2 })).toThrow(
-      /Permission conflict on node 'disk': 'write' both required by export 'other' and unshared by block node 'filter'/,
+    const options = { user: "export 'other'", uses: PERMISSION.write };
+    expect(() => disk.graph.attach('disk', options)).toThrow(
+      "Permission conflict on node 'disk': permissions 'write' are both required by an unnamed block device " +
+        "(uses node 'disk' as 'root' child) and unshared by node 'filter' (uses node 'disk' as 'file' child).",
     );
     target.release();
     await action.job!.concluded;
