@@ -2,6 +2,7 @@
 // success, after a cancel at the last moment and after a failure half way, to the bit, and that the chain of
 // backups is the disk. All 21 rows of section 6.
 import { expect } from 'vitest';
+import { closeDisk, newDisk, rebase, reference } from '../backup-chain.ts';
 import { dirtySet } from '../bitmap-sets.ts';
 import { scenario } from '../scenario.ts';
 import type { Session } from '../session.ts';
@@ -77,32 +78,14 @@ function outcome(sync: Row['sync'], mode: Row['mode'], failure: Failure) {
   return { ...{ simulated: KEPT, intermediate: FAILED, none: HANDED_ON }[failure], atEnd: '' };
 }
 
-async function openImages(s: Session, failure: Failure): Promise<void> {
-  for (const name of ['disk', 't1', 't2', 'r0', 'r1', 'r2']) {
-    await s.image(name, { format: 'qcow2', size: '64M' });
-  }
-  const file = { driver: 'file', filename: s.path('disk') };
-  // Armed by a flush: the second read of data after it fails, once.
-  const faulty = {
-    driver: 'blkdebug',
-    image: file,
-    'set-state': [
-      { event: 'flush_to_disk', state: 1, new_state: 2 },
-      { event: 'read_aio', state: 2, new_state: 3 },
-    ],
-    'inject-error': [{ event: 'read_aio', errno: 5, state: 3, immediately: false, once: true }],
-  };
-  await s.add({ driver: 'qcow2', 'node-name': 'disk', file: failure === 'intermediate' ? faulty : file });
-  for (const name of ['t1', 't2', 'r0', 'r1', 'r2']) {
-    await s.add({ driver: 'qcow2', 'node-name': name, file: { driver: 'file', filename: s.path(name) } });
-  }
-}
-
-async function reference(s: Session, target: string): Promise<void> {
-  await s.ok('blockdev-backup', { 'job-id': target, device: 'disk', target, sync: 'full' });
-  await s.jobState(target, 'null');
-  await s.ok('blockdev-del', { 'node-name': target });
-}
+/** Armed by a flush: the second read of data after it fails, once. */
+const SECOND_READ_FAILS = {
+  'set-state': [
+    { event: 'flush_to_disk', state: 1, new_state: 2 },
+    { event: 'read_aio', state: 2, new_state: 3 },
+  ],
+  'inject-error': [{ event: 'read_aio', errno: 5, state: 3, immediately: false, once: true }],
+};
 
 async function startJob(s: Session, id: string, target: string, row: Pick<Row, 'sync' | 'mode'>) {
   await s.ok('blockdev-backup', {
@@ -145,15 +128,9 @@ async function expectBits(s: Session, expected: string): Promise<void> {
   expect(await s.bitmap('disk', 'bitmap0')).toMatchObject({ busy: false, recording: true });
 }
 
-async function rebase(s: Session, image: string, backing: string): Promise<void> {
-  const backed = ['-b', s.path(backing), '-F', 'qcow2'];
-  const { code } = await s.tool('qemu-img', 'rebase', '-u', '-f', 'qcow2', ...backed, s.path(image));
-  expect(code).toBe(0);
-}
-
 async function compareImages(s: Session, { mode, failure }: Row): Promise<void> {
-  await s.closeGuest('disk');
-  for (const name of ['t1', 't2', 'disk']) await s.ok('blockdev-del', { 'node-name': name });
+  await closeDisk(s, 'disk');
+  for (const name of ['t1', 't2']) await s.ok('blockdev-del', { 'node-name': name });
   await rebase(s, 't1', 'r0');
   expect(await s.compare('t1', 'r1')).toBe(failure !== 'intermediate');
   const firstKept = failure === 'none' || mode === 'always';
@@ -169,21 +146,23 @@ async function compareImages(s: Session, { mode, failure }: Row): Promise<void> 
 }
 
 async function play(s: Session, row: Row): Promise<void> {
-  await openImages(s, row.failure);
+  const faulty = row.failure === 'intermediate';
+  await newDisk(s, 'disk', faulty ? { fault: SECOND_READ_FAILS } : {});
+  for (const target of ['t1', 't2']) await newDisk(s, target);
   await s.io('disk', ...GROUPS[0]!);
-  await reference(s, 'r0');
+  await reference(s, 'disk', 'r0');
   await s.ok('block-dirty-bitmap-add', { node: 'disk', name: 'bitmap0', granularity: CLUSTER });
   await s.io('disk', ...GROUPS[1]!);
   await expectBits(s, G1);
-  await reference(s, 'r1');
-  if (row.failure === 'intermediate') await s.io('disk', 'flush');
+  await reference(s, 'disk', 'r1');
+  if (faulty) await s.io('disk', 'flush');
   await startJob(s, 'job1', 't1', row);
   await endFirstJob(s, row);
   await s.jobState('job1', 'null');
   await expectBits(s, row.after1);
   await s.io('disk', ...GROUPS[3]!);
   await expectBits(s, row.afterG3);
-  await reference(s, 'r2');
+  await reference(s, 'disk', 'r2');
   await startJob(s, 'job2', 't2', { ...row, sync: 'bitmap' });
   await s.event('BLOCK_JOB_PENDING', { id: 'job2' });
   await s.ok('job-finalize', { id: 'job2' });
