@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Daemon, type DaemonOptions, type Side } from './daemon.ts';
-import { eventsBySubject, normalise } from './normalise.ts';
+import { eventsBySubject, isWorkBitmap, normalise } from './normalise.ts';
 import { QemuIo } from './qemu-io.ts';
 import type { QmpEventMessage, QmpReply } from './qmp-client.ts';
 
@@ -134,7 +134,8 @@ export class Session {
     const nodes =
       await this.ask<{ 'node-name': string; 'dirty-bitmaps'?: BitmapFacts[] }[]>('query-named-block-nodes');
     const found = nodes.find(one => one['node-name'] === node)?.['dirty-bitmaps'] ?? [];
-    const sorted = found.toSorted((a, b) => (a.name ?? '').localeCompare(b.name ?? ''));
+    const listed = found.filter(bitmap => !isWorkBitmap(bitmap));
+    const sorted = listed.toSorted((a, b) => (a.name ?? '').localeCompare(b.name ?? ''));
     this.note(`bitmaps of ${node}`, sorted);
     return sorted;
   }
