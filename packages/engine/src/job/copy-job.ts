@@ -69,6 +69,7 @@ export abstract class CopyJob extends Job {
       }
       await this.pausePoint();
       this.assertWorthGoingOn();
+      if (this.#failure !== undefined) continue;
       const waitMs = this.speedDelayMs;
       if (this.#pieces >= this.#workers) {
         await this.copy.anyFinished();

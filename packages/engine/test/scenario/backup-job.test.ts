@@ -148,7 +148,7 @@ describe('an error of the job itself', () => {
 
   it('stops the job only when its other requests have ended, and comes once for all of them', async () => {
     const { target, begin, events } = await started({ workers: 4, onTargetError: 'stop' });
-    target.addRule({ event: 'write', offset: 0, errno: 'EIO', once: true });
+    target.addRule({ event: 'write', offset: 3 * CLUSTER, errno: 'EIO', once: true });
     target.pause((_event, offset) => offset === 2 * CLUSTER);
     const job = await begin();
     expect(job.state).toBe('running');
