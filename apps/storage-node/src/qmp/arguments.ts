@@ -60,6 +60,7 @@ function describeOne(checked: Checked, issue: Issue, prefix: readonly PropertyKe
       return `Parameter '${formatPath([...path, issue.keys.at(-1)!])}' is unexpected`;
     case 'invalid_type':
       if (issue.input === undefined) return `Parameter '${name}' is missing`;
+      if (metaAt(checked, path)?.range !== undefined) return `Parameter '${name}' expects uint64`;
       return `Invalid parameter type for '${name}', expected: ${TYPE_NAMES[issue.expected] ?? issue.expected}`;
     case 'invalid_value':
       if (issue.input === undefined) return `Parameter '${name}' is missing`;

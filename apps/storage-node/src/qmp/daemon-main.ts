@@ -10,12 +10,14 @@ const { version } = JSON.parse(await readFile(new URL('../../package.json', impo
 const daemon = new StorageDaemon({ version });
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => daemon.quit());
 
+const servers: MonitorServer[] = [];
+
 try {
   const { monitors } = readCommandLine();
   for (const options of monitors) {
     const server = new MonitorServer({ ...options, daemon, commands: qmpCommands });
     await server.start();
-    daemon.onQuit(() => server.close());
+    servers.push(server);
   }
   await daemon.quitting;
 } catch (error) {
@@ -25,6 +27,8 @@ try {
   process.exitCode = 1;
 }
 await daemon.close();
+// Last, so that clients hear what the others said at their end.
+for (const server of servers) await server.close();
 process.exit();
 
 function readCommandLine(): CommandLine {

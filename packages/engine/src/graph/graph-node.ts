@@ -219,7 +219,8 @@ export class GraphNode implements BlockNode {
       const text = `Can't store persistent bitmaps to ${this.name}: Operation not supported`;
       throw new EngineError('unsupported', text, context);
     }
-    const reason = this.readOnly ? 'the block node is read-only' : driver.refusesBitmap(bitmap);
+    const readOnly = this.readOnly ? 'the block node is read-only' : undefined;
+    const reason = driver.refusesBitmap(bitmap) ?? readOnly;
     if (reason === undefined) return;
     const text = `Can't make bitmap '${bitmap.name}' persistent in '${this.name}': ${reason}`;
     throw new EngineError('unsupported', text, context);

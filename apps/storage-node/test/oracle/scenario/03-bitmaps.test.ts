@@ -96,7 +96,7 @@ scenario('BM-06', 'one cannot be persistent where the format has no place for it
   await s.image('raw', { format: 'raw', size: '8M' });
   await s.add({ driver: 'raw', 'node-name': 'raw', file: { driver: 'file', filename: s.path('raw') } });
   await s.image('old', { format: 'qcow2', size: '8M', options: 'compat=0.10' });
-  await addDisk(s, 'old');
+  await addDisk(s, 'old', { 'read-only': true });
   const onRaw = await refuseToAdd(s, { node: 'raw', name: 'p', persistent: true });
   expect(onRaw).toBe("Can't store persistent bitmaps to raw: Operation not supported");
   const onOld = await refuseToAdd(s, { node: 'old', name: 'p', persistent: true });
