@@ -21,6 +21,8 @@ export {
 export { FileNode } from './image/file-node.ts';
 export { type ImageFormat, type OpenImageOptions, openImage } from './image/open-image.ts';
 export { type CreateQcow2Options, createQcow2 } from './image/qcow2/create.ts';
+export { hasQcow2Magic, type Qcow2Header, readQcow2Header } from './image/qcow2/header.ts';
+export { Qcow2Image } from './image/qcow2/qcow2-image.ts';
 export { createRawFile, RawImage, type RawImageOptions } from './image/raw-image.ts';
 export {
   BACKUP_SYNC_MODES,

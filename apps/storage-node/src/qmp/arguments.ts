@@ -121,12 +121,20 @@ function metaAt({ schema, value }: Checked, path: readonly PropertyKey[]): Meta 
   let at = branchOf(schema, value);
   let here = value;
   for (const key of path) {
+    at = objectOf(at, here);
     here = (here as Record<PropertyKey, unknown> | undefined)?.[key];
     if (at instanceof z.ZodObject) at = branchOf(at.shape[String(key)] as z.ZodType | undefined, here);
     else if (at instanceof z.ZodArray) at = branchOf(at.element as z.ZodType, here);
     else return undefined;
   }
   return at?.meta() as Meta | undefined;
+}
+
+/** Of an alternate, the branch that takes an object. */
+function objectOf(schema: z.ZodType | undefined, value: unknown): z.ZodType | undefined {
+  if (!(schema instanceof z.ZodUnion) || schema instanceof z.ZodDiscriminatedUnion) return schema;
+  const branches = schema.options.map(option => branchOf(option as z.ZodType, value));
+  return branches.find(branch => branch instanceof z.ZodObject);
 }
 
 /** Of a union with a discriminator, the branch that the value chooses. */
@@ -140,7 +148,7 @@ function branchOf(schema: z.ZodType | undefined, value: unknown): z.ZodType | un
 }
 
 function unwrap(schema: z.ZodType | undefined): z.ZodType | undefined {
-  return schema instanceof z.ZodOptional || schema instanceof z.ZodDefault
+  return schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodLazy
     ? unwrap(schema.unwrap() as z.ZodType)
     : schema;
 }

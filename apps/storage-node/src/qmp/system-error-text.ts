@@ -11,6 +11,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   EDQUOT: 'Disk quota exceeded',
   EFBIG: 'File too large',
   EINVAL: 'Invalid argument',
+  EISDIR: 'Is a directory',
   EIO: 'Input/output error',
   ENODEV: 'No such device',
   ENOENT: 'No such file or directory',

@@ -6,6 +6,7 @@ import { EngineError, type EngineErrorContext, fromSystemError } from '../errors
 import { appendExtent, type Extent } from '../extent.ts';
 import { EXTENTS_PER_CALL_MAX, FILE_NOWAIT_READ_BYTES_MAX, FILE_ZERO_CHUNK_BYTES } from '../limits.ts';
 import type { Pending } from '../pending.ts';
+import { type LockedPermissions, PermissionLocks } from './permission-locks.ts';
 import {
   FALLOC_KEEP_SIZE,
   FALLOC_PUNCH_HOLE,
@@ -21,6 +22,11 @@ import {
 export interface NodeFileOptions {
   /** Default false. A writer excludes every other opener of the file; readers share it. */
   readOnly?: boolean;
+  /**
+   * `whole`, the default: a writer excludes every other opener. `permissions`: nothing is locked at first;
+   * `lockPermissions` tells other processes what is done to the file. `off`: nobody is told.
+   */
+  locking?: 'whole' | 'permissions' | 'off';
   /** Make the file; fails with kind `exists` where there is one. */
   create?: 'exclusive';
   /** Size of a file that is created, in bytes; default 0. */
@@ -55,8 +61,11 @@ export class NodeFile {
   /** The kernel forgets a failed writeback after reporting it once; this file does not. */
   #flushFailure: EngineError | undefined;
 
+  readonly #locks: PermissionLocks;
+
   private constructor(path: string, fd: number, readOnly: boolean, sizeBytes: number) {
     this.path = path;
+    this.#locks = new PermissionLocks(() => this.#fd, path);
     this.#fd = fd;
     this.readOnly = readOnly;
     this.#sizeBytes = sizeBytes;
@@ -83,6 +92,11 @@ export class NodeFile {
       }
       throw fromSystemError(error, { op: creating ? 'create' : 'open', path });
     }
+  }
+
+  /** For files opened with locking `permissions`. Throws kind `busy`; returns the way back. */
+  lockPermissions(permissions: LockedPermissions): () => void {
+    return this.#locks.change(permissions);
   }
 
   /** Bytes, as of opening and of the writes and truncations made through this object. */
@@ -278,7 +292,8 @@ async function prepareOpened(fd: number, path: string, options: NodeFileOptions)
       path,
     });
   }
-  if (!lockSync(fd, options.readOnly ? 'shared' : 'exclusive')) {
+  const whole = (options.locking ?? 'whole') === 'whole';
+  if (whole && !lockSync(fd, options.readOnly ? 'shared' : 'exclusive')) {
     const user = options.readOnly ? 'open for writing' : 'open';
     throw new EngineError('busy', `${path} is already ${user} elsewhere; close its other user first`, {
       op: 'open',

@@ -22,6 +22,13 @@ const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
+/** fcntl(2): locks that belong to the open file description, in linux/fcntl.h. */
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+
 /** glibc first; the second name is what musl-based systems have. */
 const LIBRARY_NAMES = ['libc.so.6', `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`];
 
@@ -30,10 +37,20 @@ interface IoVector {
   len: number;
 }
 
+/** struct flock; a length of 0 means up to the end. */
+interface FileLock {
+  l_type: number;
+  l_whence: number;
+  l_start: number;
+  l_len: number;
+  l_pid: number;
+}
+
 interface Libc {
   lseek(fd: number, offset: number, whence: number): number;
   preadv2(fd: number, vectors: IoVector[], count: number, offset: number, flags: number): number;
   flock(fd: number, operation: number): number;
+  fcntl(fd: number, command: number, type: string, lock: FileLock): number;
   fallocate: {
     async(
       fd: number,
@@ -71,11 +88,19 @@ function loadLibc(): Libc {
 /** All offsets are 64 bits wide: the types below are those of a 64-bit off_t. */
 function bindLibc(name: string): Libc {
   const library = koffi.load(name);
+  koffi.struct('flock', {
+    l_type: 'short',
+    l_whence: 'short',
+    l_start: 'int64_t',
+    l_len: 'int64_t',
+    l_pid: 'int',
+  });
   const vector = koffi.struct({ base: 'void *', len: 'size_t' });
   return {
     lseek: library.func('lseek', 'int64_t', ['int', 'int64_t', 'int']),
     preadv2: library.func('preadv2', 'int64_t', ['int', koffi.pointer(vector), 'int', 'int64_t', 'int']),
     flock: library.func('flock', 'int', ['int', 'int']),
+    fcntl: library.func('int fcntl(int fd, int command, ...)'),
     fallocate: library.func('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']),
   } as unknown as Libc;
 }
@@ -137,4 +162,27 @@ export function lockSync(fd: number, mode: 'shared' | 'exclusive'): boolean {
   const error = systemError('flock', koffi.errno());
   if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return false;
   throw error;
+}
+
+/**
+ * Takes or gives back a shared lock on one byte for this open file. Locks of one open file do not exclude each
+ * other; they are seen by `isByteLockedElsewhere` of others. Throws a system error.
+ */
+export function lockByteSync(fd: number, offset: number, locked: boolean): void {
+  const lock = { l_type: locked ? F_RDLCK : F_UNLCK, l_whence: 0, l_start: offset, l_len: 1, l_pid: 0 };
+  if (libc().fcntl(fd, F_OFD_SETLK, 'flock *', lock) !== 0) throw systemError('fcntl', koffi.errno());
+}
+
+/** Whether another open file, of whichever process, has a lock on the byte. Throws a system error. */
+export function isByteLockedElsewhere(fd: number, offset: number): boolean {
+  const lock = koffi.alloc('flock', 1);
+  try {
+    koffi.encode(lock, 'flock', { l_type: F_WRLCK, l_whence: 0, l_start: offset, l_len: 1, l_pid: 0 });
+    if (libc().fcntl(fd, F_OFD_GETLK, 'void *', lock as unknown as FileLock) !== 0) {
+      throw systemError('fcntl', koffi.errno());
+    }
+    return (koffi.decode(lock, 'flock') as FileLock).l_type !== F_UNLCK;
+  } finally {
+    koffi.free(lock);
+  }
 }

@@ -5,19 +5,21 @@ import { GRAPH_DEPTH_MAX } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
 import { Attachment } from './attachment.ts';
 import { Edge } from './edge.ts';
-import { type DrainedWriter, GraphNode, type NodeOwner } from './graph-node.ts';
-import { assertNodeName, NodeNames } from './node-names.ts';
+import { type DrainedWriter, GraphNode, type NodeOwner, type NodePolicy } from './graph-node.ts';
+import { NodeNames } from './node-names.ts';
 import { type ChildPermissions, formatPermissions, PERMISSIONS_ALL } from './permissions.ts';
 import { depthOf, reaches, settlePermissions } from './settle.ts';
 
-export interface AddOptions {
+export interface AddOptions extends NodePolicy {
   name: string;
   /** Role to name of an existing block node. */
   children?: Readonly<Record<string, string>>;
   /** Default: an image format's. */
   permissions?: ChildPermissions;
   /** Default: as the driver says. */
-  readOnly?: boolean;
+  readOnly?: boolean | undefined;
+  /** All other users may do as they like below this node: for looking at an image in use. Default false. */
+  forceShare?: boolean;
   /** Who lets the node go; default `user`. */
   owner?: NodeOwner;
 }
@@ -71,7 +73,6 @@ export class BlockGraph {
    * behind; rejects with what `create` does, too.
    */
   async open(options: AddOptions, create: (opening: OpeningNode) => Promise<BlockNode>): Promise<GraphNode> {
-    assertNodeName(options.name);
     const release = this.#names.reserve(options.name);
     const node = this.#makeNode(options);
     let driver: BlockNode | undefined;
@@ -93,9 +94,10 @@ export class BlockGraph {
   }
 
   #makeNode(options: AddOptions): GraphNode {
+    const permissions = options.permissions ?? formatPermissions;
     return new GraphNode({
-      name: options.name,
-      childPermissions: options.permissions ?? formatPermissions,
+      ...options,
+      childPermissions: options.forceShare === true ? sharingAll(permissions) : permissions,
       sequence: this.#names.nextSequence(),
       owner: options.owner ?? 'user',
       readOnly: options.readOnly,
@@ -178,6 +180,11 @@ export class BlockGraph {
     } finally {
       await this.#letGo(this.#disconnect(node));
     }
+  }
+
+  /** Lets go of a node that nobody asked for by name, if nobody uses it. */
+  async release(node: GraphNode): Promise<void> {
+    await this.#letGo([node]);
   }
 
   /** Closes those of the nodes that nobody asked for by name and nobody uses any more. */
@@ -299,6 +306,10 @@ export class BlockGraph {
       to.parents.add(edge);
     }
   }
+}
+
+function sharingAll(permissions: ChildPermissions): ChildPermissions {
+  return (...about) => ({ uses: permissions(...about).uses, shares: PERMISSIONS_ALL });
 }
 
 function assertDepth(parent: GraphNode, child: GraphNode): void {

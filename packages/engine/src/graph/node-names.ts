@@ -4,11 +4,9 @@ import { NODE_NAME_BYTES_MAX } from '../limits.ts';
 
 /** QEMU's rule for ids: a letter, then letters, digits, and `-._`. */
 const WELL_FORMED = /^[a-zA-Z][a-zA-Z0-9_.-]*$/;
-const GENERATED = /^#block\d+$/;
 
-/** Throws kind `invalid-argument`. Names that `NodeNames.generate` made pass. */
+/** For names that users choose. Throws kind `invalid-argument`. */
 export function assertNodeName(name: string): void {
-  if (GENERATED.test(name)) return;
   if (!WELL_FORMED.test(name)) {
     const hint = "Names start with a letter and have letters, digits, '-', '.' and '_'.";
     throw new EngineError('invalid-argument', `Invalid node-name: '${name}'`, { node: name, hint });

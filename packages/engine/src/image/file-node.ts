@@ -2,22 +2,33 @@
 
 import type { Extent } from '../extent.ts';
 import { NodeFile, type NodeFileOptions } from '../file/node-file.ts';
+import type { LockedPermissions } from '../file/permission-locks.ts';
 import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
+import { alignUp, SECTOR_BYTES } from '../units.ts';
+
+export interface FileNodeOptions extends NodeFileOptions {
+  /** The size is counted in sectors: what is missing of the last one reads as zeroes. Default false. */
+  wholeSectors?: boolean;
+  /** Other processes may do to the file as they like. Default false. */
+  sharesAll?: boolean;
+}
 
 export class FileNode implements BlockNode {
   readonly driver = 'file';
   readonly requestAlignmentBytes = 1;
   readonly clusterSizeBytes = undefined;
   readonly #file: NodeFile;
+  readonly #options: FileNodeOptions;
 
-  constructor(file: NodeFile) {
+  constructor(file: NodeFile, options: FileNodeOptions = {}) {
     this.#file = file;
+    this.#options = options;
   }
 
   /** Opens or creates the file and locks it; rejects as `NodeFile.open` does. */
-  static async open(path: string, options: NodeFileOptions = {}): Promise<FileNode> {
-    return new FileNode(await NodeFile.open(path, options));
+  static async open(path: string, options: FileNodeOptions = {}): Promise<FileNode> {
+    return new FileNode(await NodeFile.open(path, options), options);
   }
 
   get path(): string {
@@ -25,7 +36,8 @@ export class FileNode implements BlockNode {
   }
 
   get sizeBytes(): number {
-    return this.#file.sizeBytes;
+    const { sizeBytes } = this.#file;
+    return this.#options.wholeSectors === true ? alignUp(sizeBytes, SECTOR_BYTES) : sizeBytes;
   }
 
   get readOnly(): boolean {
@@ -54,6 +66,12 @@ export class FileNode implements BlockNode {
 
   extents(offset: number, length: number): Extent[] {
     return this.#file.extents(offset, length);
+  }
+
+  setPermissions({ uses, shares }: LockedPermissions): () => void {
+    const { locking, sharesAll } = this.#options;
+    if (locking !== 'permissions' || sharesAll === true) return () => {};
+    return this.#file.lockPermissions({ uses, shares });
   }
 
   resize(sizeBytes: number): Promise<void> {

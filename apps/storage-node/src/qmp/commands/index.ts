@@ -2,6 +2,7 @@
 import type { QmpCommand } from '../command.ts';
 import { backupCommands } from './backup.ts';
 import { bitmapCommands } from './bitmaps.ts';
+import { blockNodeCommands } from './block-nodes.ts';
 import { exportCommands } from './exports.ts';
 import { jobCommands } from './jobs.ts';
 import { monitorCommands } from './monitor.ts';
@@ -12,6 +13,7 @@ const groups: readonly (readonly QmpCommand[])[] = [
 
   monitorCommands(() => [...qmpCommands.keys()]),
   jobCommands,
+  blockNodeCommands,
   backupCommands,
   bitmapCommands,
   transactionCommands,

@@ -1,0 +1,77 @@
+// What `query-named-block-nodes` tells of each block node.
+import type { DirtyBitmapInfo, GraphNode } from '@tidemark/engine';
+import type { StorageDaemon } from '../qmp/storage-daemon.ts';
+import { filenameOf } from './filename.ts';
+
+/** The youngest first. With `flat`, nothing is told of the images below. */
+export function describeBlockNodes(daemon: StorageDaemon, { flat }: { flat: boolean }): Promise<object[]> {
+  const nodes = [...daemon.graph.nodes].sort((one, other) => other.sequence - one.sequence);
+  return Promise.all(nodes.map(node => describeNode(node, daemon, flat)));
+}
+
+async function describeNode(node: GraphNode, daemon: StorageDaemon, flat: boolean): Promise<object> {
+  const common = daemon.blockdevs.get(node)?.common;
+  const file = filenameOf(node, daemon);
+  const backing = backingOf(node);
+  const bitmaps = node.bitmaps.query();
+  return {
+    iops_rd: 0,
+    detect_zeroes: node.detectZeroes,
+    image: await describeImage(node, daemon, flat),
+    iops_wr: 0,
+    ro: node.readOnly,
+    'node-name': node.name,
+    backing_file_depth: flat ? 0 : backingDepth(node),
+    drv: node.driver,
+    iops: 0,
+    bps_wr: 0,
+    write_threshold: 0,
+    ...(backing && { backing_file: filenameOf(backing, daemon) }),
+    ...(bitmaps.length > 0 && { 'dirty-bitmaps': bitmaps.map(describeBitmap) }),
+    encrypted: false,
+    bps: 0,
+    bps_rd: 0,
+    cache: {
+      'no-flush': common?.cache.noFlush ?? false,
+      direct: common?.cache.direct ?? false,
+      writeback: true,
+    },
+    file,
+  };
+}
+
+async function describeImage(node: GraphNode, daemon: StorageDaemon, flat: boolean): Promise<object> {
+  const blockdev = daemon.blockdevs.get(node);
+  const backing = flat ? undefined : backingOf(node);
+  return {
+    ...(backing && { 'backing-image': await describeImage(backing, daemon, flat) }),
+    'virtual-size': node.sizeBytes,
+    filename: filenameOf(node, daemon),
+    ...(node.clusterSizeBytes !== undefined && { 'cluster-size': node.clusterSizeBytes }),
+    format: node.driver,
+    'actual-size': await node.allocatedBytes(),
+    ...blockdev?.definition.describeImage?.(blockdev),
+    'dirty-flag': false,
+  };
+}
+
+function describeBitmap({ granularityBytes, countBytes, ...info }: DirtyBitmapInfo): object {
+  return {
+    ...(info.name !== undefined && { name: info.name }),
+    recording: info.recording,
+    persistent: info.persistent,
+    busy: info.busy,
+    granularity: granularityBytes,
+    count: countBytes,
+    ...(info.inconsistent && { inconsistent: true }),
+  };
+}
+
+function backingOf(node: GraphNode): GraphNode | undefined {
+  return node.children.find(edge => edge.role === 'backing')?.node;
+}
+
+function backingDepth(node: GraphNode): number {
+  const backing = backingOf(node);
+  return backing === undefined ? 0 : 1 + backingDepth(backing);
+}

@@ -1,0 +1,32 @@
+// Commands on block nodes: adding, removing, looking.
+import { z } from 'zod';
+import { describeBlockNodes } from '../../blockdev/describe-block-nodes.ts';
+import { openBlockNode } from '../../blockdev/open-block-node.ts';
+import { blockdevOptions } from '../../blockdev/options.ts';
+import { defineCommand, type QmpCommand } from '../command.ts';
+import { genericError } from '../qmp-error.ts';
+
+export const blockNodeCommands: readonly QmpCommand[] = [
+  defineCommand({
+    name: 'blockdev-add',
+    arguments: blockdevOptions,
+    async run(options, daemon) {
+      await openBlockNode(options, daemon);
+    },
+  }),
+  defineCommand({
+    name: 'blockdev-del',
+    arguments: z.strictObject({ 'node-name': z.string() }),
+    async run({ 'node-name': name }, { graph }) {
+      const node = graph.find(name);
+      if (node === undefined) throw genericError(`Failed to find node with node-name='${name}'`);
+      node.assertUnused({ byName: true });
+      await graph.remove(name);
+    },
+  }),
+  defineCommand({
+    name: 'query-named-block-nodes',
+    arguments: z.strictObject({ flat: z.boolean().optional() }),
+    run: ({ flat }, daemon) => describeBlockNodes(daemon, { flat: flat ?? false }),
+  }),
+];
