@@ -4,7 +4,24 @@ export { DirtyBitmap, type DirtyBitmapInfo, type DirtyBitmapOptions } from './bi
 export { type Clock, systemClock } from './clock.ts';
 export { ENGINE_ERROR_KINDS, EngineError, type EngineErrorKind, fromSystemError } from './errors.ts';
 export { appendExtent, type Extent } from './extent.ts';
+export {
+  BLKDEBUG_IO_TYPES,
+  Blkdebug,
+  type BlkdebugIoType,
+  type BlkdebugOptions,
+  type InjectErrorRule,
+  type SetStateRule,
+} from './filter/blkdebug.ts';
+export { Compress } from './filter/compress.ts';
 export { ON_CBW_ERROR, type OnCbwError } from './filter/copy-before-write.ts';
+export { Throttle } from './filter/throttle.ts';
+export {
+  type BucketLimit,
+  THROTTLE_KINDS,
+  ThrottleGroup,
+  type ThrottleKind,
+  type ThrottleLimits,
+} from './filter/throttle-group.ts';
 export type { Attachment } from './graph/attachment.ts';
 export { type AddOptions, type AttachOptions, BlockGraph, type OpeningNode } from './graph/block-graph.ts';
 export type { Edge } from './graph/edge.ts';
@@ -19,6 +36,7 @@ export {
   PERMISSIONS_ALL,
 } from './graph/permissions.ts';
 export { FileNode } from './image/file-node.ts';
+export { NullNode, type NullNodeOptions } from './image/null-node.ts';
 export { type ImageFormat, type OpenImageOptions, openImage } from './image/open-image.ts';
 export { type CreateQcow2Options, createQcow2 } from './image/qcow2/create.ts';
 export { hasQcow2Magic, type Qcow2Header, readQcow2Header } from './image/qcow2/header.ts';

@@ -1,7 +1,7 @@
 // The `null-co` driver: takes everything, keeps nothing.
 import { NullNode } from '@tidemark/engine';
 import { z } from 'zod';
-import { uint64 } from '../qmp/arguments.ts';
+import { size as byteSize } from '../qmp/arguments.ts';
 import { defineDriver } from './blockdev-driver.ts';
 import { byteCount } from './option-types.ts';
 
@@ -12,7 +12,7 @@ export const nullCoDriver = defineDriver({
   name: 'null-co',
   options: z.object({
     size: byteCount.optional(),
-    'latency-ns': uint64.optional(),
+    'latency-ns': byteSize.optional(),
     'read-zeroes': z.boolean().optional(),
   }),
   children: {},

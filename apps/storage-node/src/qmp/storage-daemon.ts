@@ -1,5 +1,12 @@
 // What QMP commands work on: one block graph, its jobs and exports, and the monitors that hear of events.
-import { BlockGraph, type Clock, type GraphNode, JobRegistry, systemClock } from '@tidemark/engine';
+import {
+  BlockGraph,
+  type Clock,
+  type GraphNode,
+  JobRegistry,
+  systemClock,
+  type ThrottleGroup,
+} from '@tidemark/engine';
 import type { Blockdev } from '../blockdev/blockdev-driver.ts';
 import { ExportRegistry } from './export-registry.ts';
 import { toQmpEvent } from './job-events.ts';
@@ -24,6 +31,8 @@ export class StorageDaemon {
   readonly graph: BlockGraph;
   readonly jobs: JobRegistry;
   readonly exports: ExportRegistry;
+  /** By the id of the object. */
+  readonly throttleGroups = new Map<string, ThrottleGroup>();
   /** What the block nodes were opened with, for those that were by their options. */
   readonly blockdevs = new WeakMap<GraphNode, Blockdev>();
   readonly #listeners = new Set<(event: QmpEvent) => void>();

@@ -6,11 +6,12 @@ import { blockNodeCommands } from './block-nodes.ts';
 import { exportCommands } from './exports.ts';
 import { jobCommands } from './jobs.ts';
 import { monitorCommands } from './monitor.ts';
+import { objectCommands } from './objects.ts';
 import { transactionCommands } from './transaction.ts';
 
 const groups: readonly (readonly QmpCommand[])[] = [
   exportCommands,
-
+  objectCommands,
   monitorCommands(() => [...qmpCommands.keys()]),
   jobCommands,
   blockNodeCommands,
