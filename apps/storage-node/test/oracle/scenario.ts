@@ -59,14 +59,16 @@ function defineScenario(definition: ScenarioDefinition): void {
 
 /** Rejects with the first difference. `imports` are loaded into our daemon. */
 export async function playScenario(
-  { sides, verdict, play, qemuDies = false }: ScenarioDefinition,
+  { sides, verdict, play, qemuDies: mayDie = false }: ScenarioDefinition,
   imports: readonly string[] = [],
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'tidemark-oracle-'));
   try {
-    const traces = await Promise.all(sides.map(side => playSide(side, join(folder, side), play, imports)));
+    const traces = await Promise.all(
+      sides.map(side => playSide(side, { folder: join(folder, side), play, imports, mayDie })),
+    );
     const [theirs, mine] = traces;
-    if (qemuDies) expect(theirs, 'QEMU no longer crashes here').toBe(DIED);
+    if (mayDie) expect(theirs, 'QEMU no longer crashes here').toBe(DIED);
     if (verdict === 'equal') expect(mine, 'ours must be as QEMU').toEqual(theirs);
     if (verdict === 'different') expect(mine, 'is different on purpose, but was equal').not.toEqual(theirs);
   } finally {
@@ -74,7 +76,15 @@ export async function playScenario(
   }
 }
 
-async function playSide(side: Side, folder: string, play: Play, imports: readonly string[]): Promise<Trace> {
+interface SideOptions {
+  readonly folder: string;
+  readonly play: Play;
+  readonly imports: readonly string[];
+  /** QEMU's crash is what is expected. */
+  readonly mayDie: boolean;
+}
+
+async function playSide(side: Side, { folder, play, imports, mayDie }: SideOptions): Promise<Trace> {
   const session = new Session({ side, folder, imports });
   try {
     await session.start();
@@ -83,7 +93,7 @@ async function playSide(side: Side, folder: string, play: Play, imports: readonl
     return session.trace;
   } catch (error) {
     await session.kill();
-    if (side === 'qemu' && /SIGSEGV|SIGABRT/.test(session.daemon?.death ?? '')) return DIED;
+    if (mayDie && side === 'qemu' && /SIGSEGV|SIGABRT/.test(session.daemon?.death ?? '')) return DIED;
     const { death, complaints } = session.daemon ?? {};
     const more = [death, complaints].filter(Boolean).join('\n');
     throw new Error(`${side}: ${error instanceof Error ? (error.stack ?? error.message) : error}\n${more}`);

@@ -30,7 +30,7 @@ export interface InjectErrorRule {
   errno: string;
   /** 512-byte sector that a request must touch; absent: any. */
   sector?: number;
-  /** Armed for one request only. */
+  /** Fails one request, and is gone. */
   once?: boolean;
 }
 
@@ -50,7 +50,8 @@ export interface BlkdebugOptions {
 
 export class Blkdebug extends PassThrough {
   readonly driver = 'blkdebug';
-  readonly #injectError: readonly InjectErrorRule[];
+  /** Without those that have fired once and for all. */
+  #injectError: readonly InjectErrorRule[];
   readonly #setState: readonly SetStateRule[];
   readonly #alignBytes: number;
   #state = 1;
@@ -107,7 +108,10 @@ export class Blkdebug extends PassThrough {
   #failing(op: BlkdebugIoType, offset: number, length: number): Promise<void> | undefined {
     const rule = this.#armed.find(candidate => concerns(candidate, op, offset, length));
     if (rule === undefined) return undefined;
-    if (rule.once === true) this.#armed = this.#armed.filter(other => other !== rule);
+    if (rule.once === true) {
+      this.#armed = this.#armed.filter(other => other !== rule);
+      this.#injectError = this.#injectError.filter(other => other !== rule);
+    }
     return failLater(rule.errno, { op, offset, length });
   }
 }

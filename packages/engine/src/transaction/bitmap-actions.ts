@@ -112,6 +112,7 @@ export function mergeBitmaps(
 export function abortTransaction(): TransactionAction {
   return {
     kind: 'abort',
+    groupable: true,
     nodes: () => [],
     prepare() {
       throw new EngineError('cancelled', 'Transaction aborted using Abort action');

@@ -166,7 +166,7 @@ export class ClusterWriter {
   async discard(offset: number, length: number): Promise<void> {
     const end = offset + length;
     const last = end === this.#options.sizeBytes ? end : this.#clusterStart(end);
-    await this.erase(this.#clusterEnd(offset), last, 'unmap');
+    await this.erase(this.#clusterEnd(offset), last, 'discard');
   }
 
   /** Zeroes in a part of one cluster; one that reads as zeroes already stays as it is. */
@@ -199,7 +199,8 @@ export class ClusterWriter {
         await clusters.load(position);
         continue;
       }
-      const missing = found.kind === 'unallocated' && this.#options.backingBytes === 0;
+      const blank = found.kind === 'unallocated' && this.#options.backingBytes === 0;
+      const missing = blank && mode === 'discard';
       const stop = Math.min(end, missing ? position + found.length : this.#tableEnd(position));
       const overlap = this.#locks.firstOverlap(position, stop);
       if (overlap !== undefined && overlap.start <= position) {

@@ -34,8 +34,11 @@ export interface Mapping {
   entryLow: number;
 }
 
-/** Whole clusters that shall read as zeroes: with their space kept where they have it, or without. */
-export type EraseMode = 'keep' | 'unmap';
+/**
+ * Whole clusters that shall read as zeroes: keep their space where they have it, unmap, or discard, which does
+ * not say anything where unallocated clusters read as zeroes anyway.
+ */
+export type EraseMode = 'keep' | 'unmap' | 'discard';
 
 export interface ClusterMapOptions {
   file: BlockNode;
@@ -163,13 +166,15 @@ export class ClusterMap {
     const low = table.bytes.readUInt32BE(position + 4);
     const kind = kindOfEntry(high, low);
     if (kind === 'zero-plain') return;
-    if (kind === 'unallocated' && !this.#options.hasBacking) return;
+    // Zeroes are written down also where nothing is below: somebody may put a backing image there later.
+    const mustSayZero = mode !== 'discard' || this.#options.hasBacking;
+    if (kind === 'unallocated' && !mustSayZero) return;
     if (mode === 'keep' && kind === 'zero-allocated') return;
     if (mode === 'keep' && kind === 'data' && isCopied(high)) {
       writeOwnedEntry(table.bytes, position, hostOffsetOfEntry(high, low), true);
     } else {
       this.#unlink(table, position, 0);
-      if (this.#options.hasBacking) writePlainZeroEntry(table.bytes, position);
+      if (mustSayZero) writePlainZeroEntry(table.bytes, position);
       else writeUnallocatedEntry(table.bytes, position);
     }
     table.markDirty(position, position + TABLE_ENTRY_BYTES);
