@@ -73,7 +73,11 @@ export class BlockExport implements NbdExport {
     this.listed = options.listed;
     this.readOnly = options.readOnly === true || node.readOnly;
     this.minBlockBytes = node.requestAlignmentBytes;
-    this.preferredBlockBytes = Math.max(PREFERRED_BLOCK_BYTES, node.clusterSizeBytes ?? 0);
+    this.preferredBlockBytes = Math.max(
+      PREFERRED_BLOCK_BYTES,
+      node.requestAlignmentBytes,
+      node.clusterSizeBytes ?? 0,
+    );
     this.#node = node;
     this.#ownContexts =
       options.allocationDepth === false

@@ -144,7 +144,6 @@ export class BackupRunner {
       jobs: this.#jobs.registry,
       source: volume.node.name,
       target: names.target,
-      filterNodeName: `filter-${request.checkpointId}`,
       speedBytesPerSecond: request.speedBytesPerSecond,
       // The repository is on another host: it must not be able to hold up or fail the guest's writes.
       onCbwError: 'break-snapshot',

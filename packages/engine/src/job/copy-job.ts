@@ -84,7 +84,8 @@ export abstract class CopyJob extends Job {
       else if (next === undefined && this.#isDone) break;
       cursor = next ?? 0;
     }
-    await this.target.flush();
+    // What nobody wrote needs no flush.
+    if (this.copy.doneBytes > 0) await this.target.flush();
     this.assertWorthGoingOn();
   }
 

@@ -263,9 +263,13 @@ export abstract class Job {
 
   // For JobGroup, and for those who made the job.
 
-  /** Without effect once the group commits: the job then ends as it would have. */
+  /**
+   * Without effect once the group commits: the job then ends as it would have. Of a concluded job it means to
+   * dismiss it (scenario 2.3).
+   */
   cancelInternally(options: { force?: boolean } = {}): void {
-    if (this.#cancelled || this.group.committing || this.#state === 'concluded') return;
+    if (this.#state === 'concluded') this.#setState('null');
+    if (this.#cancelled || this.group.committing) return;
     if (this.#state === 'aborting' || this.#state === 'null') return;
     this.#cancelled = true;
     if (this.#isWorking) this.onCancel(options.force ?? true);

@@ -7,6 +7,7 @@ import { CopyBeforeWrite, type OnCbwError } from '../filter/copy-before-write.ts
 import type { BlockGraph } from '../graph/block-graph.ts';
 import type { Edge } from '../graph/edge.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
+import { assertNodeName } from '../graph/node-names.ts';
 import { copyBeforeWritePermissions } from '../graph/permissions.ts';
 import { BackupJob, type BackupSync, type BitmapMode } from '../job/backup-job.ts';
 import { validateWorkers } from '../job/copy-job.ts';
@@ -49,6 +50,8 @@ export interface BackupActionOptions extends Omit<JobOptions, 'clock'> {
   discardSource?: boolean | undefined;
   /** Copy in units of at least this many bytes, a power of two. */
   minClusterBytes?: number | undefined;
+  /** What guests read meanwhile is copied on the way, where that costs them nothing. Default false. */
+  feedFromReads?: boolean | undefined;
 }
 
 /** An action that also tells its job, once the transaction has committed. */
@@ -208,14 +211,16 @@ function makeFilter(graph: BlockGraph, options: BackupActionOptions) {
     const how = { compressed, chunkBytesMax, copyRange, discardSource, clusterBytes };
     const copyOptions: BlockCopyOptions = { source, target, targetIsZero, ...how };
     const copy = new BlockCopy(copyOptions);
-    const driver = new CopyBeforeWrite({ ...options, source, copy });
+    const driver = new CopyBeforeWrite({ ...options, source, target, copy });
     Object.assign(parts, { driver, copy });
     return driver;
   };
   try {
+    if (options.filterNodeName !== undefined) assertNodeName(options.filterNodeName);
     const filter = graph.add(
       {
         name: options.filterNodeName ?? graph.freeName(),
+        owner: 'job',
         children: { file: options.source, target: options.target },
         permissions: copyBeforeWritePermissions,
       },
