@@ -366,19 +366,3 @@ scenario('BM-25', 'a query lists every bitmap, the successor of a held one too',
   await s.jobState('j', 'null');
   expect(await dirtySet(s, 'disk', 'b')).toBe('16');
 });
-
-scenario('BR-03', 'bitmaps follow their node when it is resized', async s => {
-  await s.image('disk', { format: 'raw', size: '8M' });
-  await s.add({ driver: 'raw', 'node-name': 'disk', file: { driver: 'file', filename: s.path('disk') } });
-  for (const granularity of [512, 64 * KiB]) await add(s, 'disk', `g${granularity}`, { granularity });
-  await s.io('disk', 'write -P 1 0 64k', 'write -P 1 4032k 128k', 'write -P 1 8128k 64k');
-  await s.closeGuest('disk');
-  for (const megabytes of [4, 9, 6]) {
-    await s.ok('block_resize', { 'node-name': 'disk', size: megabytes * MiB });
-    for (const granularity of [512, 64 * KiB]) {
-      expect(await s.bitmap('disk', `g${granularity}`)).toMatchObject({ count: 128 * KiB });
-      await hash(s, 'disk', `g${granularity}`);
-      await dirtySet(s, 'disk', `g${granularity}`);
-    }
-  }
-});
