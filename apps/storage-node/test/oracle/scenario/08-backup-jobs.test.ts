@@ -13,7 +13,7 @@ import {
   startBackup,
 } from '../backup-chain.ts';
 import { jobsAre, lookAt } from '../job-watch.ts';
-import { scenario } from '../scenario.ts';
+import { different, ours, scenario } from '../scenario.ts';
 import type { Session } from '../session.ts';
 
 const MiB = 1024 * 1024;
@@ -399,3 +399,43 @@ scenario(
     expect(await s.compare('two', 'ref2')).toBe(true);
   },
 );
+
+different(
+  'BJ-20',
+  'a target that cannot be flushed fails the backup',
+  '0015-a-backup-flushes-its-target',
+  async s => {
+    await newDisk(s, 'disk', { size: '4M' });
+    const fault = { 'inject-error': [{ event: 'flush_to_disk', errno: 5, immediately: false }] };
+    await newDisk(s, 'target', { size: '4M', fault });
+    await s.io('disk', 'write -P 1 0 1M');
+    await startBackup(s, 'disk', 'target', { sync: 'full' });
+    const { data } = await jobEnded(s, 'target');
+    expect(data?.error).toBe(s.side === 'qemu' ? undefined : 'Input/output error');
+  },
+);
+
+for (const policy of ['break-guest-write', 'break-snapshot'] as const) {
+  ours(`CBW-05 ${policy}`, `a job whose copy for a guest fails once, under its own ${policy}`, async s => {
+    await newDisk(s, 'disk', { size: '4M' });
+    const once = { event: 'write_aio', errno: 5, immediately: false, once: true };
+    const fault = { 'inject-error': [once] };
+    await newDisk(s, 'target', { size: '4M', fault });
+    await s.io('disk', 'write -P 1 0 4M');
+    // Nothing but the guest's own copies: the fault can hit no other.
+    await startBackup(s, 'disk', 'target', { sync: 'none', 'on-cbw-error': policy, 'cbw-timeout': 5 });
+    const output = await s.io('disk', 'write -P 2 1M 64k');
+    if (policy === 'break-guest-write') {
+      expect(output).toContain('Input/output error');
+      expect(await s.io('disk', 'read -P 1 1M 64k', 'write -P 2 1M 64k')).not.toContain('rror');
+      expect(await offsetOf(s, 'target')).toBe(65_536);
+      await s.ok('job-cancel', { id: 'target' });
+      await allJobsGone(s);
+    } else {
+      expect(output).not.toContain('rror');
+      const { data } = await s.event('BLOCK_JOB_COMPLETED', { device: 'target' });
+      expect(data?.error).toContain('frozen moment was given up');
+    }
+    await s.io('disk', 'read -P 2 1M 64k');
+  });
+}

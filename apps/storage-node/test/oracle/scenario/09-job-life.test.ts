@@ -2,7 +2,7 @@
 import { expect } from 'vitest';
 import { allJobsGone, closeDisk, newDisk, startBackup } from '../backup-chain.ts';
 import { jobsAre, lookAt } from '../job-watch.ts';
-import { scenario } from '../scenario.ts';
+import { ours, scenario } from '../scenario.ts';
 import type { Session } from '../session.ts';
 
 const STEP = 65_536;
@@ -156,4 +156,24 @@ scenario('LC-10', 'jobs follow one another on the same disk and target, again an
   await closeDisk(s, 'disk');
   await s.ok('blockdev-del', { 'node-name': 'job0' });
   expect(await s.compare('disk', 'job0')).toBe(true);
+});
+
+ours('CC-07', 'a client that lost its connection asks for the events that it missed', async s => {
+  await writtenDisk(s);
+  await startBackup(s, 'disk', 'job0', { sync: 'full' });
+  await allJobsGone(s);
+  type Kept = { sequence: number; event: string; data: unknown };
+  const client = await s.daemon.connect();
+  const ask = async (args: object) =>
+    (await client.execute('x-tidemark-query-events', args)).return as Kept[];
+  const all = await ask({});
+  expect(all.map(({ event, data }) => ({ event, data }))).toEqual(
+    s.daemon.qmp.events
+      .filter(({ event }) => event.includes('JOB'))
+      .map(({ event, data }) => ({ event, data })),
+  );
+  const [, , third] = all;
+  expect(await ask({ after: third!.sequence })).toEqual(all.slice(3));
+  expect(await ask({ after: all.at(-1)!.sequence })).toEqual([]);
+  client.close();
 });
