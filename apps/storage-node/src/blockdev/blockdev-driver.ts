@@ -20,8 +20,10 @@ export interface Blockdev<Options = Record<string, unknown>> {
   readonly definition: BlockdevDriver;
   readonly driver: BlockNode;
   /** The driver's own. */
-  options: Options;
-  common: CommonOptions;
+  readonly options: Options;
+  readonly common: CommonOptions;
+  /** All of them, as they were given. */
+  readonly given: BlockdevOptions;
 }
 
 export interface OpenContext<Options> {
@@ -40,6 +42,8 @@ export interface OpenContext<Options> {
 
 /** A change that can take place at once or not at all. Neither may fail. */
 export interface PreparedReopen {
+  /** To be used from `commit` on instead of the old one, which is just dropped. */
+  readonly driver?: BlockNode;
   commit(): void;
   abort(): void | Promise<void>;
 }
@@ -62,6 +66,10 @@ export interface BlockdevDriver<Options = Record<string, unknown>> {
   readonly permissions: ChildPermissions;
   /** Rejects with an EngineError in QEMU's words. */
   open(context: OpenContext<Options>): Promise<BlockNode>;
+  /** Before anything changes: writes down what could not be written afterwards. */
+  settle?(blockdev: Blockdev<Options>): Promise<void>;
+  /** Own options that stay as they are for ever. */
+  readonly fixedOptions?: readonly (string & keyof Options)[];
   /** Without it, own options cannot be changed. Rejects with nothing changed. */
   reopen?(context: ReopenContext<Options>): Promise<PreparedReopen> | PreparedReopen;
   /** What `query-named-block-nodes` calls `filename`; default: as the `file` child. */

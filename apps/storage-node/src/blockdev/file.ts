@@ -3,7 +3,7 @@ import { EngineError, FileNode } from '@tidemark/engine';
 import { z } from 'zod';
 import { int64 } from '../qmp/arguments.ts';
 import { systemErrorText } from '../qmp/system-error-text.ts';
-import { defineDriver } from './blockdev-driver.ts';
+import { defineDriver, type PreparedReopen } from './blockdev-driver.ts';
 
 const options = z.object({
   filename: z.string(),
@@ -32,7 +32,18 @@ export const fileDriver = defineDriver({
       throw couldNotOpen(filename, error);
     }
   },
+  fixedOptions: ['filename', 'pr-manager', 'locking', 'aio', 'aio-max-batch', 'drop-cache'],
+  reopen: ({ blockdev, readOnly }) => reopenFile(blockdev.driver as FileNode, readOnly),
 });
+
+async function reopenFile(file: FileNode, readOnly: boolean): Promise<PreparedReopen> {
+  if (file.readOnly === readOnly) return { commit() {}, abort() {} };
+  try {
+    return await file.prepareReopen({ readOnly });
+  } catch (error) {
+    throw couldNotOpen(file.path, error);
+  }
+}
 
 function isReadOnlyPlace(error: unknown): boolean {
   const errno = error instanceof EngineError ? error.context.errno : undefined;

@@ -76,7 +76,7 @@ async function open(options: BlockdevOptions, host: StorageDaemon, how: Opening)
           options: withReferences(own, options, definition),
           children: opening.children,
         });
-        blockdev = { node: opening.node, definition, driver, options: own, common };
+        blockdev = { node: opening.node, definition, driver, options: own, common, given: options };
         return driver;
       },
     );

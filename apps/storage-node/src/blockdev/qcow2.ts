@@ -46,13 +46,13 @@ export const qcow2Driver = defineDriver({
     }
     const header = await readQcow2Header(file);
     const backing = await openBacking(context, header);
-    const cacheBytes = context.options['l2-cache-size'];
-    return Qcow2Image.open(file, {
-      keepChildren: true,
-      readOnly: context.readOnly,
-      ...(backing === undefined ? { ignoreBacking: true } : { backing }),
-      ...(cacheBytes === undefined ? {} : { l2CacheBytes: cacheBytes }),
-    });
+    return openImage({ ...context, file, backing });
+  },
+  settle: ({ driver }) => (driver as Qcow2Image).settle(),
+  async reopen({ blockdev: { node }, options, readOnly }) {
+    const [file, backing] = ['file', 'backing'].map(role => node.children.find(edge => edge.role === role));
+    const driver = await openImage({ options, readOnly, file: file!, backing });
+    return { driver, commit() {}, abort() {} };
   },
   describeImage({ driver }) {
     const { header } = driver as Qcow2Image;
@@ -71,6 +71,23 @@ export const qcow2Driver = defineDriver({
     };
   },
 });
+
+interface OpenOptions {
+  readonly options: Options;
+  readonly readOnly: boolean;
+  readonly file: Edge;
+  readonly backing: Edge | undefined;
+}
+
+function openImage({ options, readOnly, file, backing }: OpenOptions): Promise<Qcow2Image> {
+  const l2CacheBytes = options['l2-cache-size'];
+  return Qcow2Image.open(file, {
+    keepChildren: true,
+    readOnly,
+    ...(backing === undefined ? { ignoreBacking: true } : { backing }),
+    ...(l2CacheBytes === undefined ? {} : { l2CacheBytes }),
+  });
+}
 
 interface BackingName {
   readonly backingPath: string | undefined;

@@ -1,5 +1,5 @@
 // The `raw` driver: the bytes of its file, or a window of them.
-import { EngineError, filterPermissions, RawImage, SECTOR_BYTES } from '@tidemark/engine';
+import { type Edge, EngineError, filterPermissions, RawImage, SECTOR_BYTES } from '@tidemark/engine';
 import { z } from 'zod';
 import { defineDriver } from './blockdev-driver.ts';
 import { byteCount } from './option-types.ts';
@@ -13,15 +13,20 @@ export const rawDriver = defineDriver({
   permissions: filterPermissions,
   strongOptions: ['offset', 'size'],
   async open({ options: { offset = 0, size }, children }) {
-    const file = children.file!;
-    assertWindow(offset, size, file.sizeBytes);
-    return RawImage.open(file, {
-      offsetBytes: offset,
-      ...(size === undefined ? {} : { sizeBytes: size }),
-      keepChildren: true,
-    });
+    return openWindow(children.file!, { offset, size });
+  },
+  reopen({ blockdev, options: { offset = 0, size } }) {
+    const file = blockdev.node.children[0]!;
+    return { driver: openWindow(file, { offset, size }), commit() {}, abort() {} };
   },
 });
+
+function openWindow(file: Edge, window: { offset: number; size: number | undefined }): RawImage {
+  const { offset, size } = window;
+  assertWindow(offset, size, file.sizeBytes);
+  const sizeBytes = size === undefined ? {} : { sizeBytes: size };
+  return RawImage.open(file, { offsetBytes: offset, ...sizeBytes, keepChildren: true, wholeSectors: true });
+}
 
 function assertWindow(offset: number, size: number | undefined, fileBytes: number): void {
   if (offset > fileBytes) {

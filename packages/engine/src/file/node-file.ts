@@ -50,7 +50,7 @@ const UNSUPPORTED_CODES = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EINVAL', 
 
 export class NodeFile {
   readonly path: string;
-  readonly readOnly: boolean;
+  #readOnly: boolean;
   /** CLOSED_FD once closed: the number may by then be another file's. */
   #fd: number;
   #sizeBytes: number;
@@ -67,7 +67,7 @@ export class NodeFile {
     this.path = path;
     this.#locks = new PermissionLocks(() => this.#fd, path);
     this.#fd = fd;
-    this.readOnly = readOnly;
+    this.#readOnly = readOnly;
     this.#sizeBytes = sizeBytes;
   }
 
@@ -92,6 +92,34 @@ export class NodeFile {
       }
       throw fromSystemError(error, { op: creating ? 'create' : 'open', path });
     }
+  }
+
+  get readOnly(): boolean {
+    return this.#readOnly;
+  }
+
+  /**
+   * Opens the file anew, for reading or writing as it is to be from then on, without using it yet. Of the two
+   * functions returned, one has to be called, with no request in flight: neither fails. Rejects as `open` does.
+   */
+  async prepareReopen(options: { readOnly: boolean }): Promise<{ commit(): void; abort(): void }> {
+    const flags = options.readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
+    let fd: number;
+    try {
+      fd = await promised<number>(done => fs.open(this.path, flags, 0o644, done));
+    } catch (error) {
+      throw fromSystemError(error, this.#context('open'));
+    }
+    return {
+      commit: () => {
+        this.#locks.moveTo(fd);
+        const old = this.#fd;
+        this.#fd = fd;
+        this.#readOnly = options.readOnly;
+        fs.close(old, () => {});
+      },
+      abort: () => fs.closeSync(fd),
+    };
   }
 
   /** For files opened with locking `permissions`. Throws kind `busy`; returns the way back. */

@@ -63,6 +63,12 @@ export class BitmapStore {
     return this.#listed.map(bitmap => bitmap.info());
   }
 
+  /** Lets every bitmap have the size of the node. */
+  fit(): void {
+    const sizeBytes = this.#sizeBytes();
+    for (const bitmap of this.#bitmaps) if (bitmap.bits.sizeBytes !== sizeBytes) bitmap.truncate(sizeBytes);
+  }
+
   /** To be called after any change of a bitmap's flags or successor. */
   refresh(): void {
     this.#recording = this.#bitmaps.map(bitmap => bitmap.recordingBits).filter(bits => bits !== undefined);

@@ -5,6 +5,7 @@ import { GRAPH_DEPTH_MAX } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
 import { Attachment } from './attachment.ts';
 import { Edge } from './edge.ts';
+import { GraphChange } from './graph-change.ts';
 import { type DrainedWriter, GraphNode, type NodeOwner, type NodePolicy } from './graph-node.ts';
 import { NodeNames } from './node-names.ts';
 import { type ChildPermissions, formatPermissions, PERMISSIONS_ALL } from './permissions.ts';
@@ -22,6 +23,15 @@ export interface AddOptions extends NodePolicy {
   forceShare?: boolean;
   /** Who lets the node go; default `user`. */
   owner?: NodeOwner;
+}
+
+/** In this order. */
+export interface ChangeSteps {
+  /** Brings to rest what would no longer be possible under the change. */
+  begin(): Promise<void>;
+  apply(change: GraphChange): void;
+  prepare(change: GraphChange): Promise<void>;
+  commit(): void;
 }
 
 export interface AttachOptions {
@@ -258,9 +268,9 @@ export class BlockGraph {
 
   /**
    * Closes the gate of everybody outside who reaches one of `nodes`, waits until nothing is in flight,
-   * runs `section` without a pause, and opens the gates again whatever came of it.
+   * runs `section` (without a pause where it is synchronous), and opens the gates again whatever came of it.
    */
-  async drained<T>(nodes: readonly GraphNode[], section: () => T): Promise<T> {
+  async drained<T>(nodes: readonly GraphNode[], section: () => T | Promise<T>): Promise<T> {
     const attachments = this.attachmentsAbove(nodes);
     const writers = this.#writersAbove(nodes);
     const held = [...this.#withAncestors(nodes)];
@@ -270,11 +280,51 @@ export class BlockGraph {
         ...attachments.map(attachment => attachment.quiesce()),
         ...writers.map(writer => writer.quiesce()),
       ]);
-      return section();
+      return await section();
     } finally {
       for (const node of held) node.drainEnd();
       for (const attachment of attachments) attachment.resume();
       for (const writer of writers) writer.unquiesce();
+    }
+  }
+
+  /**
+   * Changes nodes and edges as a whole or not at all, with nothing in flight at and above `nodes`, jobs included.
+   * `apply` does what can be refused, `prepare` what takes time and can fail; `commit` cannot. Block nodes that
+   * have lost their last user are closed afterwards.
+   */
+  async change(nodes: readonly GraphNode[], steps: ChangeSteps): Promise<void> {
+    const change = new GraphChange();
+    await this.drainedWithJobs(nodes, async () => {
+      await steps.begin();
+      try {
+        steps.apply(change);
+        change.settle();
+        await steps.prepare(change);
+      } catch (error) {
+        change.rollback();
+        throw error;
+      }
+      steps.commit();
+      this.#fitBitmaps(nodes);
+    });
+    await this.#letGo(change.left);
+  }
+
+  /** Lets the bitmaps at and above the nodes be as long as their nodes are now. */
+  #fitBitmaps(nodes: readonly GraphNode[]): void {
+    for (const node of this.#withAncestors(nodes)) node.bitmaps.fit();
+  }
+
+  /** As `drained`, with all jobs standing still that read or write at or above `nodes`. */
+  async drainedWithJobs<T>(nodes: readonly GraphNode[], section: () => Promise<T>): Promise<T> {
+    const readers = new Set([...this.#withAncestors(nodes)].flatMap(node => [...node.readers]));
+    const jobs = [...readers];
+    try {
+      await Promise.all(jobs.map(job => job.quiesce()));
+      return await this.drained(nodes, section);
+    } finally {
+      for (const job of jobs) job.unquiesce();
     }
   }
 

@@ -54,8 +54,11 @@ export class GraphNode implements BlockNode {
   /** Counts upwards: which of two nodes is younger. */
   readonly sequence: number;
   readonly owner: NodeOwner;
-  readonly ignoreDiscard: boolean;
-  readonly detectZeroes: 'off' | 'on' | 'unmap';
+  /** Jobs that read here past every attachment; added and removed by the jobs. */
+  readonly readers = new Set<DrainedWriter>();
+  #policy: Required<NodePolicy>;
+  /** Somebody is turning it read-only. */
+  #turning = false;
   /** What was asked for; undefined: as the driver. */
   #readOnly: boolean | undefined;
   #driver: BlockNode | undefined;
@@ -68,14 +71,61 @@ export class GraphNode implements BlockNode {
     this.sequence = options.sequence;
     this.owner = options.owner;
     this.#readOnly = options.readOnly;
-    this.ignoreDiscard = options.ignoreDiscard ?? false;
-    this.detectZeroes = options.detectZeroes ?? 'off';
+    const { ignoreDiscard = false, detectZeroes = 'off' } = options;
+    this.#policy = { ignoreDiscard, detectZeroes };
     this.bitmaps = new BitmapStore(name, () => this.sizeBytes);
   }
 
   /** Once, by BlockGraph, after the children's edges exist. */
   setDriver(driver: BlockNode): void {
     this.#driver = driver;
+  }
+
+  get ignoreDiscard(): boolean {
+    return this.#policy.ignoreDiscard;
+  }
+  get detectZeroes(): 'off' | 'on' | 'unmap' {
+    return this.#policy.detectZeroes;
+  }
+
+  /** By GraphChange alone, as the two below; all return the way back. */
+  setPolicy(policy: Required<NodePolicy>): () => void {
+    const before = this.#policy;
+    this.#policy = policy;
+    return () => {
+      this.#policy = before;
+    };
+  }
+
+  setReadOnly(readOnly: boolean): () => void {
+    const before = this.#readOnly;
+    this.#turning = readOnly && this.writable;
+    this.#readOnly = readOnly;
+    return () => {
+      this.#readOnly = before;
+    };
+  }
+
+  endTurning(): void {
+    this.#turning = false;
+  }
+
+  replaceDriver(driver: BlockNode): () => void {
+    const before = this.#driver;
+    this.#driver = driver;
+    return () => {
+      this.#driver = before;
+    };
+  }
+
+  /** Throws kind `denied` where the node cannot be written to. */
+  assertWritable(): void {
+    if (this.writable) return;
+    const text = this.#turning
+      ? `Read-only block node '${this.name}' cannot support read-write users`
+      : 'Block node is read-only';
+    const hint = `Open block node '${this.name}' for writing, or use it read-only.`;
+    throw new EngineError('denied', text, { node: this.name, hint });
   }
 
   /** Opened for writing; a node still being opened is if that is what was asked for. */

@@ -1,6 +1,5 @@
 // Carries permissions through the graph: from the users of a node to what it does to its children, down to
 // the files. Either all of it holds afterwards, or nothing has changed.
-import { EngineError } from '../errors.ts';
 import type { GraphNode } from './graph-node.ts';
 import { assertNoConflict, PERMISSION, totalPermissions } from './permissions.ts';
 
@@ -26,10 +25,7 @@ export function settlePermissions(nodes: Iterable<GraphNode>): void {
 function settle(node: GraphNode, undo: Undo[]): void {
   assertNoConflict(node.name, node.parents);
   const total = totalPermissions(node.parents);
-  if ((total.uses & WRITES) !== 0 && !node.writable) {
-    const hint = `Open block node '${node.name}' for writing, or use it read-only.`;
-    throw new EngineError('denied', 'Block node is read-only', { node: node.name, hint });
-  }
+  if ((total.uses & WRITES) !== 0) node.assertWritable();
   undo.push(node.setPermissions(total));
   const state = {
     inserted: node.inserted,

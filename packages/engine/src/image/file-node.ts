@@ -68,6 +68,11 @@ export class FileNode implements BlockNode {
     return this.#file.extents(offset, length);
   }
 
+  /** As NodeFile.prepareReopen. */
+  prepareReopen(options: { readOnly: boolean }): Promise<{ commit(): void; abort(): void }> {
+    return this.#file.prepareReopen(options);
+  }
+
   setPermissions({ uses, shares }: LockedPermissions): () => void {
     const { locking, sharesAll } = this.#options;
     if (locking !== 'permissions' || sharesAll === true) return () => {};

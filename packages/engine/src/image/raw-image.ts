@@ -5,6 +5,7 @@ import { NodeFile } from '../file/node-file.ts';
 import { IMAGE_BYTES_MAX } from '../limits.ts';
 import type { BlockNode, Child, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
+import { alignUp, SECTOR_BYTES } from '../units.ts';
 
 export interface RawImageOptions {
   /** Where the image starts in the child, in bytes; default 0. */
@@ -13,6 +14,8 @@ export interface RawImageOptions {
   sizeBytes?: number;
   /** Default: as the child. */
   readOnly?: boolean;
+  /** The size is counted in sectors: what is missing of the last one reads as zeroes. Default false. */
+  wholeSectors?: boolean;
   /** The child belongs to somebody else and stays open at close; default false. */
   keepChildren?: boolean;
 }
@@ -26,12 +29,14 @@ export class RawImage implements BlockNode {
   readonly #file: BlockNode;
   readonly #offsetBytes: number;
   readonly #fixedSizeBytes: number | undefined;
+  readonly #wholeSectors: boolean;
   readonly #keepChildren: boolean;
 
   private constructor(file: BlockNode, options: RawImageOptions) {
     this.#file = file;
     this.#offsetBytes = options.offsetBytes ?? 0;
     this.#fixedSizeBytes = options.sizeBytes;
+    this.#wholeSectors = options.wholeSectors ?? false;
     this.#keepChildren = options.keepChildren ?? false;
     this.readOnly = options.readOnly ?? file.readOnly;
     this.requestAlignmentBytes = file.requestAlignmentBytes;
@@ -66,11 +71,18 @@ export class RawImage implements BlockNode {
   }
 
   get sizeBytes(): number {
-    return this.#fixedSizeBytes ?? this.#file.sizeBytes - this.#offsetBytes;
+    const sizeBytes = this.#fixedSizeBytes ?? this.#file.sizeBytes - this.#offsetBytes;
+    return this.#wholeSectors ? alignUp(sizeBytes, SECTOR_BYTES) : sizeBytes;
   }
 
   read(offset: number, buffer: Buffer): Pending {
     this.#file.debugEvent?.('read_aio');
+    const there = this.#file.sizeBytes - this.#offsetBytes - offset;
+    if (there < buffer.length && this.#wholeSectors) {
+      // The part of the last sector that the file does not have.
+      buffer.fill(0, there);
+      return this.#file.read(this.#offsetBytes + offset, buffer.subarray(0, there));
+    }
     return this.#file.read(this.#offsetBytes + offset, buffer);
   }
 

@@ -57,6 +57,7 @@ export class BackupJob extends CopyJob {
     this.#bitmap?.setBusy(true);
     this.#targetNode.blockers.add(BLOCKER);
     this.#targetNode.writers.add(this);
+    this.#filter.readers.add(this);
     this.#filterDriver.onBroken = () => {
       // What the target holds of it is of no use any more, and the target may be what hangs.
       this.#targetNode.cancelInFlight();

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { describeBlockNodes } from '../../blockdev/describe-block-nodes.ts';
 import { openBlockNode } from '../../blockdev/open-block-node.ts';
 import { blockdevOptions } from '../../blockdev/options.ts';
+import { reopenBlockNodes } from '../../blockdev/reopen-block-nodes.ts';
 import { defineCommand, type QmpCommand } from '../command.ts';
 import { genericError } from '../qmp-error.ts';
 
@@ -23,6 +24,11 @@ export const blockNodeCommands: readonly QmpCommand[] = [
       node.assertUnused({ byName: true });
       await graph.remove(name);
     },
+  }),
+  defineCommand({
+    name: 'blockdev-reopen',
+    arguments: z.strictObject({ options: z.array(blockdevOptions) }),
+    run: ({ options }, daemon) => reopenBlockNodes(options, daemon),
   }),
   defineCommand({
     name: 'query-named-block-nodes',

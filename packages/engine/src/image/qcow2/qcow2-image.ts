@@ -315,13 +315,18 @@ export class Qcow2Image implements BlockNode {
    */
   async close(): Promise<void> {
     try {
-      if (this.#writeSide !== undefined) await this.#settle(this.#writeSide);
+      await this.settle();
     } finally {
       if (!this.#keepChildren) {
         await this.#file.close();
         await this.#backing?.close();
       }
     }
+  }
+
+  /** Afterwards the file is as after `close`, and nothing is held back; the image stays open. */
+  async settle(): Promise<void> {
+    if (this.#writeSide !== undefined) await this.#settle(this.#writeSide);
   }
 
   async #settle(side: WriteSide): Promise<void> {
