@@ -22,7 +22,6 @@ export interface RawImageOptions {
 
 export class RawImage implements BlockNode {
   readonly driver = 'raw';
-  readonly clusterSizeBytes = undefined;
   readonly readOnly: boolean;
   readonly requestAlignmentBytes: number;
   readonly children: readonly Child[];
@@ -70,6 +69,11 @@ export class RawImage implements BlockNode {
     return new RawImage(file, options);
   }
 
+  /** The child's: raw over a format shows that format's. */
+  get clusterSizeBytes(): number | undefined {
+    return this.#file.clusterSizeBytes;
+  }
+
   get sizeBytes(): number {
     const sizeBytes = this.#fixedSizeBytes ?? this.#file.sizeBytes - this.#offsetBytes;
     return this.#wholeSectors ? alignUp(sizeBytes, SECTOR_BYTES) : sizeBytes;
@@ -115,13 +119,9 @@ export class RawImage implements BlockNode {
 
   /** Rejects with `unsupported` for an image of fixed size or over a child that cannot change its own. */
   async resize(sizeBytes: number): Promise<void> {
-    if (this.#fixedSizeBytes !== undefined || this.#file.resize === undefined) {
-      const why =
-        this.#fixedSizeBytes === undefined
-          ? `its ${this.#file.driver} child cannot`
-          : 'it is a window of fixed size';
-      throw new EngineError('unsupported', `this raw image cannot be resized: ${why}`, { op: 'resize' });
-    }
+    const refuse = (text: string) => new EngineError('unsupported', text, { op: 'resize' });
+    if (this.#fixedSizeBytes !== undefined) throw refuse('Cannot resize fixed-size raw disks');
+    if (this.#file.resize === undefined) throw refuse('Image format driver does not support resize');
     await this.#file.resize(this.#offsetBytes + sizeBytes);
   }
 

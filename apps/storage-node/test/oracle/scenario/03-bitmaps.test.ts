@@ -36,6 +36,16 @@ scenario('BM-01', 'the default granularity is the cluster size, within 4 KiB and
   const file = { driver: 'file', 'node-name': 'file', filename: s.path('raw') };
   await s.add({ driver: 'raw', 'node-name': 'raw', file });
   for (const clusters of ['512', '4k', '16k', '64k', '2M']) await openDisk(s, `c${clusters}`, { clusters });
+  await s.ok('object-add', { 'qom-type': 'throttle-group', id: 'tg' });
+  const above = { raw: {}, throttle: { 'throttle-group': 'tg' }, blkdebug: {} };
+  for (const [driver, more] of Object.entries(above)) {
+    const node = `${driver}-over`;
+    await openDisk(s, `under-${driver}`, { clusters: '8k' });
+    const child = driver === 'blkdebug' ? 'image' : 'file';
+    await s.add({ driver, 'node-name': node, [child]: `under-${driver}`, ...more });
+    await add(s, node, 'b');
+    await s.bitmap(node, 'b');
+  }
   const expected = { raw: 64, file: 64, c512: 4, c4k: 4, c16k: 16, c64k: 64, c2M: 64 };
   for (const [node, kibibytes] of Object.entries(expected)) {
     await add(s, node, 'b');
