@@ -173,9 +173,8 @@ export class GraphNode implements BlockNode {
     const users = [...this.parents];
     const hint = `It is used by ${users.map(edge => edge.user).join(', ')}: end that first.`;
     const busy = (text: string) => new EngineError('busy', text, { node: name, hint });
-    if (this.blockers.size > 0 || users.some(edge => edge.parent === undefined)) {
-      throw busy(`Node ${name} is in use`);
-    }
+    if (users.some(edge => edge.parent === undefined)) throw busy(`Node ${name} is in use`);
+    this.assertNotBlocked();
     const over = users.find(edge => edge.role === 'backing')?.parent;
     if (over !== undefined) {
       throw busy(`Node '${name}' is busy: node is used as backing hd of '${over.name}'`);
@@ -185,7 +184,7 @@ export class GraphNode implements BlockNode {
     this.bitmaps.all.find(bitmap => bitmap.busy)?.assertUsable();
   }
 
-  /** Throws kind `busy` while a job has the node as its target. */
+  /** Throws kind `busy` while a job has the node as its target or its filter. */
   assertNotBlocked(): void {
     const [reason] = this.blockers;
     if (reason === undefined) return;

@@ -29,7 +29,7 @@ export interface BackupJobOptions extends CopyJobOptions {
   bitmapMode?: BitmapMode | undefined;
 }
 
-/** Why nobody else may have the job's target, in QEMU's words. */
+/** Why nobody else may have the job's target and filter, in QEMU's words. */
 const BLOCKER = 'block job: backup';
 
 export class BackupJob extends CopyJob {
@@ -55,7 +55,7 @@ export class BackupJob extends CopyJob {
     this.#bitmap = options.bitmap;
     this.#bitmapMode = options.bitmapMode ?? 'never';
     this.#bitmap?.setBusy(true);
-    this.#targetNode.blockers.add(BLOCKER);
+    for (const node of [this.#targetNode, this.#filter]) node.blockers.add(BLOCKER);
     this.#targetNode.writers.add(this);
     this.#filter.readers.add(this);
     this.#filterDriver.onBroken = () => {
@@ -117,7 +117,7 @@ export class BackupJob extends CopyJob {
       if (this.#filter.inserted) this.#graph.bypass(this.#filter);
     });
     this.#targetNode.writers.delete(this);
-    this.#targetNode.blockers.delete(BLOCKER);
+    for (const node of [this.#targetNode, this.#filter]) node.blockers.delete(BLOCKER);
     await this.#graph.remove(this.#filter.name);
   }
 
