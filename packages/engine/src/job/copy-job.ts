@@ -3,7 +3,7 @@
 // where the error policies say so (scenarios BJ-11, BJ-12).
 import type { BlockCopy, CopyFailure, CopyPiece } from '../copy/block-copy.ts';
 import { EngineError, fromSystemError } from '../errors.ts';
-import { COPY_WORKERS_DEFAULT, ERROR_RETRY_MS } from '../limits.ts';
+import { COPY_WORKERS_DEFAULT, COPY_WORKERS_MAX, ERROR_RETRY_MS } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
 import { errorAction, ioStatusOf, type OnError } from './error-policy.ts';
 import { Job, type JobProgress } from './job.ts';
@@ -12,7 +12,7 @@ import type { JobOptions } from './job-options.ts';
 export interface CopyJobOptions extends JobOptions {
   copy: BlockCopy;
   target: BlockNode;
-  /** Copies in flight, 1 to WORKERS_MAX; more than the copy's memory holds wait for it. */
+  /** Copies in flight, 1 to WORKERS_MAX; more than COPY_WORKERS_MAX count as that many. */
   workers?: number | undefined;
   /** Default: report. */
   onSourceError?: OnError | undefined;
@@ -44,7 +44,8 @@ export abstract class CopyJob extends Job {
     super(options);
     this.copy = options.copy;
     this.target = options.target;
-    this.#workers = validateWorkers(options.workers ?? COPY_WORKERS_DEFAULT);
+    // Above the bound they would only wait for memory.
+    this.#workers = Math.min(validateWorkers(options.workers ?? COPY_WORKERS_DEFAULT), COPY_WORKERS_MAX);
     this.#onSourceError = options.onSourceError ?? 'report';
     this.#onTargetError = options.onTargetError ?? 'report';
     this.#speedCountsZeroes = options.speedCountsZeroes ?? false;
