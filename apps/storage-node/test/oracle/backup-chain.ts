@@ -1,4 +1,5 @@
 // What scenarios about backups share: disks, jobs that run to their end, and chains of images put together.
+import { expect } from 'vitest';
 import type { QmpEventMessage } from './qmp-client.ts';
 import type { Session } from './session.ts';
 
@@ -82,6 +83,13 @@ export async function rebase(s: Session, image: string, backing: string): Promis
 export async function closeDisk(s: Session, name: string): Promise<void> {
   await s.closeGuest(name);
   await s.ok('blockdev-del', { 'node-name': name });
+}
+
+/** Closes the source's guest and both disks, and compares what they hold. */
+export async function expectEqual(s: Session, source: string, target: string): Promise<void> {
+  await closeDisk(s, source);
+  await s.ok('blockdev-del', { 'node-name': target });
+  expect(await s.compare(source, target)).toBe(true);
 }
 
 export const bitmapAction = (verb: string, data: object) => ({ type: `block-dirty-bitmap-${verb}`, data });

@@ -18,6 +18,11 @@ export async function lookAt(s: Session, id: string): Promise<BlockJobFacts | un
   return (await s.ask<BlockJobFacts[]>('query-block-jobs')).find(({ device }) => device === id);
 }
 
+/** How far the job, which must be there, has come. Not traced. */
+export async function offsetOf(s: Session, id: string): Promise<number> {
+  return (await lookAt(s, id))!.offset;
+}
+
 /** Waits until all of the jobs are in that state, in whatever order they come there. */
 export function jobsAre(s: Session, ids: readonly string[], status: string): Promise<void> {
   return s.until(`${ids.join(', ')} ${status}`, async () => {

@@ -1,19 +1,17 @@
-// What a backup job does while it runs: what it copies, how guests meet it, how it fails, stops and goes on.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+// What a backup job does while it runs: what it copies, and how guests meet it.
 import { truncate, writeFile } from 'node:fs/promises';
 import { expect } from 'vitest';
 import {
-  allJobsGone,
   closeDisk,
+  expectEqual,
   jobEnded,
   newDisk,
   openDisk,
   reference,
   startBackup,
 } from '../backup-chain.ts';
-import { jobsAre, lookAt } from '../job-watch.ts';
-import { different, ours, scenario } from '../scenario.ts';
+import { jobsAre, lookAt, offsetOf } from '../job-watch.ts';
+import { scenario } from '../scenario.ts';
 import type { Session } from '../session.ts';
 
 const MiB = 1024 * 1024;
@@ -23,15 +21,6 @@ const DATA = [
   'write -P 0xdc 32M 124k',
   'write -P 0xdc 67043328 64k',
 ];
-
-/** Closes both and compares what they hold. */
-async function expectEqual(s: Session, source: string, target: string): Promise<void> {
-  await closeDisk(s, source);
-  await s.ok('blockdev-del', { 'node-name': target });
-  expect(await s.compare(source, target)).toBe(true);
-}
-
-const offsetOf = async (s: Session, id: string) => (await lookAt(s, id))!.offset;
 
 scenario('BJ-01', 'sync top copies the overlay; the target has the same backing', async s => {
   await s.image('base', { format: 'raw', size: '64M' });
@@ -102,39 +91,6 @@ scenario('BJ-04', 'a large guest write leaves the middle alone that is copied al
   expect(await s.compare('target', 'ref')).toBe(true);
 });
 
-for (const dismiss of [true, false]) {
-  scenario(
-    `BJ-07 ${dismiss}`,
-    `a failed write stops the job, and resume retries it; auto-dismiss ${dismiss}`,
-    async s => {
-      await newDisk(s, 'disk');
-      const fault = { 'inject-error': [{ event: 'write_aio', errno: 5, immediately: false, once: true }] };
-      await newDisk(s, 'target', { fault });
-      await s.io('disk', 'write -P 0x9a 0 512', 'write -P 0x55 8M 352k', 'write -P 0x78 15872k 1M');
-      await startBackup(s, 'disk', 'target', {
-        sync: 'full',
-        'on-target-error': 'stop',
-        'auto-dismiss': dismiss,
-      });
-      const { data } = await s.event('BLOCK_JOB_ERROR', { device: 'target' });
-      expect(data).toEqual({ device: 'target', operation: 'write', action: 'stop' });
-      await jobsAre(s, ['target'], 'paused');
-      const { desc } = await s.refused('job-dismiss', { id: 'target' });
-      expect(desc).toBe("Job 'target' in state 'paused' cannot accept command verb 'dismiss'");
-      expect(await lookAt(s, 'target')).toMatchObject({ paused: true, 'io-status': 'failed' });
-      await s.ok('job-resume', { id: 'target' });
-      const end = await s.event('BLOCK_JOB_COMPLETED', { device: 'target' });
-      expect(end.data).not.toHaveProperty('error');
-      if (!dismiss) {
-        await jobsAre(s, ['target'], 'concluded');
-        await s.ok('job-dismiss', { id: 'target' });
-      }
-      await allJobsGone(s);
-      await expectEqual(s, 'disk', 'target');
-    },
-  );
-}
-
 /** The commands as such, and the same inside a transaction. */
 const WAYS = [
   ['by command', startBackup],
@@ -199,67 +155,6 @@ scenario('BJ-10', 'a compressed backup has the contents of its source', async s 
   expect(JSON.parse(stdout)['compressed-clusters']).toBeGreaterThan(60);
 });
 
-/** What each policy does about EIO and about ENOSPC. */
-const ACTIONS: Readonly<Record<string, readonly [string, string]>> = {
-  report: ['report', 'report'],
-  ignore: ['ignore', 'ignore'],
-  enospc: ['report', 'stop'],
-  stop: ['stop', 'stop'],
-  auto: ['report', 'stop'],
-};
-const ERRNO = [5, 28] as const;
-
-for (const [side, event] of [
-  ['source', 'read_aio'],
-  ['target', 'write_aio'],
-] as const) {
-  for (const [policy, actions] of Object.entries(ACTIONS)) {
-    scenario(`BJ-11 ${side} ${policy}`, `errors of the ${side} under ${policy}`, async s => {
-      for (const [index, errno] of ERRNO.entries()) {
-        const fault = { 'inject-error': [{ event, errno, immediately: false, once: true }] };
-        const [disk, target] = [`disk${errno}`, `target${errno}`];
-        await newDisk(s, disk);
-        await s.io(disk, 'write -P 1 0 256k', 'write -P 2 32M 64k');
-        await closeDisk(s, disk);
-        await openDisk(s, disk, side === 'source' ? fault : undefined);
-        await newDisk(s, target, side === 'target' ? { fault } : {});
-        const perf = { 'max-workers': 1, 'max-chunk': 65_536 };
-        await startBackup(s, disk, target, { sync: 'full', [`on-${side}-error`]: policy, 'x-perf': perf });
-        const error = await s.event('BLOCK_JOB_ERROR', { device: target });
-        const operation = side === 'source' ? 'read' : 'write';
-        expect(error.data).toEqual({ device: target, operation, action: actions[index] });
-        if (actions[index] === 'stop') {
-          await jobsAre(s, [target], 'paused');
-          await s.ok('query-block-jobs');
-          await s.refused('job-pause', { id: target });
-          await s.ok('job-resume', { id: target });
-        }
-        const { data } = await jobEnded(s, target);
-        expect(data?.error !== undefined).toBe(actions[index] === 'report');
-        if (actions[index] !== 'report') await expectEqual(s, disk, target);
-      }
-    });
-  }
-}
-
-scenario('BJ-12', 'a job that stops again and again can be cancelled', async s => {
-  await newDisk(s, 'disk');
-  await s.io('disk', 'write -P 1 0 256k');
-  await newDisk(s, 'target', {
-    fault: { 'inject-error': [{ event: 'write_aio', errno: 28, immediately: false }] },
-  });
-  const perf = { 'max-workers': 1, 'max-chunk': 65_536 };
-  await startBackup(s, 'disk', 'target', { sync: 'full', 'on-target-error': 'enospc', 'x-perf': perf });
-  for (let times = 0; times < 3; times++) {
-    await s.event('BLOCK_JOB_ERROR', { device: 'target', action: 'stop' });
-    await jobsAre(s, ['target'], 'paused');
-    expect(await lookAt(s, 'target')).toMatchObject({ offset: 0, 'io-status': 'nospace' });
-    if (times < 2) await s.ok('job-resume', { id: 'target' });
-  }
-  await s.ok('job-cancel', { id: 'target' });
-  await jobEnded(s, 'target', 'BLOCK_JOB_CANCELLED');
-});
-
 scenario('BJ-13', 'a disk whose size is no multiple of a sector is copied to its last byte', async s => {
   for (const name of ['disk', 'target']) {
     await writeFile(s.path(name), '');
@@ -285,78 +180,6 @@ scenario('BJ-15', 'with 64 KiB/s one chunk of 64 KiB is what the first slice cop
   await s.ok('job-cancel', { id: 'target' });
   const { data } = await jobEnded(s, 'target', 'BLOCK_JOB_CANCELLED');
   expect(data).toMatchObject({ offset: 65_536, len: 64 * MiB, speed: 65_536 });
-});
-
-async function serve(s: Session): Promise<ChildProcess> {
-  const server = spawn('qemu-nbd', [
-    '-t',
-    '-e',
-    '0',
-    '-f',
-    'raw',
-    '-k',
-    s.path('remote.sock'),
-    s.path('remote'),
-  ]);
-  const tries = await import('node:fs/promises');
-  await s.until('the server', () =>
-    tries.stat(s.path('remote.sock')).then(
-      () => true,
-      () => false,
-    ),
-  );
-  return server;
-}
-
-async function endServer(server: ChildProcess): Promise<void> {
-  const exit = once(server, 'exit');
-  server.kill('SIGKILL');
-  await exit;
-}
-
-/** A slow backup to a server elsewhere, which goes away when the first step is done. */
-async function loseServer(s: Session): Promise<void> {
-  await s.image('remote', { format: 'raw', size: '5M' });
-  const server = await serve(s);
-  try {
-    await newDisk(s, 'disk', { size: '5M' });
-    await s.io('disk', 'write -P 0x33 0 5M');
-    await s.add({
-      driver: 'nbd',
-      'node-name': 'target',
-      server: { type: 'unix', path: s.path('remote.sock') },
-      'reconnect-delay': 10,
-    });
-    await startBackup(s, 'disk', 'target', { sync: 'full', speed: MiB });
-    await s.until('the first step', async () => (await offsetOf(s, 'target')) > 0);
-  } finally {
-    await endServer(server);
-  }
-  const job = await lookAt(s, 'target');
-  expect(job!.offset).toBeLessThan(job!.len);
-  await s.ok('block-job-set-speed', { device: 'target', speed: 0 });
-  await new Promise(resolve => setTimeout(resolve, 1000));
-}
-
-scenario('BJ-16', 'a backup goes on when its target comes back in time', async s => {
-  await loseServer(s);
-  const server = await serve(s);
-  try {
-    const { data } = await jobEnded(s, 'target');
-    expect(data).toMatchObject({ offset: 5 * MiB, len: 5 * MiB });
-    await s.ok('blockdev-del', { 'node-name': 'target' });
-  } finally {
-    await endServer(server);
-  }
-});
-
-scenario('BJ-16c', 'a forced cancel does not wait for a target that is away', async s => {
-  await loseServer(s);
-  const before = performance.now();
-  await s.ok('job-cancel', { id: 'target' });
-  await s.event('BLOCK_JOB_CANCELLED', { device: 'target' });
-  expect(performance.now() - before).toBeLessThan(2000);
-  await allJobsGone(s);
 });
 
 scenario(
@@ -399,43 +222,3 @@ scenario(
     expect(await s.compare('two', 'ref2')).toBe(true);
   },
 );
-
-different(
-  'BJ-20',
-  'a target that cannot be flushed fails the backup',
-  '0015-a-backup-flushes-its-target',
-  async s => {
-    await newDisk(s, 'disk', { size: '4M' });
-    const fault = { 'inject-error': [{ event: 'flush_to_disk', errno: 5, immediately: false }] };
-    await newDisk(s, 'target', { size: '4M', fault });
-    await s.io('disk', 'write -P 1 0 1M');
-    await startBackup(s, 'disk', 'target', { sync: 'full' });
-    const { data } = await jobEnded(s, 'target');
-    expect(data?.error).toBe(s.side === 'qemu' ? undefined : 'Input/output error');
-  },
-);
-
-for (const policy of ['break-guest-write', 'break-snapshot'] as const) {
-  ours(`CBW-05 ${policy}`, `a job whose copy for a guest fails once, under its own ${policy}`, async s => {
-    await newDisk(s, 'disk', { size: '4M' });
-    const once = { event: 'write_aio', errno: 5, immediately: false, once: true };
-    const fault = { 'inject-error': [once] };
-    await newDisk(s, 'target', { size: '4M', fault });
-    await s.io('disk', 'write -P 1 0 4M');
-    // Nothing but the guest's own copies: the fault can hit no other.
-    await startBackup(s, 'disk', 'target', { sync: 'none', 'on-cbw-error': policy, 'cbw-timeout': 5 });
-    const output = await s.io('disk', 'write -P 2 1M 64k');
-    if (policy === 'break-guest-write') {
-      expect(output).toContain('Input/output error');
-      expect(await s.io('disk', 'read -P 1 1M 64k', 'write -P 2 1M 64k')).not.toContain('rror');
-      expect(await offsetOf(s, 'target')).toBe(65_536);
-      await s.ok('job-cancel', { id: 'target' });
-      await allJobsGone(s);
-    } else {
-      expect(output).not.toContain('rror');
-      const { data } = await s.event('BLOCK_JOB_COMPLETED', { device: 'target' });
-      expect(data?.error).toContain('frozen moment was given up');
-    }
-    await s.io('disk', 'read -P 2 1M 64k');
-  });
-}
