@@ -174,7 +174,7 @@ scenario('TX-20', 'a cancel while all are pending is a failure of all', async s 
 
 scenario('TX-20b', 'a group whose disks are opened anew can be started again under the same ids', async s => {
   await fourDisks(s, () => ({ speed: 65_536 }));
-  for (const id of ['t3', 't0']) await s.qmp('job-cancel', { id });
+  await s.ok('job-cancel', { id: 't3' });
   await allJobsGone(s);
   for (let n = 0; n < 4; n++) await s.ok('blockdev-del', { 'node-name': `t${n}` });
   for (let n = 0; n < 4; n++) await openDisk(s, `t${n}`);
