@@ -64,9 +64,14 @@ export async function playScenario(
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'tidemark-oracle-'));
   try {
-    const traces = await Promise.all(
+    // Both to their end, whatever becomes of the other: a side that is left alone would leave its daemon behind.
+    const outcomes = await Promise.allSettled(
       sides.map(side => playSide(side, { folder: join(folder, side), play, imports, mayDie })),
     );
+    const traces = outcomes.map(outcome => {
+      if (outcome.status === 'rejected') throw outcome.reason;
+      return outcome.value;
+    });
     const [theirs, mine] = traces;
     if (mayDie) expect(theirs, 'QEMU no longer crashes here').toBe(DIED);
     if (verdict === 'equal') expect(mine, 'ours must be as QEMU').toEqual(theirs);
