@@ -2,6 +2,7 @@
 export { Bitmap, type DirtyArea } from './bitmap/bitmap.ts';
 export { DirtyBitmap, type DirtyBitmapInfo, type DirtyBitmapOptions } from './bitmap/dirty-bitmap.ts';
 export { type Clock, systemClock } from './clock.ts';
+export { BlockCopy, copyClusterBytes } from './copy/block-copy.ts';
 export { ENGINE_ERROR_KINDS, EngineError, type EngineErrorKind, fromSystemError } from './errors.ts';
 export { appendExtent, type Extent } from './extent.ts';
 export {
@@ -13,7 +14,8 @@ export {
   type SetStateRule,
 } from './filter/blkdebug.ts';
 export { Compress } from './filter/compress.ts';
-export { ON_CBW_ERROR, type OnCbwError } from './filter/copy-before-write.ts';
+export { CopyBeforeWrite, ON_CBW_ERROR, type OnCbwError } from './filter/copy-before-write.ts';
+export { SnapshotAccess, snapshotAccessPermissions } from './filter/snapshot-access.ts';
 export { Throttle } from './filter/throttle.ts';
 export {
   type BucketLimit,
@@ -74,6 +76,7 @@ export {
   mergeBitmaps,
   removeBitmap,
 } from './transaction/bitmap-actions.ts';
+export { Fleece, type FleeceAction, type FleeceOptions, startFleece } from './transaction/fleece-action.ts';
 export {
   COMPLETION_MODES,
   type CompletionMode,

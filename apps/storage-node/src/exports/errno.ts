@@ -33,6 +33,8 @@ const BY_SYSTEM_ERROR: Readonly<Record<string, NbdErrno>> = {
   ENOTSUP: 'ENOTSUP',
   EOPNOTSUPP: 'ENOTSUP',
   ESHUTDOWN: 'ESHUTDOWN',
+  // The protocol has no word for being late; this is what QEMU's server says.
+  ETIMEDOUT: 'EINVAL',
 };
 
 /** Total: anything thrown has an errno. */

@@ -2,6 +2,8 @@
 import {
   BlockGraph,
   type Clock,
+  type EngineError,
+  type Fleece,
   type GraphNode,
   JobRegistry,
   systemClock,
@@ -31,6 +33,8 @@ export class StorageDaemon {
   readonly graph: BlockGraph;
   readonly jobs: JobRegistry;
   readonly exports: ExportRegistry;
+  /** By the name of the snapshot-access node. */
+  readonly fleeces = new Map<string, Fleece>();
   /** By the id of the object. */
   readonly throttleGroups = new Map<string, ThrottleGroup>();
   /** What the block nodes were opened with, for those that were by their options. */
@@ -60,6 +64,11 @@ export class StorageDaemon {
   emit(event: string, data?: object): void {
     const told: QmpEvent = data === undefined ? { event } : { event, data };
     for (const listener of this.#listeners) listener(told);
+  }
+
+  /** An event of ours: QEMU lets readers of a lost moment find out by their errors. */
+  emitSnapshotBroken(filterNodeName: string, reason: EngineError): void {
+    this.emit('X_TIDEMARK_SNAPSHOT_BROKEN', { 'node-name': filterNodeName, reason: reason.message });
   }
 
   /** Returns the function that ends the subscription. */

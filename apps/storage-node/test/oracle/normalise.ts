@@ -35,10 +35,14 @@ export function normalise(value: unknown, { folder }: NormaliseOptions): unknown
   return JSON.parse(text);
 }
 
+/** What our daemon tells besides. */
+const OWN_EVENTS = 'X_TIDEMARK_';
+
 /** Events of one job, export or block node stay in order; between them the order may differ. */
 export function eventsBySubject(events: readonly QmpEventMessage[]): Record<string, QmpEventMessage[]> {
   const bySubject: Record<string, QmpEventMessage[]> = {};
   for (const event of events) {
+    if (event.event.startsWith(OWN_EVENTS)) continue;
     const { id, device, 'node-name': node } = event.data ?? {};
     const subject = String(id ?? device ?? node ?? event.event);
     bySubject[subject] ??= [];

@@ -186,6 +186,25 @@ export class Session {
     await this.event('BLOCK_EXPORT_DELETED', { id: guest.exportId });
   }
 
+  /** Runs qemu-io commands on an export that is there already, in a process of their own. Traced. */
+  async readExport(exportName: string, ...commands: string[]): Promise<string> {
+    const readOnly = commands.every(command => command.startsWith('read'));
+    const io = await QemuIo.open(await this.nbdUri(exportName), { readOnly });
+    try {
+      let output = '';
+      for (const command of commands) output += `${await io.run(command)}\n`;
+      this.note(`io of export ${exportName}: ${commands.join('; ')}`, output);
+      return output;
+    } finally {
+      await io.close();
+    }
+  }
+
+  /** Where an image's file has data, as the file system says; traced. */
+  async mapFile(name: string): Promise<void> {
+    await this.tool('qemu-img', 'map', '-U', '-f', 'raw', '--output=json', this.path(name));
+  }
+
   /** The socket of the NBD server, which the first call starts. */
   async nbdSocket(): Promise<string> {
     if (this.#nbdSocket === undefined) {

@@ -42,8 +42,11 @@ export interface BlockCopyOptions {
   clusterBytes?: number | undefined;
   /** Copies of at most this much; 0 or undefined: the default. */
   chunkBytesMax?: number | undefined;
+  /** Store compressed: the target must be able to. */
   compressed?: boolean | undefined;
+  /** Let the kernel move the bytes where both ends are files; without effect elsewhere. */
   copyRange?: boolean | undefined;
+  /** Discard of the source what the job has copied: nobody reads it there again (scenario group 12). */
   discardSource?: boolean | undefined;
 }
 
@@ -64,6 +67,8 @@ export class BlockCopy {
   readonly #source: BlockNode;
   readonly #target: BlockNode;
   readonly #targetIsZero: boolean;
+  readonly #compressed: boolean;
+  readonly #discardSource: boolean;
   readonly #sizeBytes: number;
   readonly #buffers: BufferBudget;
   readonly #status: StatusCursor;
@@ -77,6 +82,8 @@ export class BlockCopy {
     this.#source = options.source;
     this.#target = options.target;
     this.#targetIsZero = options.targetIsZero;
+    this.#compressed = options.compressed ?? false;
+    this.#discardSource = options.discardSource ?? false;
     this.#sizeBytes = options.source.sizeBytes;
     this.clusterBytes = options.clusterBytes ?? copyClusterBytes(options.target);
     this.copyBitmap = new Bitmap(this.#sizeBytes, this.clusterBytes);
@@ -161,6 +168,56 @@ export class BlockCopy {
   }
 
   /**
+   * Uses what a guest has just read: clusters of it that still wait to be copied are, at no cost to the guest.
+   * To be called right when the read has ended: a set bit says that nothing was written there meanwhile. What
+   * cannot begin at once is left to the job.
+   */
+  feed(offset: number, data: Buffer): void {
+    const end = offset + data.length;
+    const first = alignUp(offset, this.clusterBytes);
+    const last = end === this.#sizeBytes ? end : alignDown(end, this.clusterBytes);
+    for (let from = first; from < last && !this.#stopped; ) {
+      const area = this.copyBitmap.nextDirtyArea(from, last, this.chunkBytes);
+      if (area === undefined) return;
+      const buffer = this.#buffers.takeNow(area.length);
+      if (buffer === undefined) return;
+      data.copy(buffer, 0, area.offset - offset, area.offset - offset + area.length);
+      void this.#copyFrom(this.#claim(area.offset, area.length), buffer, true);
+      from = area.offset + area.length;
+    }
+  }
+
+  /**
+   * How far from `offset` on, and at most to `end`, the frozen contents are in one place: `copied` says on the
+   * target. Where it is false the source has them, as long as no guest may write there.
+   */
+  runAt(offset: number, end: number): { length: number; copied: boolean } {
+    if (this.copyBitmap.get(offset)) {
+      const zero = this.copyBitmap.nextZero(offset, end);
+      return { length: (zero < 0 ? end : zero) - offset, copied: false };
+    }
+    const request = this.#requests.firstIn(offset, end);
+    if (request !== undefined && request.offset <= offset) {
+      return { length: Math.min(request.end, end) - offset, copied: false };
+    }
+    const dirty = this.copyBitmap.nextDirty(offset, end);
+    const stop = Math.min(dirty < 0 ? end : dirty, request?.offset ?? end);
+    return { length: stop - offset, copied: true };
+  }
+
+  /** Nobody wants the whole clusters of the range any more; resolves when no copy of them is under way. */
+  async giveUp(offset: number, length: number): Promise<void> {
+    const end = offset + length;
+    for (;;) {
+      // Again after each wait: a copy that fails sets its bits.
+      this.copyBitmap.reset(offset, length);
+      const request = this.#requests.overlapping(offset, end);
+      if (request === undefined) return;
+      await this.#requests.ended(request);
+    }
+  }
+
+  /**
    * Takes what the source's own layer does not allocate out of the copy, for a stretch from `offset` on: to
    * be called until the end of the disk, before the first `copyNext`. A cluster that it holds only in part
    * stays. Rejects when the source cannot say its status.
@@ -233,36 +290,70 @@ export class BlockCopy {
     how: { zero?: boolean; guest: boolean },
   ): Promise<CopyFailure | undefined> {
     const { offset, length } = request;
-    let side: CopyFailure['side'] = 'source';
     try {
       const zero = how.zero ?? this.#isZero(request);
       if (!zero) {
         const buffer = await this.#buffers.take(length, how.guest);
         try {
           await this.#source.read(offset, buffer);
-          side = 'target';
-          await this.#target.write(offset, buffer);
-        } finally {
+        } catch (error) {
           this.#buffers.give(buffer);
+          throw error;
         }
-        this.#sentBytes += length;
-      } else if (!this.#targetIsZero) {
-        side = 'target';
-        await this.#target.writeZeroes(offset, length, { mayUnmap: true });
+        return await this.#copyFrom(request, buffer, how.guest);
       }
-      this.#doneBytes += length;
-      return undefined;
     } catch (cause) {
-      this.copyBitmap.set(offset, length);
-      return {
-        side,
-        error: fromSystemError(cause, { op: `copy (${side})`, offset, length }),
-        offset,
-        length,
-      };
-    } finally {
-      this.#requests.finish(request);
+      return this.#failed(request, 'source', cause);
     }
+    return this.#settle(request, how.guest, async () => {
+      if (!this.#targetIsZero) await this.#target.writeZeroes(offset, length, { mayUnmap: true });
+    });
+  }
+
+  /** The second half of a copy; the buffer is given back. */
+  #copyFrom(request: CopyRequest, buffer: Buffer, guest: boolean): Promise<CopyFailure | undefined> {
+    const { offset, length } = request;
+    return this.#settle(request, guest, async () => {
+      try {
+        if (this.#compressed) await this.#target.writeCompressed!(offset, buffer);
+        else await this.#target.write(offset, buffer);
+      } finally {
+        this.#buffers.give(buffer);
+      }
+      this.#sentBytes += length;
+    });
+  }
+
+  async #settle(
+    request: CopyRequest,
+    guest: boolean,
+    store: () => Promise<void>,
+  ): Promise<CopyFailure | undefined> {
+    try {
+      await store();
+    } catch (cause) {
+      return this.#failed(request, 'target', cause);
+    }
+    if (this.#discardSource && !guest) await this.#giveBack(request);
+    this.#doneBytes += request.length;
+    this.#requests.finish(request);
+    return undefined;
+  }
+
+  /** Space that cannot be given back is no reason to fail: the copy is where it should be. */
+  async #giveBack({ offset, length }: CopyRequest): Promise<void> {
+    try {
+      await this.#source.discard(offset, length);
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+    }
+  }
+
+  #failed(request: CopyRequest, side: CopyFailure['side'], cause: unknown): CopyFailure {
+    const { offset, length } = request;
+    this.copyBitmap.set(offset, length);
+    this.#requests.finish(request);
+    return { side, error: fromSystemError(cause, { op: `copy (${side})`, offset, length }), offset, length };
   }
 }
 

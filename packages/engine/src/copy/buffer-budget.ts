@@ -18,9 +18,19 @@ export class BufferBudget {
     while (this.#freeBytes < this.#chunkBytes || (!guest && this.#guests.length > 0)) {
       await new Promise<void>(wake => (guest ? this.#guests : this.#jobs).push(wake));
     }
+    return this.#hand(length);
+  }
+
+  #hand(length: number): Buffer {
     this.#freeBytes -= this.#chunkBytes;
     const chunk = this.#chunks.pop() ?? Buffer.allocUnsafeSlow(this.#chunkBytes);
     return length === this.#chunkBytes ? chunk : chunk.subarray(0, length);
+  }
+
+  /** A buffer where one is free at once and nobody waits for it; undefined otherwise. */
+  takeNow(length: number): Buffer | undefined {
+    const waiting = this.#guests.length + this.#jobs.length;
+    return waiting > 0 || this.#freeBytes < this.#chunkBytes ? undefined : this.#hand(length);
   }
 
   give(buffer: Buffer): void {

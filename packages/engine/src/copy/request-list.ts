@@ -45,6 +45,16 @@ export class RequestList {
     return undefined;
   }
 
+  /** Where the first request that overlaps [offset, end) begins and ends, or undefined. */
+  firstIn(offset: number, end: number): CopyRequest | undefined {
+    let first: CopyRequest | undefined;
+    for (const request of this.#requests) {
+      if (request.offset >= end || offset >= request.end) continue;
+      if (first === undefined || request.offset < first.offset) first = request;
+    }
+    return first;
+  }
+
   finish(request: CopyRequest): void {
     this.#requests.delete(request);
     this.#bytes -= request.length;

@@ -1,14 +1,17 @@
 // Injected above a disk for the life of a backup: before each guest write it copies what is about to be
 // overwritten to the target, so that the target becomes the disk as of the moment the filter appeared.
 //
-// Reads pass. A write, write-zeroes or discard of [o, o + n) first has every cluster it touches copied,
-// each once (scenario group 10); a failed or late copy is settled by `onCbwError`, named for who loses.
+// Reads pass; where asked to they feed the copy. A write, write-zeroes or discard of [o, o + n) first has every cluster it touches copied,
+// each once (scenario group 10); a failed or late copy is settled by `onCbwError`, named for who loses. It then
+// waits for readers of the frozen moment that still read the source there.
+import { Bitmap } from '../bitmap/bitmap.ts';
 import type { Clock } from '../clock.ts';
 import { type BlockCopy, brokenSnapshot, type CopyFailure } from '../copy/block-copy.ts';
 import { EngineError } from '../errors.ts';
 import type { Extent } from '../extent.ts';
 import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
+import { FrozenMoment } from './frozen-moment.ts';
 
 /** QEMU's default is break-guest-write; callers of ours have to choose. */
 export const ON_CBW_ERROR = ['break-guest-write', 'break-snapshot'] as const;
@@ -16,7 +19,12 @@ export type OnCbwError = (typeof ON_CBW_ERROR)[number];
 
 export interface CopyBeforeWriteOptions {
   source: BlockNode;
+  target: BlockNode;
   copy: BlockCopy;
+  /** What readers of the frozen moment may see, in the copy's clusters; default: the whole disk. */
+  access?: Bitmap | undefined;
+  /** What guests read is copied on the way, where that costs them nothing. Default false. */
+  feedFromReads?: boolean | undefined;
   onCbwError: OnCbwError;
   /** How long a guest request waits for its copy; 0 for ever. Being late is an error under the policy. */
   cbwTimeoutMs: number;
@@ -26,7 +34,9 @@ export interface CopyBeforeWriteOptions {
 export class CopyBeforeWrite implements BlockNode {
   readonly driver = 'copy-before-write';
   readonly copy: BlockCopy;
+  readonly snapshot: FrozenMoment;
   readonly #source: BlockNode;
+  readonly #feedFromReads: boolean;
   readonly #onCbwError: OnCbwError;
   readonly #timeoutMs: number;
   readonly #clock: Clock;
@@ -37,9 +47,17 @@ export class CopyBeforeWrite implements BlockNode {
   constructor(options: CopyBeforeWriteOptions) {
     this.copy = options.copy;
     this.#source = options.source;
+    this.#feedFromReads = options.feedFromReads ?? false;
     this.#onCbwError = options.onCbwError;
     this.#timeoutMs = options.cbwTimeoutMs;
     this.#clock = options.clock;
+    this.snapshot = new FrozenMoment({
+      source: options.source,
+      target: options.target,
+      copy: options.copy,
+      access: options.access ?? wholeDisk(options.copy),
+      broken: () => this.#broken,
+    });
   }
 
   /** Why the frozen moment is lost; undefined while it is whole. */
@@ -61,7 +79,11 @@ export class CopyBeforeWrite implements BlockNode {
   }
 
   read(offset: number, buffer: Buffer): Pending {
-    return this.#source.read(offset, buffer);
+    const pending = this.#source.read(offset, buffer);
+    if (!this.#feedFromReads) return pending;
+    if (pending !== undefined) return pending.then(() => this.#feed(offset, buffer));
+    this.#feed(offset, buffer);
+    return undefined;
   }
 
   write(offset: number, buffer: Buffer): Pending {
@@ -89,8 +111,13 @@ export class CopyBeforeWrite implements BlockNode {
 
   async close(): Promise<void> {}
 
+  #feed(offset: number, buffer: Buffer): void {
+    if (this.#broken === undefined) this.copy.feed(offset, buffer);
+  }
+
   #mayPass(offset: number, length: number): boolean {
-    return this.#broken !== undefined || this.copy.isDone(offset, length);
+    if (this.#broken !== undefined) return true;
+    return this.copy.isDone(offset, length) && this.snapshot.isFree(offset, length);
   }
 
   async #copyThen(offset: number, length: number, request: () => Pending): Promise<void> {
@@ -101,6 +128,7 @@ export class CopyBeforeWrite implements BlockNode {
       this.#broken = brokenSnapshot(failure);
       this.onBroken();
     }
+    if (this.#broken === undefined) await this.snapshot.untilFree(offset, length);
     await request();
   }
 
@@ -125,4 +153,10 @@ export class CopyBeforeWrite implements BlockNode {
       timer.abort();
     }
   }
+}
+
+function wholeDisk({ copyBitmap }: BlockCopy): Bitmap {
+  const access = new Bitmap(copyBitmap.sizeBytes, copyBitmap.granularityBytes);
+  access.setAll();
+  return access;
 }

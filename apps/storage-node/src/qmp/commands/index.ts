@@ -4,6 +4,7 @@ import { backupCommands } from './backup.ts';
 import { bitmapCommands } from './bitmaps.ts';
 import { blockNodeCommands } from './block-nodes.ts';
 import { exportCommands } from './exports.ts';
+import { fleeceCommands } from './fleece.ts';
 import { jobCommands } from './jobs.ts';
 import { monitorCommands } from './monitor.ts';
 import { objectCommands } from './objects.ts';
@@ -11,6 +12,7 @@ import { transactionCommands } from './transaction.ts';
 
 const groups: readonly (readonly QmpCommand[])[] = [
   exportCommands,
+  fleeceCommands,
   objectCommands,
   monitorCommands(() => [...qmpCommands.keys()]),
   jobCommands,

@@ -5,6 +5,7 @@ import { defineCommand, type QmpCommand } from '../command.ts';
 import type { StorageDaemon } from '../storage-daemon.ts';
 import { blockdevBackupAction, blockdevBackupArguments } from './backup.ts';
 import { bitmapActions } from './bitmaps.ts';
+import { fleeceAction, fleeceArguments } from './fleece.ts';
 
 interface Action {
   type: string;
@@ -16,6 +17,7 @@ const makers = new Map<string, (data: never, daemon: StorageDaemon) => Transacti
   ...bitmapActions.map(({ type, make }) => [type, make] as const),
   ['abort', abortTransaction],
   ['blockdev-backup', blockdevBackupAction],
+  ['fleece', fleeceAction],
 ]);
 
 const bitmapShapes = bitmapActions.map(({ type, data }) => z.strictObject({ type: z.literal(type), data }));
@@ -23,6 +25,7 @@ const bitmapShapes = bitmapActions.map(({ type, data }) => z.strictObject({ type
 const action = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('abort'), data: z.strictObject({}) }),
   z.strictObject({ type: z.literal('blockdev-backup'), data: blockdevBackupArguments }),
+  z.strictObject({ type: z.literal('fleece'), data: fleeceArguments }),
   ...bitmapShapes,
 ]);
 
