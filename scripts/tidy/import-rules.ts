@@ -37,6 +37,7 @@ const ENTRIES = [
   /\/bin\/[^/]+\.mjs$/,
   /^scripts\/(setup\.mjs|generate\.ts)$/,
   /^scripts\/docker\//,
+  /\/test\/oracle\/planted-defects\/[^/]+\.ts$/,
 ];
 
 export function directionFaults(found: Import, workspaces: ReturnType<typeof readWorkspaces>): string[] {

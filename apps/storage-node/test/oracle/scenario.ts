@@ -43,11 +43,30 @@ export interface ScenarioDefinition {
   readonly qemuDies?: boolean;
 }
 
+/** Where definitions go while somebody wants to have them instead of running them. */
+let collected: ScenarioDefinition[] | undefined;
+
+/** The scenarios of a file, which `load` imports: for whoever plays them in another way. */
+export async function collectScenarios(load: () => Promise<unknown>): Promise<readonly ScenarioDefinition[]> {
+  const definitions: ScenarioDefinition[] = [];
+  collected = definitions;
+  try {
+    await load();
+  } finally {
+    collected = undefined;
+  }
+  return definitions;
+}
+
 /** The trace of a side that has crashed. */
 const DIED: Trace = { steps: 'died', events: {} };
 
 function defineScenario(definition: ScenarioDefinition): void {
   const { id, title, verdict, adr } = definition;
+  if (collected !== undefined) {
+    collected.push(definition);
+    return;
+  }
   test(`${id} ${title}`, { timeout: SCENARIO_TIMEOUT_MS }, async context => {
     Object.assign(context.task.meta, { scenario: { id, title, verdict, adr } });
     const missing = missingTools();
