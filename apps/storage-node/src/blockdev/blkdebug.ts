@@ -97,6 +97,11 @@ export const blkdebugDriver = defineDriver({
   }),
   children: { image: { role: 'image', required: true } },
   permissions: filterPermissions,
+  protocol: true,
+  filename: ({ config, ...more }, image) =>
+    Object.keys(more).length === 0 ? `blkdebug:${config ?? ''}:${image}` : undefined,
+  strongOptions: ['config', 'align', 'inject-error', 'set-state'],
+  reopen: () => ({ commit() {}, abort() {} }),
   async open({ options, children }) {
     const { align } = options;
     if (align !== undefined) assertAlignment(align);

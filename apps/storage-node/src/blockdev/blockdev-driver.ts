@@ -64,6 +64,8 @@ export interface BlockdevDriver<Options = Record<string, unknown>> {
   /** By option key, in QAPI's order. */
   readonly children: Readonly<Record<string, BlockdevChild>>;
   readonly permissions: ChildPermissions;
+  /** Where they depend on the options. */
+  permissionsFor?(options: Options): ChildPermissions;
   /** Rejects with an EngineError in QEMU's words. */
   open(context: OpenContext<Options>): Promise<BlockNode>;
   /** Before anything changes: writes down what could not be written afterwards. */
@@ -72,12 +74,16 @@ export interface BlockdevDriver<Options = Record<string, unknown>> {
   readonly fixedOptions?: readonly (string & keyof Options)[];
   /** Without it, own options cannot be changed. Rejects with nothing changed. */
   reopen?(context: ReopenContext<Options>): Promise<PreparedReopen> | PreparedReopen;
-  /** What `query-named-block-nodes` calls `filename`; default: as the `file` child. */
-  filename?(options: Options, childFilename: string | undefined): string;
+  /** It is the bytes' own place: an image over it may go by its file name. */
+  readonly protocol?: boolean;
+  /** What `query-named-block-nodes` calls `filename`; default: as the `file` child, or the options. */
+  filename?(options: Options, childFilename: string | undefined): string | undefined;
+  /** The backing image that the image itself names. */
+  backingName?(blockdev: Blockdev<Options>): string | undefined;
   /** Own options that make it another disk than its file: told in a `json:` file name. */
   readonly strongOptions?: readonly (string & keyof Options)[];
   /** More members of `image`. */
-  describeImage?(blockdev: Blockdev<Options>): Record<string, unknown>;
+  describeImage?(blockdev: Blockdev<Options>, host: StorageDaemon): Record<string, unknown>;
 }
 
 /** Keeps the type of the options together with the code that uses them. */

@@ -29,6 +29,7 @@ export const copyBeforeWriteDriver = defineDriver({
   name: 'copy-before-write',
   options,
   children: { file: { role: 'file', required: true }, target: { role: 'target', required: true } },
+  filename: (_options, file) => (file?.startsWith('json:') ? undefined : file),
   permissions: copyBeforeWritePermissions,
   async open({ options: given, children, host, nodeName }) {
     const [source, target] = [children.file!, children.target!];

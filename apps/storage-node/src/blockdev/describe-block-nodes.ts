@@ -50,7 +50,7 @@ async function describeImage(node: GraphNode, daemon: StorageDaemon, flat: boole
     ...(node.clusterSizeBytes !== undefined && { 'cluster-size': node.clusterSizeBytes }),
     format: node.driver,
     'actual-size': await node.allocatedBytes(),
-    ...blockdev?.definition.describeImage?.(blockdev),
+    ...blockdev?.definition.describeImage?.(blockdev, daemon),
     'dirty-flag': false,
   };
 }

@@ -20,6 +20,8 @@ export const fileDriver = defineDriver({
   options,
   children: {},
   permissions: () => ({ uses: 0, shares: 0 }),
+  protocol: true,
+  strongOptions: ['filename'],
   filename: ({ filename }) => filename,
   async open({ options: { filename, locking }, common, readOnly }) {
     const how = { locking: locking === 'off' ? 'off' : 'permissions', sharesAll: common.forceShare } as const;

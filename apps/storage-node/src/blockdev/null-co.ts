@@ -17,8 +17,10 @@ export const nullCoDriver = defineDriver({
   }),
   children: {},
   permissions: () => ({ uses: 0, shares: 0 }),
-  filename: () => 'null-co://',
-  strongOptions: ['size', 'read-zeroes', 'latency-ns'],
+  fixedOptions: ['size', 'read-zeroes', 'latency-ns'],
+  reopen: () => ({ commit() {}, abort() {} }),
+  protocol: true,
+  strongOptions: ['size', 'read-zeroes'],
   async open({ options, readOnly, host }) {
     const size = options.size === undefined ? {} : { sizeBytes: wholeSectors(options.size) };
     return new NullNode({

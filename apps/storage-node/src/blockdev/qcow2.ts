@@ -4,11 +4,13 @@ import {
   type Edge,
   EngineError,
   formatPermissions,
+  type GraphNode,
   hasQcow2Magic,
   Qcow2Image,
   readQcow2Header,
 } from '@tidemark/engine';
 import { z } from 'zod';
+import type { StorageDaemon } from '../qmp/storage-daemon.ts';
 import { defineDriver, type OpenContext } from './blockdev-driver.ts';
 import { byteCount } from './option-types.ts';
 import type { BlockdevOptions } from './options.ts';
@@ -54,9 +56,16 @@ export const qcow2Driver = defineDriver({
     const driver = await openImage({ options, readOnly, file: file!, backing });
     return { driver, commit() {}, abort() {} };
   },
-  describeImage({ driver }) {
+  backingName: ({ driver }) => (driver as Qcow2Image).header.backingPath,
+  describeImage({ driver, node }, host) {
     const { header } = driver as Qcow2Image;
+    const { backingPath, backingFormat } = header;
     return {
+      ...(backingPath !== undefined && {
+        'backing-filename': backingPath,
+        'full-backing-filename': resolveBacking(backingPath, fileOf(node, host)),
+      }),
+      ...(backingFormat !== undefined && { 'backing-filename-format': backingFormat }),
       'format-specific': {
         type: 'qcow2',
         data: {
@@ -98,12 +107,33 @@ async function openBacking(
   { options: { backing }, children, openChild, host }: OpenContext<Options>,
   { backingPath, backingFormat }: BackingName,
 ): Promise<Edge | undefined> {
-  if (backing === null) return undefined;
-  if (backing !== undefined) return openChild('backing', backing);
-  if (backingPath === undefined) return undefined;
-  const filename = resolveBacking(backingPath, host.blockdevs.get(children.file!.node)?.options.filename);
-  const file = { driver: 'file', filename };
-  return openChild('backing', { driver: backingFormat ?? 'raw', file });
+  // The empty name is how `null` was said before there was a `null`.
+  if (backing === null || backing === '') return undefined;
+  if (backing === undefined && backingPath === undefined) return undefined;
+  try {
+    if (backing !== undefined) return await openChild('backing', backing);
+    const filename = resolveBacking(backingPath!, host.blockdevs.get(children.file!.node)?.options.filename);
+    return await openChild('backing', namedBacking(filename, backingFormat));
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    const text = `Could not open backing file: ${error.message}`;
+    throw new EngineError(error.kind, text, error.context, error);
+  }
+}
+
+/** The format is never guessed: a guest may have written anything to a raw image. */
+function namedBacking(filename: string, format: string | undefined): BlockdevOptions {
+  if (format === undefined || format === 'raw' || format === 'qcow2') {
+    return { driver: format ?? 'raw', file: { driver: 'file', filename } };
+  }
+  const hint = 'Only raw and qcow2 images are supported.';
+  throw new EngineError('unsupported', `Unknown driver '${format}'`, { path: filename, hint });
+}
+
+/** The path of the file under an image. */
+function fileOf(node: GraphNode, host: StorageDaemon): unknown {
+  const file = node.children.find(edge => edge.role === 'file')!.node;
+  return host.blockdevs.get(file)?.options.filename;
 }
 
 /** A relative name starts at the folder of the image that names it. */

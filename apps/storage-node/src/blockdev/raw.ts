@@ -1,5 +1,13 @@
 // The `raw` driver: the bytes of its file, or a window of them.
-import { type Edge, EngineError, filterPermissions, RawImage, SECTOR_BYTES } from '@tidemark/engine';
+import {
+  type ChildPermissions,
+  type Edge,
+  EngineError,
+  filterPermissions,
+  PERMISSION,
+  RawImage,
+  SECTOR_BYTES,
+} from '@tidemark/engine';
 import { z } from 'zod';
 import { defineDriver } from './blockdev-driver.ts';
 import { byteCount } from './option-types.ts';
@@ -11,6 +19,8 @@ export const rawDriver = defineDriver({
   options,
   children: { file: { role: 'file', required: true } },
   permissions: filterPermissions,
+  permissionsFor: ({ offset, size }) =>
+    offset || size !== undefined ? windowPermissions : filterPermissions,
   strongOptions: ['offset', 'size'],
   async open({ options: { offset = 0, size }, children }) {
     return openWindow(children.file!, { offset, size });
@@ -20,6 +30,12 @@ export const rawDriver = defineDriver({
     return { driver: openWindow(file, { offset, size }), commit() {}, abort() {} };
   },
 });
+
+/** A window lies where it lies: its file must keep its size. */
+const windowPermissions: ChildPermissions = (...about) => {
+  const { uses, shares } = filterPermissions(...about);
+  return { uses, shares: shares & ~PERMISSION.resize };
+};
 
 function openWindow(file: Edge, window: { offset: number; size: number | undefined }): RawImage {
   const { offset, size } = window;

@@ -7,6 +7,7 @@ export const snapshotAccessDriver = defineDriver({
   name: 'snapshot-access',
   options: z.object({}),
   children: { file: { role: 'file', required: true } },
+  filename: (_options, file) => (file?.startsWith('json:') ? undefined : file),
   permissions: snapshotAccessPermissions,
   async open({ children }) {
     return new SnapshotAccess(children.file!);

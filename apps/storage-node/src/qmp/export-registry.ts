@@ -108,7 +108,7 @@ export class ExportRegistry {
     if (node === undefined) {
       throw genericError(`Cannot find device='' nor node-name='${request.nodeName}'`);
     }
-    if (writable && node.readOnly) throw genericError('Block node is read-only');
+    if (writable && node.readOnly) throw genericError('Cannot export read-only node as writable');
     const attachment = this.#graph.attach(node.name, {
       user: 'an unnamed block device',
       uses: PERMISSION.consistentRead | (writable ? PERMISSION.write : 0),

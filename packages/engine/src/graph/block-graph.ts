@@ -8,7 +8,7 @@ import { Edge } from './edge.ts';
 import { GraphChange } from './graph-change.ts';
 import { type DrainedWriter, GraphNode, type NodeOwner, type NodePolicy } from './graph-node.ts';
 import { NodeNames } from './node-names.ts';
-import { type ChildPermissions, formatPermissions, PERMISSIONS_ALL } from './permissions.ts';
+import { type ChildPermissions, formatPermissions, PERMISSION, PERMISSIONS_ALL } from './permissions.ts';
 import { depthOf, reaches, settlePermissions } from './settle.ts';
 
 export interface AddOptions extends NodePolicy {
@@ -309,6 +309,22 @@ export class BlockGraph {
       this.#fitBitmaps(nodes);
     });
     await this.#letGo(change.left);
+  }
+
+  /**
+   * Changes the size of a disk, with nothing in flight and all jobs at it standing still; bitmaps follow. Rejects
+   * with kind `conflict` where somebody relies on the size, `denied` on a read-only node, `unsupported` where the
+   * driver cannot, and as the driver does.
+   */
+  async resize(name: string, sizeBytes: number): Promise<void> {
+    const node = this.get(name);
+    const attachment = this.attach(name, { user: 'the one who resizes it', uses: PERMISSION.resize });
+    try {
+      await this.drainedWithJobs([node], () => node.resize(sizeBytes));
+      this.#fitBitmaps([node]);
+    } finally {
+      await attachment.close();
+    }
   }
 
   /** Lets the bitmaps at and above the nodes be as long as their nodes are now. */

@@ -247,17 +247,17 @@ export class GraphNode implements BlockNode {
     return this.#inner.extents(offset, length);
   }
 
-  /** Refused with kind `unsupported` where the driver cannot. Bitmaps follow (scenario BR-02, BR-03). */
+  /** To be called with nothing in flight, as BlockGraph.resize does. Bitmaps follow (scenario BR-02, BR-03). */
   async resize(sizeBytes: number): Promise<void> {
     const driver = this.#inner;
     if (driver.resize === undefined) {
-      throw new EngineError('unsupported', `Driver '${driver.driver}' of '${this.name}' cannot resize`, {
-        node: this.name,
-      });
+      const text = 'Image format driver does not support resize';
+      throw new EngineError('unsupported', text, { node: this.name });
     }
+    if (this.readOnly) throw new EngineError('denied', 'Image is read-only', { node: this.name });
     for (const bitmap of this.bitmaps.all) bitmap.assertUsable();
     await driver.resize(sizeBytes);
-    for (const bitmap of this.bitmaps.all) bitmap.truncate(sizeBytes);
+    this.bitmaps.fit();
   }
 
   /** Throws kind `unsupported` where the image cannot keep a bitmap like this (scenario BM-06). */

@@ -4,6 +4,7 @@ import { describeBlockNodes } from '../../blockdev/describe-block-nodes.ts';
 import { openBlockNode } from '../../blockdev/open-block-node.ts';
 import { blockdevOptions } from '../../blockdev/options.ts';
 import { reopenBlockNodes } from '../../blockdev/reopen-block-nodes.ts';
+import { int64 } from '../arguments.ts';
 import { defineCommand, type QmpCommand } from '../command.ts';
 import { genericError } from '../qmp-error.ts';
 
@@ -29,6 +30,22 @@ export const blockNodeCommands: readonly QmpCommand[] = [
     name: 'blockdev-reopen',
     arguments: z.strictObject({ options: z.array(blockdevOptions) }),
     run: ({ options }, daemon) => reopenBlockNodes(options, daemon),
+  }),
+  defineCommand({
+    name: 'block_resize',
+    arguments: z.strictObject({
+      device: z.string().optional(),
+      'node-name': z.string().optional(),
+      size: int64,
+    }),
+    async run({ device = '', 'node-name': name = '', size }, { graph }) {
+      // No block node here belongs to a device: only node names are found.
+      const node = graph.find(name);
+      if (node === undefined) throw genericError(`Cannot find device='${device}' nor node-name='${name}'`);
+      if (size < 0) throw genericError("Parameter 'size' expects a >0 size");
+      if (node.blockers.size > 0) throw genericError("Device '(null)' is in use");
+      await graph.resize(name, size);
+    },
   }),
   defineCommand({
     name: 'query-named-block-nodes',

@@ -2,25 +2,22 @@
 // stay within one run of known clusters are answered without a promise where the child can.
 import { EngineError } from '../../errors.ts';
 import { appendExtent, type Extent } from '../../extent.ts';
-import {
-  BITMAP_NAME_BYTES_MAX,
-  EXTENTS_PER_CALL_MAX,
-  QCOW2_CACHED_TABLES_MIN,
-  QCOW2_L2_CACHE_BYTES_MAX,
-} from '../../limits.ts';
+import { EXTENTS_PER_CALL_MAX, QCOW2_CACHED_TABLES_MIN, QCOW2_L2_CACHE_BYTES_MAX } from '../../limits.ts';
 import type { BlockNode, Child, WriteZeroesOptions } from '../../node/block-node.ts';
 import type { Pending } from '../../pending.ts';
-import { SECTOR_BYTES } from '../../units.ts';
+import { bitmapRefusal } from './bitmap-refusal.ts';
 import { ClusterWriter } from './cluster-writer.ts';
 import { ClusterMap, type Mapping } from './clusters.ts';
 import { decompressCluster } from './compressed-cluster.ts';
 import { EpochGate } from './epoch-gate.ts';
-import { INCOMPATIBLE, TABLE_ENTRY_BYTES } from './format.ts';
+import { TABLE_ENTRY_BYTES } from './format.ts';
 import { type Qcow2Header, readQcow2Header } from './header.ts';
 import { compressedPlace } from './l2-entry.ts';
 import { MetadataTable } from './metadata-table.ts';
 import { MetadataWriter } from './metadata-writer.ts';
+import { assertOpenable } from './openable.ts';
 import { Refcounts } from './refcounts.ts';
+import { assertQcow2Size, rewriteSize } from './resize.ts';
 
 export interface Qcow2Options {
   /** Default: as the file child. */
@@ -44,17 +41,17 @@ interface WriteSide {
 
 export class Qcow2Image implements BlockNode {
   readonly driver = 'qcow2';
-  readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly requestAlignmentBytes: number;
   readonly clusterSizeBytes: number;
-  readonly header: Qcow2Header;
+  #header: Qcow2Header;
   readonly children: readonly Child[];
   readonly #file: BlockNode;
   readonly #backing: BlockNode | undefined;
-  readonly #clusters: ClusterMap;
-  readonly #gate = new EpochGate();
-  readonly #writeSide: WriteSide | undefined;
+  #clusters: ClusterMap;
+  #gate = new EpochGate();
+  #writeSide: WriteSide | undefined;
+  readonly #options: Qcow2Options;
   readonly #keepChildren: boolean;
 
   private constructor(
@@ -67,8 +64,8 @@ export class Qcow2Image implements BlockNode {
     const { backing } = options;
     this.#file = file;
     this.#backing = backing;
-    this.header = header;
-    this.sizeBytes = header.sizeBytes;
+    this.#header = header;
+    this.#options = options;
     this.clusterSizeBytes = header.clusterBytes;
     this.readOnly = refcounts === undefined;
     this.requestAlignmentBytes = Math.max(file.requestAlignmentBytes, backing?.requestAlignmentBytes ?? 1);
@@ -97,7 +94,7 @@ export class Qcow2Image implements BlockNode {
   static async open(file: BlockNode, options: Qcow2Options = {}): Promise<Qcow2Image> {
     const header = await readQcow2Header(file);
     const readOnly = options.readOnly ?? file.readOnly;
-    checkOpenable(file, header, options, readOnly);
+    assertOpenable(file, header, options, readOnly);
     const l1 = new MetadataTable(0, header.l1Offset, Buffer.alloc(header.l1Entries * TABLE_ENTRY_BYTES));
     await file.read(header.l1Offset, l1.bytes);
     if (readOnly) return new Qcow2Image(file, header, l1, options);
@@ -107,12 +104,37 @@ export class Qcow2Image implements BlockNode {
     return image;
   }
 
-  refusesBitmap(bitmap: { name: string }): string {
-    if (this.header.version < 3) return 'Cannot store dirty bitmaps in qcow2 v2 files';
-    if (Buffer.byteLength(bitmap.name) > BITMAP_NAME_BYTES_MAX) {
-      return `Name length exceeds maximum (${BITMAP_NAME_BYTES_MAX} characters)`;
-    }
-    return 'Storing dirty bitmaps in qcow2 files is not supported';
+  get header(): Qcow2Header {
+    return this.#header;
+  }
+
+  get sizeBytes(): number {
+    return this.#header.sizeBytes;
+  }
+
+  /**
+   * To be called with nothing in flight. What a smaller disk loses is gone for good; new bytes read as zeroes,
+   * also over a backing image. Rejects with `invalid-argument`, `unsupported` or `io`.
+   */
+  async resize(sizeBytes: number): Promise<void> {
+    assertQcow2Size(this.header, sizeBytes);
+    const old = this.sizeBytes;
+    if (sizeBytes < old) await this.writeZeroes(sizeBytes, old - sizeBytes, { mayUnmap: true });
+    await this.settle();
+    const { refcounts, metadata } = this.#writable();
+    const parts = { file: this.#file, header: this.header, l1: this.#clusters.l1, refcounts };
+    await rewriteSize({ ...parts, writeBack: () => metadata.writeBack() }, sizeBytes);
+    const changed = await Qcow2Image.open(this.#file, { ...this.#options, readOnly: false });
+    this.#header = changed.#header;
+    this.#clusters = changed.#clusters;
+    this.#gate = changed.#gate;
+    this.#writeSide = changed.#writeSide;
+    const shownFrom = Math.min(sizeBytes, this.#backing?.sizeBytes ?? 0);
+    if (shownFrom > old) await this.writeZeroes(old, shownFrom - old, { mayUnmap: true });
+  }
+
+  refusesBitmap({ name }: { name: string }): string {
+    return bitmapRefusal(this.header.version, name);
   }
 
   #makeWriteSide(refcounts: Refcounts): WriteSide {
@@ -344,35 +366,5 @@ export class Qcow2Image implements BlockNode {
     throw new EngineError('invalid-argument', 'this qcow2 image is open read-only; open it for writing', {
       op: 'write',
     });
-  }
-}
-
-function checkOpenable(file: BlockNode, header: Qcow2Header, options: Qcow2Options, readOnly: boolean): void {
-  const refuse = (kind: 'unsupported' | 'corrupt' | 'invalid-argument', what: string) => {
-    throw new EngineError(kind, `cannot open this qcow2 image: ${what}`, { op: 'open' });
-  };
-  if (file.requestAlignmentBytes > SECTOR_BYTES) {
-    refuse(
-      'unsupported',
-      `its file wants requests of ${file.requestAlignmentBytes} bytes, more than a sector`,
-    );
-  }
-  if (header.backingPath !== undefined && options.backing === undefined && !options.ignoreBacking) {
-    refuse('invalid-argument', `its backing image ${header.backingPath} was not given`);
-  }
-  if (readOnly) return;
-  if (file.readOnly) refuse('invalid-argument', 'its file is open read-only, the image is to be written');
-  if (header.version === 2)
-    refuse('unsupported', 'version 2 images can only be read; convert it to version 3');
-  if (header.snapshotCount > 0) refuse('unsupported', 'images with internal snapshots can only be read');
-  if (header.refcountOrder !== 4) refuse('unsupported', 'images without 16-bit refcounts can only be read');
-  if (header.autoclearFeatures !== 0n) {
-    refuse(
-      'unsupported',
-      'it has persistent bitmaps (or another autoclear feature), which writing would invalidate',
-    );
-  }
-  if ((header.incompatibleFeatures & (INCOMPATIBLE.dirty | INCOMPATIBLE.corrupt)) !== 0n) {
-    refuse('corrupt', 'it is marked dirty or corrupt; repair it with qemu-img check -r all');
   }
 }
