@@ -42,6 +42,8 @@ export const blockdevBackupArguments = z.strictObject({
   'discard-source': z.boolean().optional(),
   'on-cbw-error': z.enum(ON_CBW_ERROR).optional(),
   'cbw-timeout': uint32.optional(),
+  /** Ours: what guests read is copied on the way. */
+  'x-tidemark-feed-from-reads': z.boolean().optional(),
 });
 
 export type BlockdevBackupArguments = z.output<typeof blockdevBackupArguments>;
@@ -73,6 +75,7 @@ export function blockdevBackupAction(args: BlockdevBackupArguments, daemon: Stor
     discardSource: args['discard-source'],
     onCbwError: args['on-cbw-error'] ?? 'break-guest-write',
     cbwTimeoutMs: (args['cbw-timeout'] ?? 0) * 1000,
+    feedFromReads: args['x-tidemark-feed-from-reads'],
     // Whoever made the target may have made it of anything.
     targetIsZero: false,
   });

@@ -11,7 +11,7 @@ import {
   startBackup,
 } from '../backup-chain.ts';
 import { jobsAre, lookAt, offsetOf } from '../job-watch.ts';
-import { scenario } from '../scenario.ts';
+import { ours, scenario } from '../scenario.ts';
 import type { Session } from '../session.ts';
 
 const MiB = 1024 * 1024;
@@ -222,3 +222,18 @@ scenario(
     expect(await s.compare('two', 'ref2')).toBe(true);
   },
 );
+
+ours('BJ-21', 'what guests read feeds a backup that asks for it', async s => {
+  await newDisk(s, 'disk', { size: '4M' });
+  await newDisk(s, 'target', { size: '4M' });
+  await s.io('disk', 'write -P 0x21 0 4M');
+  const slow = { sync: 'full', speed: 1, 'x-perf': { 'max-chunk': 65_536 } };
+  await startBackup(s, 'disk', 'target', { ...slow, 'x-tidemark-feed-from-reads': true });
+  await s.until('the first step', async () => (await offsetOf(s, 'target')) === 65_536);
+  await s.io('disk', 'read -P 0x21 2M 1M', 'read -P 0x21 100k 100k');
+  // A megabyte of whole clusters, and of the small read the one cluster that it covers.
+  await s.until('what was read', async () => (await offsetOf(s, 'target')) === 18 * 65_536);
+  await s.ok('block-job-set-speed', { device: 'target', speed: 0 });
+  await jobEnded(s, 'target');
+  await expectEqual(s, 'disk', 'target');
+});
