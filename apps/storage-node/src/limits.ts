@@ -39,4 +39,15 @@ export const CBW_TIMEOUT_MS = 10_000;
 /** Bytes a bit of a checkpoint's bitmap stands for: what a copy never does less than (scenario BM-01). */
 export const CHECKPOINT_GRANULARITY_BYTES = 64 * 1024;
 
+/** One token of a monitor's client, such as a long string; 64 MiB in QEMU, which has more memory to spare. */
+export const MONITOR_TOKEN_BYTES_MAX = 8 * 1024 * 1024;
+/** One value of a monitor's client: a transaction on thousands of disks is below 1 MiB. */
+export const MONITOR_VALUE_BYTES_MAX = 8 * 1024 * 1024;
+/** Tokens of one value: each costs an object until the value is whole. */
+export const MONITOR_TOKENS_MAX = 256 * 1024;
+/** Braces and brackets that are open at once, as in QEMU: reading a value recurses. */
+export const MONITOR_DEPTH_MAX = 1024;
+/** Answers and events that a monitor's client does not read; beyond this it is dropped. */
+export const MONITOR_OUTPUT_BYTES_MAX = 16 * 1024 * 1024;
+
 assert(CHAIN_LENGTH_MAX < IMAGE_CHAIN_DEPTH_MAX, 'the engine opens every chain that is made here');

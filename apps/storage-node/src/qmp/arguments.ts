@@ -23,9 +23,26 @@ export function alternate<Options extends readonly [z.ZodType, ...z.ZodType[]]>(
 
 /** Throws `QmpError` with the first fault. */
 export function parseArguments<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
-  const parsed = schema.safeParse(value, { reportInput: true });
+  const plain = withoutLongIntegers(value);
+  const parsed = schema.safeParse(plain, { reportInput: true });
   if (parsed.success) return parsed.data;
-  throw genericError(describeOne({ schema, value }, firstOf(parsed.error.issues), []));
+  throw genericError(describeOne({ schema, value: plain }, firstOf(parsed.error.issues), []));
+}
+
+const INT64_MAX = 2n ** 63n - 1n;
+
+/**
+ * Integers that fit into 64 bits, but not into a number, become the nearest that does: nothing here is that
+ * large, and scripts give such values for `without limit`.
+ */
+function withoutLongIntegers(value: unknown): unknown {
+  if (typeof value === 'bigint') {
+    if (value > INT64_MAX) return value;
+    return value > 0n ? Number.MAX_SAFE_INTEGER : Number.MIN_SAFE_INTEGER;
+  }
+  if (Array.isArray(value)) return value.map(withoutLongIntegers);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, withoutLongIntegers(member)]));
 }
 
 type Issue = z.core.$ZodIssue;
@@ -55,6 +72,7 @@ function describeOne(checked: Checked, issue: Issue, prefix: readonly PropertyKe
   const name = formatPath(path);
   // Of a value that is wrong in itself QEMU says the last name alone.
   const ownName = formatPath(path.slice(path.findLastIndex(key => typeof key === 'string')));
+  const shortName = typeof path.at(-1) === 'number' ? 'null' : ownName;
   switch (issue.code) {
     case 'unrecognized_keys':
       return `Parameter '${formatPath([...path, issue.keys.at(-1)!])}' is unexpected`;
@@ -65,10 +83,13 @@ function describeOne(checked: Checked, issue: Issue, prefix: readonly PropertyKe
     case 'invalid_value':
       if (issue.input === undefined) return `Parameter '${name}' is missing`;
       if (typeof issue.input !== 'string') return `Invalid parameter type for '${name}', expected: string`;
-      return `Parameter '${ownName}' does not accept value '${issue.input}'`;
+      return `Parameter '${shortName}' does not accept value '${issue.input}'`;
     case 'too_small':
-    case 'too_big':
-      return `Parameter '${ownName}' expects ${metaAt(checked, path)?.range ?? 'another value'}`;
+    case 'too_big': {
+      const range = metaAt(checked, path)?.range;
+      if (range === undefined) return `Invalid parameter type for '${name}', expected: integer`;
+      return `Parameter '${ownName}' expects ${range}`;
+    }
     case 'invalid_union':
       return describeUnion(checked, issue, path);
     default:

@@ -1,87 +1,57 @@
-// Cuts a byte stream into JSON values as QEMU's monitor does: values need no separator, strings may stand in
-// single quotes, and after a fault reading goes on with the next token.
+// Makes values of the tokens of a JSON stream as QEMU's monitor does: values need no separator, and after a
+// fault reading goes on with the next token.
+import { MONITOR_DEPTH_MAX, MONITOR_TOKENS_MAX, MONITOR_VALUE_BYTES_MAX } from '../limits.ts';
+import { JsonLexer, type JsonToken } from './json-lexer.ts';
+import { JsonFault, unquote } from './json-string.ts';
 
+/** A value, whose integers are `bigint` where a number cannot hold them, or a fault. */
 export type JsonInput = { readonly value: unknown } | { readonly error: string };
 
-/** Bounds of one value, QEMU's own. */
-const VALUE_BYTES_MAX = 64 * 1024 * 1024;
-const TOKENS_MAX = 2 * 1024 * 1024;
-const DEPTH_MAX = 1024;
-
-type TokenKind = 'punctuation' | 'string' | 'number' | 'keyword';
-
-interface Token {
-  readonly kind: TokenKind;
-  readonly text: string;
-}
-
-class JsonFault extends Error {}
-
-/** A token at the start of the text; sticky, so that scanning costs no copies. */
-const TOKEN =
-  /[{}[\]:,]|"(?:[^"\\\p{Cc}]|\\.)*"|'(?:[^'\\\p{Cc}]|\\.)*'|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|[a-zA-Z]+/uy;
-/** What may still become a token when more bytes come. */
-const UNFINISHED = /"(?:[^"\\\p{Cc}]|\\.)*\\?$|'(?:[^'\\\p{Cc}]|\\.)*\\?$|-?[0-9.eE+-]*$|[a-zA-Z]+$/uy;
-const SPACE = /[ \t\r\n]+/y;
+/** A token with what it means: strings and numbers as values, punctuation as itself. */
+type Piece = { readonly punctuation: string } | { readonly value: unknown } | { readonly fault: string };
 
 export class JsonStream {
-  readonly #decoder = new TextDecoder('utf-8');
-  #rest = '';
-  #tokens: Token[] = [];
-  #characters = 0;
-  #depth = 0;
+  readonly #lexer = new JsonLexer();
+  #pieces: Piece[] = [];
+  #bytes = 0;
+  #braces = 0;
+  #brackets = 0;
 
   /** The values that the bytes complete, and the faults among them, in order. */
   *feed(bytes: Uint8Array): Generator<JsonInput> {
-    this.#rest += this.#decoder.decode(bytes, { stream: true });
-    let at = 0;
-    while (at < this.#rest.length) {
-      SPACE.lastIndex = at;
-      if (SPACE.test(this.#rest)) {
-        at = SPACE.lastIndex;
-        continue;
-      }
-      const token = this.#tokenAt(at);
-      if (token === undefined) break;
-      at += token.text.length;
-      const input = token.fault === undefined ? this.#take(token) : this.#fault(token.fault);
+    for (const token of this.#lexer.feed(bytes)) {
+      const input = this.#take(token);
       if (input !== undefined) yield input;
     }
-    this.#rest = this.#rest.slice(at);
-    if (this.#rest.length > VALUE_BYTES_MAX) {
-      this.#rest = '';
-      yield this.#fault('JSON token size limit exceeded');
-    }
   }
 
-  /** Undefined where the rest may be the beginning of a token. */
-  #tokenAt(at: number): (Token & { fault?: string }) | undefined {
-    TOKEN.lastIndex = at;
-    const text = TOKEN.exec(this.#rest)?.[0];
-    if (text !== undefined) {
-      const kind = kindOf(text[0]!);
-      const mayGoOn = (kind === 'number' || kind === 'keyword') && at + text.length === this.#rest.length;
-      return mayGoOn ? undefined : { kind, text };
-    }
-    UNFINISHED.lastIndex = at;
-    if (UNFINISHED.test(this.#rest)) return undefined;
-    const stray = String.fromCodePoint(this.#rest.codePointAt(at)!);
-    return { kind: 'punctuation', text: stray, fault: `JSON parse error, stray '${stray}'` };
+  #take({ kind, bytes }: JsonToken): JsonInput | undefined {
+    if (kind === 'oversized') return this.#fault('JSON token size limit exceeded');
+    if (kind === 'stray') return this.#fault(`JSON parse error, stray '${shown(bytes)}'`);
+    this.#pieces.push(toPiece({ kind, bytes }));
+    this.#bytes += bytes.length;
+    if (kind === 'punctuation') this.#count(String.fromCharCode(bytes[0]!));
+    if (this.#bytes > MONITOR_VALUE_BYTES_MAX) return this.#fault('JSON token size limit exceeded');
+    if (this.#pieces.length > MONITOR_TOKENS_MAX) return this.#fault('JSON token count limit exceeded');
+    const [braces, brackets] = [this.#braces, this.#brackets];
+    if (braces + brackets > MONITOR_DEPTH_MAX) return this.#fault('JSON nesting depth limit exceeded');
+    // Where more is closed than was opened nothing that follows can mend it.
+    const isWhole = braces < 0 || brackets < 0 || (braces === 0 && brackets === 0);
+    return isWhole ? this.#parse() : undefined;
   }
 
-  #take(token: Token): JsonInput | undefined {
-    this.#tokens.push(token);
-    this.#characters += token.text.length;
-    if (token.text === '{' || token.text === '[') this.#depth++;
-    if (token.text === '}' || token.text === ']') this.#depth--;
-    if (this.#characters > VALUE_BYTES_MAX) return this.#fault('JSON token size limit exceeded');
-    if (this.#tokens.length > TOKENS_MAX) return this.#fault('JSON token count limit exceeded');
-    if (this.#depth > DEPTH_MAX) return this.#fault('JSON nesting depth limit exceeded');
-    if (this.#depth > 0) return undefined;
-    const tokens = this.#tokens;
+  #count(punctuation: string): void {
+    if (punctuation === '{') this.#braces++;
+    else if (punctuation === '}') this.#braces--;
+    else if (punctuation === '[') this.#brackets++;
+    else if (punctuation === ']') this.#brackets--;
+  }
+
+  #parse(): JsonInput {
+    const pieces = this.#pieces;
     this.#reset();
     try {
-      return { value: new TokenParser(tokens).parse() };
+      return { value: new PieceParser(pieces).parse() };
     } catch (error) {
       if (error instanceof JsonFault) return { error: `JSON parse error, ${error.message}` };
       throw error;
@@ -94,45 +64,61 @@ export class JsonStream {
   }
 
   #reset(): void {
-    this.#tokens = [];
-    this.#characters = 0;
-    this.#depth = 0;
+    this.#pieces = [];
+    this.#bytes = 0;
+    this.#braces = 0;
+    this.#brackets = 0;
   }
 }
 
-function kindOf(first: string): TokenKind {
-  if ('{}[]:,'.includes(first)) return 'punctuation';
-  if (first === '"' || first === "'") return 'string';
-  return /[a-zA-Z]/.test(first) ? 'keyword' : 'number';
+/** As a C string of UTF-8 comes out. */
+function shown(bytes: Buffer): string {
+  return bytes.toString().split('\0', 1)[0]!;
 }
 
-class TokenParser {
-  readonly #tokens: readonly Token[];
+/** What is wrong with one token is told when the parser comes to it. */
+function toPiece({ kind, bytes }: JsonToken): Piece {
+  if (kind === 'punctuation') return { punctuation: String.fromCharCode(bytes[0]!) };
+  if (kind === 'number') return { value: toNumber(bytes.toString('latin1')) };
+  try {
+    return { value: kind === 'string' ? unquote(bytes) : fromKeyword(bytes.toString('latin1')) };
+  } catch (error) {
+    if (error instanceof JsonFault) return { fault: error.message };
+    throw error;
+  }
+}
+
+/** Integers of 64 bits are kept exactly; larger ones become floating point. */
+function toNumber(text: string): number | bigint {
+  const value = Number(text);
+  if (!/^-?[0-9]{16,20}$/.test(text) || Number.isSafeInteger(value)) return value;
+  const exact = BigInt(text);
+  return exact >= -(2n ** 63n) && exact < 2n ** 64n ? exact : value;
+}
+
+function fromKeyword(text: string): boolean | null {
+  if (text === 'true') return true;
+  if (text === 'false') return false;
+  if (text === 'null') return null;
+  throw new JsonFault(`invalid keyword '${text}'`);
+}
+
+class PieceParser {
+  readonly #pieces: readonly Piece[];
   #next = 0;
 
-  constructor(tokens: readonly Token[]) {
-    this.#tokens = tokens;
+  constructor(pieces: readonly Piece[]) {
+    this.#pieces = pieces;
   }
 
   parse(): unknown {
-    return this.#value();
-  }
-
-  #value(): unknown {
-    const token = this.#tokens[this.#next++];
-    if (token === undefined) throw new JsonFault('premature EOI');
-    switch (token.kind) {
-      case 'string':
-        return unquote(token.text);
-      case 'number':
-        return Number(token.text);
-      case 'keyword':
-        return keyword(token.text);
-      case 'punctuation':
-        if (token.text === '{') return this.#object();
-        if (token.text === '[') return this.#array();
-        throw new JsonFault('expecting value');
-    }
+    const piece = this.#pieces[this.#next++];
+    if (piece === undefined) throw new JsonFault('premature EOI');
+    if ('fault' in piece) throw new JsonFault(piece.fault);
+    if ('value' in piece) return piece.value;
+    if (piece.punctuation === '{') return this.#object();
+    if (piece.punctuation === '[') return this.#array();
+    throw new JsonFault('expecting value');
   }
 
   #object(): Record<string, unknown> {
@@ -140,12 +126,10 @@ class TokenParser {
     const object: Record<string, unknown> = Object.create(null);
     if (this.#accept('}')) return object;
     do {
-      const token = this.#tokens[this.#next++];
-      if (token === undefined) throw new JsonFault('premature EOI');
-      if (token.kind !== 'string') throw new JsonFault('key is not a string in object');
-      const key = unquote(token.text);
+      const key = this.parse();
+      if (typeof key !== 'string') throw new JsonFault('key is not a string in object');
       if (!this.#accept(':')) throw new JsonFault('missing : in object pair');
-      const value = this.#value();
+      const value = this.parse();
       if (key in object) throw new JsonFault('duplicate key');
       object[key] = value;
     } while (this.#accept(','));
@@ -156,44 +140,16 @@ class TokenParser {
   #array(): unknown[] {
     const array: unknown[] = [];
     if (this.#accept(']')) return array;
-    do array.push(this.#value());
+    do array.push(this.parse());
     while (this.#accept(','));
     if (!this.#accept(']')) throw new JsonFault('expected separator in list');
     return array;
   }
 
   #accept(text: string): boolean {
-    const token = this.#tokens[this.#next];
-    if (token?.kind !== 'punctuation' || token.text !== text) return false;
+    const piece = this.#pieces[this.#next];
+    if (piece === undefined || !('punctuation' in piece) || piece.punctuation !== text) return false;
     this.#next++;
     return true;
   }
-}
-
-function keyword(text: string): boolean | null {
-  if (text === 'true') return true;
-  if (text === 'false') return false;
-  if (text === 'null') return null;
-  throw new JsonFault(`invalid keyword '${text}'`);
-}
-
-const ESCAPES: Readonly<Record<string, string>> = {
-  b: '\b',
-  f: '\f',
-  n: '\n',
-  r: '\r',
-  t: '\t',
-  '"': '"',
-  "'": "'",
-  '\\': '\\',
-  '/': '/',
-};
-
-function unquote(quoted: string): string {
-  return quoted.slice(1, -1).replace(/\\(u[0-9a-fA-F]{4}|[\s\S])/gu, (whole, code: string) => {
-    if (code.length === 5) return String.fromCharCode(Number.parseInt(code.slice(1), 16));
-    const plain = ESCAPES[code];
-    if (plain === undefined) throw new JsonFault(`invalid escape sequence '${whole}' in string`);
-    return plain;
-  });
 }

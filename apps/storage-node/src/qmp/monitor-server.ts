@@ -20,7 +20,7 @@ export class MonitorServer {
 
   constructor(options: MonitorServerOptions) {
     this.#options = options;
-    this.#server = createServer(socket => this.#accept(socket));
+    this.#server = createServer({ allowHalfOpen: true }, socket => this.#accept(socket));
   }
 
   /** The socket is its owner's alone: who reaches it may do everything. A left-over one is replaced. */

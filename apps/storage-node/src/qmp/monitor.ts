@@ -1,5 +1,6 @@
 // One client's conversation: greeting, capabilities, commands one after the other, events in between.
 import type { Duplex } from 'node:stream';
+import { MONITOR_OUTPUT_BYTES_MAX } from '../limits.ts';
 import { parseArguments } from './arguments.ts';
 import type { CommandSession, QmpCommand } from './command.ts';
 import { type JsonInput, JsonStream } from './json-stream.ts';
@@ -15,12 +16,14 @@ export interface MonitorOptions {
   readonly pretty?: boolean;
 }
 
+/** Members of a request, and `exec-oob` where the client has enabled commands out of band. */
 const MEMBERS = ['execute', 'arguments', 'id'];
 
 export class Monitor implements CommandSession {
   readonly #options: MonitorOptions;
   readonly #input = new JsonStream();
   #negotiated = false;
+  #outOfBand = false;
   #queue: Promise<void> = Promise.resolve();
   #closeAfterReply = false;
   readonly #ended = Promise.withResolvers<void>();
@@ -35,7 +38,8 @@ export class Monitor implements CommandSession {
     const unsubscribe = daemon.subscribe(event => this.#tell(event));
     stream.on('error', () => stream.destroy());
     stream.on('close', () => this.#ended.resolve());
-    stream.on('end', () => stream.end());
+    // Who sends its commands and ends its side still wants the answers.
+    stream.on('end', () => void this.#queue.then(() => stream.end()));
     stream.on('data', (bytes: Buffer) => this.#receive(bytes));
     this.#send({ QMP: { version: qemuVersion(daemon.version), capabilities: ['oob'] } });
     await this.#ended.promise;
@@ -82,36 +86,50 @@ export class Monitor implements CommandSession {
   }
 
   #find(request: Record<string, unknown>): QmpCommand {
-    const { execute } = request;
-    const unknown = Object.keys(request).find(key => !MEMBERS.includes(key));
-    if (unknown !== undefined) throw fault(`QMP input member '${unknown}' is unexpected`);
-    if (execute === undefined) throw fault("QMP input lacks member 'execute'");
-    if (typeof execute !== 'string') throw fault("QMP input member 'execute' must be a string");
-    const { arguments: args } = request;
-    if (args !== undefined && (typeof args !== 'object' || args === null || Array.isArray(args))) {
-      throw fault("QMP input member 'arguments' must be an object");
-    }
-    if (execute === 'qmp_capabilities') return this.#negotiation();
+    const execute = this.#commandName(request);
+    if (execute === 'qmp_capabilities' && !('exec-oob' in request)) return this.#negotiation();
     if (!this.#negotiated) {
       throw new QmpError('CommandNotFound', "Expecting capabilities negotiation with 'qmp_capabilities'");
     }
     const command = this.#options.commands.get(execute);
-    if (command !== undefined) return command;
-    throw new QmpError('CommandNotFound', `The command ${execute} has not been found`);
+    if (command === undefined) {
+      throw new QmpError('CommandNotFound', `The command ${execute} has not been found`);
+    }
+    // No command here is one that must be able to overtake others.
+    if ('exec-oob' in request) throw fault(`The command ${execute} does not support OOB`);
+    return command;
+  }
+
+  /** Members are looked at in the order of their arrival, as QEMU does. */
+  #commandName(request: Record<string, unknown>): string {
+    let name: string | undefined;
+    for (const [key, value] of Object.entries(request)) {
+      const isCommand = key === 'execute' || (key === 'exec-oob' && this.#outOfBand);
+      if (isCommand) {
+        if (typeof value !== 'string') throw fault(`QMP input member '${key}' must be a string`);
+        if (name !== undefined) throw fault("QMP input member 'execute' clashes with 'exec-oob'");
+        name = value;
+      } else if (!MEMBERS.includes(key)) throw fault(`QMP input member '${key}' is unexpected`);
+      else if (key === 'arguments' && !isObject(value)) {
+        throw fault("QMP input member 'arguments' must be an object");
+      }
+    }
+    if (name === undefined) throw fault("QMP input lacks member 'execute'");
+    return name;
   }
 
   #negotiation(): QmpCommand {
-    if (this.#negotiated) {
-      const text = 'Capabilities negotiation is already complete, command ignored';
-      throw new QmpError('CommandNotFound', text);
-    }
     const command = this.#options.commands.get('qmp_capabilities')!;
     return {
       ...command,
       run: (args, daemon, session) => {
-        const result = command.run(args, daemon, session);
+        if (this.#negotiated) {
+          const text = 'Capabilities negotiation is already complete, command ignored';
+          throw new QmpError('CommandNotFound', text);
+        }
         this.#negotiated = true;
-        return result;
+        this.#outOfBand = (args as { enable?: string[] }).enable?.includes('oob') ?? false;
+        return command.run(args, daemon, session);
       },
     };
   }
@@ -125,15 +143,27 @@ export class Monitor implements CommandSession {
 
   #send(message: object): void {
     const { stream, pretty } = this.#options;
-    if (stream.writable)
-      stream.write(`${JSON.stringify(message, null, pretty === true ? 4 : undefined)}\r\n`);
+    if (!stream.writable) return;
+    stream.write(`${JSON.stringify(message, exactIntegers, pretty === true ? 4 : undefined)}\r\n`);
+    // Events go on while nobody reads: such a client is no client any more.
+    if (stream.writableLength > MONITOR_OUTPUT_BYTES_MAX) stream.destroy();
   }
 }
 
+/** The language has it, the compiler's library does not know it yet. */
+const { rawJSON: rawJson } = JSON as unknown as { rawJSON(text: string): object };
+
+/** Integers come back as they came, however long. */
+function exactIntegers(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? rawJson(String(value)) : value;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 function asObject(value: unknown): Record<string, unknown> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-    return value as Record<string, unknown>;
-  }
+  if (isObject(value)) return value;
   throw fault('QMP input must be a JSON object');
 }
 
