@@ -13,6 +13,7 @@ const TASKS = {
   bench: ['bench/main.ts'],
   test: ['testing/main.ts', 'all'],
   'test:interop': ['testing/main.ts', 'interop'],
+  'test:oracle': ['testing/main.ts', 'oracle'],
   check: ['testing/main.ts', 'check'],
   build: ['testing/main.ts', 'build'],
   generate: ['generate.ts'],

@@ -1,10 +1,11 @@
-// `npm test`, `npm run check`, `npm run build`, `npm run test:interop`: the checks of every workspace and of
+// `npm test`, `npm run check`, `npm run build`, `npm run test:interop`, `npm run test:oracle`: the checks of every workspace and of
 // the scripts, then the tests; ends with the two lines of outcome.ts and exit code 1 when anything failed.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { parseCLI, startVitest } from 'vitest/node';
+import { parseCLI, type Reporter, startVitest } from 'vitest/node';
 import { rootFolder } from '../setup/find-node.mjs';
+import { ConformanceReporter, checkConformance } from './conformance.ts';
 import { add, emptyOutcome, type Outcome, outcomeLines } from './outcome.ts';
 import { SummaryReporter } from './summary-reporter.ts';
 
@@ -42,7 +43,7 @@ async function runCommands(commands: typeof CHECKS): Promise<Outcome> {
   return total;
 }
 
-async function runVitest(projects: string[], args: string[]): Promise<Outcome> {
+async function runVitest(projects: string[], args: string[], more: Reporter[] = []): Promise<Outcome> {
   const { filter, options } = parseCLI(['vitest', 'run', ...args]);
   const reporter = new SummaryReporter(rootFolder);
   const vitest = await startVitest('test', filter, {
@@ -51,12 +52,24 @@ async function runVitest(projects: string[], args: string[]): Promise<Outcome> {
     root: rootFolder,
     project: projects,
     passWithNoTests: false,
-    reporters: ['default', reporter],
+    reporters: ['default', reporter, ...more],
   });
   await vitest.close();
   // A run that could not even start has counted nothing.
   const failedSilently = reporter.outcome.failed === 0 && process.exitCode;
   return failedSilently ? add(reporter.outcome, { passed: 0, failed: 1, skipped: [] }) : reporter.outcome;
+}
+
+/** Also compares docs/CONFORMANCE.md with what a whole run showed; `--update` writes it. */
+async function runOracle(args: string[]): Promise<Outcome> {
+  const update = args.includes('--update');
+  const rest = args.filter(arg => arg !== '--update');
+  const conformance = new ConformanceReporter();
+  const outcome = await runVitest(['oracle'], rest, [conformance]);
+  if (rest.length > 0 || outcome.skipped.length > 0) return outcome;
+  const fault = await checkConformance(conformance.rows, { rootFolder, update });
+  if (fault !== undefined) console.log(`✗ ${fault}`);
+  return add(outcome, { passed: fault ? 0 : 1, failed: fault ? 1 : 0, skipped: [] });
 }
 
 async function run(mode: string | undefined, args: string[]): Promise<Outcome> {
@@ -67,12 +80,14 @@ async function run(mode: string | undefined, args: string[]): Promise<Outcome> {
       return runCommands(BUILDS);
     case 'interop':
       return runVitest(['interop'], args);
+    case 'oracle':
+      return runOracle(args);
     case 'all': {
       const checks = args.length === 0 ? await runCommands(CHECKS) : emptyOutcome();
-      return add(checks, await runVitest(['!interop'], args));
+      return add(checks, await runVitest(['!interop', '!oracle'], args));
     }
     default:
-      throw new Error(`no test mode '${mode}': all, interop, check or build`);
+      throw new Error(`no test mode '${mode}': all, interop, oracle, check or build`);
   }
 }
 
