@@ -34,7 +34,8 @@ const ZEROES = Buffer.alloc(FILE_ZERO_CHUNK_BYTES);
 
 export class ClusterWriter {
   readonly #options: ClusterWriterOptions;
-  readonly #locks = new ClusterLocks();
+  /** Of guest clusters whose mapping is being changed. */
+  readonly locks = new ClusterLocks();
 
   constructor(options: ClusterWriterOptions) {
     this.#options = options;
@@ -69,13 +70,13 @@ export class ClusterWriter {
     }
     const start = this.#clusterStart(offset);
     let end = Math.min(this.#clusterEnd(offset + mapping.length), this.#tableEnd(offset));
-    const overlap = this.#locks.firstOverlap(start, end);
+    const overlap = this.locks.firstOverlap(start, end);
     if (overlap !== undefined && overlap.start <= start) {
       await overlap.released;
       return 0;
     }
     if (overlap !== undefined) end = overlap.start;
-    const lock = this.#locks.acquire(start, end);
+    const lock = this.locks.acquire(start, end);
     const part = rest.subarray(0, end - offset);
     pending.push(quiet(this.#writeLocked(lock, offset, part, { ...mapping })));
     return part.length;
@@ -110,9 +111,9 @@ export class ClusterWriter {
         done += part.length;
       }
     } finally {
-      this.#locks.release(lock);
+      this.locks.release(lock);
     }
-    await this.#limitUnlinked();
+    await this.limitUnlinked();
   }
 
   /** Whether the guest cluster, as it was, reads as zeroes throughout. */
@@ -202,28 +203,28 @@ export class ClusterWriter {
       const blank = found.kind === 'unallocated' && this.#options.backingBytes === 0;
       const missing = blank && mode === 'discard';
       const stop = Math.min(end, missing ? position + found.length : this.#tableEnd(position));
-      const overlap = this.#locks.firstOverlap(position, stop);
+      const overlap = this.locks.firstOverlap(position, stop);
       if (overlap !== undefined && overlap.start <= position) {
         await overlap.released;
         continue;
       }
       const until = overlap === undefined ? stop : overlap.start;
       if (!missing) {
-        const lock = this.#locks.acquire(position, this.#clusterEnd(until));
+        const lock = this.locks.acquire(position, this.#clusterEnd(until));
         try {
           await clusters.ensureTable(position, refcounts);
           await clusters.erase(position, until, mode);
         } finally {
-          this.#locks.release(lock);
+          this.locks.release(lock);
         }
-        await this.#limitUnlinked();
+        await this.limitUnlinked();
       }
       position = until;
     }
   }
 
   /** Clusters that wait to be freed are bounded, in number and in the space that they keep. */
-  async #limitUnlinked(): Promise<void> {
+  async limitUnlinked(): Promise<void> {
     const { clusters, metadata } = this.#options;
     const tooMany = clusters.unlinked.length >= QCOW2_PENDING_FREE_RUNS_MAX;
     if (tooMany || clusters.unlinkedBytes >= QCOW2_PENDING_FREE_BYTES_MAX) await metadata.writeBack();

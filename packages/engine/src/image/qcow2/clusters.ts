@@ -12,6 +12,7 @@ import {
   hostOffsetOfEntry,
   isCopied,
   kindOfEntry,
+  writeCompressedEntry,
   writeOwnedEntry,
   writePlainZeroEntry,
   writeUnallocatedEntry,
@@ -56,6 +57,8 @@ export class ClusterMap {
   /** Host clusters that no entry refers to any more, as soon as the entries are durable. */
   readonly unlinked: HostRun[] = [];
   unlinkedBytes = 0;
+  /** Counts upwards whenever a compressed cluster is unlinked: the space of others may become free. */
+  compressedUnlinks = 0;
   readonly #options: ClusterMapOptions;
   readonly #clusterBytes: number;
   readonly #sizeBytes: number;
@@ -152,6 +155,15 @@ export class ClusterMap {
     table.markDirty(first * TABLE_ENTRY_BYTES, (first + run.count) * TABLE_ENTRY_BYTES);
   }
 
+  /** Lets the guest cluster point to its compressed bytes; what it pointed to is unlinked. */
+  async linkCompressed(offset: number, place: { offset: number; length: number }): Promise<void> {
+    const table = await this.#tableFor(offset);
+    const position = ((offset % this.spanBytes) / this.#clusterBytes) * TABLE_ENTRY_BYTES;
+    this.#unlink(table, position, 0);
+    writeCompressedEntry(table.bytes, position, { ...place, clusterBits: this.#options.header.clusterBits });
+    table.markDirty(position, position + TABLE_ENTRY_BYTES);
+  }
+
   /** Erases whole clusters of one existing L2 table. */
   async erase(start: number, end: number, mode: EraseMode): Promise<void> {
     const table = await this.#tableFor(start);
@@ -186,6 +198,7 @@ export class ClusterMap {
     const low = table.bytes.readUInt32BE(position + 4);
     const kind = kindOfEntry(high, low);
     if (kind === 'compressed') {
+      this.compressedUnlinks++;
       const place = compressedPlace(high, low, this.#options.header.clusterBits);
       const first = Math.floor(place.offset / this.#clusterBytes);
       const last = Math.floor((place.offset + place.length - 1) / this.#clusterBytes);

@@ -1,8 +1,20 @@
-// Reading a compressed cluster: raw deflate or zstd, ending when a cluster of data has come out. What
+// Compressed clusters: raw deflate or zstd. Reading ends when a cluster of data has come out; what
 // follows in the last sector belongs to nobody or to the next cluster.
-import { createInflateRaw, createZstdDecompress } from 'node:zlib';
+import { promisify } from 'node:util';
+import { createInflateRaw, createZstdDecompress, deflateRaw, zstdCompress } from 'node:zlib';
 import { EngineError } from '../../errors.ts';
 import type { CompressionType } from './format.ts';
+
+/** Readers inflate with a window of 4 KiB: what was deflated with a larger one they cannot read. */
+const DEFLATE_WINDOW_BITS = 12;
+
+const deflate = promisify(deflateRaw) as (data: Buffer, options: object) => Promise<Buffer>;
+const compressZstd = promisify(zstdCompress) as (data: Buffer) => Promise<Buffer>;
+
+/** The whole cluster, compressed; may come out larger. */
+export function compressCluster(type: CompressionType, cluster: Buffer): Promise<Buffer> {
+  return type === 'zlib' ? deflate(cluster, { windowBits: DEFLATE_WINDOW_BITS }) : compressZstd(cluster);
+}
 
 /** Rejects with `corrupt` where the data ends or fails before a whole cluster has come out. */
 export function decompressCluster(

@@ -68,6 +68,19 @@ export function compressedPlace(
   return { offset, length: sectors * COMPRESSED_SECTOR_BYTES - (offset % COMPRESSED_SECTOR_BYTES) };
 }
 
+/** The entry for a cluster whose compressed bytes lie there; section "Compressed Clusters Descriptor". */
+export function writeCompressedEntry(
+  table: Buffer,
+  position: number,
+  place: { offset: number; length: number; clusterBits: number },
+): void {
+  const { offset, length } = place;
+  const offsetBits = BigInt(62 - (place.clusterBits - 8));
+  const last = Math.floor((offset + length - 1) / COMPRESSED_SECTOR_BYTES);
+  const sectors = BigInt(last - Math.floor(offset / COMPRESSED_SECTOR_BYTES));
+  table.writeBigUInt64BE(COMPRESSED_FLAG | (sectors << offsetBits) | BigInt(offset), position);
+}
+
 /** Writes an entry for a cluster (or L2 table) that nobody else refers to. */
 export function writeOwnedEntry(table: Buffer, position: number, hostOffset: number, zero = false): void {
   table.writeUInt32BE(((hostOffset / LOW_UNIT) | COPIED_HIGH) >>> 0, position);

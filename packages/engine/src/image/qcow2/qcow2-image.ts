@@ -9,6 +9,7 @@ import { bitmapRefusal } from './bitmap-refusal.ts';
 import { ClusterWriter } from './cluster-writer.ts';
 import { ClusterMap, type Mapping } from './clusters.ts';
 import { decompressCluster } from './compressed-cluster.ts';
+import { CompressedWriter } from './compressed-writer.ts';
 import { EpochGate } from './epoch-gate.ts';
 import { TABLE_ENTRY_BYTES } from './format.ts';
 import { type Qcow2Header, readQcow2Header } from './header.ts';
@@ -36,6 +37,7 @@ export interface Qcow2Options {
 interface WriteSide {
   metadata: MetadataWriter;
   writer: ClusterWriter;
+  compressed: CompressedWriter;
   refcounts: Refcounts;
 }
 
@@ -144,20 +146,25 @@ export class Qcow2Image implements BlockNode {
       clusters: this.#clusters,
       gate: this.#gate,
     });
+    const writeHost = (offset: number, buffer: Buffer): Pending => {
+      this.#file.debugEvent?.('write_aio');
+      return this.#hostRequest(this.#gate.enter(), () => this.#file.write(offset, buffer));
+    };
+    const shared = { clusters: this.#clusters, refcounts, clusterBytes: this.clusterSizeBytes, writeHost };
     const writer = new ClusterWriter({
-      clusters: this.#clusters,
-      refcounts,
+      ...shared,
       metadata,
-      clusterBytes: this.clusterSizeBytes,
       sizeBytes: this.sizeBytes,
       backingBytes: this.#backing?.sizeBytes ?? (this.header.backingPath === undefined ? 0 : this.sizeBytes),
-      writeHost: (offset, buffer) => {
-        this.#file.debugEvent?.('write_aio');
-        return this.#hostRequest(this.#gate.enter(), () => this.#file.write(offset, buffer));
-      },
       readGuest: (offset, buffer) => this.read(offset, buffer),
     });
-    return { metadata, writer, refcounts };
+    const compressed = new CompressedWriter({
+      ...shared,
+      locks: writer.locks,
+      compressionType: this.header.compressionType,
+      writePlain: (offset, buffer) => writer.write(offset, buffer),
+    });
+    return { metadata, writer, compressed, refcounts };
   }
 
   #writeBack(): Promise<void> {
@@ -274,6 +281,16 @@ export class Qcow2Image implements BlockNode {
       return this.#hostRequest(this.#gate.enter(), () => this.#file.write(hostOffset, buffer));
     }
     return writer.write(offset, buffer);
+  }
+
+  get canCompress(): boolean {
+    return !this.readOnly;
+  }
+
+  async writeCompressed(offset: number, buffer: Buffer): Promise<void> {
+    const { compressed, writer } = this.#writable();
+    await compressed.write(offset, buffer);
+    await writer.limitUnlinked();
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {

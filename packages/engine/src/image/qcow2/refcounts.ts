@@ -99,6 +99,11 @@ export class Refcounts {
     return this.#queue.run(() => this.#free(run));
   }
 
+  /** Counts one used cluster up: one more compressed cluster lies in it. */
+  share(offset: number): Promise<void> {
+    return this.#queue.run(() => this.#setCounts({ offset, count: 1 }, old => old + 1));
+  }
+
   /** Cuts off what the file was grown by in advance. Nothing may be in flight. */
   async trim(): Promise<void> {
     const end = Math.max(this.#freshFrom, this.#openedBytes);
