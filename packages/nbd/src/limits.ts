@@ -18,6 +18,8 @@ export const ERROR_MESSAGE_BYTES_MAX = 512;
 export const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** Connections of one server: each may hold `CONNECTION_BYTES_MAX` and one payload. */
 export const CONNECTIONS_MAX = 256;
+/** Connections that may wait for one of those to go: what a listening socket's queue usually holds. */
+export const CONNECTIONS_WAITING_MAX = 128;
 /** Requests of one connection that wait for their export: deep enough for any client's queue. */
 export const REQUESTS_MAX = 128;
 /** Bytes of such requests; one more may begin while below it, so a largest one always fits. */

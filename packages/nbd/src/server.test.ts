@@ -72,6 +72,34 @@ it('closes connections beyond its bound and takes new ones when there is room', 
   await RawClient.go(address, 'disk', false);
 });
 
+it('lets connections beyond its bound wait for room, where it is told to', async () => {
+  const patient = new NbdServer({ connectionsMax: 1, whenFull: 'wait' });
+  patient.addExport(disk);
+  const where = await patient.listen({ host: '127.0.0.1', port: 0 });
+  const first = await RawClient.go(where, 'disk', false);
+  let served = false;
+  const second = RawClient.go(where, 'disk', false).then(client => {
+    served = true;
+    return client;
+  });
+  await new Promise(resolve => setTimeout(resolve, 50));
+  expect(served).toBe(false);
+  first.destroy();
+  (await second).send(COMMAND.READ, 0, 1);
+  expect(await (await second).simple()).toBe(0);
+  await patient.close();
+});
+
+it('lets go of those that wait when it is closed', async () => {
+  const patient = new NbdServer({ connectionsMax: 1, whenFull: 'wait' });
+  patient.addExport(disk);
+  const where = await patient.listen({ host: '127.0.0.1', port: 0 });
+  await RawClient.go(where, 'disk', false);
+  const second = RawClient.go(where, 'disk', false);
+  await new Promise(resolve => setTimeout(resolve, 50));
+  await Promise.all([expect(second).rejects.toThrow(), patient.close()]);
+});
+
 it('shows a write of one connection to the other', async () => {
   const [one, two] = [await RawClient.go(address, 'disk', false), await RawClient.go(address, 'disk', false)];
   one.send(COMMAND.WRITE, 9, 2, 0, 7n, Buffer.from('hi'));

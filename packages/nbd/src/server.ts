@@ -5,7 +5,13 @@ import { Connection } from './connection.ts';
 import { type NbdErrno, NbdServerError } from './errors.ts';
 import type { NbdExport } from './export.ts';
 import type { ExportDirectory } from './handshake.ts';
-import { CONNECTIONS_MAX, HANDSHAKE_TIMEOUT_MS, REQUESTS_MAX, STRING_BYTES_MAX } from './limits.ts';
+import {
+  CONNECTIONS_MAX,
+  CONNECTIONS_WAITING_MAX,
+  HANDSHAKE_TIMEOUT_MS,
+  REQUESTS_MAX,
+  STRING_BYTES_MAX,
+} from './limits.ts';
 
 /** A client, as the server's events and `connections()` describe it. */
 export interface NbdConnectionInfo {
@@ -19,8 +25,12 @@ export interface NbdConnectionInfo {
 export interface NbdServerOptions {
   /** Errno for an error that is no `NbdError`; EIO where this says nothing. */
   toErrno?: (error: unknown) => NbdErrno;
-  /** Further connections are closed at once. */
   connectionsMax?: number;
+  /**
+   * Further connections are closed at once (`refuse`, the default), or greeted when another one has gone
+   * (`wait`); of those that wait no more than `CONNECTIONS_WAITING_MAX`.
+   */
+  whenFull?: 'refuse' | 'wait';
   /** Requests of one connection that may wait for the export; the client's next ones stay in its socket. */
   requestsMax?: number;
   handshakeTimeoutMs?: number;
@@ -42,6 +52,8 @@ export class NbdServer implements ExportDirectory {
   readonly #options: NbdServerOptions;
   readonly #exports = new Map<string, NbdExport>();
   readonly #connections = new Set<Connection>();
+  /** Accepted, but not greeted yet; paused. */
+  readonly #waiting = new Set<Socket>();
   readonly #listeners: Server[] = [];
   readonly #pool = new BufferPool();
   #nextId = 1;
@@ -128,20 +140,28 @@ export class NbdServer implements ExportDirectory {
     const stopped = listeners.map(listener => new Promise<void>(resolve => listener.close(() => resolve())));
     const connections = [...this.#connections];
     for (const connection of connections) connection.destroy();
+    for (const socket of this.#waiting) socket.destroy();
     await Promise.all([...stopped, ...connections.map(connection => connection.closed)]);
   }
 
   #accept(socket: Socket): void {
-    const id = this.#nextId++;
     const max = this.#options.connectionsMax ?? CONNECTIONS_MAX;
-    if (this.#closing || this.#connections.size >= max) {
-      const info = { id, remote: socket.remoteAddress ?? 'unix', exportName: undefined };
+    if (this.#closing) socket.destroy();
+    else if (this.#connections.size < max) this.#serve(socket);
+    else if (this.#options.whenFull === 'wait' && this.#waiting.size < CONNECTIONS_WAITING_MAX) {
+      this.#waiting.add(socket);
+      socket.on('error', () => undefined);
+      socket.once('close', () => this.#waiting.delete(socket));
+    } else {
+      const info = { id: this.#nextId++, remote: socket.remoteAddress ?? 'unix', exportName: undefined };
       socket.destroy();
       this.#options.onProtocolError?.(info, `more than ${max} connections`);
-      return;
     }
+  }
+
+  #serve(socket: Socket): void {
     const connection = new Connection(socket, {
-      id,
+      id: this.#nextId++,
       directory: this,
       pool: this.#pool,
       requestsMax: this.#options.requestsMax ?? REQUESTS_MAX,
@@ -149,12 +169,18 @@ export class NbdServer implements ExportDirectory {
       toErrno: this.#options.toErrno ?? (() => 'EIO'),
       onSession: session => this.#options.onConnect?.(describe(session)),
       onProtocolError: (broken, reason) => this.#options.onProtocolError?.(describe(broken), reason),
-      onClosed: closed => {
-        this.#connections.delete(closed);
-        if (closed.target !== undefined) this.#options.onDisconnect?.(describe(closed));
-      },
+      onClosed: closed => this.#onClosed(closed),
     });
     this.#connections.add(connection);
+  }
+
+  #onClosed(closed: Connection): void {
+    this.#connections.delete(closed);
+    if (closed.target !== undefined) this.#options.onDisconnect?.(describe(closed));
+    const [next] = this.#waiting;
+    if (next === undefined || this.#closing) return;
+    this.#waiting.delete(next);
+    this.#accept(next);
   }
 }
 

@@ -11,8 +11,8 @@ import { type NbdListenOptions, NbdServer, NbdServerError } from '@tidemark/nbd'
 import { BlockExport } from '../exports/block-export.ts';
 import { toNbdErrno } from '../exports/errno.ts';
 import { dirtyBitmapContext } from '../host/dirty-bitmap-context.ts';
-import { genericError } from './qmp-error.ts';
-import { systemErrorText } from './system-error-text.ts';
+import { genericError, QmpError } from './qmp-error.ts';
+import { listenCandidates, listenError, type SocketAddress } from './socket-address.ts';
 
 /** `safe` refuses while a client is connected, `hard` drops clients. */
 export type ExportRemoval = 'safe' | 'hard';
@@ -20,6 +20,8 @@ export type ExportRemoval = 'safe' | 'hard';
 export interface ExportRequest {
   readonly id: string;
   readonly nodeName: string;
+  /** There are none here: naming one is refused. */
+  readonly iothread?: string | undefined;
   readonly exportName: string;
   readonly description?: string | undefined;
   readonly writable: boolean;
@@ -59,17 +61,28 @@ export class ExportRegistry {
     this.#deleted = options.deleted;
   }
 
-  /** Rejects when one runs already, or with what the system says of the address. */
-  async startServer(listen: NbdListenOptions, options: { connectionsMax?: number } = {}): Promise<void> {
+  assertNoServer(): void {
     if (this.#server !== undefined) throw genericError('NBD server already running');
-    const server = new NbdServer({ ...options, toErrno: toNbdErrno });
+  }
+
+  /**
+   * Rejects when one runs already, or with what the system says of the address. Clients beyond
+   * `connectionsMax` wait until another one leaves.
+   */
+  async startServer(
+    address: SocketAddress,
+    { connectionsMax }: { connectionsMax?: number | undefined } = {},
+  ): Promise<void> {
+    this.assertNoServer();
+    const bound = connectionsMax === undefined ? {} : { connectionsMax };
+    const server = new NbdServer({ ...bound, whenFull: 'wait', toErrno: toNbdErrno });
     this.#server = server;
     try {
-      await server.listen(listen);
+      await listenOnFirst(server, listenCandidates(address));
     } catch (cause) {
       this.#server = undefined;
-      const where = 'path' in listen ? `socket to ${listen.path}` : `${listen.host}:${listen.port}`;
-      throw genericError(`Failed to bind ${where}: ${systemErrorText(cause)}`);
+      await server.close();
+      throw cause instanceof QmpError ? cause : listenError(address, cause);
     }
   }
 
@@ -99,6 +112,12 @@ export class ExportRegistry {
     return this.#exports.has(id);
   }
 
+  /** Whether anybody has opened it. */
+  hasClients(id: string): boolean {
+    const name = this.#exports.get(id)?.request.exportName;
+    return this.#server?.connections().some(({ exportName }) => exportName === name) ?? false;
+  }
+
   /** Throws with nothing changed. */
   add(request: ExportRequest): void {
     const { id, exportName, description, writable } = request;
@@ -108,6 +127,7 @@ export class ExportRegistry {
     if (node === undefined) {
       throw genericError(`Cannot find device='' nor node-name='${request.nodeName}'`);
     }
+    if (request.iothread !== undefined) throw genericError(`iothread "${request.iothread}" not found`);
     if (writable && node.readOnly) throw genericError('Cannot export read-only node as writable');
     const attachment = this.#graph.attach(node.name, {
       user: 'an unnamed block device',
@@ -190,10 +210,23 @@ export class ExportRegistry {
 
   #bitmapOf(nodeName: string, name: string): DirtyBitmap {
     const node = this.#graph.find(nodeName);
-    if (node === undefined) throw genericError(`Cannot find device='' nor node-name='${nodeName}'`);
+    if (node === undefined) throw genericError(`Node '${nodeName}' not found`);
     const bitmap = node.bitmaps.find(name);
     if (bitmap === undefined) throw genericError(`Dirty bitmap '${name}' not found`);
     return bitmap;
+  }
+}
+
+/** Rejects with what was wrong with the last of them. */
+async function listenOnFirst(server: NbdServer, candidates: readonly NbdListenOptions[]): Promise<void> {
+  for (const [index, candidate] of candidates.entries()) {
+    try {
+      await server.listen(candidate);
+      return;
+    } catch (error) {
+      const isTaken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+      if (!isTaken || index === candidates.length - 1) throw error;
+    }
   }
 }
 

@@ -1,42 +1,17 @@
 // Commands about the NBD server and the exports.
-import type { NbdListenOptions } from '@tidemark/nbd';
 import { z } from 'zod';
 import { alternate, uint32 } from '../arguments.ts';
 import { defineCommand, type QmpCommand } from '../command.ts';
 import { genericError } from '../qmp-error.ts';
+import {
+  fromLegacyAddress,
+  legacySocketAddress,
+  type SocketAddress,
+  socketAddress,
+} from '../socket-address.ts';
 import type { StorageDaemon } from '../storage-daemon.ts';
 
 const removal = z.enum(['safe', 'hard']);
-
-/** QAPI `SocketAddressLegacy`: what differs by type lies under `data`. */
-const legacyAddress = z.discriminatedUnion('type', [
-  z.strictObject({
-    type: z.literal('inet'),
-    data: z.strictObject({
-      host: z.string(),
-      port: z.string(),
-      numeric: z.boolean().optional(),
-      to: z.int().optional(),
-      ipv4: z.boolean().optional(),
-      ipv6: z.boolean().optional(),
-      'keep-alive': z.boolean().optional(),
-      mptcp: z.boolean().optional(),
-    }),
-  }),
-  z.strictObject({
-    type: z.literal('unix'),
-    data: z.strictObject({
-      path: z.string(),
-      abstract: z.boolean().optional(),
-      tight: z.boolean().optional(),
-    }),
-  }),
-  z.strictObject({
-    type: z.literal('vsock'),
-    data: z.strictObject({ cid: z.string(), port: z.string() }),
-  }),
-  z.strictObject({ type: z.literal('fd'), data: z.strictObject({ str: z.string() }) }),
-]);
 
 const bitmapReference = alternate('BlockDirtyBitmapOrStr', [
   z.string(),
@@ -63,10 +38,10 @@ export const blockExportOptions = z.strictObject({
 });
 
 export function addExport(options: z.output<typeof blockExportOptions>, { exports }: StorageDaemon): void {
-  if (options.iothread !== undefined) throw genericError(`iothread "${options.iothread}" not found`);
   exports.add({
     id: options.id,
     nodeName: options['node-name'],
+    iothread: options.iothread,
     exportName: options.name ?? options['node-name'],
     description: options.description,
     writable: options.writable ?? false,
@@ -75,34 +50,36 @@ export function addExport(options: z.output<typeof blockExportOptions>, { export
   });
 }
 
-function listenOptions(address: z.output<typeof legacyAddress>): NbdListenOptions {
-  switch (address.type) {
-    case 'unix':
-      return { path: address.data.path };
-    case 'inet':
-      return { host: address.data.host, port: Number(address.data.port) };
-    case 'fd':
-      throw genericError('only QEMU supports file descriptor passing');
-    case 'vsock':
-      throw genericError('vsock sockets are not supported');
-  }
+const serverOptions = {
+  'tls-creds': z.string().optional(),
+  'tls-authz': z.string().optional(),
+  'max-connections': uint32.optional(),
+};
+
+/** QAPI `NbdServerOptions`, the command line's `--nbd-server`. */
+export const nbdServerOptions = z.strictObject({ addr: socketAddress, ...serverOptions });
+
+interface NbdServerStart {
+  readonly addr: SocketAddress;
+  readonly 'tls-creds'?: string | undefined;
+  readonly 'max-connections'?: number | undefined;
+}
+
+/** Rejects with nothing listening. */
+export async function startNbdServer(options: NbdServerStart, { exports }: StorageDaemon): Promise<void> {
+  exports.assertNoServer();
+  const credentials = options['tls-creds'];
+  if (credentials !== undefined) throw genericError(`No TLS credentials with id '${credentials}'`);
+  // Zero is QEMU's word for no bound.
+  await exports.startServer(options.addr, { connectionsMax: options['max-connections'] || undefined });
 }
 
 export const exportCommands: readonly QmpCommand[] = [
   defineCommand({
     name: 'nbd-server-start',
-    arguments: z.strictObject({
-      addr: legacyAddress,
-      'tls-creds': z.string().optional(),
-      'tls-authz': z.string().optional(),
-      'max-connections': uint32.optional(),
-    }),
-    async run(args, { exports }) {
-      const credentials = args['tls-creds'];
-      if (credentials !== undefined) throw genericError(`No TLS credentials with id '${credentials}'`);
-      const connectionsMax = args['max-connections'] ?? 0;
-      await exports.startServer(listenOptions(args.addr), connectionsMax === 0 ? {} : { connectionsMax });
-    },
+    arguments: z.strictObject({ addr: legacySocketAddress, ...serverOptions }),
+    run: ({ addr, ...options }, daemon) =>
+      startNbdServer({ addr: fromLegacyAddress(addr), ...options }, daemon),
   }),
   defineCommand({
     name: 'nbd-server-stop',
@@ -121,13 +98,14 @@ export const exportCommands: readonly QmpCommand[] = [
     }),
     run(args, daemon) {
       const { device, bitmap } = args;
-      const readOnly = daemon.graph.find(device)?.readOnly ?? false;
+      const node = daemon.graph.find(device);
+      if (node === undefined) throw genericError(`Cannot find device='${device}' nor node-name='${device}'`);
       daemon.exports.add({
         id: args.name ?? device,
         nodeName: device,
         exportName: args.name ?? device,
         description: args.description,
-        writable: (args.writable ?? false) && !readOnly,
+        writable: (args.writable ?? false) && !node.readOnly,
         allocationDepth: args['allocation-depth'] ?? false,
         bitmaps: bitmap === undefined ? [] : [bitmap],
       });
@@ -147,9 +125,10 @@ export const exportCommands: readonly QmpCommand[] = [
     name: 'block-export-del',
     arguments: z.strictObject({ id: z.string(), mode: removal.optional() }),
     run({ id, mode }, { exports }) {
+      const hasClients = exports.hasClients(id);
       const removed = exports.remove(id, mode ?? 'safe');
       // Dropped clients' requests may take their time: the event tells when the export has gone.
-      if (mode !== 'hard' || !exports.has(id)) return removed;
+      if (mode !== 'hard' || !hasClients) return removed;
       removed.catch(() => undefined);
       return undefined;
     },
