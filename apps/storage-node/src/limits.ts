@@ -28,6 +28,9 @@ export const CLOSE_GRACE_MS = 5_000;
 export const FAILURE_REPORT_INTERVAL_MS = 1_000;
 /** Time for a connection to another NBD server to come up before the caller is told. */
 export const NBD_CONNECT_TIMEOUT_MS = 10_000;
+/** Pauses between attempts to reach a server that went away: short at first, since most come back soon. */
+export const RECONNECT_PAUSE_MS_MIN = 100;
+export const RECONNECT_PAUSE_MS_MAX = 2_000;
 
 /** How often a watcher hears of bytes that moved. */
 export const JOB_WATCH_INTERVAL_MS = 100;

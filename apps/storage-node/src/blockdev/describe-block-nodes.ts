@@ -3,6 +3,14 @@ import type { DirtyBitmapInfo, GraphNode } from '@tidemark/engine';
 import type { StorageDaemon } from '../qmp/storage-daemon.ts';
 import { filenameOf } from './filename.ts';
 
+/** Drivers that change nothing of what they show, and the role of what they show. */
+const FILTERS: Readonly<Record<string, string>> = {
+  blkdebug: 'image',
+  compress: 'file',
+  'copy-before-write': 'file',
+  throttle: 'file',
+};
+
 /** The youngest first. With `flat`, nothing is told of the images below. */
 export function describeBlockNodes(daemon: StorageDaemon, { flat }: { flat: boolean }): Promise<object[]> {
   const nodes = [...daemon.graph.nodes].sort((one, other) => other.sequence - one.sequence);
@@ -42,7 +50,7 @@ async function describeNode(node: GraphNode, daemon: StorageDaemon, flat: boolea
 
 async function describeImage(node: GraphNode, daemon: StorageDaemon, flat: boolean): Promise<object> {
   const blockdev = daemon.blockdevs.get(node);
-  const backing = flat ? undefined : backingOf(node);
+  const backing = flat ? undefined : belowOf(node);
   return {
     ...(backing && { 'backing-image': await describeImage(backing, daemon, flat) }),
     'virtual-size': node.sizeBytes,
@@ -51,8 +59,15 @@ async function describeImage(node: GraphNode, daemon: StorageDaemon, flat: boole
     format: node.driver,
     'actual-size': await node.allocatedBytes(),
     ...blockdev?.definition.describeImage?.(blockdev, daemon),
-    'dirty-flag': false,
+    ...(knowsItsState(node) && { 'dirty-flag': false }),
   };
+}
+
+/** Whether the bytes' own place can tell about them. */
+function knowsItsState(node: GraphNode): boolean {
+  if (node.driver === 'null-co' || node.driver === 'snapshot-access') return false;
+  const below = node.children.find(({ role }) => role === 'file' || role === 'image')?.node;
+  return node.clusterSizeBytes !== undefined || below === undefined || knowsItsState(below);
 }
 
 function describeBitmap({ granularityBytes, countBytes, ...info }: DirtyBitmapInfo): object {
@@ -72,6 +87,12 @@ function backingOf(node: GraphNode): GraphNode | undefined {
 }
 
 function backingDepth(node: GraphNode): number {
-  const backing = backingOf(node);
-  return backing === undefined ? 0 : 1 + backingDepth(backing);
+  const below = belowOf(node);
+  return below === undefined ? 0 : 1 + backingDepth(below);
+}
+
+/** A filter's child counts as an image below it. */
+function belowOf(node: GraphNode): GraphNode | undefined {
+  const role = FILTERS[node.driver] ?? 'backing';
+  return node.children.find(edge => edge.role === role)?.node;
 }

@@ -4,6 +4,7 @@ import type { BlockdevDriver } from './blockdev-driver.ts';
 import { compressDriver } from './compress.ts';
 import { copyBeforeWriteDriver } from './copy-before-write.ts';
 import { fileDriver } from './file.ts';
+import { nbdDriver } from './nbd.ts';
 import { nullCoDriver } from './null-co.ts';
 import { qcow2Driver } from './qcow2.ts';
 import { rawDriver } from './raw.ts';
@@ -15,6 +16,7 @@ const drivers: readonly BlockdevDriver[] = [
   compressDriver,
   copyBeforeWriteDriver,
   fileDriver,
+  nbdDriver,
   nullCoDriver,
   qcow2Driver,
   rawDriver,

@@ -70,7 +70,7 @@ async function open(options: BlockdevOptions, host: StorageDaemon, how: Opening)
         owner,
         children,
         permissions: definition.permissionsFor?.(own) ?? definition.permissions,
-        readOnly: common.autoReadOnly ? undefined : common.readOnly,
+        readOnly: common.readOnly || !common.autoReadOnly ? common.readOnly : undefined,
         forceShare: common.forceShare,
         ignoreDiscard: common.discard === 'ignore',
         detectZeroes: common.detectZeroes,

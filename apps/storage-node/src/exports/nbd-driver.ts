@@ -44,6 +44,11 @@ export class NbdDriver implements BlockNode {
     return new NbdDriver(client, { uri, readOnly: options.readOnly });
   }
 
+  /** Resolves when the connection has gone, whatever ended it. */
+  get closed(): Promise<unknown> {
+    return this.#client.closed;
+  }
+
   get sizeBytes(): number {
     return this.#client.sizeBytes;
   }

@@ -1,0 +1,151 @@
+// A disk on another server that may go away for a while: requests wait for the connection to come back, those
+// that were under way when it was lost are sent again (doing them twice does no harm), and once the time
+// allowed is over they fail, until there is a connection again.
+import {
+  type BlockNode,
+  type Clock,
+  EngineError,
+  type Extent,
+  type WriteZeroesOptions,
+} from '@tidemark/engine';
+import { RECONNECT_PAUSE_MS_MAX, RECONNECT_PAUSE_MS_MIN } from '../limits.ts';
+import type { NbdDriver } from './nbd-driver.ts';
+
+export interface ReconnectingNodeOptions {
+  /** Connects anew; the first connection as well. */
+  readonly connect: (signal: AbortSignal) => Promise<NbdDriver>;
+  /** How long requests wait after a loss; 0: they fail at once. */
+  readonly reconnectDelayMs: number;
+  readonly clock: Clock;
+}
+
+export class ReconnectingNode implements BlockNode {
+  readonly driver = 'nbd';
+  readonly clusterSizeBytes = undefined;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readonly requestAlignmentBytes: number;
+  readonly #options: ReconnectingNodeOptions;
+  readonly #closing = new AbortController();
+  #current: NbdDriver | undefined;
+  /** Requests wait for this, as long as they may. */
+  #arrival = Promise.withResolvers<void>();
+  #lostAtMs = 0;
+  #giveUp = new AbortController();
+
+  private constructor(first: NbdDriver, options: ReconnectingNodeOptions) {
+    this.#options = options;
+    this.sizeBytes = first.sizeBytes;
+    this.readOnly = first.readOnly;
+    this.requestAlignmentBytes = first.requestAlignmentBytes;
+    this.#use(first);
+  }
+
+  /** Rejects as `connect` does. */
+  static async open(options: ReconnectingNodeOptions, signal: AbortSignal): Promise<ReconnectingNode> {
+    return new ReconnectingNode(await options.connect(signal), options);
+  }
+
+  read(offset: number, buffer: Buffer): Promise<void> {
+    return this.#run(driver => driver.read(offset, buffer));
+  }
+  write(offset: number, buffer: Buffer): Promise<void> {
+    return this.#run(driver => driver.write(offset, buffer));
+  }
+  writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Promise<void> {
+    return this.#run(driver => driver.writeZeroes(offset, length, options));
+  }
+  discard(offset: number, length: number): Promise<void> {
+    return this.#run(driver => driver.discard(offset, length));
+  }
+  flush(): Promise<void> {
+    return this.#run(driver => driver.flush());
+  }
+  extents(offset: number, length: number): Promise<Extent[]> {
+    return this.#run(driver => driver.extents(offset, length));
+  }
+
+  /** Requests under way and those that wait fail now; later ones may find a connection again. */
+  cancelInFlight(): void {
+    this.#giveUp.abort();
+    this.#giveUp = new AbortController();
+    this.#current?.cancelInFlight();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#giveUp.abort();
+    await this.#current?.close();
+  }
+
+  async #run<Result>(request: (driver: NbdDriver) => Promise<Result>): Promise<Result> {
+    const giveUp = this.#giveUp.signal;
+    for (;;) {
+      const driver = this.#current ?? (await this.#connected(giveUp));
+      try {
+        return await request(driver);
+      } catch (error) {
+        // An answer of the server is final; a lost connection is not.
+        if (!(error instanceof EngineError) || error.context.errno !== 'ECONNRESET') throw error;
+        if (giveUp.aborted) throw cancelled(error);
+        this.#lose(driver);
+      }
+    }
+  }
+
+  async #connected(giveUp: AbortSignal): Promise<NbdDriver> {
+    const { clock, reconnectDelayMs } = this.#options;
+    const leftMs = this.#lostAtMs + reconnectDelayMs - clock.monotonicMs();
+    if (leftMs > 0 && !giveUp.aborted) {
+      const done = new AbortController();
+      const late = clock.sleep(leftMs, AbortSignal.any([giveUp, done.signal]));
+      await Promise.race([this.#arrival.promise, late]);
+      done.abort();
+    }
+    if (this.#current !== undefined) return this.#current;
+    if (giveUp.aborted) throw cancelled();
+    throw new EngineError('io', `The NBD server did not come back within ${reconnectDelayMs} ms`, {
+      op: 'reconnect',
+      node: this.driver,
+      errno: 'EIO',
+      hint: 'Start the server again, then retry.',
+    });
+  }
+
+  #use(driver: NbdDriver): void {
+    this.#current = driver;
+    this.#arrival.resolve();
+    void driver.closed.then(() => this.#lose(driver));
+  }
+
+  #lose(driver: NbdDriver): void {
+    if (this.#current !== driver || this.#closing.signal.aborted) return;
+    this.#current = undefined;
+    this.#arrival = Promise.withResolvers();
+    this.#lostAtMs = this.#options.clock.monotonicMs();
+    void this.#reconnect();
+  }
+
+  async #reconnect(): Promise<void> {
+    const { connect, clock } = this.#options;
+    const { signal } = this.#closing;
+    for (let pauseMs = RECONNECT_PAUSE_MS_MIN; !signal.aborted; ) {
+      await clock.sleep(pauseMs, signal);
+      pauseMs = Math.min(2 * pauseMs, RECONNECT_PAUSE_MS_MAX);
+      const driver = await connect(signal).catch(() => undefined);
+      if (driver === undefined) continue;
+      if (signal.aborted || driver.sizeBytes !== this.sizeBytes) {
+        // Another disk is served there now: not the one to go on with.
+        await driver.close().catch(() => undefined);
+        continue;
+      }
+      this.#use(driver);
+      return;
+    }
+  }
+}
+
+function cancelled(cause?: unknown): EngineError {
+  const text = 'The request was cancelled while the NBD server was away';
+  return new EngineError('io', text, { op: 'reconnect', node: 'nbd', errno: 'ECANCELED' }, cause);
+}
