@@ -20,8 +20,11 @@ export function isWorkBitmap(bitmap: { name?: string; recording: boolean }): boo
   return bitmap.name === undefined && !bitmap.recording;
 }
 
+/** A list of nothing else is as good as none. */
 function withoutWorkBitmaps(value: unknown): unknown {
-  return Array.isArray(value) ? value.filter(bitmap => !isWorkBitmap(bitmap)) : value;
+  if (!Array.isArray(value)) return value;
+  const others = value.filter(bitmap => !isWorkBitmap(bitmap));
+  return others.length === 0 ? undefined : others;
 }
 
 export function normalise(value: unknown, { folder }: NormaliseOptions): unknown {

@@ -19,7 +19,7 @@ export interface AddOptions extends NodePolicy {
   permissions?: ChildPermissions;
   /** Default: as the driver says. */
   readOnly?: boolean | undefined;
-  /** All other users may do as they like below this node: for looking at an image in use. Default false. */
+  /** Its users share everything: for looking at an image in use. Default false. */
   forceShare?: boolean;
   /** Who lets the node go; default `user`. */
   owner?: NodeOwner;
@@ -107,7 +107,7 @@ export class BlockGraph {
     const permissions = options.permissions ?? formatPermissions;
     return new GraphNode({
       ...options,
-      childPermissions: options.forceShare === true ? sharingAll(permissions) : permissions,
+      childPermissions: permissions,
       sequence: this.#names.nextSequence(),
       owner: options.owner ?? 'user',
       readOnly: options.readOnly,
@@ -372,10 +372,6 @@ export class BlockGraph {
       to.parents.add(edge);
     }
   }
-}
-
-function sharingAll(permissions: ChildPermissions): ChildPermissions {
-  return (...about) => ({ uses: permissions(...about).uses, shares: PERMISSIONS_ALL });
 }
 
 function assertDepth(parent: GraphNode, child: GraphNode): void {

@@ -35,6 +35,7 @@ export interface GraphNodeOptions extends NodePolicy {
   sequence: number;
   owner: NodeOwner;
   readOnly: boolean | undefined;
+  forceShare?: boolean;
 }
 
 export class GraphNode implements BlockNode {
@@ -54,6 +55,8 @@ export class GraphNode implements BlockNode {
   /** Counts upwards: which of two nodes is younger. */
   readonly sequence: number;
   readonly owner: NodeOwner;
+  /** Users share everything, whatever they do. */
+  readonly forceShare: boolean;
   /** Jobs that read here past every attachment; added and removed by the jobs. */
   readonly readers = new Set<DrainedWriter>();
   #policy: Required<NodePolicy>;
@@ -70,6 +73,7 @@ export class GraphNode implements BlockNode {
     this.childPermissions = options.childPermissions;
     this.sequence = options.sequence;
     this.owner = options.owner;
+    this.forceShare = options.forceShare ?? false;
     this.#readOnly = options.readOnly;
     const { ignoreDiscard = false, detectZeroes = 'off' } = options;
     this.#policy = { ignoreDiscard, detectZeroes };

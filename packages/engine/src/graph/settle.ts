@@ -1,7 +1,7 @@
 // Carries permissions through the graph: from the users of a node to what it does to its children, down to
 // the files. Either all of it holds afterwards, or nothing has changed.
 import type { GraphNode } from './graph-node.ts';
-import { assertNoConflict, PERMISSION, totalPermissions } from './permissions.ts';
+import { assertNoConflict, PERMISSION, PERMISSIONS_ALL, totalPermissions } from './permissions.ts';
 
 const WRITES = PERMISSION.write | PERMISSION.writeUnchanged;
 
@@ -36,6 +36,7 @@ function settle(node: GraphNode, undo: Undo[]): void {
     const { uses, shares } = edge;
     undo.push(() => Object.assign(edge, { uses, shares }));
     Object.assign(edge, node.childPermissions(edge.role, total, state));
+    if (edge.node.forceShare) edge.shares = PERMISSIONS_ALL;
   }
 }
 

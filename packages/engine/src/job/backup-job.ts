@@ -65,6 +65,11 @@ export class BackupJob extends CopyJob {
     };
   }
 
+  /** Throws kind `conflict` where somebody below cannot live with the filter. */
+  assertStartable(): void {
+    this.#graph.assertInsertable(this.#source, this.#filter);
+  }
+
   /**
    * The point in time. Under drain and in one go: the filter takes its place, the bitmap is frozen, its bits
    * become what is to be copied, and the job starts. Cannot fail once the action was prepared.

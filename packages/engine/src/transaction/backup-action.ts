@@ -71,6 +71,7 @@ export function startBackup(options: BackupActionOptions): BackupAction {
     prepare(graph, staged, context): PreparedAction {
       const prepared = makeJob(graph, staged, { ...options, ...groupOf(context) });
       try {
+        prepared.assertStartable();
         prepared.setSpeed(options.speedBytesPerSecond ?? 0);
       } catch (error) {
         void prepared.discard();
@@ -226,20 +227,30 @@ function makeFilter(graph: BlockGraph, options: BackupActionOptions) {
       },
       create,
     );
-    try {
-      graph.assertInsertable(graph.get(options.source), filter);
-    } catch (error) {
-      void graph.remove(filter.name);
-      throw error;
-    }
+    assertReplaceable(graph, options.source, filter);
     return { filter, driver: parts.driver!, copy: parts.copy! };
   } catch (cause) {
-    throw cause instanceof EngineError ? couldNotCreate(cause) : cause;
+    throw explained('Could not create node', cause);
   }
 }
 
-function couldNotCreate(cause: EngineError): EngineError {
-  return new EngineError(cause.kind, `Could not create node: ${cause.message}`, cause.context, cause);
+/** A source that nobody uses yet is looked at when the job is there: only the job makes the filter count. */
+function assertReplaceable(graph: BlockGraph, source: string, filter: GraphNode): void {
+  const node = graph.get(source);
+  const used = [...node.parents].some(edge => edge.parent !== filter);
+  if (!used) return;
+  try {
+    graph.assertInsertable(node, filter);
+  } catch (cause) {
+    void graph.remove(filter.name);
+    throw explained('Could not replace node', cause);
+  }
+}
+
+/** Errors that are explained already stay as they are. */
+function explained(what: string, cause: unknown): unknown {
+  if (!(cause instanceof EngineError) || cause.message.startsWith('Could not ')) return cause;
+  return new EngineError(cause.kind, `${what}: ${cause.message}`, cause.context, cause);
 }
 
 function invalid(text: string): EngineError {
