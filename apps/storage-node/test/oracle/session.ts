@@ -232,6 +232,11 @@ export class Session {
     return this.path(name);
   }
 
+  /** Runs a tool, which must succeed; not traced. */
+  async peek(program: string, ...args: string[]): Promise<{ stdout: string; stderr: string }> {
+    return run(program, args, { timeout: TOOL_TIMEOUT_MS });
+  }
+
   /** Runs a tool; traced: exit code and output. */
   async tool(program: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
     const outcome = await run(program, args, { timeout: TOOL_TIMEOUT_MS }).then(
