@@ -258,12 +258,24 @@ export class BlockGraph {
     this.bypass(filter);
   }
 
-  /** Gives the users of `filter` to the node that it filters now. To be called under drain. */
+  /**
+   * Gives the users of `filter` to the node that it filters now. To be called under drain. Cannot fail where
+   * nobody has come to stand below the filter who would not have been let in above; otherwise throws kind
+   * `conflict`, with nothing changed.
+   */
   bypass(filter: GraphNode): void {
     const below = filter.children.find(edge => edge.role === 'file')!.node;
-    this.#move([...filter.parents], below);
+    const moved = [...filter.parents];
+    this.#move(moved, below);
     filter.inserted = false;
-    settlePermissions([filter, below]);
+    try {
+      settlePermissions([filter, below]);
+    } catch (error) {
+      this.#move(moved, filter);
+      filter.inserted = true;
+      settlePermissions([filter, below]);
+      throw error;
+    }
   }
 
   /**

@@ -25,6 +25,7 @@ export class GraphChange {
     if (edge?.node === child) return;
     if (child !== undefined) assertNoCycle(parent, role, child);
     this.#touched.add(parent);
+    if (child !== undefined) this.#touched.add(child);
     if (edge !== undefined) this.#left.add(edge.node);
     if (edge === undefined) this.#addEdge(parent, role, child!);
     else if (child === undefined) this.#removeEdge(parent, edge);

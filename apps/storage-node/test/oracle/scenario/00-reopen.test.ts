@@ -121,6 +121,25 @@ scenario('RO-04', 'filters come and go below a guest', async s => {
   await query(s);
 });
 
+scenario('RO-10', 'a guest that writes all the while loses nothing when filters come and go', async s => {
+  await openDisks(s);
+  await s.ok('object-add', { 'qom-type': 'throttle-group', id: 'tg' });
+  await s.add({ driver: 'throttle', 'node-name': 'th', 'throttle-group': 'tg', file: 'one' });
+  const guest = await s.guest('raw');
+  const replies: string[] = [];
+  for (let round = 0; round < 30; round++) {
+    const commands = [0, 1, 2, 3].map(part => `aio_write -q -P ${round + 10} ${part * 256}k 256k`);
+    const writing = commands.map(command => guest.run(command));
+    const reopening = reopen(s, { ...raw, file: round % 2 === 0 ? 'th' : 'one' });
+    replies.push(...(await Promise.all(writing)), await guest.run('aio_flush'));
+    await reopening;
+    replies.push(await guest.run(`read -q -P ${round + 10} 0 1M`));
+  }
+  s.note('replies', replies);
+  expect(replies.filter(reply => /error|fail/i.test(reply))).toEqual([]);
+  await query(s);
+});
+
 scenario('RO-05', 'a window moves', async s => {
   await openDisks(s);
   await reopen(s, { ...raw, file: 'one', offset: 64 * KiB, size: 64 * KiB });
