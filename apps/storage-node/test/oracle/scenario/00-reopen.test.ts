@@ -140,6 +140,29 @@ scenario('RO-10', 'a guest that writes all the while loses nothing when filters 
   await query(s);
 });
 
+scenario('RO-11', 'a job stands still while what it reads through is exchanged', async s => {
+  await openDisks(s);
+  await s.image('target', { format: 'raw', size: '1M' });
+  await s.add({ ...file(s, 'target'), 'node-name': 'target' });
+  await s.ok('object-add', { 'qom-type': 'throttle-group', id: 'tg' });
+  await s.add({ driver: 'throttle', 'node-name': 'th', 'throttle-group': 'tg', file: 'one' });
+  await s.io('raw', 'read -P 1 0 1M');
+  const job = { 'job-id': 'j', device: 'raw', target: 'target', sync: 'full', 'filter-node-name': 'cbw' };
+  await s.ok('blockdev-backup', { ...job, speed: 64 * KiB, 'x-perf': { 'max-chunk': 64 * KiB } });
+  const cannot = "Block format 'copy-before-write' used by node 'cbw' does not support reopening files";
+  const cbw = { driver: 'copy-before-write', 'node-name': 'cbw', file: 'raw', target: 'target' };
+  expect(await refuse(s, cbw)).toBe(cannot);
+  await reopen(s, { ...raw, file: 'th' });
+  await s.io('raw', 'write -P 9 256k 256k', 'read -P 9 256k 256k');
+  await reopen(s, { ...raw, file: 'one' });
+  await s.ok('blockdev-del', { 'node-name': 'th' });
+  await s.ok('block-job-set-speed', { device: 'j', speed: 0 });
+  await s.event('BLOCK_JOB_COMPLETED');
+  await s.jobState('j', 'null');
+  await s.io('target', 'read -P 1 0 1M');
+  await s.io('raw', 'read -P 1 0 256k', 'read -P 9 256k 256k', 'read -P 1 512k 512k');
+});
+
 scenario('RO-05', 'a window moves', async s => {
   await openDisks(s);
   await reopen(s, { ...raw, file: 'one', offset: 64 * KiB, size: 64 * KiB });
