@@ -11,9 +11,10 @@ import { parseArgs } from 'node:util';
 import { findTool } from '../demo/tool.ts';
 import { StorageNodeProcess } from '../process/storage-node-process.ts';
 import { type BackupWay, measureBackup, ourBackup, qemuBackup, qemuBackupOverNbd } from './backup.ts';
+import { measureDaemons } from './daemons.ts';
 import { type Disk, makeDisk, makeSource } from './disk.ts';
 import { type Latency, measureLatency } from './latency.ts';
-import { backupTable, latencyTable, throughputTable } from './report.ts';
+import { backupTable, daemonTable, filterTable, latencyTable, throughputTable } from './report.ts';
 import { FULL, QUICK, type Scale } from './scale.ts';
 import { missingPeers, startServers } from './servers.ts';
 import { measureThroughput, proveServers } from './throughput.ts';
@@ -93,6 +94,12 @@ async function benchBackups({ alpha, beta, disk, scale, folder }: Bench): Promis
   return [backupTable(times), latencyTable(latencies)];
 }
 
+async function benchDaemons({ scale, folder }: Bench): Promise<string[]> {
+  if (findTool('qemu-storage-daemon') === null) return [];
+  const figures = await measureDaemons(scale, { folder, onProgress: progress });
+  return [daemonTable(figures), filterTable(figures)];
+}
+
 async function bench(scale: Scale): Promise<void> {
   const actions: (() => Promise<unknown>)[] = [];
   const undo = async (): Promise<void> => {
@@ -103,7 +110,11 @@ async function bench(scale: Scale): Promise<void> {
   }
   try {
     const everything = await prepare(scale, action => actions.push(action));
-    const tables = [await benchServers(everything), ...(await benchBackups(everything))];
+    const tables = [
+      await benchServers(everything),
+      ...(await benchBackups(everything)),
+      ...(await benchDaemons(everything)),
+    ];
     progress('');
     console.log(`Medians, lowest and highest in brackets; ×: how many times as fast tidemark is.\n`);
     console.log(tables.join('\n\n'));

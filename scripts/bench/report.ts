@@ -1,5 +1,6 @@
 // The figures as text: the median of ours, and of each other's beside it with the ratio to ours.
 
+import { type DaemonFigures, SIDES } from './daemons.ts';
 import type { Latency } from './latency.ts';
 import { summarize } from './statistics.ts';
 import type { Row } from './throughput.ts';
@@ -54,4 +55,25 @@ export function latencyTable(latencies: readonly Latency[]): string {
     ],
   ]);
   return table([['4 KiB random write, 1 deep', 'p50 µs', 'p99 µs', 'max µs', 'requests/s'], ...lines]);
+}
+
+/** The two daemons side by side, in seconds. */
+export function daemonTable({ full, increment, merge }: DaemonFigures): string {
+  const lines = [
+    ['full backup, raw to qcow2', full] as const,
+    ['increment of 5 % scattered clusters', increment] as const,
+    ['merge of 100 bitmaps of 1 TiB', merge] as const,
+  ].map(([title, seconds]) => [title, ...SIDES.map(side => cell(seconds[side], seconds.tidemark, 'less'))]);
+  return table([['daemon, seconds', ...SIDES], ...lines]);
+}
+
+/** What a guest of either daemon feels. */
+export function filterTable({ latency }: DaemonFigures): string {
+  const lines = latency.flatMap(({ title, results }) =>
+    SIDES.map(side => {
+      const { latency: micros, requestsPerSecond } = results[side];
+      return [`${side}: ${title}`, ...[micros.p50, micros.p99, requestsPerSecond].map(figure)];
+    }),
+  );
+  return table([['4 KiB random write, 1 deep', 'p50 µs', 'p99 µs', 'requests/s'], ...lines]);
 }

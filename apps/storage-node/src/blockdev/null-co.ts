@@ -20,6 +20,8 @@ export const nullCoDriver = defineDriver({
   fixedOptions: ['size', 'read-zeroes', 'latency-ns'],
   reopen: () => ({ commit() {}, abort() {} }),
   protocol: true,
+  filename: ({ size, 'read-zeroes': zeroes }) =>
+    size === undefined && zeroes === undefined ? 'null-co://' : undefined,
   strongOptions: ['size', 'read-zeroes'],
   async open({ options, readOnly, host }) {
     const size = options.size === undefined ? {} : { sizeBytes: wholeSectors(options.size) };

@@ -52,7 +52,8 @@ export class NullNode implements BlockNode {
   }
 
   extents(offset: number, length: number): Extent[] {
-    return [{ offset, length, data: true, zero: this.#readZeroes, depth: 1 }];
+    const zero = this.#readZeroes;
+    return [{ offset, length, data: !zero, zero, depth: 1 }];
   }
 
   async allocatedBytes(): Promise<number> {
