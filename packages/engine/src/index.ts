@@ -25,9 +25,10 @@ export {
   type ThrottleLimits,
 } from './filter/throttle-group.ts';
 export type { Attachment } from './graph/attachment.ts';
-export { type AddOptions, type AttachOptions, BlockGraph, type OpeningNode } from './graph/block-graph.ts';
+export { BlockGraph } from './graph/block-graph.ts';
 export type { Edge } from './graph/edge.ts';
 export type { GraphNode, NodeOwner } from './graph/graph-node.ts';
+export type { AddOptions, AttachOptions, ChangeSteps, OpeningNode } from './graph/graph-options.ts';
 export { assertNodeName } from './graph/node-names.ts';
 export {
   type ChildPermissions,

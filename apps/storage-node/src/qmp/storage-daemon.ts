@@ -48,6 +48,7 @@ export class StorageDaemon {
     this.version = options.version;
     this.graph = options.graph ?? new BlockGraph();
     this.jobs = options.jobs ?? new JobRegistry(this.clock);
+    this.onQuit(() => this.graph.close());
     this.exports = new ExportRegistry({
       graph: this.graph,
       deleted: id => this.emit('BLOCK_EXPORT_DELETED', { id }),

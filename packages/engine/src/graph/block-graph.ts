@@ -6,51 +6,11 @@ import type { BlockNode } from '../node/block-node.ts';
 import { Attachment } from './attachment.ts';
 import { Edge } from './edge.ts';
 import { GraphChange } from './graph-change.ts';
-import { type DrainedWriter, GraphNode, type NodeOwner, type NodePolicy } from './graph-node.ts';
+import { type DrainedWriter, GraphNode } from './graph-node.ts';
+import type { AddOptions, AttachOptions, ChangeSteps, OpeningNode } from './graph-options.ts';
 import { NodeNames } from './node-names.ts';
-import { type ChildPermissions, formatPermissions, PERMISSION, PERMISSIONS_ALL } from './permissions.ts';
-import { depthOf, reaches, settlePermissions } from './settle.ts';
-
-export interface AddOptions extends NodePolicy {
-  name: string;
-  /** Role to name of an existing block node. */
-  children?: Readonly<Record<string, string>>;
-  /** Default: an image format's. */
-  permissions?: ChildPermissions;
-  /** Default: as the driver says. */
-  readOnly?: boolean | undefined;
-  /** Its users share everything: for looking at an image in use. Default false. */
-  forceShare?: boolean;
-  /** Who lets the node go; default `user`. */
-  owner?: NodeOwner;
-}
-
-/** In this order. */
-export interface ChangeSteps {
-  /** Brings to rest what would no longer be possible under the change. */
-  begin(): Promise<void>;
-  apply(change: GraphChange): void;
-  prepare(change: GraphChange): Promise<void>;
-  commit(): void;
-}
-
-export interface AttachOptions {
-  /** For messages, such as `export 'vol-a'`. */
-  user: string;
-  /** Masks of PERMISSION. */
-  uses: number;
-  /** Default: everything. */
-  shares?: number;
-}
-
-/** What a driver that is being opened can ask of its node. */
-export interface OpeningNode {
-  readonly node: GraphNode;
-  /** The edges to the children that were named at the start. */
-  readonly children: Readonly<Record<string, Edge>>;
-  /** One more child, found only while opening (a backing image that a header names). */
-  addChild(role: string, childName: string): Edge;
-}
+import { formatPermissions, PERMISSION, PERMISSIONS_ALL } from './permissions.ts';
+import { depthOf, parentsFirst, reaches, settlePermissions } from './settle.ts';
 
 export class BlockGraph {
   readonly #nodes = new Map<string, GraphNode>();
@@ -181,6 +141,19 @@ export class BlockGraph {
     const node = this.get(name);
     node.assertUnused();
     await this.#close(node);
+  }
+
+  /**
+   * Closes everything, users before what they use, for the end of the process: nobody may be at work any more.
+   * Rejects with the first failure when all has been closed.
+   */
+  async close(): Promise<void> {
+    const failures: unknown[] = [];
+    for (const node of parentsFirst(this.#nodes.values())) {
+      this.#nodes.delete(node.name);
+      await node.close().catch(error => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   async #close(node: GraphNode): Promise<void> {

@@ -186,3 +186,21 @@ scenario('BG-08', 'what is shown of every driver, the youngest first', async s =
   await query(s);
   await query(s, true);
 });
+
+scenario('BG-09', 'everything that was written is in the images after the end', async s => {
+  await s.image('base', { format: 'qcow2', size: '4M' });
+  await s.image('over', { format: 'qcow2', backing: 'base' });
+  await s.add({ driver: 'qcow2', 'node-name': 'base', file: file(s, 'base'), 'read-only': true });
+  await s.add({ driver: 'qcow2', 'node-name': 'over', file: file(s, 'over'), backing: 'base' });
+  await s.add({ driver: 'raw', 'node-name': 'top', file: 'over' });
+  await s.io('top', 'write -P 1 0 1M', 'write -z 1M 64k', 'discard 2M 64k', 'write -P 2 3M 1M');
+  await s.daemon.quit();
+  for (const image of ['base', 'over']) {
+    expect((await s.tool('qemu-img', 'check', '-q', s.path(image))).code).toBe(0);
+  }
+  const reads = ['read -q -P 1 0 1M', 'read -q -P 0 1M 2M', 'read -q -P 2 3M 1M'].flatMap(read => [
+    '-c',
+    read,
+  ]);
+  expect((await s.tool('qemu-io', '-r', ...reads, s.path('over'))).code).toBe(0);
+});
