@@ -192,20 +192,3 @@ describe('a change', () => {
     expect(graph.has('child')).toBe(false);
   });
 });
-
-test('the end closes users before what they use, and tells of the first failure', async () => {
-  const graph = new BlockGraph();
-  const closed: string[] = [];
-  const named = (name: string, fails = false) =>
-    Object.assign(memory(), {
-      close: async () => {
-        closed.push(name);
-        if (fails) throw new EngineError('io', `${name} could not be written`);
-      },
-    });
-  graph.add({ name: 'low' }, () => named('low'));
-  graph.add({ name: 'top', children: { file: 'low' } }, () => named('top', true));
-  await expect(graph.close()).rejects.toThrow('top could not be written');
-  expect(closed).toEqual(['top', 'low']);
-  expect([...graph.nodes]).toEqual([]);
-});

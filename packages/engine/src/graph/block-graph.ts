@@ -10,7 +10,7 @@ import { type DrainedWriter, GraphNode } from './graph-node.ts';
 import type { AddOptions, AttachOptions, ChangeSteps, OpeningNode } from './graph-options.ts';
 import { NodeNames } from './node-names.ts';
 import { formatPermissions, PERMISSION, PERMISSIONS_ALL } from './permissions.ts';
-import { depthOf, parentsFirst, reaches, settlePermissions } from './settle.ts';
+import { depthOf, reaches, settlePermissions } from './settle.ts';
 
 export class BlockGraph {
   readonly #nodes = new Map<string, GraphNode>();
@@ -141,19 +141,6 @@ export class BlockGraph {
     const node = this.get(name);
     node.assertUnused();
     await this.#close(node);
-  }
-
-  /**
-   * Closes everything, users before what they use, for the end of the process: nobody may be at work any more.
-   * Rejects with the first failure when all has been closed.
-   */
-  async close(): Promise<void> {
-    const failures: unknown[] = [];
-    for (const node of parentsFirst(this.#nodes.values())) {
-      this.#nodes.delete(node.name);
-      await node.close().catch(error => failures.push(error));
-    }
-    if (failures.length > 0) throw failures[0];
   }
 
   async #close(node: GraphNode): Promise<void> {

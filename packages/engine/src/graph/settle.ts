@@ -41,7 +41,7 @@ function settle(node: GraphNode, undo: Undo[]): void {
 }
 
 /** All nodes that can be reached downwards, each after all of those above it. */
-export function parentsFirst(nodes: Iterable<GraphNode>): GraphNode[] {
+function parentsFirst(nodes: Iterable<GraphNode>): GraphNode[] {
   const done = new Set<GraphNode>();
   const order: GraphNode[] = [];
   const visit = (node: GraphNode): void => {
