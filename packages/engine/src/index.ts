@@ -5,6 +5,7 @@ export { type Clock, systemClock } from './clock.ts';
 export { BlockCopy, copyClusterBytes } from './copy/block-copy.ts';
 export { ENGINE_ERROR_KINDS, EngineError, type EngineErrorKind, fromSystemError } from './errors.ts';
 export { appendExtent, type Extent } from './extent.ts';
+export { lockSync } from './file/syscalls.ts';
 export {
   BLKDEBUG_IO_TYPES,
   Blkdebug,

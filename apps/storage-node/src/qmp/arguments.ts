@@ -2,6 +2,7 @@
 // or of another type, in the order of the command's members, then what nobody asked for.
 import { z } from 'zod';
 import { genericError } from './qmp-error.ts';
+import { branchOf, objectOf } from './schema-branch.ts';
 
 /** Largest value of QAPI's `size` that this program can count exactly. */
 const SIZE_MAX = Number.MAX_SAFE_INTEGER;
@@ -21,12 +22,16 @@ export function alternate<Options extends readonly [z.ZodType, ...z.ZodType[]]>(
   return z.union(options).meta({ qapi: name }) as z.ZodUnion<Options>;
 }
 
-/** Throws `QmpError` with the first fault. */
-export function parseArguments<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
+/** Throws `QmpError` with the first fault. `fromText`: the value was written as `key=value,…`. */
+export function parseArguments<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+  { fromText = false } = {},
+): z.output<Schema> {
   const plain = withoutLongIntegers(value);
   const parsed = schema.safeParse(plain, { reportInput: true });
   if (parsed.success) return parsed.data;
-  throw genericError(describeOne({ schema, value: plain }, firstOf(parsed.error.issues), []));
+  throw genericError(describeOne({ schema, value: plain, fromText }, firstOf(parsed.error.issues), []));
 }
 
 const INT64_MAX = 2n ** 63n - 1n;
@@ -51,6 +56,7 @@ type Issue = z.core.$ZodIssue;
 interface Checked {
   readonly schema: z.ZodType;
   readonly value: unknown;
+  readonly fromText: boolean;
 }
 
 /** Members that nobody asked for are found after all others of the same object. */
@@ -78,6 +84,9 @@ function describeOne(checked: Checked, issue: Issue, prefix: readonly PropertyKe
       return `Parameter '${formatPath([...path, issue.keys.at(-1)!])}' is unexpected`;
     case 'invalid_type':
       if (issue.input === undefined) return `Parameter '${name}' is missing`;
+      if (checked.fromText && typeof issue.input === 'string' && issue.expected in TEXT_FORMS) {
+        return `Parameter '${name.replaceAll(/\[(\d+)\]/g, '.$1')}' expects ${TEXT_FORMS[issue.expected]}`;
+      }
       if (metaAt(checked, path)?.range !== undefined) return `Parameter '${name}' expects uint64`;
       return `Invalid parameter type for '${name}', expected: ${TYPE_NAMES[issue.expected] ?? issue.expected}`;
     case 'invalid_value':
@@ -132,13 +141,23 @@ const TYPE_NAMES: Readonly<Record<string, string>> = {
   array: 'array',
 };
 
+/** What a text would have to be for these types. */
+const TEXT_FORMS: Readonly<Record<string, string>> = {
+  int: 'integer',
+  number: 'integer',
+  boolean: "'on' or 'off'",
+};
+
 interface Meta {
   qapi?: string;
   range?: string;
 }
 
 /** What the schema says of the member at the path. */
-function metaAt({ schema, value }: Checked, path: readonly PropertyKey[]): Meta | undefined {
+function metaAt(
+  { schema, value }: Pick<Checked, 'schema' | 'value'>,
+  path: readonly PropertyKey[],
+): Meta | undefined {
   let at = branchOf(schema, value);
   let here = value;
   for (const key of path) {
@@ -149,29 +168,6 @@ function metaAt({ schema, value }: Checked, path: readonly PropertyKey[]): Meta 
     else return undefined;
   }
   return at?.meta() as Meta | undefined;
-}
-
-/** Of an alternate, the branch that takes an object. */
-function objectOf(schema: z.ZodType | undefined, value: unknown): z.ZodType | undefined {
-  if (!(schema instanceof z.ZodUnion) || schema instanceof z.ZodDiscriminatedUnion) return schema;
-  const branches = schema.options.map(option => branchOf(option as z.ZodType, value));
-  return branches.find(branch => branch instanceof z.ZodObject);
-}
-
-/** Of a union with a discriminator, the branch that the value chooses. */
-function branchOf(schema: z.ZodType | undefined, value: unknown): z.ZodType | undefined {
-  const plain = unwrap(schema);
-  if (!(plain instanceof z.ZodDiscriminatedUnion)) return plain;
-  const name = plain.def.discriminator;
-  const chosen = (value as Record<string, unknown> | undefined)?.[name];
-  const options = plain.options as readonly z.ZodObject[];
-  return options.find(option => (option.shape[name] as z.ZodType).safeParse(chosen).success);
-}
-
-function unwrap(schema: z.ZodType | undefined): z.ZodType | undefined {
-  return schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodLazy
-    ? unwrap(schema.unwrap() as z.ZodType)
-    : schema;
 }
 
 /** `x-perf.max-workers`, `bitmaps[1].name`; `null` for the arguments as a whole. */

@@ -1,49 +1,76 @@
-// The command line of qemu-storage-daemon(1), the parts that this daemon has.
-import { parseArgs } from 'node:util';
-
-/** `key=value` pairs; the first may stand without its key where the option has an implied one. */
-export function parseKeyValues(text: string, impliedKey?: string): Map<string, string> {
-  const pairs = new Map<string, string>();
-  // A doubled comma stands for one in a value.
-  for (const [index, part] of text.split(/(?<!,),(?!,)/).entries()) {
-    const plain = part.replaceAll(',,', ',');
-    const equals = plain.indexOf('=');
-    if (equals < 0 && index === 0 && impliedKey !== undefined) pairs.set(impliedKey, plain);
-    else if (equals < 0) throw new CommandLineError(`Expected '=' after parameter '${plain}'`);
-    else pairs.set(plain.slice(0, equals), plain.slice(equals + 1));
-  }
-  return pairs;
-}
+// The command line of qemu-storage-daemon(1): options in the order of their arrival, with nothing done yet.
 
 /** Wrong use; the message is one line for standard error. */
 export class CommandLineError extends Error {}
 
-export interface CommandLine {
-  readonly monitors: readonly { readonly path: string; readonly pretty: boolean }[];
+const OPTIONS = {
+  blockdev: true,
+  chardev: true,
+  daemonize: false,
+  export: true,
+  help: false,
+  monitor: true,
+  'nbd-server': true,
+  object: true,
+  pidfile: true,
+  version: false,
+} as const;
+
+export type OptionName = keyof typeof OPTIONS;
+const NAMES = Object.keys(OPTIONS) as OptionName[];
+
+const SHORT: Readonly<Record<string, OptionName>> = { h: 'help', V: 'version' };
+
+export interface Option {
+  readonly name: OptionName;
+  /** Empty for options that take none. */
+  readonly value: string;
+  /** As it was written, for messages. */
+  readonly text: string;
 }
 
-/** Throws `CommandLineError`. */
-export function parseCommandLine(args: readonly string[]): CommandLine {
-  const { values } = parseArgs({
-    args: [...args],
-    options: { chardev: { type: 'string', multiple: true }, monitor: { type: 'string', multiple: true } },
-  });
-  const sockets = new Map<string, string>();
-  for (const text of values.chardev ?? []) {
-    const pairs = parseKeyValues(text, 'backend');
-    const [backend, id, path] = ['backend', 'id', 'path'].map(key => pairs.get(key));
-    if (backend !== 'socket') throw new CommandLineError(`'${backend}' is not a valid char driver name`);
-    if (id === undefined) throw new CommandLineError('chardev: no id specified');
-    if (path === undefined)
-      throw new CommandLineError(`chardev '${id}': only Unix sockets are offered: give path=`);
-    sockets.set(id, path);
+/** Names may be cut short as long as they are unique. Throws `CommandLineError`. */
+export function parseCommandLine(args: readonly string[]): Option[] {
+  const options: Option[] = [];
+  for (let at = 0; at < args.length; at++) {
+    const word = args[at]!;
+    if (word === '--') break;
+    if (/^-[^-]/.test(word)) {
+      options.push(...shortOptions(word));
+      continue;
+    }
+    if (!word.startsWith('--')) throw new CommandLineError(`${word}: Unexpected argument`);
+    const [, given, inline] = /^--([^=]*)(?:=(.*))?$/s.exec(word)!;
+    const name = findName(given!);
+    if (!OPTIONS[name]) {
+      if (inline !== undefined) {
+        throw new CommandLineError(`option '--${name}' doesn't allow an argument`);
+      }
+      options.push({ name, value: '', text: word });
+    } else if (inline !== undefined) options.push({ name, value: inline, text: word });
+    else {
+      const value = args[++at];
+      if (value === undefined) throw new CommandLineError(`option '--${name}' requires an argument`);
+      options.push({ name, value, text: `${word} ${value}` });
+    }
   }
-  const monitors = (values.monitor ?? []).map(text => {
-    const pairs = parseKeyValues(text, 'chardev');
-    const chardev = pairs.get('chardev') ?? '';
-    const path = sockets.get(chardev);
-    if (path === undefined) throw new CommandLineError(`chardev '${chardev}' not found`);
-    return { path, pretty: pairs.get('pretty') === 'on' };
+  return options;
+}
+
+function shortOptions(word: string): Option[] {
+  return [...word.slice(1)].map(letter => {
+    const name = SHORT[letter];
+    if (name === undefined) throw new CommandLineError(`invalid option -- '${letter}'`);
+    return { name, value: '', text: word };
   });
-  return { monitors };
+}
+
+function findName(given: string): OptionName {
+  const exact = NAMES.find(name => name === given);
+  if (exact !== undefined) return exact;
+  const [name, ...others] = given === '' ? [] : NAMES.filter(candidate => candidate.startsWith(given));
+  if (name === undefined) throw new CommandLineError(`unrecognized option '--${given}'`);
+  if (others.length === 0) return name;
+  const all = [name, ...others].map(candidate => `'--${candidate}'`).join(' ');
+  throw new CommandLineError(`option '--${given}' is ambiguous; possibilities: ${all}`);
 }

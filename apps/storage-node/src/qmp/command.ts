@@ -3,24 +3,18 @@
 import type { z } from 'zod';
 import type { StorageDaemon } from './storage-daemon.ts';
 
-/** What the monitor keeps for one client. */
-export interface CommandSession {
-  /** Ends the connection once the reply has been sent. */
-  closeAfterReply(): void;
-}
-
 export interface QmpCommand {
   readonly name: string;
   readonly arguments: z.ZodType;
   /** Returns what the reply's `return` shows; nothing means an empty object. */
-  run(args: unknown, daemon: StorageDaemon, session: CommandSession): unknown;
+  run(args: unknown, daemon: StorageDaemon): unknown;
 }
 
 /** Keeps the type of the arguments together with the code that uses them. */
 export function defineCommand<Schema extends z.ZodType>(command: {
   name: string;
   arguments: Schema;
-  run(args: z.output<Schema>, daemon: StorageDaemon, session: CommandSession): unknown;
+  run(args: z.output<Schema>, daemon: StorageDaemon): unknown;
 }): QmpCommand {
   return command as QmpCommand;
 }

@@ -110,6 +110,11 @@ export class JsonLexer {
     if (from < bytes.length) yield* this.#carry(bytes.subarray(from));
   }
 
+  /** Between two tokens. */
+  get isAtStart(): boolean {
+    return this.#state === start;
+  }
+
   #token(rest: Buffer, outcome: Outcome): JsonToken {
     const bytes = this.#carried.length === 0 ? rest : Buffer.concat([...this.#carried, rest]);
     this.#forget();

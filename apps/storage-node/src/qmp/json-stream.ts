@@ -25,6 +25,11 @@ export class JsonStream {
     }
   }
 
+  /** Nothing is left that more bytes could complete. */
+  get isAtStart(): boolean {
+    return this.#pieces.length === 0 && this.#lexer.isAtStart;
+  }
+
   #take({ kind, bytes }: JsonToken): JsonInput | undefined {
     if (kind === 'oversized') return this.#fault('JSON token size limit exceeded');
     if (kind === 'stray') return this.#fault(`JSON parse error, stray '${shown(bytes)}'`);

@@ -1,8 +1,8 @@
 // One client's conversation: greeting, capabilities, commands one after the other, events in between.
-import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
 import { MONITOR_OUTPUT_BYTES_MAX } from '../limits.ts';
 import { parseArguments } from './arguments.ts';
-import type { CommandSession, QmpCommand } from './command.ts';
+import type { QmpCommand } from './command.ts';
 import { type JsonInput, JsonStream } from './json-stream.ts';
 import { QmpError, toQmpError } from './qmp-error.ts';
 import type { QmpEvent, StorageDaemon } from './storage-daemon.ts';
@@ -11,7 +11,7 @@ import { qemuVersion } from './version.ts';
 export interface MonitorOptions {
   readonly daemon: StorageDaemon;
   readonly commands: ReadonlyMap<string, QmpCommand>;
-  readonly stream: Duplex;
+  readonly stream: Socket;
   /** `\r\n`-terminated, indented answers. */
   readonly pretty?: boolean;
 }
@@ -19,13 +19,12 @@ export interface MonitorOptions {
 /** Members of a request, and `exec-oob` where the client has enabled commands out of band. */
 const MEMBERS = ['execute', 'arguments', 'id'];
 
-export class Monitor implements CommandSession {
+export class Monitor {
   readonly #options: MonitorOptions;
   readonly #input = new JsonStream();
   #negotiated = false;
   #outOfBand = false;
   #queue: Promise<void> = Promise.resolve();
-  #closeAfterReply = false;
   readonly #ended = Promise.withResolvers<void>();
 
   constructor(options: MonitorOptions) {
@@ -47,8 +46,9 @@ export class Monitor implements CommandSession {
     await this.#queue;
   }
 
-  closeAfterReply(): void {
-    this.#closeAfterReply = true;
+  /** Says goodbye to the client once everything it has asked for is answered. */
+  end(): void {
+    void this.#queue.then(() => this.#options.stream.destroySoon());
   }
 
   /** Answers one piece of input after the other; reading waits meanwhile, so that memory stays bounded. */
@@ -76,13 +76,12 @@ export class Monitor implements CommandSession {
       const error = { class: errorClass, desc: message };
       this.#send(id === undefined ? { error } : { id, error });
     }
-    if (this.#closeAfterReply) this.#options.stream.end();
   }
 
   async #execute(request: Record<string, unknown>): Promise<unknown> {
     const command = this.#find(request);
     const args = parseArguments(command.arguments, request.arguments ?? {});
-    return await command.run(args, this.#options.daemon, this);
+    return await command.run(args, this.#options.daemon);
   }
 
   #find(request: Record<string, unknown>): QmpCommand {
@@ -122,14 +121,14 @@ export class Monitor implements CommandSession {
     const command = this.#options.commands.get('qmp_capabilities')!;
     return {
       ...command,
-      run: (args, daemon, session) => {
+      run: (args, daemon) => {
         if (this.#negotiated) {
           const text = 'Capabilities negotiation is already complete, command ignored';
           throw new QmpError('CommandNotFound', text);
         }
         this.#negotiated = true;
         this.#outOfBand = (args as { enable?: string[] }).enable?.includes('oob') ?? false;
-        return command.run(args, daemon, session);
+        return command.run(args, daemon);
       },
     };
   }

@@ -42,17 +42,18 @@ export class StorageDaemon {
   readonly #listeners = new Set<(event: QmpEvent) => void>();
   readonly #quit = Promise.withResolvers<void>();
   readonly #closers: (() => Promise<void>)[] = [];
+  #closed: Promise<void> | undefined;
 
   constructor(options: StorageDaemonOptions) {
     this.clock = options.clock ?? systemClock;
     this.version = options.version;
     this.graph = options.graph ?? new BlockGraph();
     this.jobs = options.jobs ?? new JobRegistry(this.clock);
-    this.onQuit(() => this.graph.close());
     this.exports = new ExportRegistry({
       graph: this.graph,
       deleted: id => this.emit('BLOCK_EXPORT_DELETED', { id }),
     });
+    this.onQuit(() => this.#removeBlockNodes());
     this.onQuit(() => this.exports.close());
     this.jobs.subscribe(({ event }) => {
       const { event: name, data } = toQmpEvent(event);
@@ -92,8 +93,25 @@ export class StorageDaemon {
     this.#quit.resolve();
   }
 
-  /** Ends everything in order. Good to repeat. */
-  async close(): Promise<void> {
+  /** Ends jobs, exports and block nodes, in this order, and makes everything durable. Good to repeat. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) await close();
+  }
+
+  /** Block nodes that were added here; those of others stay. */
+  async #removeBlockNodes(): Promise<void> {
+    for (;;) {
+      const all = [...this.graph.nodes].sort((one, other) => other.sequence - one.sequence);
+      const free = all.find(node => this.blockdevs.has(node) && node.parents.size === 0);
+      if (free === undefined) return;
+      // An image that could not be closed is as after a crash: consistent. Nobody is left who could be told.
+      await this.graph.remove(free.name).catch(() => undefined);
+      if (this.graph.find(free.name) === free) return;
+    }
   }
 }

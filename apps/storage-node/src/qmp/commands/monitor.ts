@@ -25,7 +25,10 @@ export function monitorCommands(names: () => readonly string[]): QmpCommand[] {
     defineCommand({
       name: 'quit',
       arguments: z.strictObject({}),
-      run: (_args, daemon) => daemon.quit(),
+      // Answered when everything has ended, as in QEMU.
+      async run(_args, daemon) {
+        await daemon.close().finally(() => daemon.quit());
+      },
     }),
   ];
 }
