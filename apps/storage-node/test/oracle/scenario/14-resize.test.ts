@@ -90,7 +90,7 @@ scenario('RS-04', 'an image keeps its contents when it grows, and is whole', asy
   await s.io('q', 'write -P 1 0 1M');
   await s.closeGuest('q');
   // The last of them needs a larger L1 table, which moves.
-  for (const size of [1 * MiB + 512, 64 * MiB, 16 * 1024 * MiB]) {
+  for (const size of [1 * MiB + 512, 64 * MiB, 2 * 1024 * MiB]) {
     await resize(s, 'q', size);
     await s.io('q', 'read -P 1 0 1M', `read -P 0 1M 512`, `write -P 2 ${size - 64 * KiB} 64k`, 'flush');
     await s.closeGuest('q');
