@@ -48,7 +48,8 @@ testWith(['qemu-io'], 'a stuck backup of 1 TiB with 64 workers stays below 256 M
   });
   // Each waits for its copy, which never ends: a full queue of a guest's requests.
   for (const [index, guest] of guests.entries()) {
-    for (let at = 0; at < 16; at++) void guest.run(`aio_write -P 1 ${(index * 16 + at) * 8}M 4M`).catch(() => 0);
+    for (let at = 0; at < 16; at++)
+      void guest.run(`aio_write -P 1 ${(index * 16 + at) * 8}M 4M`).catch(() => 0);
   }
   await new Promise(resolve => setTimeout(resolve, SETTLE_MS));
   const peak = await peakMiB(daemon.pid);
