@@ -45,6 +45,9 @@ const SUBJECTS: readonly [prefix: string, subject: string][] = [
   ['HB', 'Structure of a bitmap'],
   ['ERR', 'Errors'],
   ['GR', 'Block graph'],
+  ['PM', 'Permissions'],
+  ['RO', 'Changing options of block nodes in use'],
+  ['RS', 'Resizing'],
   ['DR', 'Drivers'],
   ['MON', 'Monitor'],
 ];
@@ -110,6 +113,7 @@ async function unitRows(rootFolder: string): Promise<Row[]> {
 }
 
 function render(rows: readonly Row[]): string {
+  const [equal, differing, ours] = ['equal', 'different', 'ours'].map(result => count(rows, result));
   const lines = [
     '# Conformance',
     '',
@@ -117,7 +121,7 @@ function render(rows: readonly Row[]): string {
     '`qemu-storage-daemon` 7.2 and to `tidemark-storage-daemon` and compares what both answer, tell and store.',
     'What the comparison overlooks is listed in `apps/storage-node/test/oracle/normalise.ts`.',
     '',
-    `${count(rows, 'equal')} equal to QEMU, ${count(rows, 'different')} different on purpose, ${count(rows, 'ours')} ours alone.`,
+    `${equal} equal to QEMU, ${differing} different on purpose, ${ours} ours alone.`,
   ];
   for (const [prefix, subject] of SUBJECTS) {
     const own = rows.filter(({ id }) => /^[A-Z]+/.exec(id)?.[0] === prefix).sort(byId);

@@ -1,5 +1,6 @@
-// `npm test`, `npm run check`, `npm run build`, `npm run test:interop`, `npm run test:oracle`: the checks of every workspace and of
-// the scripts, then the tests; ends with the two lines of outcome.ts and exit code 1 when anything failed.
+// `npm test`, `npm run check`, `npm run build`, `npm run test:interop`, `npm run test:oracle`: the checks of every
+// workspace and of the scripts, then the tests; ends with the two lines of outcome.ts and exit code 1 when
+// anything failed.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,9 +1,9 @@
 // Injected above a disk for the life of a backup: before each guest write it copies what is about to be
 // overwritten to the target, so that the target becomes the disk as of the moment the filter appeared.
 //
-// Reads pass; where asked to they feed the copy. A write, write-zeroes or discard of [o, o + n) first has every cluster it touches copied,
-// each once (scenario group 10); a failed or late copy is settled by `onCbwError`, named for who loses. It then
-// waits for readers of the frozen moment that still read the source there.
+// Reads pass; where asked to they feed the copy. A write, write-zeroes or discard of [o, o + n) first has every
+// cluster it touches copied, each once (scenario group 10); a failed or late copy is settled by `onCbwError`,
+// named for who loses. It then waits for readers of the frozen moment that still read the source there.
 import { Bitmap } from '../bitmap/bitmap.ts';
 import type { Clock } from '../clock.ts';
 import { type BlockCopy, brokenSnapshot, type CopyFailure } from '../copy/block-copy.ts';
