@@ -12,19 +12,25 @@ test('defaults stand where nothing is said', () => {
     nbdListen: { host: '127.0.0.1', port: 10809 },
     nbdAdvertise: undefined,
     healthListen: undefined,
+    qmpListen: undefined,
     logLevel: 'info',
   });
   expect(Object.isFrozen(config)).toBe(true);
 });
 
 test('all faults are reported together', () => {
-  const faulty = { TIDEMARK_CONTROL_LISTEN: 'nonsense', TIDEMARK_NBD_LISTEN: '127.0.0.1:70000' };
+  const faulty = {
+    TIDEMARK_CONTROL_LISTEN: 'nonsense',
+    TIDEMARK_NBD_LISTEN: '127.0.0.1:70000',
+    TIDEMARK_QMP_LISTEN: 'qmp.sock',
+  };
   expect(() => parseConfig(faulty)).toThrow(ConfigError);
   for (const fault of [
     /TIDEMARK_NODE_NAME: is not set/,
     /TIDEMARK_STATE_DIR: is not set/,
     /TIDEMARK_CONTROL_LISTEN: 'nonsense'/,
     /TIDEMARK_NBD_LISTEN: '127.0.0.1:70000'/,
+    /TIDEMARK_QMP_LISTEN: must be the absolute path/,
   ]) {
     expect(() => parseConfig(faulty)).toThrow(fault);
   }

@@ -10,6 +10,9 @@ const address = z.string().transform((text, context): HostPort => {
   return z.NEVER;
 });
 
+/** What the address of a Unix socket has room for. */
+const UNIX_PATH_BYTES_MAX = 107;
+
 const environment = z
   .object({
     TIDEMARK_NODE_NAME: z
@@ -25,6 +28,11 @@ const environment = z
     TIDEMARK_NBD_LISTEN: address.prefault('127.0.0.1:10809'),
     TIDEMARK_NBD_ADVERTISE: address.optional(),
     TIDEMARK_HEALTH_LISTEN: address.optional(),
+    TIDEMARK_QMP_LISTEN: z
+      .string()
+      .max(UNIX_PATH_BYTES_MAX, 'is longer than the path of a Unix socket may be')
+      .regex(/^\//, 'must be the absolute path of a Unix socket, such as /run/tidemark/qmp.sock')
+      .optional(),
     TIDEMARK_LOG_LEVEL: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
       .default('info'),
@@ -49,6 +57,8 @@ export interface StorageNodeConfig {
   /** What URIs name; undefined: the address that is listened on. */
   readonly nbdAdvertise: HostPort | undefined;
   readonly healthListen: HostPort | undefined;
+  /** Path of the Unix socket on which QMP clients are served; undefined: none are. */
+  readonly qmpListen: string | undefined;
   readonly logLevel: string;
 }
 
@@ -74,6 +84,7 @@ export function parseConfig(variables: Readonly<Record<string, string | undefine
     nbdListen: value.TIDEMARK_NBD_LISTEN,
     nbdAdvertise: value.TIDEMARK_NBD_ADVERTISE,
     healthListen: value.TIDEMARK_HEALTH_LISTEN,
+    qmpListen: value.TIDEMARK_QMP_LISTEN,
     logLevel: value.TIDEMARK_LOG_LEVEL,
   });
 }

@@ -21,6 +21,7 @@ import { StateStore } from './host/state-store.ts';
 import { StepLedger } from './host/step-ledger.ts';
 import { VolumeRegistry } from './host/volume-registry.ts';
 import { formatHostPort } from './host-port.ts';
+import { QmpService } from './qmp/qmp-service.ts';
 
 interface Started {
   readonly startedAtMs: number;
@@ -41,6 +42,8 @@ export class StorageNode {
   readonly #backups: BackupRunner;
   readonly #restores: RestoreRunner;
   readonly #grpc: GrpcServer;
+  /** Where operators want one. */
+  readonly #qmp: QmpService | undefined;
   /** How to undo what `start` has done so far, last first. */
   readonly #undo: (() => Promise<void>)[] = [];
   #started: Started | undefined;
@@ -82,6 +85,17 @@ export class StorageNode {
     const jobs = this.#jobs;
     this.#backups = new BackupRunner({ graph, volumes, jobs });
     this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs });
+    const { qmpListen } = config;
+    this.#qmp =
+      qmpListen === undefined
+        ? undefined
+        : new QmpService({
+            listen: qmpListen,
+            graph,
+            jobs: jobs.registry,
+            volumes,
+            version: options.version,
+          });
     this.#grpc = new GrpcServer({ listen: config.controlListen, services: this.#services() });
   }
 
@@ -96,6 +110,7 @@ export class StorageNode {
       await this.#restores.load();
       await this.#begin(this.#volumes.load(), () => this.#volumes.close());
       this.#undo.push(() => this.#jobs.close());
+      if (this.#qmp !== undefined) await this.#begin(this.#qmp.start(), () => this.#qmp!.close());
       this.#started = { startedAtMs: this.#now(), identity };
       await this.#begin(this.#grpc.start(), () => this.#grpc.close());
       await this.#begin(this.#startHealth(), async () => this.#health?.close());
@@ -109,6 +124,7 @@ export class StorageNode {
         control: this.controlAddress,
         nbd: this.#exports.address,
         health: this.#health?.address,
+        qmp: this.#config.qmpListen,
         volumes: this.#volumes.count,
         repositories: this.#repositories.count,
       },

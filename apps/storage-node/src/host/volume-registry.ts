@@ -77,8 +77,13 @@ export class VolumeRegistry {
     return this.#volumes.size;
   }
 
+  /** Those that are still being filled included. */
+  all(): Volume[] {
+    return [...this.#volumes.values()];
+  }
+
   list(): Volume[] {
-    return [...this.#volumes.values()].filter(volume => volume.record.state === 'ready');
+    return this.all().filter(volume => volume.record.state === 'ready');
   }
 
   /** Throws `volume-not-found`. */

@@ -105,6 +105,7 @@ export class StorageDaemon {
 
   /** Block nodes that were added here; those of others stay. */
   async #removeBlockNodes(): Promise<void> {
+    for (const fleece of this.fleeces.values()) await fleece.remove().catch(() => undefined);
     for (;;) {
       const all = [...this.graph.nodes].sort((one, other) => other.sequence - one.sequence);
       const free = all.find(node => this.blockdevs.has(node) && node.parents.size === 0);

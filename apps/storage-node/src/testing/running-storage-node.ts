@@ -33,12 +33,18 @@ export class RunningStorageNode {
     return this.#clients;
   }
 
+  /** Where it serves QMP clients. */
+  get qmpPath(): string {
+    return this.path('qmp.sock');
+  }
+
   async begin(): Promise<void> {
     const config = parseConfig({
       TIDEMARK_NODE_NAME: 'alpha',
       TIDEMARK_STATE_DIR: this.stateDir,
       TIDEMARK_CONTROL_LISTEN: '127.0.0.1:0',
       TIDEMARK_NBD_LISTEN: '127.0.0.1:0',
+      TIDEMARK_QMP_LISTEN: this.qmpPath,
     });
     const log = pino({ level: 'silent' });
     this.#storageNode = new StorageNode({ config, log, now: () => Date.now(), version: '0.0.0' });
