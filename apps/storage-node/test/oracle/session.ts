@@ -214,6 +214,12 @@ export class Session {
     return this.#nbdSocket;
   }
 
+  /** After it was stopped. */
+  async restartNbdServer(): Promise<void> {
+    this.#nbdSocket = undefined;
+    await this.nbdSocket();
+  }
+
   async nbdUri(exportName: string): Promise<string> {
     return `nbd+unix:///${exportName}?socket=${await this.nbdSocket()}`;
   }
