@@ -24,12 +24,17 @@ export const fileDriver = defineDriver({
   strongOptions: ['filename'],
   filename: ({ filename }) => filename,
   async open({ options: { filename, locking }, common, readOnly }) {
-    const how = { locking: locking === 'off' ? 'off' : 'permissions', sharesAll: common.forceShare } as const;
+    const how = {
+      locking: locking === 'off' ? 'off' : 'permissions',
+      sharesAll: common.forceShare,
+      noFlush: common.cache.noFlush,
+      wholeSectors: true,
+    } as const;
     try {
-      return await FileNode.open(filename, { ...how, readOnly, wholeSectors: true });
+      return await FileNode.open(filename, { ...how, readOnly });
     } catch (error) {
       if (!readOnly && common.autoReadOnly && isReadOnlyPlace(error)) {
-        return await FileNode.open(filename, { ...how, readOnly: true, wholeSectors: true });
+        return await FileNode.open(filename, { ...how, readOnly: true });
       }
       throw couldNotOpen(filename, error);
     }

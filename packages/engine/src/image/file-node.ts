@@ -10,6 +10,8 @@ import { alignUp, SECTOR_BYTES } from '../units.ts';
 export interface FileNodeOptions extends NodeFileOptions {
   /** The size is counted in sectors: what is missing of the last one reads as zeroes. Default false. */
   wholeSectors?: boolean;
+  /** Flushes return at once: what was written survives the end of the process, not a power cut. Default false. */
+  noFlush?: boolean;
   /** Other processes may do to the file as they like. Default false. */
   sharesAll?: boolean;
 }
@@ -61,7 +63,7 @@ export class FileNode implements BlockNode {
   }
 
   flush(): Pending {
-    return this.#file.readOnly ? undefined : this.#file.flush();
+    return this.#file.readOnly || this.#options.noFlush === true ? undefined : this.#file.flush();
   }
 
   extents(offset: number, length: number): Extent[] {
