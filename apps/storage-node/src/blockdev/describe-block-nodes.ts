@@ -64,8 +64,11 @@ async function describeImage(node: GraphNode, daemon: StorageDaemon, flat: boole
 }
 
 /** Whether the bytes' own place can tell about them. */
+/** Drivers that have neither a format nor a file of their own. */
+const STATELESS = new Set(['nbd', 'null-co', 'snapshot-access']);
+
 function knowsItsState(node: GraphNode): boolean {
-  if (node.driver === 'null-co' || node.driver === 'snapshot-access') return false;
+  if (STATELESS.has(node.driver)) return false;
   const below = node.children.find(({ role }) => role === 'file' || role === 'image')?.node;
   return node.clusterSizeBytes !== undefined || below === undefined || knowsItsState(below);
 }

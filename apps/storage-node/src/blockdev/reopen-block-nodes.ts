@@ -1,4 +1,5 @@
 // Changes the options of block nodes that are in use: all that are named in one call, or none.
+import { isDeepStrictEqual } from 'node:util';
 import { EngineError, type GraphNode } from '@tidemark/engine';
 import type { StorageDaemon } from '../qmp/storage-daemon.ts';
 import type { Blockdev, PreparedReopen } from './blockdev-driver.ts';
@@ -91,7 +92,9 @@ function stage(
   if (common.forceShare !== blockdev.common.forceShare) throw cannotChange('force-share');
   const options = ownOptions(given);
   for (const key of definition.fixedOptions ?? []) {
-    if (options[key] !== undefined && options[key] !== blockdev.options[key]) throw cannotChange(key);
+    if (options[key] !== undefined && !isDeepStrictEqual(options[key], blockdev.options[key])) {
+      throw cannotChange(key);
+    }
   }
   const children = new Map<string, GraphNode | undefined>();
   for (const [key, { role }] of Object.entries(definition.children)) {

@@ -29,19 +29,28 @@ export class NbdDriver implements BlockNode {
 
   /**
    * Connects. Rejects with kind `io` when nobody answers, `not-found` when there is no such export,
-   * `invalid-argument` when it is read-only and writing was asked for. `signal` ends the connecting, not the
-   * connection.
+   * `invalid-argument` when it is read-only and writing was asked for; `if-needed`: such an export is opened
+   * read-only. `signal` ends the connecting, not the connection.
    */
-  static async open(uri: string, options: { readOnly: boolean; signal?: AbortSignal }): Promise<NbdDriver> {
+  static async open(
+    uri: string,
+    options: { readOnly: boolean | 'if-needed'; signal?: AbortSignal },
+  ): Promise<NbdDriver> {
     const client = await connect(uri, options.signal);
-    if (client.readOnly && !options.readOnly) {
+    if (client.readOnly && options.readOnly === false) {
       await client.disconnect();
       throw new EngineError('invalid-argument', `NBD export ${uri} is read-only and cannot be written to`, {
         op: 'open',
         path: uri,
       });
     }
-    return new NbdDriver(client, { uri, readOnly: options.readOnly });
+    const readOnly = options.readOnly === 'if-needed' ? client.readOnly : options.readOnly;
+    return new NbdDriver(client, { uri, readOnly });
+  }
+
+  /** Whether the server lets anybody write. */
+  get serverTakesWrites(): boolean {
+    return !this.#client.readOnly;
   }
 
   /** Resolves when the connection has gone, whatever ended it. */

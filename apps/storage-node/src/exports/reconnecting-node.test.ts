@@ -33,7 +33,8 @@ function makeServer(node: MemoryNode) {
 
 async function openOn(uri: string, reconnectDelayMs: number): Promise<ReconnectingNode> {
   const connect = (signal: AbortSignal) => NbdDriver.open(uri, { readOnly: false, signal });
-  return ReconnectingNode.open({ connect, reconnectDelayMs, clock: systemClock }, AbortSignal.timeout(5000));
+  const first = await connect(AbortSignal.timeout(5000));
+  return ReconnectingNode.of(first, { connect, reconnectDelayMs, clock: systemClock });
 }
 
 async function start(reconnectDelayMs: number) {

@@ -12,7 +12,7 @@ import { RECONNECT_PAUSE_MS_MAX, RECONNECT_PAUSE_MS_MIN } from '../limits.ts';
 import type { NbdDriver } from './nbd-driver.ts';
 
 export interface ReconnectingNodeOptions {
-  /** Connects anew; the first connection as well. */
+  /** Connects anew. */
   readonly connect: (signal: AbortSignal) => Promise<NbdDriver>;
   /** How long requests wait after a loss; 0: they fail at once. */
   readonly reconnectDelayMs: number;
@@ -23,7 +23,8 @@ export class ReconnectingNode implements BlockNode {
   readonly driver = 'nbd';
   readonly clusterSizeBytes = undefined;
   readonly sizeBytes: number;
-  readonly readOnly: boolean;
+  /** Of the first connection: a server that has come back otherwise refuses by itself. */
+  readonly serverTakesWrites: boolean;
   readonly requestAlignmentBytes: number;
   readonly #options: ReconnectingNodeOptions;
   readonly #closing = new AbortController();
@@ -32,18 +33,36 @@ export class ReconnectingNode implements BlockNode {
   #arrival = Promise.withResolvers<void>();
   #lostAtMs = 0;
   #giveUp = new AbortController();
+  #readOnly: boolean;
 
   private constructor(first: NbdDriver, options: ReconnectingNodeOptions) {
     this.#options = options;
     this.sizeBytes = first.sizeBytes;
-    this.readOnly = first.readOnly;
+    this.#readOnly = first.readOnly;
+    this.serverTakesWrites = first.serverTakesWrites;
     this.requestAlignmentBytes = first.requestAlignmentBytes;
     this.#use(first);
   }
 
-  /** Rejects as `connect` does. */
-  static async open(options: ReconnectingNodeOptions, signal: AbortSignal): Promise<ReconnectingNode> {
-    return new ReconnectingNode(await options.connect(signal), options);
+  /** Takes over a connection. */
+  static of(first: NbdDriver, options: ReconnectingNodeOptions): ReconnectingNode {
+    return new ReconnectingNode(first, options);
+  }
+
+  get readOnly(): boolean {
+    return this.#readOnly;
+  }
+
+  /** For a block node that is reopened; the server's own opinion is `serverTakesWrites`. */
+  setReadOnly(readOnly: boolean): void {
+    this.#readOnly = readOnly;
+  }
+
+  /** Afterwards nothing has changed: NBD has no such request. Grown, the disk would lack what was promised. */
+  async resize(sizeBytes: number): Promise<void> {
+    if (sizeBytes <= this.sizeBytes) return;
+    const hint = 'Grow the disk on its server, then add the block node again.';
+    throw new EngineError('unsupported', 'Cannot grow NBD nodes', { node: this.driver, hint });
   }
 
   read(offset: number, buffer: Buffer): Promise<void> {
