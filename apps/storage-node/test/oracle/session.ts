@@ -115,6 +115,11 @@ export class Session {
     });
   }
 
+  /** The next event that is wanted; earlier ones are passed over. */
+  anyEvent(wanted: (event: QmpEventMessage) => boolean): Promise<QmpEventMessage> {
+    return this.daemon.qmp.nextEvent('event', wanted);
+  }
+
   /** Waits until the job says that it is in that state. */
   jobState(id: string, status: string): Promise<QmpEventMessage> {
     return this.event('JOB_STATUS_CHANGE', { id, status });
