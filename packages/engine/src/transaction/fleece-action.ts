@@ -143,7 +143,9 @@ function makeNodes(graph: BlockGraph, staged: StagedBitmaps, options: FleeceOpti
   const driver = parts.driver!;
   driver.onBroken = () => options.onBroken?.(driver.broken!);
   try {
-    graph.assertInsertable(source, filter);
+    // In its place already, so that guests write through it when the snapshot forbids them to write past it. Until
+    // `begin` it lets everything pass.
+    graph.insertAbove(source, filter);
     const snapshot = graph.add(
       {
         name: options.snapshotNode,
@@ -154,24 +156,22 @@ function makeNodes(graph: BlockGraph, staged: StagedBitmaps, options: FleeceOpti
       ({ file }) => new SnapshotAccess(file!),
     );
     const fleece = new Fleece({ graph, snapshot, filter, driver });
-    return { fleece, begin: () => begin({ graph, source, fleece, driver, access: parts.access!, bitmap }) };
+    return { fleece, begin: () => begin({ fleece, driver, access: parts.access!, bitmap }) };
   } catch (error) {
+    if (filter.inserted) graph.bypass(filter);
     void graph.remove(filter.name);
     throw error;
   }
 }
 
 function begin(made: {
-  graph: BlockGraph;
-  source: GraphNode;
   fleece: Fleece;
   driver: CopyBeforeWrite;
   access: Bitmap;
   bitmap: DirtyBitmap | undefined;
 }): void {
-  const { graph, source, fleece, driver, access, bitmap } = made;
+  const { fleece, driver, access, bitmap } = made;
   const { copyBitmap } = driver.copy;
-  graph.insertAbove(source, fleece.filterNode);
   if (bitmap === undefined) copyBitmap.setAll();
   else {
     copyBitmap.merge(bitmap.bits);
