@@ -50,6 +50,7 @@ const SUBJECTS: readonly [prefix: string, subject: string][] = [
   ['RS', 'Resizing'],
   ['DR', 'Drivers'],
   ['MON', 'Monitor'],
+  ['CL', 'Command line'],
 ];
 
 /** Keeps what the scenarios of a run came to. */

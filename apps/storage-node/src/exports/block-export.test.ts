@@ -17,7 +17,7 @@ test('size, block sizes and read-only follow the node', async () => {
     sizeBytes: 4 * MiB,
     readOnly: false,
     minBlockBytes: 512,
-    preferredBlockBytes: 64 * KiB,
+    preferredBlockBytes: 4 * KiB,
   });
   await node.resize(8 * MiB);
   expect(exported.sizeBytes).toBe(8 * MiB);

@@ -17,7 +17,6 @@ export type ExportedNode = Pick<
   | 'sizeBytes'
   | 'readOnly'
   | 'requestAlignmentBytes'
-  | 'clusterSizeBytes'
   | 'read'
   | 'write'
   | 'writeZeroes'
@@ -49,6 +48,7 @@ export interface BlockExportOptions {
 
 /** The largest payload a request may have: the protocol's customary one. */
 const MAX_BLOCK_BYTES = 32 * 1024 * 1024;
+/** As QEMU says for every disk: a page of the cache; larger clusters are the format's own business. */
 const PREFERRED_BLOCK_BYTES = 4096;
 
 export class BlockExport implements NbdExport {
@@ -73,11 +73,7 @@ export class BlockExport implements NbdExport {
     this.listed = options.listed;
     this.readOnly = options.readOnly === true || node.readOnly;
     this.minBlockBytes = node.requestAlignmentBytes;
-    this.preferredBlockBytes = Math.max(
-      PREFERRED_BLOCK_BYTES,
-      node.requestAlignmentBytes,
-      node.clusterSizeBytes ?? 0,
-    );
+    this.preferredBlockBytes = Math.max(PREFERRED_BLOCK_BYTES, this.minBlockBytes);
     this.#node = node;
     this.#ownContexts =
       options.allocationDepth === false

@@ -99,7 +99,7 @@ export class Monitor {
     return command;
   }
 
-  /** Members are looked at in the order of their arrival, as QEMU does. */
+  /** Throws for a request that is none. */
   #commandName(request: Record<string, unknown>): string {
     let name: string | undefined;
     for (const [key, value] of Object.entries(request)) {

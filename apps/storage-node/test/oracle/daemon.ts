@@ -21,6 +21,12 @@ export interface DaemonOptions {
   readonly imports?: readonly string[];
 }
 
+/** The program and what comes before its arguments. */
+export function programOf(side: Side, nodeOptions: readonly string[] = []): [string, readonly string[]] {
+  if (side === 'qemu') return ['qemu-storage-daemon', []];
+  return [process.execPath, [...nodeOptions, '--no-warnings', OURS]];
+}
+
 export class Daemon {
   readonly side: Side;
   readonly socket: string;
@@ -34,11 +40,8 @@ export class Daemon {
     const monitor = ['--chardev', `socket,path=${this.socket},server=on,wait=off,id=m`, '--monitor', 'm'];
     const args = [...(options.args ?? []), ...monitor];
     const imports = (options.imports ?? []).flatMap(module => ['--import', module]);
-    const [program, all] =
-      options.side === 'qemu'
-        ? ['qemu-storage-daemon', args]
-        : [process.execPath, [...imports, '--no-warnings', OURS, ...args]];
-    this.#process = spawn(program, all, {
+    const [program, first] = programOf(options.side, imports);
+    this.#process = spawn(program, [...first, ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, UV_THREADPOOL_SIZE: '8' },
     });

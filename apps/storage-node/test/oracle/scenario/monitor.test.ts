@@ -1,9 +1,205 @@
-// The monitor itself: what it makes of input that is wrong.
+// The monitor itself: what it makes of input that is wrong, and of clients that come and go.
+import { mkdir } from 'node:fs/promises';
 import { expect } from 'vitest';
-import { scenario } from '../scenario.ts';
+import { Daemon } from '../daemon.ts';
+import { RawMonitor } from '../raw-monitor.ts';
+import { different, ours, scenario } from '../scenario.ts';
 
 scenario('MON-01', 'unknown commands and arguments get errors and leave the connection usable', async s => {
   expect((await s.refused('no-such-command')).class).toBe('CommandNotFound');
   await s.refused('query-version', { x: 1 });
   await s.ask('query-version');
+});
+
+scenario('MON-02', 'before negotiation nothing else is done', async s => {
+  const monitor = await RawMonitor.replace(s);
+  await monitor.exchange('{"execute":"query-jobs"}');
+  await monitor.exchange('{"execute":"no-such-command","id":5}');
+  await monitor.exchange('{"execute":"qmp_capabilities","arguments":{"enable":["x"]}}');
+  await monitor.exchange('{"execute":"qmp_capabilities","arguments":{"enable":[1]}}');
+  await monitor.exchange('{"execute":"qmp_capabilities","arguments":{"x":1}}');
+  await monitor.exchange('{"execute":"qmp_capabilities"}');
+  await monitor.exchange('{"execute":"qmp_capabilities"}');
+  await monitor.exchange('{"execute":"query-jobs"}');
+  await monitor.quit();
+});
+
+const MALFORMED: readonly (string | Buffer)[] = [
+  ...['[]', '1 ', '"x"', 'null ', '{} ', '} ', '] ', '[} ', '{] ', '[[}]] ', '{"a":1] ', '[1,2} '],
+  ...['{"execute": foo}', '{"execute" "x"}', '{"execute":"x",}', '{1:2}', '{,}', '{:}', '{"a":1 "b":2}'],
+  ...['[1 2]', '[1,]', '{"a":1,"a":2}', '{tru:1}', '@ 1 {}', '@ 1\n2 ', "{'execute':'query-jobs'}"],
+  ...['{"execute":"a\nb"}', '{"execute":"a\u0001b"}', '"abc', '"\\q"', '"\\u12xyz"', '"\\ud800"'],
+  ...['"\\udc00x"', '"\\ud83d\\ude00"', '"\\uffff"', '"\\u0000"', '01 ', '+1 ', '-', '- ', '1. ', '.5 '],
+  ...['1e ', '1e+ ', '0x1 ', '%d ', '//x\n', 'nulltrue ', '1 2 3 ', '\ufeff{}', '\u00a0{}'],
+  Buffer.from('"\xff"', 'latin1'),
+  Buffer.from('"\xe2\x82"', 'latin1'),
+  Buffer.from('\xfe\xff', 'latin1'),
+  Buffer.from('{"execute":"\xed\xa0\x80"}', 'latin1'),
+];
+
+scenario('MON-03', 'input that is no JSON gets an error, and the next command is answered', async s => {
+  const monitor = await RawMonitor.replace(s);
+  await monitor.negotiate();
+  for (const input of MALFORMED) await monitor.exchange(input);
+  expect(await monitor.exchange('{"execute":"query-jobs"}')).toMatchObject([{ return: [] }, {}]);
+  await monitor.quit();
+});
+
+scenario('MON-04', 'a request has the members that it must have, and no others', async s => {
+  const monitor = await RawMonitor.replace(s);
+  await monitor.negotiate();
+  for (const request of [
+    { execute: 1 },
+    { execute: null },
+    { id: 1 },
+    { execute: 'query-jobs', foo: 1 },
+    { execute: 'query-jobs', arguments: [] },
+    { execute: 'query-jobs', arguments: null },
+    { execute: 'query-jobs', arguments: {} },
+    { 'exec-oob': 'query-jobs' },
+    { execute: 'query-jobs', 'exec-oob': 'query-jobs' },
+    { id: 3, execute: 'no-such-command', bar: 1 },
+  ]) {
+    await monitor.exchange(JSON.stringify(request));
+  }
+  await monitor.quit();
+});
+
+scenario('MON-05', 'an id comes back as it came, with answers and with errors', async s => {
+  const monitor = await RawMonitor.replace(s);
+  await monitor.negotiate();
+  const ids = [
+    '1',
+    '-1',
+    '1.5',
+    'null',
+    'true',
+    '"é€😀"',
+    '""',
+    '[1,{"a":[]}]',
+    '{"__proto__":1,"x":"\\u00e9"}',
+  ];
+  const long = ['9007199254740993', '18446744073709551615', '-9223372036854775808'];
+  for (const id of [...ids, ...long]) {
+    await monitor.exchange(`{"id":${id},"execute":"query-jobs"}`);
+    await monitor.exchange(`{"id":${id},"execute":"no-such-command"}`);
+    await monitor.exchange(`{"execute":"query-jobs","arguments":{"x":1},"id":${id}}`);
+  }
+  await monitor.quit();
+});
+
+scenario('MON-06', 'commands out of band are understood, and no command here supports them', async s => {
+  const monitor = await RawMonitor.replace(s);
+  await monitor.exchange('{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}');
+  for (const request of [
+    { 'exec-oob': 'query-jobs', id: 1 },
+    { 'exec-oob': 'qmp_capabilities' },
+    { 'exec-oob': 'no-such-command' },
+    { 'exec-oob': 1 },
+    { execute: 'query-jobs', 'exec-oob': 'query-jobs' },
+    { execute: 'query-jobs' },
+  ]) {
+    await monitor.exchange(JSON.stringify(request));
+  }
+  await monitor.quit();
+});
+
+scenario('MON-07', 'what is nested too deeply is refused', async s => {
+  const monitor = await RawMonitor.replace(s);
+  await monitor.negotiate();
+  await monitor.exchange(`${'['.repeat(1024)}${']'.repeat(1024)}`);
+  await monitor.exchange('['.repeat(1025));
+  await monitor.exchange('{"a":'.repeat(1025));
+  await monitor.exchange('{"execute":"query-jobs"}');
+  await monitor.quit();
+});
+
+scenario('MON-08', 'many commands in one write are answered in their order', async s => {
+  const monitor = await RawMonitor.replace(s);
+  await monitor.negotiate();
+  const commands = Array.from({ length: 40 }, (_, id) => {
+    const add = { driver: 'null-co', 'node-name': `n${id >> 1}` };
+    return JSON.stringify({ execute: 'blockdev-add', arguments: add, id });
+  });
+  const replies = await monitor.exchange(commands.join(''));
+  expect(replies.slice(0, -1).map(({ id }) => id)).toEqual(commands.map((_, id) => id));
+  await monitor.quit();
+});
+
+scenario('MON-09', 'the next client finds nothing of what the last one left unsaid', async s => {
+  const first = await RawMonitor.replace(s);
+  await first.negotiate();
+  first.send('{"execute":"query-jobs","arguments":{"x":"');
+  await first.close();
+  const second = await RawMonitor.open(s, s.daemon.socket);
+  await second.exchange('{"execute":"query-jobs"}');
+  await second.negotiate();
+  await second.exchange('{"execute":"query-jobs"}');
+  await second.quit();
+});
+
+scenario('MON-10', 'every monitor hears of every event, once it has negotiated', async s => {
+  const folder = s.path('second');
+  await mkdir(folder);
+  const socket = `${folder}/other.sock`;
+  const args = ['--chardev', `socket,path=${socket},server=on,wait=off,id=two`, '--monitor', 'two'];
+  const daemon = await Daemon.start({ side: s.side, folder, args });
+  try {
+    const other = await RawMonitor.open(s, socket);
+    const silent = await other.exchange('{"execute":"query-jobs"}');
+    expect(silent).toMatchObject([{ error: { class: 'CommandNotFound' } }, {}]);
+    await other.negotiate();
+    await daemon.qmp.execute('blockdev-add', { driver: 'null-co', 'node-name': 'n', size: 65536 });
+    const addr = { type: 'unix', data: { path: `${folder}/nbd.sock` } };
+    await daemon.qmp.execute('nbd-server-start', { addr });
+    await daemon.qmp.execute('block-export-add', { type: 'nbd', id: 'e', 'node-name': 'n' });
+    await daemon.qmp.execute('nbd-server-stop');
+    const heard = await other.exchange('{"execute":"query-block-exports"}');
+    expect(heard).toMatchObject([{ event: 'BLOCK_EXPORT_DELETED' }, { return: [] }, {}]);
+    s.note('heard by the first', daemon.qmp.events);
+    await other.close();
+    await daemon.quit();
+  } finally {
+    await daemon.kill();
+  }
+});
+
+scenario('MON-11', 'a client that goes away while its command is at work does not stop it', async s => {
+  await s.image('disk', { format: 'qcow2', size: '1M' });
+  const monitor = await RawMonitor.replace(s);
+  await monitor.negotiate();
+  const file = { driver: 'file', filename: s.path('disk') };
+  const add = { driver: 'qcow2', 'node-name': 'disk', file };
+  monitor.send(JSON.stringify({ execute: 'blockdev-add', arguments: add }));
+  await new Promise(resolve => setTimeout(resolve, 300));
+  await monitor.close();
+  const next = await RawMonitor.open(s, s.daemon.socket);
+  await next.negotiate();
+  await next.exchange(JSON.stringify({ execute: 'blockdev-add', arguments: add }));
+  await next.quit();
+});
+
+different(
+  'MON-12',
+  'a second client of one socket is served at once, not when the first has gone',
+  '0026-monitors-for-several-clients',
+  async s => {
+    const second = s.daemon.connect().then(async client => {
+      await client.execute('query-jobs');
+      client.close();
+      return true;
+    });
+    const timeout = new Promise<boolean>(resolve => setTimeout(() => resolve(false), 1500));
+    s.note('served', await Promise.race([second, timeout]));
+    await s.ok('quit');
+    await second.catch(() => undefined);
+  },
+);
+
+ours('MON-13', 'a token without an end is refused, and memory stays bounded', async s => {
+  const monitor = await RawMonitor.replace(s);
+  await monitor.negotiate();
+  const [reply] = await monitor.exchange(`{"execute":"${'x'.repeat(9 * 1024 * 1024)}`);
+  expect(reply).toMatchObject({ error: { desc: 'JSON token size limit exceeded' } });
+  await monitor.quit();
 });
