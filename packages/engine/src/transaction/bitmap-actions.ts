@@ -93,12 +93,14 @@ export function mergeBitmaps(
     kind: 'block-dirty-bitmap-merge',
     nodes: graph => [target, ...sources].flatMap(reference => known(graph, reference)),
     prepare(graph, staged) {
-      const into = find(graph, staged, target).bitmap;
+      const into = staged.get(bitmapNode(graph, target.node), target.name);
       const from = sources.map(source => {
         const { bitmap } = find(graph, staged, source, { readOnly: true });
         into.bits.assertMergeable(bitmap.bits);
         return bitmap;
       });
+      // After the sources were looked at: of two faults QEMU tells theirs.
+      into.assertUsable();
       return {
         commit: () => {
           for (const source of from) into.bits.merge(source.bits);
