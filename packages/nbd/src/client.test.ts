@@ -131,9 +131,15 @@ describe('with a bad server', () => {
     encodeOptionReply(7, 1, Buffer.alloc(0)),
   ]);
 
+  it('leaves a server that does not close after the goodbye', async () => {
+    const client = await connectTo(Buffer.concat([GREETING, HANDSHAKE]), []);
+    await client.disconnect();
+    expect(await client.closed).toBeUndefined();
+  });
+
   /** Serves `greeting`, then each of `answers` in turn, one per arrival of data. */
   async function connectTo(greeting: Buffer, answers: Buffer[]): Promise<NbdClient> {
-    fake = createServer(socket => {
+    fake = createServer({ allowHalfOpen: true }, socket => {
       sockets.push(socket);
       socket.on('error', () => undefined);
       socket.write(greeting);

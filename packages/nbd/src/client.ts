@@ -12,6 +12,7 @@ import {
   CLIENT_RANGE_BYTES_MAX,
   CLIENT_REQUESTS_DEFAULT,
   CONNECT_TIMEOUT_MS,
+  GOODBYE_TIMEOUT_MS,
   POOL_IDLE_BYTES_MAX,
 } from './limits.ts';
 import { encodeOption } from './option-codec.ts';
@@ -232,7 +233,10 @@ export class NbdClient {
     }
   }
 
-  /** Waits for pending requests, says goodbye, closes. New requests are refused at once. */
+  /**
+   * Waits for pending requests, says goodbye, closes; a server that does not close its side in time is left.
+   * New requests are refused at once.
+   */
   async disconnect(): Promise<void> {
     if (!this.#disconnecting) {
       this.#disconnecting = true;
@@ -240,6 +244,8 @@ export class NbdClient {
       if (this.#pipeline.failure === undefined) {
         this.#pipeline.sayGoodbye();
         this.#socket.end();
+        const timer = setTimeout(() => this.#socket.destroy(), GOODBYE_TIMEOUT_MS);
+        void this.closed.then(() => clearTimeout(timer));
       }
     }
     await this.closed;

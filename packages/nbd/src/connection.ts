@@ -62,7 +62,11 @@ export class Connection implements ByteReceiver, TransmissionHost {
     this.#socket.on('error', () => undefined);
     this.#socket.on('close', () => this.#onSocketClose());
     this.#output = new Output(this.#socket, options.pool, () => this.#transmission?.unstall());
-    this.#handshake = new Handshake(options.directory, bytes => this.#socket.write(bytes));
+    this.#handshake = new Handshake(
+      options.directory,
+      bytes => this.#socket.write(bytes),
+      () => this.#socket.writableLength > OUTPUT_BYTES_MAX,
+    );
     this.#timer = setTimeout(() => this.violated('handshake took too long'), options.handshakeTimeoutMs);
     this.#timer.unref();
     this.#handshake.start();
@@ -94,7 +98,6 @@ export class Connection implements ByteReceiver, TransmissionHost {
     if (this.#socket.destroyed || this.#socket.writableEnded) return;
     const end = this.#handshake.receive(buffer.subarray(0, length));
     if (end !== undefined) this.#endHandshake(end);
-    else if (this.#socket.writableLength > OUTPUT_BYTES_MAX) this.violated('client does not read replies');
   }
 
   #endHandshake(end: HandshakeEnd): void {

@@ -135,27 +135,32 @@ export class Executor {
   }
 
   #blockStatus(request: Request): void {
-    let waiting: Promise<StatusExtent[][]> | undefined;
-    const results: StatusExtent[][] = [];
-    try {
-      const answers = this.#session.contexts.map(context =>
-        this.#target.blockStatus(context.name, request.offset, request.length),
-      );
-      if (answers.every(answer => Array.isArray(answer))) results.push(...answers);
-      else waiting = Promise.all(answers);
-    } catch (error) {
-      this.#fail(request, error);
-      return;
-    }
-    if (waiting === undefined) {
-      this.#sendStatus(request, results);
+    const answers = this.#session.contexts.map(context => this.#statusOf(context.name, request));
+    if (answers.every(answer => Array.isArray(answer))) {
+      this.#sendStatus(request, answers);
       return;
     }
     this.#started(0);
-    waiting.then(
-      all => this.#ended(0, () => this.#sendStatus(request, all)),
-      error => this.#ended(0, () => this.#fail(request, error)),
+    // All of them, so that none is still with the export when the request has ended.
+    void Promise.allSettled(answers).then(results =>
+      this.#ended(0, () => {
+        const failed = results.find(result => result.status === 'rejected');
+        if (failed !== undefined) this.#fail(request, failed.reason);
+        else
+          this.#sendStatus(
+            request,
+            results.map(result => (result as { value: StatusExtent[] }).value),
+          );
+      }),
     );
+  }
+
+  #statusOf(context: string, { offset, length }: Request): StatusExtent[] | Promise<StatusExtent[]> {
+    try {
+      return this.#target.blockStatus(context, offset, length);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   #sendStatus(request: Request, results: readonly StatusExtent[][]): void {

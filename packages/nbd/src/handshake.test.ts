@@ -134,6 +134,20 @@ describe('the end of a handshake', () => {
     }
   });
 
+  it('closes on a client that asks for lists without end and reads none', async () => {
+    for (let i = 0; i < 2000; i++) {
+      server.addExport(
+        new MemoryExport({ name: `disk ${i}`, description: 'd'.repeat(1000), sizeBytes: 512 }),
+      );
+    }
+    const client = await RawClient.open(address);
+    client.socket.pause();
+    const lists = Buffer.concat(Array.from({ length: 1000 }, () => codec.encodeOption(OPTION.LIST, EMPTY)));
+    client.socket.write(lists);
+    await expect.poll(() => violations).toEqual(['client does not read replies']);
+    client.destroy();
+  });
+
   it('acknowledges ABORT and closes', async () => {
     const client = await RawClient.open(address);
     expect(last(await client.option(OPTION.ABORT, EMPTY))).toBe(REPLY.ACK);

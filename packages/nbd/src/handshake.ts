@@ -67,6 +67,7 @@ export function announcedBlockSizes(target: NbdExport): codec.BlockSizes {
 export class Handshake {
   readonly #directory: ExportDirectory;
   readonly #send: (bytes: Buffer) => void;
+  readonly #isFlooded: () => boolean;
   /** Bytes that do not make a whole message yet: at most one option. */
   #input: Buffer = EMPTY;
   /** Data of a refused option still to be passed over. */
@@ -75,9 +76,11 @@ export class Handshake {
   #structured = false;
   #contexts: { readonly exportName: string; readonly selected: SelectedContext[] } | undefined;
 
-  constructor(directory: ExportDirectory, send: (bytes: Buffer) => void) {
+  /** `isFlooded`: more replies wait for the client than it may leave unread. */
+  constructor(directory: ExportDirectory, send: (bytes: Buffer) => void, isFlooded = () => false) {
     this.#directory = directory;
     this.#send = send;
+    this.#isFlooded = isFlooded;
   }
 
   /** Sends the greeting; must be called once, first. */
@@ -122,6 +125,8 @@ export class Handshake {
       const data = this.#take(OPTION_HEADER_BYTES + length).subarray(OPTION_HEADER_BYTES);
       const end = this.#answer(option, data);
       if (end !== undefined) return end;
+      // Looked at after each option: a few bytes can ask for a long list, thousands of times in one read.
+      if (this.#isFlooded()) return violation('client does not read replies');
     }
   }
 

@@ -52,6 +52,8 @@ export const CLIENT_REQUESTS_DEFAULT = 64;
 export const CLIENT_WAITING_MAX = 65_536;
 /** Range of one request that carries no data, aligned for every block size. */
 export const CLIENT_RANGE_BYTES_MAX = 1024 * MiB;
+/** Time a server has to close the connection once the client has said goodbye: nothing is lost after it. */
+export const GOODBYE_TIMEOUT_MS = 2_000;
 /** A client's connection and handshake together. */
 export const CONNECT_TIMEOUT_MS = 15_000;
 

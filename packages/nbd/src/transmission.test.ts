@@ -235,6 +235,31 @@ describe('bounds', () => {
     }
   });
 
+  it('waits for the status of every context, though one of them fails at once', async () => {
+    const disk = await start();
+    let openGate = (): void => undefined;
+    const gate = new Promise<void>(resolve => {
+      openGate = resolve;
+    });
+    let asked = 0;
+    disk.blockStatus = context => {
+      asked++;
+      if (context !== 'base:allocation') throw new NbdError('EINVAL', 'gone');
+      return gate.then(() => Promise.reject(new Error('late')));
+    };
+    const client = await open(true, ['base:allocation', 'qemu:dirty-bitmap:monday']);
+    client.send(COMMAND.BLOCK_STATUS, 0, 4096);
+    await expect.poll(() => asked).toBe(2);
+    let removed = false;
+    const removal = server.removeExport('disk', { mode: 'hard' }).then(() => {
+      removed = true;
+    });
+    await new Promise(resolve => setTimeout(resolve, 30));
+    expect(removed).toBe(false);
+    openGate();
+    await removal;
+  });
+
   it('answers what is in flight before it follows DISC', async () => {
     const disk = await start({ later: true });
     const client = await open();
