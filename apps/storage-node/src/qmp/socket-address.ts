@@ -82,9 +82,9 @@ type InetAddress = Extract<SocketAddress, { type: 'inet' }>;
 
 function inetCandidates({ host, port, to, ipv4, ipv6 }: InetAddress): NbdListenOptions[] {
   const unresolved = (why: string) => genericError(`address resolution failed for ${host}:${port}: ${why}`);
-  if (port === '') throw unresolved('Name or service not known');
+  if (host === '' && port === '') throw unresolved('Name or service not known');
   const first = Number(port);
-  if (!/^[0-9]+$/.test(port) || first > 0xffff) throw unresolved('Servname not supported for ai_socktype');
+  if (!/^[0-9]*$/.test(port) || first > 0xffff) throw unresolved('Servname not supported for ai_socktype');
   const refused = { 0: false, 4: isRefused(ipv4, ipv6), 6: isRefused(ipv6, ipv4) }[isIP(host) as 0 | 4 | 6];
   if (refused) throw unresolved('Address family for hostname not supported');
   const last = Math.max(first, to ?? first);
