@@ -94,7 +94,6 @@ export const exportCommands: readonly QmpCommand[] = [
       bitmap: z.string().optional(),
       name: z.string().optional(),
       description: z.string().optional(),
-      'allocation-depth': z.boolean().optional(),
     }),
     run(args, daemon) {
       const { device, bitmap } = args;
@@ -106,7 +105,7 @@ export const exportCommands: readonly QmpCommand[] = [
         exportName: args.name ?? device,
         description: args.description,
         writable: (args.writable ?? false) && !node.readOnly,
-        allocationDepth: args['allocation-depth'] ?? false,
+        allocationDepth: false,
         bitmaps: bitmap === undefined ? [] : [bitmap],
       });
     },

@@ -14,7 +14,7 @@ const groups: readonly (readonly QmpCommand[])[] = [
   exportCommands,
   fleeceCommands,
   objectCommands,
-  monitorCommands(() => [...qmpCommands.keys()]),
+  monitorCommands(() => qmpCommands),
   jobCommands,
   blockNodeCommands,
   backupCommands,

@@ -1,10 +1,11 @@
 // Commands about the monitor itself.
 import { z } from 'zod';
 import { defineCommand, type QmpCommand } from '../command.ts';
+import { describeCommands } from '../introspection.ts';
 import { qemuVersion } from '../version.ts';
 
-/** The names of all commands are known only where the table is made. */
-export function monitorCommands(names: () => readonly string[]): QmpCommand[] {
+/** All commands are known only where the table is made. */
+export function monitorCommands(table: () => ReadonlyMap<string, QmpCommand>): QmpCommand[] {
   return [
     defineCommand({
       name: 'qmp_capabilities',
@@ -20,7 +21,12 @@ export function monitorCommands(names: () => readonly string[]): QmpCommand[] {
     defineCommand({
       name: 'query-commands',
       arguments: z.strictObject({}),
-      run: () => names().map(name => ({ name })),
+      run: () => [...table().keys()].map(name => ({ name })),
+    }),
+    defineCommand({
+      name: 'query-qmp-schema',
+      arguments: z.strictObject({}),
+      run: () => describeCommands(table().values()),
     }),
     defineCommand({
       name: 'quit',
