@@ -27,6 +27,12 @@ export const COPY_MEMORY_BYTES_MAX = 32 * MiB;
 export const FILE_NOWAIT_READ_BYTES_MAX = 64 * KiB;
 /** One write of zeroes where the filesystem cannot make them itself. */
 export const FILE_ZERO_CHUNK_BYTES = 1 * MiB;
+/** The largest block of a device that a file opened with O_DIRECT can lie on. */
+export const FILE_DIRECT_BLOCK_BYTES_MAX = 4 * KiB;
+/** One piece of aligned memory, and so one read or write, of a file opened with O_DIRECT. */
+export const FILE_DIRECT_CHUNK_BYTES = 1 * MiB;
+/** Such pieces per file: as many as the thread pool could be busy with. */
+export const FILE_DIRECT_REQUESTS_MAX = 16;
 /** Extents one call reports: two system calls each, made without giving way to other requests. */
 export const EXTENTS_PER_CALL_MAX = 512;
 

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { int64 } from '../qmp/arguments.ts';
 import { systemErrorText } from '../qmp/system-error-text.ts';
 import { defineDriver, type PreparedReopen } from './blockdev-driver.ts';
+import type { CommonOptions } from './options.ts';
 
 const options = z.object({
   filename: z.string(),
@@ -23,11 +24,12 @@ export const fileDriver = defineDriver({
   protocol: true,
   strongOptions: ['filename'],
   filename: ({ filename }) => filename,
-  async open({ options: { filename, locking }, common, readOnly }) {
+  async open({ options: { filename, locking, aio }, common, readOnly }) {
+    if (aio === 'native' && !common.cache.direct) throw nativeNeedsDirect();
     const how = {
       locking: locking === 'off' ? 'off' : 'permissions',
       sharesAll: common.forceShare,
-      noFlush: common.cache.noFlush,
+      ...common.cache,
       wholeSectors: true,
     } as const;
     try {
@@ -40,13 +42,18 @@ export const fileDriver = defineDriver({
     }
   },
   fixedOptions: ['filename', 'pr-manager', 'locking', 'aio', 'aio-max-batch', 'drop-cache'],
-  reopen: ({ blockdev, readOnly }) => reopenFile(blockdev.driver as FileNode, readOnly),
+  reopen: ({ blockdev, readOnly, common }) =>
+    reopenFile(blockdev.driver as FileNode, { readOnly, ...common.cache }),
 });
 
-async function reopenFile(file: FileNode, readOnly: boolean): Promise<PreparedReopen> {
-  if (file.readOnly === readOnly) return { commit() {}, abort() {} };
+async function reopenFile(
+  file: FileNode,
+  how: { readOnly: boolean } & CommonOptions['cache'],
+): Promise<PreparedReopen> {
+  const same = file.readOnly === how.readOnly && file.direct === how.direct && file.noFlush === how.noFlush;
+  if (same) return { commit() {}, abort() {} };
   try {
-    return await file.prepareReopen({ readOnly });
+    return await file.prepareReopen(how);
   } catch (error) {
     throw couldNotOpen(file.path, error);
   }
@@ -55,6 +62,11 @@ async function reopenFile(file: FileNode, readOnly: boolean): Promise<PreparedRe
 function isReadOnlyPlace(error: unknown): boolean {
   const errno = error instanceof EngineError ? error.context.errno : undefined;
   return errno === 'EACCES' || errno === 'EROFS';
+}
+
+function nativeNeedsDirect(): EngineError {
+  const text = 'aio=native was specified, but it requires cache.direct=on, which was not specified.';
+  return new EngineError('invalid-argument', text, { hint: "Say 'cache': {'direct': true} as well." });
 }
 
 function couldNotOpen(filename: string, error: unknown): unknown {

@@ -135,7 +135,9 @@ function stageChild(about: ChildStage): GraphNode | undefined {
   }
   const given = inline ? (reference as BlockdevOptions) : blockdev.given;
   const common = decideCommon(given, inheritedOptions(about.common, role));
-  if (inline || common.readOnly !== blockdev.common.readOnly) {
+  const follows =
+    common.readOnly !== blockdev.common.readOnly || !isDeepStrictEqual(common.cache, blockdev.common.cache);
+  if (inline || follows) {
     stage(blockdev, given, common, host, about.stages);
   }
   return current;

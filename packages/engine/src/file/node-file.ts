@@ -6,7 +6,9 @@ import { EngineError, type EngineErrorContext, fromSystemError } from '../errors
 import { appendExtent, type Extent } from '../extent.ts';
 import { EXTENTS_PER_CALL_MAX, FILE_NOWAIT_READ_BYTES_MAX, FILE_ZERO_CHUNK_BYTES } from '../limits.ts';
 import type { Pending } from '../pending.ts';
+import { DirectIo } from './direct-io.ts';
 import { type LockedPermissions, PermissionLocks } from './permission-locks.ts';
+import { promised } from './promised.ts';
 import {
   FALLOC_KEEP_SIZE,
   FALLOC_PUNCH_HOLE,
@@ -27,6 +29,8 @@ export interface NodeFileOptions {
    * `lockPermissions` tells other processes what is done to the file. `off`: nobody is told.
    */
   locking?: 'whole' | 'permissions' | 'off';
+  /** Past the page cache (O_DIRECT); default false. Requests need no alignment all the same. */
+  direct?: boolean;
   /** Make the file; fails with kind `exists` where there is one. */
   create?: 'exclusive';
   /** Size of a file that is created, in bytes; default 0. */
@@ -48,6 +52,8 @@ const TRANSIENT_ERRNOS: ReadonlySet<number> = new Set([
 /** What a filesystem answers that does not know the call or the mode. */
 const UNSUPPORTED_CODES = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EINVAL', 'ENODEV']);
 
+export type FileReopenOptions = { readOnly: boolean } & Pick<NodeFileOptions, 'direct'>;
+
 export class NodeFile {
   readonly path: string;
   #readOnly: boolean;
@@ -61,6 +67,7 @@ export class NodeFile {
   /** The kernel forgets a failed writeback after reporting it once; this file does not. */
   #flushFailure: EngineError | undefined;
 
+  #direct: DirectIo | undefined;
   readonly #locks: PermissionLocks;
 
   private constructor(path: string, fd: number, readOnly: boolean, sizeBytes: number) {
@@ -78,13 +85,13 @@ export class NodeFile {
   static async open(path: string, options: NodeFileOptions = {}): Promise<NodeFile> {
     const readOnly = options.readOnly ?? false;
     const creating = options.create === 'exclusive';
-    const flags =
-      (readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR) |
-      (creating ? fs.constants.O_CREAT | fs.constants.O_EXCL : 0);
+    const flags = openFlags(options) | (creating ? fs.constants.O_CREAT | fs.constants.O_EXCL : 0);
     let fd: number | undefined;
     try {
       fd = await promised<number>(done => fs.open(path, flags, 0o644, done));
-      return new NodeFile(path, fd, readOnly, await prepareOpened(fd, path, options));
+      const file = new NodeFile(path, fd, readOnly, await prepareOpened(fd, path, options));
+      if (options.direct === true) file.#direct = await file.#openDirect(() => file.#fd);
+      return file;
     } catch (error) {
       if (fd !== undefined) {
         fs.closeSync(fd);
@@ -98,27 +105,48 @@ export class NodeFile {
     return this.#readOnly;
   }
 
+  /** Past the page cache. */
+  get direct(): boolean {
+    return this.#direct !== undefined;
+  }
+
+  #openDirect(fd: () => number): Promise<DirectIo> {
+    return DirectIo.open({
+      fd,
+      sizeBytes: () => this.#sizeBytes,
+      reached: endBytes => {
+        this.#sizeBytes = Math.max(this.#sizeBytes, endBytes);
+      },
+    });
+  }
+
   /**
-   * Opens the file anew, for reading or writing as it is to be from then on, without using it yet. Of the two
-   * functions returned, one has to be called, with no request in flight: neither fails. Rejects as `open` does.
+   * Opens the file anew, for reading or writing and past the page cache or not, as it is to be from then on,
+   * without using it yet. Of the two functions returned, one has to be called, with no request in flight:
+   * neither fails. Rejects as `open` does.
    */
-  async prepareReopen(options: { readOnly: boolean }): Promise<{ commit(): void; abort(): void }> {
-    const flags = options.readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
-    let fd: number;
+  async prepareReopen(options: FileReopenOptions): Promise<{ commit(): void; abort(): void }> {
+    let fd: number | undefined;
+    let direct: DirectIo | undefined;
     try {
-      fd = await promised<number>(done => fs.open(this.path, flags, 0o644, done));
+      fd = await promised<number>(done => fs.open(this.path, openFlags(options), done));
+      const opened = fd;
+      if (options.direct === true) direct = await this.#openDirect(() => opened);
     } catch (error) {
+      if (fd !== undefined) fs.closeSync(fd);
       throw fromSystemError(error, this.#context('open'));
     }
+    const next = fd;
     return {
       commit: () => {
-        this.#locks.moveTo(fd);
+        this.#locks.moveTo(next);
         const old = this.#fd;
-        this.#fd = fd;
+        this.#fd = next;
+        this.#direct = direct;
         this.#readOnly = options.readOnly;
         fs.close(old, () => {});
       },
-      abort: () => fs.closeSync(fd),
+      abort: () => fs.closeSync(next),
     };
   }
 
@@ -137,6 +165,7 @@ export class NodeFile {
    * page cache can serve are done on the spot.
    */
   read(offset: number, buffer: Buffer): Pending {
+    if (this.#direct !== undefined) return this.#readDirectly(this.#direct, offset, buffer);
     if (buffer.length <= FILE_NOWAIT_READ_BYTES_MAX && this.#noWaitWorks) {
       const count = readNoWaitSync(this.#fd, buffer, offset);
       if (count === buffer.length) return undefined;
@@ -166,10 +195,19 @@ export class NodeFile {
     buffer.fill(0, done);
   }
 
+  async #readDirectly(direct: DirectIo, offset: number, buffer: Buffer): Promise<void> {
+    try {
+      await direct.read(offset, buffer);
+    } catch (error) {
+      throw fromSystemError(error, this.#context('read', offset, buffer.length));
+    }
+  }
+
   /** Writes the whole buffer, in the thread pool. A write past the end lets the file grow. */
   async write(offset: number, buffer: Buffer): Promise<void> {
     let done = 0;
     try {
+      if (this.#direct !== undefined) return await this.#direct.write(offset, buffer);
       while (done < buffer.length) {
         done += await promised<number>(settle =>
           fs.write(this.#fd, buffer, done, buffer.length - done, offset + done, settle),
@@ -294,8 +332,9 @@ export class NodeFile {
   }
 
   async #tryFallocate(mode: number, offset: number, length: number): Promise<boolean> {
+    const change = () => fallocate(this.#fd, mode, offset, length);
     try {
-      await fallocate(this.#fd, mode, offset, length);
+      await (this.#direct === undefined ? change() : this.#direct.claimed(offset, length, change));
       return true;
     } catch (error) {
       if (UNSUPPORTED_CODES.has((error as NodeJS.ErrnoException).code ?? '')) return false;
@@ -309,6 +348,11 @@ export class NodeFile {
     if (length !== undefined) context.length = length;
     return context;
   }
+}
+
+function openFlags({ readOnly, direct }: { readOnly?: boolean; direct?: boolean }): number {
+  const access = readOnly === true ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
+  return access | (direct === true ? fs.constants.O_DIRECT : 0);
 }
 
 /** Locks and sizes a file that was just opened; returns its size in bytes. */
@@ -337,14 +381,4 @@ async function prepareOpened(fd: number, path: string, options: NodeFileOptions)
 /** A file has no layer below it: holes too are its own, as QEMU reports them. */
 function fileExtent(offset: number, length: number, data: boolean): Extent {
   return { offset, length, data, zero: !data, depth: 1 };
-}
-
-/** Turns the callback form of node:fs, the only one that takes a descriptor, into a promise. */
-function promised<T>(start: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
-    start((error, value) => {
-      if (error) reject(error);
-      else resolve(value as T);
-    });
-  });
 }

@@ -141,6 +141,11 @@ export function readNoWaitSync(fd: number, buffer: Buffer, offset: number): numb
   return count >= 0 ? count : -koffi.errno();
 }
 
+/** Where a buffer lies: the same for as long as it lives. */
+export function memoryAddress(buffer: Buffer): bigint {
+  return koffi.address(buffer);
+}
+
 /** fallocate(2) in the thread pool. Rejects with a system error. */
 export function fallocate(fd: number, mode: number, offset: number, length: number): Promise<void> {
   return new Promise((resolve, reject) => {

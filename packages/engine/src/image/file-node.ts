@@ -1,7 +1,7 @@
 // The `file` driver: a block node over one file of the host.
 
 import type { Extent } from '../extent.ts';
-import { NodeFile, type NodeFileOptions } from '../file/node-file.ts';
+import { type FileReopenOptions, NodeFile, type NodeFileOptions } from '../file/node-file.ts';
 import type { LockedPermissions } from '../file/permission-locks.ts';
 import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
@@ -18,14 +18,15 @@ export interface FileNodeOptions extends NodeFileOptions {
 
 export class FileNode implements BlockNode {
   readonly driver = 'file';
-  readonly requestAlignmentBytes = 1;
   readonly clusterSizeBytes = undefined;
   readonly #file: NodeFile;
   readonly #options: FileNodeOptions;
+  #noFlush: boolean;
 
   constructor(file: NodeFile, options: FileNodeOptions = {}) {
     this.#file = file;
     this.#options = options;
+    this.#noFlush = options.noFlush ?? false;
   }
 
   /** Opens or creates the file and locks it; rejects as `NodeFile.open` does. */
@@ -46,6 +47,11 @@ export class FileNode implements BlockNode {
     return this.#file.readOnly;
   }
 
+  /** Any range will do; sectors, past the page cache, spare reading the rest of a block first. */
+  get requestAlignmentBytes(): number {
+    return this.#file.direct ? SECTOR_BYTES : 1;
+  }
+
   read(offset: number, buffer: Buffer): Pending {
     return this.#file.read(offset, buffer);
   }
@@ -63,16 +69,34 @@ export class FileNode implements BlockNode {
   }
 
   flush(): Pending {
-    return this.#file.readOnly || this.#options.noFlush === true ? undefined : this.#file.flush();
+    return this.#file.readOnly || this.#noFlush ? undefined : this.#file.flush();
   }
 
   extents(offset: number, length: number): Extent[] {
     return this.#file.extents(offset, length);
   }
 
+  /** Past the page cache. */
+  get direct(): boolean {
+    return this.#file.direct;
+  }
+
+  get noFlush(): boolean {
+    return this.#noFlush;
+  }
+
   /** As NodeFile.prepareReopen. */
-  prepareReopen(options: { readOnly: boolean }): Promise<{ commit(): void; abort(): void }> {
-    return this.#file.prepareReopen(options);
+  async prepareReopen(
+    options: FileReopenOptions & { noFlush: boolean },
+  ): Promise<{ commit(): void; abort(): void }> {
+    const { commit, abort } = await this.#file.prepareReopen(options);
+    return {
+      commit: () => {
+        commit();
+        this.#noFlush = options.noFlush;
+      },
+      abort,
+    };
   }
 
   setPermissions({ uses, shares }: LockedPermissions): () => void {

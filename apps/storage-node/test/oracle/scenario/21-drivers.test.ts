@@ -1,4 +1,6 @@
 // The drivers: what guests see through each, and how each refuses what it cannot do.
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
 import { expect } from 'vitest';
 import { scenario } from '../scenario.ts';
 import type { Session } from '../session.ts';
@@ -176,4 +178,47 @@ scenario('DR-11', 'cache modes are taken and shown', async s => {
   await s.io('disk', 'write -P 2 0 64k', 'flush', 'read -P 2 0 64k');
   await s.refused('blockdev-add', { driver: 'null-co', 'node-name': 'n', cache: { direct: 'x' } });
   await s.qmp('query-named-block-nodes');
+});
+
+/** For each descriptor that the daemon has open for the file: whether it goes past the page cache. */
+function directDescriptors(s: Session, name: string): boolean[] {
+  const folder = `/proc/${s.daemon.pid}`;
+  const path = fs.realpathSync(s.path(name));
+  const open = fs.readdirSync(`${folder}/fd`).filter(fd => fs.readlinkSync(`${folder}/fd/${fd}`) === path);
+  const flags = open.map(fd => /flags:\s+(\d+)/.exec(fs.readFileSync(`${folder}/fdinfo/${fd}`, 'utf8'))![1]!);
+  return flags.map(octal => (Number.parseInt(octal, 8) & fs.constants.O_DIRECT) !== 0);
+}
+
+scenario('DR-12', 'cache.direct goes past the page cache, at any alignment of requests', async s => {
+  await s.image('disk', { format: 'raw', size: '4M' });
+  const direct = { cache: { direct: true } };
+  const raw = { driver: 'raw', 'node-name': 'disk' };
+  await s.add({ ...raw, ...direct, file: file(s, 'disk') });
+  expect(directDescriptors(s, 'disk')).toEqual([true]);
+  await s.io('disk', 'write -P 2 0 3M', 'write -P 3 512 512', 'write -P 4 1M 4096', 'write -z 2M 1536');
+  await s.io('disk', 'discard 3M 64k', 'flush', 'read -P 2 1024 1000k', 'read -P 3 512 512');
+  await s.qmp('query-named-block-nodes');
+  const reopen = (...options: object[]) => s.qmp('blockdev-reopen', { options });
+  await reopen({ ...raw, file: file(s, 'disk') });
+  expect(directDescriptors(s, 'disk')).toEqual([false]);
+  await s.io('disk', 'read -P 4 1M 4096', 'write -P 5 0 512');
+  await reopen({ ...raw, ...direct, file: file(s, 'disk') });
+  expect(directDescriptors(s, 'disk')).toEqual([true]);
+  await s.io('disk', 'read -P 5 0 512', 'read -P 3 512 512', 'write -P 6 3M 1M');
+  await s.closeGuest('disk');
+  await s.ok('blockdev-del', { 'node-name': 'disk' });
+  const data = fs.readFileSync(s.path('disk'));
+  s.note('contents', createHash('sha256').update(data).digest('hex'));
+});
+
+scenario('DR-13', 'qcow2 past the page cache; native I/O wants it', async s => {
+  await s.image('disk', { format: 'qcow2', size: '4M' });
+  await s.add({ driver: 'qcow2', 'node-name': 'disk', cache: { direct: true }, file: file(s, 'disk') });
+  expect(directDescriptors(s, 'disk')).toEqual([true]);
+  await s.io('disk', 'write -P 2 100k 1M', 'write -P 3 65536 512', 'flush', 'read -P 2 101k 512');
+  await s.io('disk', 'write -z 512k 64k', 'read -P 0 512k 64k', 'read -P 0 3M 1M');
+  await s.closeGuest('disk');
+  await s.ok('blockdev-del', { 'node-name': 'disk' });
+  expect((await s.tool('qemu-img', 'check', '-q', s.path('disk'))).code).toBe(0);
+  await s.refused('blockdev-add', { 'node-name': 'n', aio: 'native', ...file(s, 'disk') });
 });
