@@ -15,13 +15,9 @@ test('the queue is the database unless told', () => {
   expect(redis.queueUrl).toBe('redis://queue:6379');
 });
 
-test.each([
-  ['0.0.0.0:80', { host: '0.0.0.0', port: 80 }],
-  ['[::1]:7400', { host: '::1', port: 7400 }],
-  ['localhost:0', { host: 'localhost', port: 0 }],
-])('listens where %s says', (text, listen) => {
-  const env = { TIDEMARK_DATABASE_URL: database, TIDEMARK_API_LISTEN: text };
-  expect(readConfig(env).listen).toEqual(listen);
+test('it listens where it is told', () => {
+  const env = { TIDEMARK_DATABASE_URL: database, TIDEMARK_API_LISTEN: '[::1]:80' };
+  expect(readConfig(env).listen).toEqual({ host: '::1', port: 80 });
 });
 
 test('all faults are told together', () => {

@@ -1,14 +1,10 @@
 // The settings of a storage node, read once from the environment. All faults are reported together.
 import { resolve } from 'node:path';
+import { addressSetting, logLevelSetting, readSettings } from '@tidemark/proto';
 import { z } from 'zod';
-import { type HostPort, isWildcard, parseHostPort } from './host-port.ts';
+import { type HostPort, isWildcard } from './host-port.ts';
 
-const address = z.string().transform((text, context): HostPort => {
-  const parsed = parseHostPort(text);
-  if (parsed !== undefined) return parsed;
-  context.addIssue({ code: 'custom', message: `'${text}' is not host:port, such as 127.0.0.1:7411` });
-  return z.NEVER;
-});
+const address = addressSetting('127.0.0.1:7411');
 
 /** What the address of a Unix socket has room for. */
 const UNIX_PATH_BYTES_MAX = 107;
@@ -33,9 +29,7 @@ const environment = z
       .max(UNIX_PATH_BYTES_MAX, 'is longer than the path of a Unix socket may be')
       .regex(/^\//, 'must be the absolute path of a Unix socket, such as /run/tidemark/qmp.sock')
       .optional(),
-    TIDEMARK_LOG_LEVEL: z
-      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
-      .default('info'),
+    TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
   .superRefine((value, context) => {
     if (value.TIDEMARK_NBD_ADVERTISE === undefined && isWildcard(value.TIDEMARK_NBD_LISTEN)) {
@@ -62,21 +56,9 @@ export interface StorageNodeConfig {
   readonly logLevel: string;
 }
 
-/** Thrown with one line a fault; afterwards nothing has been started. */
-export class ConfigError extends Error {
-  constructor(faults: readonly string[]) {
-    super(`The settings are not valid:\n${faults.map(fault => `  ${fault}`).join('\n')}`);
-    this.name = 'ConfigError';
-  }
-}
-
-/** Throws `ConfigError`. Variables of other names are ignored. */
+/** Throws `SettingsError`, which names every faulty variable. */
 export function parseConfig(variables: Readonly<Record<string, string | undefined>>): StorageNodeConfig {
-  const parsed = environment.safeParse(variables);
-  if (!parsed.success) {
-    throw new ConfigError(parsed.error.issues.map(issue => `${issue.path.join('.')}: ${issue.message}`));
-  }
-  const value = parsed.data;
+  const value = readSettings(environment, variables);
   return Object.freeze({
     nodeName: value.TIDEMARK_NODE_NAME,
     stateDir: resolve(value.TIDEMARK_STATE_DIR),

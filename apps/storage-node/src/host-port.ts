@@ -1,28 +1,7 @@
-// Addresses as `host:port`, the form settings, status answers and NBD URIs share. IPv6 hosts stand in
-// brackets when written and without them when handed to a socket.
+// Addresses of this storage node: the form that all services share, and what can be reached from elsewhere.
+import type { HostPort } from '@tidemark/proto';
 
-export interface HostPort {
-  /** Without brackets. */
-  readonly host: string;
-  /** 0 lets the system choose when listening. */
-  readonly port: number;
-}
-
-const PATTERN = /^(?:\[(?<six>[0-9a-fA-F:.]+)\]|(?<plain>[^\s:[\]/]+)):(?<port>\d{1,5})$/;
-const PORT_MAX = 65_535;
-
-/** Undefined where the text is not an address. */
-export function parseHostPort(text: string): HostPort | undefined {
-  const groups = PATTERN.exec(text)?.groups;
-  const host = groups?.six ?? groups?.plain;
-  const port = Number(groups?.port);
-  if (host === undefined || port > PORT_MAX) return undefined;
-  return { host, port };
-}
-
-export function formatHostPort({ host, port }: HostPort): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-}
+export { formatHostPort, type HostPort } from '@tidemark/proto';
 
 /** True for an address that can be listened on but that nobody can connect to from elsewhere. */
 export function isWildcard({ host }: HostPort): boolean {

@@ -1,7 +1,8 @@
 // Starts a storage node from the environment and stops it on SIGTERM or SIGINT.
 import { readFile } from 'node:fs/promises';
+import { SettingsError } from '@tidemark/proto';
 import { pino } from 'pino';
-import { ConfigError, parseConfig, type StorageNodeConfig } from './config.ts';
+import { parseConfig, type StorageNodeConfig } from './config.ts';
 import { StorageNode } from './storage-node.ts';
 
 const config = readConfig();
@@ -40,7 +41,7 @@ function readConfig(): StorageNodeConfig {
   try {
     return parseConfig(process.env);
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
+    if (!(error instanceof SettingsError)) throw error;
     process.stderr.write(`${error.message}\n`);
     process.exit(2);
   }

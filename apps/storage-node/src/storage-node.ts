@@ -191,7 +191,7 @@ export class StorageNode {
     const { healthListen } = this.#config;
     if (healthListen === undefined) return;
     // Answering at all is the check: a storage node whose process runs serves its guests.
-    this.#health = await startHealthServer({ listen: formatHostPort(healthListen), check: () => undefined });
+    this.#health = await startHealthServer({ listen: healthListen, check: () => undefined });
   }
 }
 

@@ -21,7 +21,7 @@ test('every fault is named in one error', () => {
     readConfig({
       TIDEMARK_QUEUE_URL: 'amqp://x',
       TIDEMARK_WORKER_CONCURRENCY: '0',
-      TIDEMARK_HEALTH_LISTEN: 'x',
+      TIDEMARK_HEALTH_LISTEN: 'h:70000',
     });
   for (const name of ['DATABASE_URL', 'QUEUE_URL', 'WORKER_CONCURRENCY', 'HEALTH_LISTEN']) {
     expect(read).toThrow(`TIDEMARK_${name}`);

@@ -1,17 +1,17 @@
 // The settings of the worker, read once from the environment by main.ts.
+import {
+  addressSetting,
+  databaseUrlSetting,
+  logLevelSetting,
+  queueUrlSetting,
+  readSettings,
+} from '@tidemark/proto';
 import { z } from 'zod';
 
 const environment = z
   .object({
-    TIDEMARK_DATABASE_URL: z
-      .string(
-        'is not set; give the address of the catalog, for instance postgres://tidemark@127.0.0.1/tidemark',
-      )
-      .regex(/^postgres(ql)?:\/\//, 'must begin with postgres://'),
-    TIDEMARK_QUEUE_URL: z
-      .string()
-      .regex(/^(rediss?|postgres(ql)?):\/\//, 'must begin with redis:// or postgres://')
-      .optional(),
+    TIDEMARK_DATABASE_URL: databaseUrlSetting,
+    TIDEMARK_QUEUE_URL: queueUrlSetting,
     TIDEMARK_WORKER_CONCURRENCY: z.coerce
       .number('must be a number')
       .int('must be a whole number')
@@ -19,32 +19,20 @@ const environment = z
       // Each run keeps a lease in the catalog and streams from storage nodes; more workers scale further.
       .max(64, 'must be at most 64')
       .default(8),
-    TIDEMARK_HEALTH_LISTEN: z
-      .string()
-      .regex(/^(\[[0-9a-fA-F:]+\]|[^:[\]]+):\d{1,5}$/, 'must be host:port, for instance 127.0.0.1:7401')
-      .optional(),
-    TIDEMARK_LOG_LEVEL: z
-      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], {
-        error: 'must be trace, debug, info, warn, error, fatal or silent',
-      })
-      .default('info'),
+    TIDEMARK_HEALTH_LISTEN: addressSetting('127.0.0.1:7401').optional(),
+    TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
-  .transform(env =>
-    Object.freeze({
-      databaseUrl: env.TIDEMARK_DATABASE_URL,
-      queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
-      concurrency: env.TIDEMARK_WORKER_CONCURRENCY,
-      healthListen: env.TIDEMARK_HEALTH_LISTEN,
-      logLevel: env.TIDEMARK_LOG_LEVEL,
-    }),
-  );
+  .transform(env => ({
+    databaseUrl: env.TIDEMARK_DATABASE_URL,
+    queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
+    concurrency: env.TIDEMARK_WORKER_CONCURRENCY,
+    healthListen: env.TIDEMARK_HEALTH_LISTEN,
+    logLevel: env.TIDEMARK_LOG_LEVEL,
+  }));
 
-export type Config = z.output<typeof environment>;
+export type Config = Readonly<z.output<typeof environment>>;
 
-/** Reads the settings; throws one error that names every faulty one. */
+/** Throws `SettingsError`, which names every faulty variable. */
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const parsed = environment.safeParse(env);
-  if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues.map(issue => `${issue.path.join('.')} ${issue.message}`);
-  throw new Error(`The settings are not usable: ${faults.join('; ')}.`);
+  return readSettings(environment, env);
 }

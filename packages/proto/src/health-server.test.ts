@@ -1,11 +1,12 @@
 // Goal: the answer follows the check. Method: real requests.
 import { expect, test } from 'vitest';
 import { startHealthServer } from './health-server.ts';
+import { parseHostPort } from './host-port.ts';
 
 test('200 while the check passes, 503 with its words when it does not, 404 elsewhere', async () => {
   let fault: string | null = null;
   const server = await startHealthServer({
-    listen: '127.0.0.1:0',
+    listen: { host: '127.0.0.1', port: 0 },
     check: () => {
       if (fault) throw new Error(fault);
     },
@@ -22,7 +23,8 @@ test('200 while the check passes, 503 with its words when it does not, 404 elsew
 });
 
 test('a taken port is refused', async () => {
-  const first = await startHealthServer({ listen: '127.0.0.1:0', check: () => {} });
-  await expect(startHealthServer({ listen: first.address, check: () => {} })).rejects.toThrow('EADDRINUSE');
+  const first = await startHealthServer({ listen: { host: '127.0.0.1', port: 0 }, check: () => {} });
+  const taken = parseHostPort(first.address)!;
+  await expect(startHealthServer({ listen: taken, check: () => {} })).rejects.toThrow('EADDRINUSE');
   await first.close();
 });

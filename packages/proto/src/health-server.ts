@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { formatHostPort, type HostPort } from './host-port.ts';
 
 export interface HealthServer {
   /** host:port it listens on. */
@@ -10,8 +11,8 @@ export interface HealthServer {
 }
 
 export interface HealthServerOptions {
-  /** host:port; port 0 takes any free one. */
-  listen: string;
+  /** Port 0 takes any free one. */
+  listen: HostPort;
   /** Rejects, or throws, while the service cannot do its work. */
   check: () => void | Promise<void>;
 }
@@ -24,13 +25,12 @@ export async function startHealthServer(options: HealthServerOptions): Promise<H
     response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
     response.end(request.method === 'HEAD' ? undefined : `${JSON.stringify(body)}\n`);
   });
-  const separator = options.listen.lastIndexOf(':');
-  const host = options.listen.slice(0, separator).replace(/^\[|\]$/g, '');
-  server.listen(Number(options.listen.slice(separator + 1)), host);
+  const { host } = options.listen;
+  server.listen(options.listen.port, host);
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   return {
-    address: `${options.listen.slice(0, separator)}:${port}`,
+    address: formatHostPort({ host, port }),
     close: async () => {
       server.close();
       server.closeAllConnections();

@@ -1,0 +1,55 @@
+// Goal: settings are read completely, and one look at the message tells everything that is wrong with them.
+import { expect, test } from 'vitest';
+import { z } from 'zod';
+import { formatHostPort } from './host-port.ts';
+import {
+  addressSetting,
+  databaseUrlSetting,
+  logLevelSetting,
+  queueUrlSetting,
+  readSettings,
+  SettingsError,
+} from './settings.ts';
+
+const schema = z.object({
+  DATABASE: databaseUrlSetting,
+  QUEUE: queueUrlSetting,
+  LISTEN: addressSetting('127.0.0.1:7400').prefault('127.0.0.1:1'),
+  LEVEL: logLevelSetting,
+});
+const DATABASE = 'postgresql://tidemark@127.0.0.1/tidemark';
+
+test('what is left out has its default, what is not known is ignored, and the outcome is frozen', () => {
+  const settings = readSettings(schema, { DATABASE, OTHER: 'x' });
+  expect(settings).toEqual({ DATABASE, LISTEN: { host: '127.0.0.1', port: 1 }, LEVEL: 'info' });
+  expect([Object.isFrozen(settings), Object.isFrozen(settings.LISTEN)]).toEqual([true, true]);
+});
+
+test('every fault is told in one error, a line each', () => {
+  const read = () => readSettings(schema, { QUEUE: 'amqp://x', LISTEN: '7400', LEVEL: 'loud' });
+  expect(read).toThrow(SettingsError);
+  expect(read).toThrow(
+    [
+      'The settings are not usable:',
+      '  DATABASE is not set; give the address of the catalog, for instance ' +
+        'postgres://tidemark@127.0.0.1/tidemark',
+      '  QUEUE must begin with redis:// or postgres://',
+      "  LISTEN must be host:port with a port of at most 65535, for instance 127.0.0.1:7400; it is '7400'",
+      '  LEVEL must be trace, debug, info, warn, error, fatal or silent',
+    ].join('\n'),
+  );
+});
+
+test.each([
+  ['0.0.0.0:80', { host: '0.0.0.0', port: 80 }],
+  ['[::1]:7400', { host: '::1', port: 7400 }],
+  ['localhost:0', { host: 'localhost', port: 0 }],
+])('%s is an address, and is written as it was read', (text, address) => {
+  const { LISTEN } = readSettings(schema, { DATABASE, LISTEN: text });
+  expect(LISTEN).toEqual(address);
+  expect(formatHostPort(LISTEN)).toBe(text);
+});
+
+test.each(['', 'h', 'h:', ':1', 'h:65536', 'h:1:2', 'h h:1', '[::1]', 'http://h:1'])('%j is none', text => {
+  expect(() => readSettings(schema, { DATABASE, LISTEN: text })).toThrow('LISTEN must be host:port');
+});
