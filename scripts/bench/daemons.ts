@@ -31,6 +31,9 @@ export interface DaemonFigures {
   /** Seconds by side. */
   readonly full: Record<Side, number[]>;
   readonly increment: Record<Side, number[]>;
+  /** Full backups to a raw file: bytes through the daemon, and moved by the kernel. */
+  readonly raw: Record<Side, number[]>;
+  readonly copyRange: Record<Side, number[]>;
   readonly merge: Record<Side, number[]>;
   /** What a guest feels, by side. */
   readonly latency: readonly { readonly title: string; readonly results: Record<Side, RequestResult> }[];
@@ -112,6 +115,32 @@ async function measureBackups(side: Side, folder: string, bytes: number): Promis
   });
 }
 
+/** Seconds of a full backup to a raw file, the bytes read and written, and left to the kernel. */
+async function measureRawBackups(side: Side, folder: string, bytes: number): Promise<[number, number]> {
+  return withDaemon(side, folder, async running => {
+    const disk = join(running.folder, 'disk.raw');
+    await makeSource(disk, bytes / 2);
+    await running.ask('blockdev-add', openFile('raw', 'disk', disk));
+    const seconds: number[] = [];
+    for (const inKernel of [false, true]) {
+      const target = join(running.folder, `target-${inKernel}`);
+      await run('qemu-img', ['create', '-q', '-f', 'raw', target, String(bytes)]);
+      await running.ask('blockdev-add', openFile('raw', 'target', target));
+      const how = { target: 'target', sync: 'full', 'x-perf': { 'use-copy-range': inKernel } };
+      seconds.push(
+        await timed(async () => {
+          await backUp(running, how);
+          await running.ask('blockdev-del', { 'node-name': 'target' });
+          await run('sync', [target]);
+        }),
+      );
+      await run('qemu-img', ['compare', '-U', '-q', '-f', 'raw', '-F', 'raw', target, disk]);
+      await rm(target);
+    }
+    return [seconds[0]!, seconds[1]!];
+  });
+}
+
 /** Seconds of merging 100 bitmaps of 1 TiB at 64 KiB, and the digest of what came out. */
 async function measureMerge(side: Side, folder: string): Promise<[number, unknown]> {
   return withDaemon(side, folder, async running => {
@@ -178,7 +207,7 @@ export async function measureDaemons(
   { folder, onProgress }: { folder: string; onProgress: (text: string) => void },
 ): Promise<DaemonFigures> {
   const none = (): Record<Side, number[]> => ({ qemu: [], tidemark: [] });
-  const [full, increment, merge] = [none(), none(), none()];
+  const [full, increment, raw, copyRange, merge] = [none(), none(), none(), none(), none()];
   const digests = new Set<unknown>();
   for (let round = 0; round < scale.backupRounds; round++) {
     for (const side of round % 2 === 0 ? SIDES : SIDES.toReversed()) {
@@ -186,6 +215,9 @@ export async function measureDaemons(
       const [fullSeconds, incrementSeconds] = await measureBackups(side, folder, scale.dataBytes / 4);
       full[side].push(fullSeconds);
       increment[side].push(incrementSeconds);
+      const [throughDaemon, inKernel] = await measureRawBackups(side, folder, scale.dataBytes / 4);
+      raw[side].push(throughDaemon);
+      copyRange[side].push(inKernel);
       onProgress(`${side} daemon: merge ${round + 1} of ${scale.backupRounds}`);
       const [seconds, digest] = await measureMerge(side, folder);
       merge[side].push(seconds);
@@ -202,5 +234,5 @@ export async function measureDaemons(
     }
     latency.push({ title, results });
   }
-  return { full, increment, merge, latency };
+  return { full, increment, raw, copyRange, merge, latency };
 }

@@ -58,10 +58,12 @@ export function latencyTable(latencies: readonly Latency[]): string {
 }
 
 /** The two daemons side by side, in seconds. */
-export function daemonTable({ full, increment, merge }: DaemonFigures): string {
+export function daemonTable({ full, increment, raw, copyRange, merge }: DaemonFigures): string {
   const lines = [
     ['full backup, raw to qcow2', full] as const,
     ['increment of 5 % scattered clusters', increment] as const,
+    ['full backup, raw to raw', raw] as const,
+    ['the same with use-copy-range', copyRange] as const,
     ['merge of 100 bitmaps of 1 TiB', merge] as const,
   ].map(([title, seconds]) => [title, ...SIDES.map(side => cell(seconds[side], seconds.tidemark, 'less'))]);
   return table([['daemon, seconds', ...SIDES], ...lines]);

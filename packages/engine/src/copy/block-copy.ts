@@ -69,6 +69,8 @@ export class BlockCopy {
   readonly #targetIsZero: boolean;
   readonly #compressed: boolean;
   readonly #discardSource: boolean;
+  /** Cleared when the kernel could not. */
+  #inKernel: boolean;
   readonly #sizeBytes: number;
   readonly #buffers: BufferBudget;
   readonly #status: StatusCursor;
@@ -83,6 +85,7 @@ export class BlockCopy {
     this.#target = options.target;
     this.#targetIsZero = options.targetIsZero;
     this.#compressed = options.compressed ?? false;
+    this.#inKernel = (options.copyRange ?? false) && !this.#compressed;
     this.#discardSource = options.discardSource ?? false;
     this.#sizeBytes = options.source.sizeBytes;
     this.clusterBytes = options.clusterBytes ?? copyClusterBytes(options.target);
@@ -293,6 +296,9 @@ export class BlockCopy {
     try {
       const zero = how.zero ?? this.#isZero(request);
       if (!zero) {
+        if (this.#inKernel && (await this.#copyInKernel(request))) {
+          return await this.#settle(request, how.guest, async () => {});
+        }
         const buffer = await this.#buffers.take(length, how.guest);
         try {
           await this.#source.read(offset, buffer);
@@ -308,6 +314,22 @@ export class BlockCopy {
     return this.#settle(request, how.guest, async () => {
       if (!this.#targetIsZero) await this.#target.writeZeroes(offset, length, { mayUnmap: true });
     });
+  }
+
+  /** False where the bytes have to come through here. What went wrong shows when they do. */
+  async #copyInKernel({ offset, length }: CopyRequest): Promise<boolean> {
+    const from = this.#source.hostRange?.(offset, length);
+    try {
+      const written = from && this.#target.writeHostRange?.(offset, from, length);
+      if (written === undefined) return false;
+      await written;
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+      this.#inKernel = false;
+      return false;
+    }
+    this.#sentBytes += length;
+    return true;
   }
 
   /** The second half of a copy; the buffer is given back. */

@@ -10,6 +10,7 @@ import { DirectIo } from './direct-io.ts';
 import { type LockedPermissions, PermissionLocks } from './permission-locks.ts';
 import { promised } from './promised.ts';
 import {
+  copyFileRange,
   FALLOC_KEEP_SIZE,
   FALLOC_PUNCH_HOLE,
   FALLOC_ZERO_RANGE,
@@ -217,6 +218,24 @@ export class NodeFile {
       throw fromSystemError(error, this.#context('write', offset, buffer.length));
     }
     this.#sizeBytes = Math.max(this.#sizeBytes, offset + buffer.length);
+  }
+
+  /**
+   * Copies `length` bytes of another file to `offset` of this one without touching them here. Rejects where
+   * the kernel cannot, or where the other file ends earlier: part of the range may have been written then.
+   */
+  async copyFrom(source: NodeFile, sourceOffset: number, offset: number, length: number): Promise<void> {
+    try {
+      for (let done = 0; done < length; ) {
+        const from = { fd: source.#fd, offset: sourceOffset + done };
+        const count = await copyFileRange(from, { fd: this.#fd, offset: offset + done }, length - done);
+        if (count === 0) throw new EngineError('io', `${source.path} ends at ${from.offset}`);
+        done += count;
+      }
+    } catch (error) {
+      throw fromSystemError(error, this.#context('copy', offset, length));
+    }
+    this.#sizeBytes = Math.max(this.#sizeBytes, offset + length);
   }
 
   /** Afterwards the range reads as zeroes: as a hole where it may and the filesystem can. */

@@ -60,6 +60,17 @@ interface Libc {
       done: (error: Error | null, result: number) => void,
     ): void;
   };
+  copyFileRange: {
+    async(
+      from: number,
+      fromOffset: [number],
+      to: number,
+      toOffset: [number],
+      length: number,
+      flags: number,
+      done: (error: Error | null, result: number) => void,
+    ): void;
+  };
 }
 
 let loaded: Libc | undefined;
@@ -102,6 +113,9 @@ function bindLibc(name: string): Libc {
     flock: library.func('flock', 'int', ['int', 'int']),
     fcntl: library.func('int fcntl(int fd, int command, ...)'),
     fallocate: library.func('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']),
+    copyFileRange: library.func(
+      'int64_t copy_file_range(int from, _Inout_ int64_t *fromOffset, int to, _Inout_ int64_t *toOffset, size_t length, uint flags)',
+    ),
   } as unknown as Libc;
 }
 
@@ -154,6 +168,25 @@ export function fallocate(fd: number, mode: number, offset: number, length: numb
       else if (result === 0) resolve();
       else reject(systemError('fallocate', koffi.errno()));
     });
+  });
+}
+
+/**
+ * copy_file_range(2) in the thread pool: the kernel moves the bytes, or shares them where the filesystem can.
+ * Resolves to the bytes copied, which may be fewer; 0 at the end of the file. Rejects with a system error.
+ */
+export function copyFileRange(
+  from: { fd: number; offset: number },
+  to: { fd: number; offset: number },
+  length: number,
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const done = (error: Error | null, result: number): void => {
+      if (error !== null) reject(error);
+      else if (result >= 0) resolve(result);
+      else reject(systemError('copy_file_range', koffi.errno()));
+    };
+    libc().copyFileRange.async(from.fd, [from.offset], to.fd, [to.offset], length, 0, done);
   });
 }
 

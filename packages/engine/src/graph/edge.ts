@@ -2,7 +2,7 @@
 // can put a filter in between without telling them.
 
 import type { Extent } from '../extent.ts';
-import type { BlockNode, SnapshotSource, WriteZeroesOptions } from '../node/block-node.ts';
+import type { BlockNode, HostRange, SnapshotSource, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
 import type { GraphNode } from './graph-node.ts';
 import type { NodeUser } from './permissions.ts';
@@ -15,6 +15,8 @@ export interface EdgeOptions {
   node: GraphNode;
   /** Mask of PERMISSION. */
   shares: number;
+  /** The user means exactly this node: it does not follow when another one is put above. Default false. */
+  stays?: boolean;
 }
 
 export class Edge implements BlockNode, NodeUser {
@@ -23,6 +25,7 @@ export class Edge implements BlockNode, NodeUser {
   readonly userText: string;
   /** The parent inside the graph; undefined for an attachment from outside. */
   readonly parent: GraphNode | undefined;
+  readonly stays: boolean;
   /** Changed by BlockGraph alone. */
   node: GraphNode;
   uses = 0;
@@ -35,6 +38,7 @@ export class Edge implements BlockNode, NodeUser {
       options.parent === undefined ? 'an unnamed block device' : `node '${options.parent.name}'`;
     this.parent = options.parent;
     this.node = options.node;
+    this.stays = options.stays ?? false;
     this.shares = options.shares;
   }
 
@@ -65,6 +69,12 @@ export class Edge implements BlockNode, NodeUser {
   }
   write(offset: number, buffer: Buffer): Pending {
     return this.node.write(offset, buffer);
+  }
+  hostRange(offset: number, length: number): HostRange | undefined {
+    return this.node.hostRange(offset, length);
+  }
+  writeHostRange(offset: number, from: HostRange, length: number): Promise<void> | undefined {
+    return this.node.writeHostRange(offset, from, length);
   }
   writeCompressed(offset: number, buffer: Buffer): Pending {
     return this.node.writeCompressed(offset, buffer);

@@ -2,7 +2,7 @@
 // dirtiness, so that drivers never re-check.
 import { EngineError } from '../errors.ts';
 import type { Extent } from '../extent.ts';
-import type { BlockNode, SnapshotSource, WriteZeroesOptions } from '../node/block-node.ts';
+import type { BlockNode, HostRange, SnapshotSource, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
 import { BitmapStore } from './bitmap-store.ts';
 import type { Edge } from './edge.ts';
@@ -211,6 +211,20 @@ export class GraphNode implements BlockNode {
     }
     this.bitmaps.recordWrite(offset, buffer.length);
     return this.#inner.write(offset, buffer);
+  }
+
+  hostRange(offset: number, length: number): HostRange | undefined {
+    this.#checkRange('read', offset, length);
+    return this.#inner.hostRange?.(offset, length);
+  }
+
+  writeHostRange(offset: number, from: HostRange, length: number): Promise<void> | undefined {
+    this.#checkWrite('write', offset, length);
+    // Nobody sees the bytes, so nobody can look for zeroes in them.
+    if (this.detectZeroes !== 'off') return undefined;
+    const written = this.#inner.writeHostRange?.(offset, from, length);
+    if (written !== undefined) this.bitmaps.recordWrite(offset, length);
+    return written;
   }
 
   /** Rejects with kind `unsupported` where `canCompress` is false. */

@@ -3,7 +3,7 @@
 import type { Extent } from '../extent.ts';
 import { type FileReopenOptions, NodeFile, type NodeFileOptions } from '../file/node-file.ts';
 import type { LockedPermissions } from '../file/permission-locks.ts';
-import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { BlockNode, HostRange, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
 import { alignUp, SECTOR_BYTES } from '../units.ts';
 
@@ -58,6 +58,16 @@ export class FileNode implements BlockNode {
 
   write(offset: number, buffer: Buffer): Pending {
     return this.#file.write(offset, buffer);
+  }
+
+  hostRange(offset: number, length: number): HostRange | undefined {
+    // Past the page cache the kernel wants whole blocks; past the end there is nothing.
+    if (this.#file.direct || offset + length > this.#file.sizeBytes) return undefined;
+    return { file: this.#file, offset };
+  }
+
+  writeHostRange(offset: number, from: HostRange, length: number): Promise<void> | undefined {
+    return this.#file.direct ? undefined : this.#file.copyFrom(from.file, from.offset, offset, length);
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {

@@ -3,7 +3,7 @@ import { EngineError } from '../errors.ts';
 import type { Extent } from '../extent.ts';
 import { NodeFile } from '../file/node-file.ts';
 import { IMAGE_BYTES_MAX } from '../limits.ts';
-import type { BlockNode, Child, WriteZeroesOptions } from '../node/block-node.ts';
+import type { BlockNode, Child, HostRange, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
 import { alignUp, SECTOR_BYTES } from '../units.ts';
 
@@ -93,6 +93,14 @@ export class RawImage implements BlockNode {
   write(offset: number, buffer: Buffer): Pending {
     this.#file.debugEvent?.('write_aio');
     return this.#file.write(this.#offsetBytes + offset, buffer);
+  }
+
+  hostRange(offset: number, length: number): HostRange | undefined {
+    return this.#file.hostRange?.(this.#offsetBytes + offset, length);
+  }
+
+  writeHostRange(offset: number, from: HostRange, length: number): Promise<void> | undefined {
+    return this.#file.writeHostRange?.(this.#offsetBytes + offset, from, length);
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {

@@ -1,6 +1,7 @@
 // The interface of every driver and filter. Callers never hold a BlockNode: they go through the
 // GraphNode around it, which checks range, permission and alignment, so that drivers never re-check.
 import type { Extent } from '../extent.ts';
+import type { NodeFile } from '../file/node-file.ts';
 import type { Pending } from '../pending.ts';
 
 export interface WriteZeroesOptions {
@@ -20,6 +21,12 @@ export interface SnapshotSource {
   extents(offset: number, length: number): Extent[] | Promise<Extent[]>;
   /** Nobody needs the range any more: it is copied no longer, and its space is given back. */
   discard(offset: number, length: number): Pending;
+}
+
+/** Bytes of a file of this host. */
+export interface HostRange {
+  readonly file: NodeFile;
+  readonly offset: number;
 }
 
 export interface BlockNode {
@@ -56,6 +63,15 @@ export interface BlockNode {
    * end of the range. May stop early (at least one extent is returned): callers go on from there.
    */
   extents(offset: number, length: number): Extent[] | Promise<Extent[]>;
+
+  /** Where the bytes of the range lie as they are; undefined where they lie in another form, or in no file. */
+  hostRange?(offset: number, length: number): HostRange | undefined;
+
+  /**
+   * As `write`, of bytes that the kernel moves by itself; undefined where it cannot. Where it rejects, part of
+   * the range may have been written.
+   */
+  writeHostRange?(offset: number, from: HostRange, length: number): Promise<void> | undefined;
 
   /** True where `writeCompressed` stores less than it is given. */
   readonly canCompress?: boolean;
