@@ -79,9 +79,11 @@ export {
   removeBitmap,
 } from './transaction/bitmap-actions.ts';
 export { Fleece, type FleeceAction, type FleeceOptions, startFleece } from './transaction/fleece-action.ts';
+export { type Overlay, type SnapshotActionOptions, takeSnapshot } from './transaction/snapshot-action.ts';
 export {
   COMPLETION_MODES,
   type CompletionMode,
+  type InstantAction,
   runTransaction,
   type TransactionAction,
 } from './transaction/transaction.ts';

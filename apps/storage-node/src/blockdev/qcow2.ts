@@ -136,8 +136,12 @@ function fileOf(node: GraphNode, host: StorageDaemon): unknown {
   return host.blockdevs.get(file)?.options.filename;
 }
 
+/** `json:…`, `nbd://…`: says where it is by itself. */
+const PROTOCOL_PREFIX = /^[a-z][a-z0-9+.-]*:/i;
+
 /** A relative name starts at the folder of the image that names it. */
 function resolveBacking(backingPath: string, filename: unknown): string {
+  if (PROTOCOL_PREFIX.test(backingPath)) return backingPath;
   if (typeof filename !== 'string' || path.isAbsolute(backingPath)) return backingPath;
   return path.join(path.dirname(filename), backingPath);
 }

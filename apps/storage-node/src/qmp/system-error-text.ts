@@ -15,6 +15,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   EINVAL: 'Invalid argument',
   EISDIR: 'Is a directory',
   EIO: 'Input/output error',
+  ENAMETOOLONG: 'File name too long',
   ENETUNREACH: 'Network is unreachable',
   ENODEV: 'No such device',
   ENOENT: 'No such file or directory',

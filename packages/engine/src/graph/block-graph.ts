@@ -278,7 +278,7 @@ export class BlockGraph {
         throw error;
       }
       steps.commit();
-      this.#fitBitmaps(nodes);
+      this.fitBitmaps(nodes);
     });
     await this.#letGo(change.left);
   }
@@ -293,14 +293,14 @@ export class BlockGraph {
     const attachment = this.attach(name, { user: 'the one who resizes it', uses: PERMISSION.resize });
     try {
       await this.drainedWithJobs([node], () => node.resize(sizeBytes));
-      this.#fitBitmaps([node]);
+      this.fitBitmaps([node]);
     } finally {
       await attachment.close();
     }
   }
 
   /** Lets the bitmaps at and above the nodes be as long as their nodes are now. */
-  #fitBitmaps(nodes: readonly GraphNode[]): void {
+  fitBitmaps(nodes: readonly GraphNode[]): void {
     for (const node of this.#withAncestors(nodes)) node.bitmaps.fit();
   }
 

@@ -32,6 +32,19 @@ export class GraphChange {
     else this.#moveEdge(edge, child);
   }
 
+  /**
+   * Gives the users of `from` to `to`, which has come to stand above it. Those that `to` itself stands on stay, and
+   * those that mean exactly this node.
+   */
+  moveUsers(from: GraphNode, to: GraphNode): void {
+    this.#touched.add(to);
+    this.#left.add(from);
+    for (const edge of [...from.parents]) {
+      const below = edge.parent !== undefined && reaches(to, edge.parent);
+      if (!below && !edge.stays) this.#moveEdge(edge, to);
+    }
+  }
+
   setReadOnly(node: GraphNode, readOnly: boolean): void {
     this.#touched.add(node);
     this.#undo.push(node.setReadOnly(readOnly));

@@ -75,7 +75,9 @@ export class BackupJob extends CopyJob {
    * become what is to be copied, and the job starts. Cannot fail once the action was prepared.
    */
   startUnderDrain(): void {
-    this.#graph.insertAbove(this.#source, this.#filter);
+    // Not always the source: an earlier action of the same transaction may have put an overlay above it.
+    const below = this.#filter.children.find(edge => edge.role === 'file')!.node;
+    this.#graph.insertAbove(below, this.#filter);
     this.#bitmap?.createSuccessor();
     this.#source.bitmaps.refresh();
     if (this.#sync === 'bitmap' || this.#sync === 'incremental') {

@@ -11,7 +11,7 @@ import { EngineError } from '../errors.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
 import { StagedBitmaps } from './staged-bitmaps.ts';
-import type { TransactionAction } from './transaction.ts';
+import type { InstantAction } from './transaction.ts';
 
 /** A bitmap by the name of its block node and its own. */
 export interface BitmapReference {
@@ -26,7 +26,7 @@ export interface AddBitmapOptions extends BitmapReference {
   persistent?: boolean;
 }
 
-export function addBitmap(options: AddBitmapOptions): TransactionAction {
+export function addBitmap(options: AddBitmapOptions): InstantAction {
   return {
     kind: 'block-dirty-bitmap-add',
     nodes: graph => known(graph, options),
@@ -45,7 +45,7 @@ export function addBitmap(options: AddBitmapOptions): TransactionAction {
 }
 
 /** The only thing that may be done to an inconsistent bitmap (scenario BM-08). */
-export function removeBitmap(reference: BitmapReference): TransactionAction {
+export function removeBitmap(reference: BitmapReference): InstantAction {
   return {
     kind: 'block-dirty-bitmap-remove',
     nodes: graph => known(graph, reference),
@@ -60,16 +60,16 @@ export function removeBitmap(reference: BitmapReference): TransactionAction {
   };
 }
 
-export function clearBitmap(reference: BitmapReference): TransactionAction {
+export function clearBitmap(reference: BitmapReference): InstantAction {
   return onBitmap('block-dirty-bitmap-clear', reference, {}, bitmap => bitmap.bits.clear());
 }
 
-export function enableBitmap(reference: BitmapReference): TransactionAction {
+export function enableBitmap(reference: BitmapReference): InstantAction {
   const use = { readOnly: true };
   return onBitmap('block-dirty-bitmap-enable', reference, use, bitmap => bitmap.setRecording(true));
 }
 
-export function disableBitmap(reference: BitmapReference): TransactionAction {
+export function disableBitmap(reference: BitmapReference): InstantAction {
   const use = { readOnly: true };
   return onBitmap('block-dirty-bitmap-disable', reference, use, bitmap => bitmap.setRecording(false));
 }
@@ -78,17 +78,14 @@ export function disableBitmap(reference: BitmapReference): TransactionAction {
  * Does one change of a bitmap on its own, at once: it is a single step, so that requests in flight need not
  * be waited for. Throws as `prepare` does, with nothing changed.
  */
-export function applyAction(graph: BlockGraph, action: TransactionAction): void {
+export function applyAction(graph: BlockGraph, action: InstantAction): void {
   const prepared = action.prepare(graph, new StagedBitmaps(), { group: undefined });
   prepared.commit?.();
   prepared.clean?.();
 }
 
 /** Adds the bits of `sources`, on any block node of the same size, to `target`; the sources stay as they are. */
-export function mergeBitmaps(
-  target: BitmapReference,
-  sources: readonly BitmapReference[],
-): TransactionAction {
+export function mergeBitmaps(target: BitmapReference, sources: readonly BitmapReference[]): InstantAction {
   return {
     kind: 'block-dirty-bitmap-merge',
     nodes: graph => [target, ...sources].flatMap(reference => known(graph, reference)),
@@ -111,7 +108,7 @@ export function mergeBitmaps(
 }
 
 /** Fails the transaction: for tests of it, and to ask whether the other actions could be done. */
-export function abortTransaction(): TransactionAction {
+export function abortTransaction(): InstantAction {
   return {
     kind: 'abort',
     groupable: true,
@@ -127,7 +124,7 @@ function onBitmap(
   reference: BitmapReference,
   use: BitmapUse,
   change: (bitmap: DirtyBitmap) => void,
-): TransactionAction {
+): InstantAction {
   return {
     kind,
     nodes: graph => known(graph, reference),

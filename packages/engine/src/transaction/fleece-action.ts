@@ -12,7 +12,7 @@ import type { BlockGraph } from '../graph/block-graph.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
 import { copyBeforeWritePermissions } from '../graph/permissions.ts';
 import type { StagedBitmaps } from './staged-bitmaps.ts';
-import type { PreparedAction, TransactionAction } from './transaction.ts';
+import type { InstantAction, PreparedAction } from './transaction.ts';
 
 export interface FleeceOptions {
   clock: Clock;
@@ -81,7 +81,7 @@ export class Fleece {
   }
 }
 
-export interface FleeceAction extends TransactionAction {
+export interface FleeceAction extends InstantAction {
   /** Once the transaction has committed. */
   readonly fleece: Fleece | undefined;
 }

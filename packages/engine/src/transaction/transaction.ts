@@ -24,6 +24,8 @@ export interface PreparedAction {
   abort?(): void | Promise<void>;
   /** After all commits, or all aborts. */
   clean?(): void;
+  /** After all commits, with guests running again: what takes time and may fail without anybody being told. */
+  afterwards?(): Promise<void>;
 }
 
 export interface TransactionAction {
@@ -32,7 +34,16 @@ export interface TransactionAction {
   readonly groupable?: boolean;
   /** The nodes whose guests have to stand still; none for a node that is not known, which `prepare` refuses. */
   nodes(graph: BlockGraph): GraphNode[];
-  /** Throws when the action cannot be done; must then have left nothing behind. */
+  /** Throws or rejects when the action cannot be done; must then have left nothing behind. */
+  prepare(
+    graph: BlockGraph,
+    staged: StagedBitmaps,
+    context: PrepareContext,
+  ): PreparedAction | Promise<PreparedAction>;
+}
+
+/** An action whose preparation waits for nothing. */
+export interface InstantAction extends TransactionAction {
   prepare(graph: BlockGraph, staged: StagedBitmaps, context: PrepareContext): PreparedAction;
 }
 
@@ -48,33 +59,35 @@ export async function runTransaction(
   const nodes = actions.flatMap(action => action.nodes(graph));
   const group = options.completionMode === 'grouped' ? new JobGroup() : undefined;
   const prepared: PreparedAction[] = [];
-  let committing = false;
   try {
-    await graph.drained(nodes, () => {
-      prepareAll(graph, actions, { group, prepared });
-      committing = true;
+    await graph.drained(nodes, async () => {
+      try {
+        await prepareAll(graph, actions, { group, prepared });
+      } catch (error) {
+        // With guests still waiting: none of them sees what was prepared.
+        for (const action of prepared.toReversed()) await action.abort?.();
+        throw error;
+      }
       for (const action of prepared) action.commit?.();
     });
-  } catch (error) {
-    if (committing) throw error;
-    for (const action of prepared.toReversed()) await action.abort?.();
-    throw error;
   } finally {
     for (const action of prepared) action.clean?.();
   }
+  for (const action of prepared) await action.afterwards?.();
 }
 
-function prepareAll(
+async function prepareAll(
   graph: BlockGraph,
   actions: readonly TransactionAction[],
   { group, prepared }: PrepareContext & { prepared: PreparedAction[] },
-): void {
+): Promise<void> {
   const staged = new StagedBitmaps();
   for (const action of actions) {
     if (group !== undefined && action.groupable !== true) {
       const text = `Action '${action.kind}' does not support Transaction property completion-mode = grouped`;
       throw new EngineError('invalid-argument', text);
     }
-    prepared.push(action.prepare(graph, staged, { group }));
+    const ready = action.prepare(graph, staged, { group });
+    prepared.push(ready instanceof Promise ? await ready : ready);
   }
 }

@@ -6,9 +6,9 @@ import {
   disableBitmap,
   enableBitmap,
   findBitmap,
+  type InstantAction,
   mergeBitmaps,
   removeBitmap,
-  type TransactionAction,
 } from '@tidemark/engine';
 import { z } from 'zod';
 import { alternate, uint32 } from '../arguments.ts';
@@ -35,7 +35,7 @@ const mergeArguments = z.strictObject({
 export interface ActionDefinition<Schema extends z.ZodType = z.ZodType> {
   readonly type: string;
   readonly data: Schema;
-  make(data: z.output<Schema>): TransactionAction;
+  make(data: z.output<Schema>): InstantAction;
 }
 
 function defineAction<Schema extends z.ZodType>(action: ActionDefinition<Schema>): ActionDefinition {

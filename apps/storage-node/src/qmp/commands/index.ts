@@ -8,6 +8,7 @@ import { fleeceCommands } from './fleece.ts';
 import { jobCommands } from './jobs.ts';
 import { monitorCommands } from './monitor.ts';
 import { objectCommands } from './objects.ts';
+import { snapshotCommands } from './snapshots.ts';
 import { transactionCommands } from './transaction.ts';
 
 const groups: readonly (readonly QmpCommand[])[] = [
@@ -19,6 +20,7 @@ const groups: readonly (readonly QmpCommand[])[] = [
   blockNodeCommands,
   backupCommands,
   bitmapCommands,
+  snapshotCommands,
   transactionCommands,
 ];
 

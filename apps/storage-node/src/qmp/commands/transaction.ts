@@ -6,6 +6,7 @@ import type { StorageDaemon } from '../storage-daemon.ts';
 import { blockdevBackupAction, blockdevBackupArguments } from './backup.ts';
 import { bitmapActions } from './bitmaps.ts';
 import { fleeceAction, fleeceArguments } from './fleece.ts';
+import { snapshotAction, snapshotArguments, snapshotSyncAction, snapshotSyncArguments } from './snapshots.ts';
 
 interface Action {
   type: string;
@@ -18,6 +19,8 @@ const makers = new Map<string, (data: never, daemon: StorageDaemon) => Transacti
   ['abort', abortTransaction],
   ['blockdev-backup', blockdevBackupAction],
   ['fleece', fleeceAction],
+  ['blockdev-snapshot', snapshotAction],
+  ['blockdev-snapshot-sync', snapshotSyncAction],
 ]);
 
 const bitmapShapes = bitmapActions.map(({ type, data }) => z.strictObject({ type: z.literal(type), data }));
@@ -26,6 +29,8 @@ const action = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('abort'), data: z.strictObject({}) }),
   z.strictObject({ type: z.literal('blockdev-backup'), data: blockdevBackupArguments }),
   z.strictObject({ type: z.literal('fleece'), data: fleeceArguments }),
+  z.strictObject({ type: z.literal('blockdev-snapshot'), data: snapshotArguments }),
+  z.strictObject({ type: z.literal('blockdev-snapshot-sync'), data: snapshotSyncArguments }),
   ...bitmapShapes,
 ]);
 

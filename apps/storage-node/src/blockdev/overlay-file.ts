@@ -1,0 +1,94 @@
+// The file of an overlay that is made for a snapshot: in its place before anything depends on it, and gone again,
+// with what lay there before, when the snapshot is not taken.
+import { link, open, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import {
+  createQcow2,
+  EngineError,
+  FileNode,
+  fromSystemError,
+  PERMISSION,
+  PERMISSIONS_ALL,
+} from '@tidemark/engine';
+import { systemErrorText } from '../qmp/system-error-text.ts';
+
+export interface OverlayFileOptions {
+  readonly path: string;
+  /** Of the disk; a multiple of 512. */
+  readonly sizeBytes: number;
+  /** Stored as given. */
+  readonly backing: { readonly path: string; readonly format: string };
+  /** Unlike any other's: what lies beside the file for a while is named after it. */
+  readonly token: string;
+}
+
+/** A file in its place that can still be taken back. */
+export interface OverlayFile {
+  /** Forgets what lay there before. */
+  keep(): Promise<void>;
+  /** Puts back what lay there before, or nothing. */
+  takeBack(): Promise<void>;
+}
+
+/**
+ * Makes an empty qcow2 image, durable with its name. What lay there before keeps its bytes for those who have it open.
+ * Rejects in QEMU's words with nothing changed.
+ */
+export async function makeOverlayFile(options: OverlayFileOptions): Promise<OverlayFile> {
+  const { path: file, token } = options;
+  const aside = (name: string) => path.join(path.dirname(file), `.${token}.${name}`);
+  const [fresh, before] = [aside('new'), aside('old')];
+  const replaces = await isReplaceable(file);
+  try {
+    const format = options.backing.format as 'raw' | 'qcow2';
+    await createQcow2(fresh, { sizeBytes: options.sizeBytes, backing: { ...options.backing, format } });
+    if (replaces) await link(file, before);
+    await rename(fresh, file);
+    await syncFolder(file);
+  } catch (error) {
+    await rm(fresh, { force: true });
+    await rm(before, { force: true });
+    throw couldNotCreate(file, error);
+  }
+  return {
+    keep: () => rm(before, { force: true }),
+    takeBack: () => (replaces ? rename(before, file) : rm(file, { force: true })),
+  };
+}
+
+/** False where there is nothing yet. Rejects where it is no file, or somebody writes to it or relies on it. */
+async function isReplaceable(file: string): Promise<boolean> {
+  try {
+    const found = await stat(file);
+    if (found.isDirectory()) throw Object.assign(new Error('is a folder'), { code: 'EISDIR' });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw couldNotCreate(file, error);
+  }
+  const node = await FileNode.open(file, { locking: 'permissions' }).catch(error => {
+    throw couldNotCreate(file, error);
+  });
+  try {
+    const shares = PERMISSIONS_ALL & ~PERMISSION.resize;
+    node.setPermissions({ uses: PERMISSION.write | PERMISSION.resize, shares });
+  } finally {
+    await node.close();
+  }
+  return true;
+}
+
+async function syncFolder(file: string): Promise<void> {
+  const folder = await open(path.dirname(file), 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+function couldNotCreate(file: string, cause: unknown): EngineError {
+  const error = fromSystemError(cause, { op: 'create', path: file });
+  if (error.context.errno === undefined) return error;
+  const text = `Could not create '${file}': ${systemErrorText(error)}`;
+  return new EngineError(error.kind, text, { ...error.context, hint: 'Look at the path.' }, cause);
+}
