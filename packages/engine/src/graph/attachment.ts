@@ -88,7 +88,11 @@ export class Attachment implements BlockNode {
   }
 
   extents(offset: number, length: number): Extent[] | Promise<Extent[]> {
-    return this.edge.node.extents(offset, length);
+    if (this.#closings > 0) return this.#opened().then(() => this.extents(offset, length));
+    const found = this.edge.node.extents(offset, length);
+    if (Array.isArray(found)) return found;
+    this.#inFlight++;
+    return found.finally(this.#ended);
   }
 
   allocatedBytes(): Promise<number> {
@@ -126,7 +130,11 @@ export class Attachment implements BlockNode {
   }
 
   async #later(request: () => Pending): Promise<void> {
-    await new Promise<void>(wake => this.#waiting.push(wake));
+    await this.#opened();
     await request();
+  }
+
+  #opened(): Promise<void> {
+    return new Promise(wake => this.#waiting.push(wake));
   }
 }

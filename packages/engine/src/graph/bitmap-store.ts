@@ -65,6 +65,8 @@ export class BitmapStore {
 
   /** Lets every bitmap have the size of the node. */
   fit(): void {
+    // A node that is being opened has neither bitmaps nor a size.
+    if (this.#bitmaps.length === 0) return;
     const sizeBytes = this.#sizeBytes();
     for (const bitmap of this.#bitmaps) if (bitmap.bits.sizeBytes !== sizeBytes) bitmap.truncate(sizeBytes);
   }

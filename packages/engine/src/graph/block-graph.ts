@@ -4,9 +4,10 @@ import { EngineError } from '../errors.ts';
 import { GRAPH_DEPTH_MAX } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
 import { Attachment } from './attachment.ts';
+import { Drain, type DrainedUsers } from './drain.ts';
 import { Edge } from './edge.ts';
 import { GraphChange } from './graph-change.ts';
-import { type DrainedWriter, GraphNode } from './graph-node.ts';
+import { GraphNode } from './graph-node.ts';
 import type { AddOptions, AttachOptions, ChangeSteps, OpeningNode } from './graph-options.ts';
 import { NodeNames } from './node-names.ts';
 import { formatPermissions, PERMISSION, PERMISSIONS_ALL } from './permissions.ts';
@@ -16,6 +17,8 @@ export class BlockGraph {
   readonly #nodes = new Map<string, GraphNode>();
   readonly #names = new NodeNames(name => this.#nodes.has(name));
   readonly #attachments = new Map<Edge, Attachment>();
+  /** Under way: who attaches meanwhile waits for their ends. */
+  readonly #drains = new Set<Drain>();
 
   /**
    * Throws kind `exists`, for an unknown child `not-found`, `conflict` with a child's other users. `create`
@@ -184,6 +187,7 @@ export class BlockGraph {
     }
     const attachment = new Attachment(edge, () => this.#detach(edge));
     this.#attachments.set(edge, attachment);
+    for (const drain of this.#drains) drain.admit(attachment);
     return attachment;
   }
 
@@ -239,25 +243,28 @@ export class BlockGraph {
   }
 
   /**
-   * Closes the gate of everybody outside who reaches one of `nodes`, waits until nothing is in flight,
+   * Closes the gate of everybody outside who reaches one of `nodes`, newcomers too, waits until nothing is in flight,
    * runs `section` (without a pause where it is synchronous), and opens the gates again whatever came of it.
    */
   async drained<T>(nodes: readonly GraphNode[], section: () => T | Promise<T>): Promise<T> {
-    const attachments = this.attachmentsAbove(nodes);
-    const writers = this.#writersAbove(nodes);
-    const held = [...this.#withAncestors(nodes)];
+    const drain = new Drain(nodes);
+    this.#drains.add(drain);
     try {
-      for (const node of held) node.drainBegin();
-      await Promise.all([
-        ...attachments.map(attachment => attachment.quiesce()),
-        ...writers.map(writer => writer.quiesce()),
-      ]);
+      while (drain.join(this.#usersAbove(nodes))) await drain.rested();
       return await section();
     } finally {
-      for (const node of held) node.drainEnd();
-      for (const attachment of attachments) attachment.resume();
-      for (const writer of writers) writer.unquiesce();
+      this.#drains.delete(drain);
+      drain.end();
     }
+  }
+
+  #usersAbove(nodes: readonly GraphNode[]): DrainedUsers {
+    const above = [...this.#withAncestors(nodes)];
+    return {
+      nodes: above.filter(node => node.isOpen),
+      attachments: this.attachmentsAbove(nodes),
+      writers: above.flatMap(node => [...node.writers]),
+    };
   }
 
   /**
@@ -320,10 +327,6 @@ export class BlockGraph {
     const edges = [...this.#withAncestors(nodes)].flatMap(node => [...node.parents]);
     const found = edges.map(edge => this.#attachments.get(edge));
     return found.filter(attachment => attachment !== undefined);
-  }
-
-  #writersAbove(nodes: readonly GraphNode[]): DrainedWriter[] {
-    return [...new Set([...this.#withAncestors(nodes)].flatMap(node => [...node.writers]))];
   }
 
   #withAncestors(nodes: readonly GraphNode[]): Set<GraphNode> {

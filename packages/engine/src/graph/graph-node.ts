@@ -144,6 +144,11 @@ export class GraphNode implements BlockNode {
     return driver.setPermissions(total);
   }
 
+  /** False while it is being opened: it stands in the graph, and nothing can be asked of it. */
+  get isOpen(): boolean {
+    return this.#driver !== undefined;
+  }
+
   get #inner(): BlockNode {
     if (this.#driver === undefined) throw new Error(`block node ${this.name} has no driver yet`);
     return this.#driver;
@@ -302,11 +307,11 @@ export class GraphNode implements BlockNode {
   }
 
   drainBegin(): void {
-    this.#inner.drainBegin?.();
+    this.#driver?.drainBegin?.();
   }
 
   drainEnd(): void {
-    this.#inner.drainEnd?.();
+    this.#driver?.drainEnd?.();
   }
 
   cancelInFlight(): void {
