@@ -49,10 +49,18 @@ export function eventsBySubject(events: readonly QmpEventMessage[]): Record<stri
     const { id, device, 'node-name': node } = event.data ?? {};
     const subject = String(id ?? device ?? node ?? event.event);
     bySubject[subject] ??= [];
-    bySubject[subject].push(event);
+    bySubject[subject].push(withoutChanceOffset(event));
   }
   for (const subject of Object.keys(bySubject)) bySubject[subject] = withoutDrainPauses(bySubject[subject]!);
   return bySubject;
+}
+
+/** How far a job had come when it was cancelled or failed is a matter of the daemon's speed. */
+function withoutChanceOffset(event: QmpEventMessage): QmpEventMessage {
+  const failed = event.event === 'BLOCK_JOB_COMPLETED' && event.data?.error !== undefined;
+  if (!failed && event.event !== 'BLOCK_JOB_CANCELLED') return event;
+  const { offset: _, ...data } = event.data ?? {};
+  return { ...event, data };
 }
 
 const PAUSES: Readonly<Record<string, string>> = { paused: 'running', standby: 'ready' };
@@ -62,8 +70,8 @@ function withoutDrainPauses(events: readonly QmpEventMessage[]): QmpEventMessage
   const kept: QmpEventMessage[] = [];
   for (const event of events) {
     const last = kept.at(-1);
-    const pausedBy = statusOf(last);
-    if (pausedBy !== undefined && PAUSES[pausedBy] === statusOf(event)) kept.pop();
+    const resumed = PAUSES[statusOf(last) ?? ''];
+    if (resumed !== undefined && resumed === statusOf(event)) kept.pop();
     else kept.push(event);
   }
   return kept;

@@ -5,6 +5,7 @@ import type { BlockCopy, CopyFailure, CopyPiece } from '../copy/block-copy.ts';
 import { EngineError, fromSystemError } from '../errors.ts';
 import { COPY_WORKERS_DEFAULT, COPY_WORKERS_MAX, ERROR_RETRY_MS } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
+import { alignUp } from '../units.ts';
 import { errorAction, ioStatusOf, type OnError } from './error-policy.ts';
 import { Job, type JobProgress } from './job.ts';
 import type { JobOptions } from './job-options.ts';
@@ -51,9 +52,13 @@ export abstract class CopyJob extends Job {
     this.#speedCountsZeroes = options.speedCountsZeroes ?? false;
   }
 
+  /** In whole clusters, as QEMU counts: the last one may stick out of the disk. */
   progress(): JobProgress {
-    const { doneBytes, sentBytes, remainingBytes, inFlightBytes } = this.copy;
-    return { currentBytes: doneBytes, totalBytes: doneBytes + inFlightBytes + remainingBytes, sentBytes };
+    const { doneBytes, sentBytes, remainingBytes, inFlightBytes, clusterBytes } = this.copy;
+    const currentBytes = alignUp(doneBytes, clusterBytes);
+    // At most one of the three has the cluster that is cut short.
+    const totalBytes = alignUp(doneBytes + inFlightBytes + remainingBytes, clusterBytes);
+    return { currentBytes, totalBytes, sentBytes };
   }
 
   /** A reason to stop that lies outside the job's own copies. */

@@ -8,7 +8,7 @@ import { MemoryNode } from '../../src/testing/memory-node.ts';
 import { SeededRandom } from '../../src/testing/seeded-random.ts';
 import { addBitmap, disableBitmap, mergeBitmaps } from '../../src/transaction/bitmap-actions.ts';
 import { runTransaction } from '../../src/transaction/transaction.ts';
-import { KiB, MiB } from '../../src/units.ts';
+import { alignUp, KiB, MiB } from '../../src/units.ts';
 import { backupOf, CLUSTER, contents, makeDisk, withAsyncStatus } from './disk-fixture.ts';
 
 const turn = () => new Promise<void>(resolve => setImmediate(resolve));
@@ -55,8 +55,8 @@ describe('backup of a live disk', () => {
       expect((await contents(target)).equals(frozen)).toBe(true);
       expect(disk.graph.has('filter')).toBe(false);
       const progress = action.job!.progress();
-      expect(progress.currentBytes).toBe(sizeBytes);
-      expect(progress.totalBytes).toBe(sizeBytes);
+      expect(progress.currentBytes).toBe(alignUp(sizeBytes, CLUSTER));
+      expect(progress.totalBytes).toBe(alignUp(sizeBytes, CLUSTER));
     },
   );
 
