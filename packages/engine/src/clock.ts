@@ -10,8 +10,16 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** The longest a timer of the runtime can be; a longer one would end at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
-  sleep: (ms, signal) => delay(ms, undefined, { signal }).catch(() => undefined),
+  async sleep(ms, signal) {
+    for (let left = ms; ; left -= TIMER_MS_MAX) {
+      await delay(Math.min(left, TIMER_MS_MAX), undefined, { signal }).catch(() => undefined);
+      if (left <= TIMER_MS_MAX || signal?.aborted === true) return;
+    }
+  },
 };

@@ -95,6 +95,16 @@ scenario('CBW-04', 'a copy that is late loses the frozen moment, and guests go o
   expect(await s.readExport('snapshot', 'read 0 1M')).toContain('Invalid argument');
 });
 
+scenario('CBW-04y', 'a timeout of 136 years is none that anybody meets', async s => {
+  await s.ok('object-add', { 'qom-type': 'throttle-group', id: 'slow', limits: { 'bps-write': 300 * 1024 } });
+  await wire(s, {
+    filter: { 'cbw-timeout': 2 ** 32 - 1 },
+    target: file => ({ driver: 'throttle', 'throttle-group': 'slow', file }),
+  });
+  const written = await s.io('cbw', 'write -P 0x22 0 256k', 'write -P 0x22 256k 256k');
+  expect(written).not.toContain('failed');
+});
+
 scenario('CBW-10', 'of a large write only what is not copied yet is copied', async s => {
   await wire(s, { target: file => file });
   await s.io('cbw', 'write -P 0x22 320k 64k', 'write -P 0x33 256k 512k');
