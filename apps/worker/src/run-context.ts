@@ -44,7 +44,9 @@ export class StepOutcomes {
     if (step === undefined || step.output !== null) return false;
     if (step.state === 'running') return true;
     const code = step.error?.code ?? '';
-    return step.state === 'failed' && isErrorCode(code) && ERROR_CODES[code].retryable;
+    if (step.state !== 'failed' || !isErrorCode(code)) return false;
+    // A defect may have come after the call was carried out, here or there.
+    return code === 'internal-error' || ERROR_CODES[code].retryable;
   }
 }
 

@@ -2,12 +2,12 @@
 // A step that fails for now hands the run back for a later attempt; one that fails for good, one time too
 // often, or a cancel request turns the run around: what was begun is undone in reverse, then it has ended.
 // What a storage node that is away still holds is undone by later attempts, after the end.
-import type { Lease, Run } from '@tidemark/catalog';
+import { CatalogError, type Lease, type Run, type RunError } from '@tidemark/catalog';
 import type { RunPayload, RunRequestKind } from '@tidemark/proto';
 import type { Logger } from 'pino';
-import { isSuperseded, isWorthRetrying, toRunError, toTidemarkError, WorkerStopping } from './errors.ts';
+import { isSuperseded, isWorthRetrying, toRunError, WorkerStopping } from './errors.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
-import { retryDelay } from './limits.ts';
+import { retryDelay, type WorkerLimits } from './limits.ts';
 import { createRunContext, type RunServices, type Signals, StepOutcomes } from './run-context.ts';
 import { RUN_DEFINITIONS } from './runs/index.ts';
 import type { RunContext, RunDefinition, Step } from './runs/run-definition.ts';
@@ -64,66 +64,81 @@ export class RunExecutor {
   }
 
   async #attempt(claim: Claim, signals: Signals): Promise<Outcome> {
-    const { run, lease, log } = claim;
+    let attempt: Attempt | null = null;
     try {
-      const outcomes = new StepOutcomes(run.steps);
-      const context = createRunContext(this.#services, claim, outcomes, signals);
-      const definition = RUN_DEFINITIONS[run.kind] as unknown as RunDefinition<RunRequestKind>;
-      const attempt: Attempt = { ...claim, definition, outcomes, context };
-      if (run.cleanupPending) return await this.#cleanUp(attempt);
-      if (run.undoing) return await this.#goBack(attempt);
+      attempt = this.#prepare(claim, signals);
+      if (claim.run.cleanupPending) return await this.#cleanUp(attempt);
+      if (claim.run.undoing) return await this.#goBack(attempt);
       return await this.#goForward(attempt);
     } catch (error) {
       if (isSuperseded(error)) {
-        log.warn({ err: error }, 'run left to a newer attempt');
+        claim.log.warn({ err: error }, 'run left to a newer attempt');
         return 'left';
       }
-      if (!(error instanceof WorkerStopping)) return await this.#stumble(claim, error);
-      await this.#services.catalog.leases.handBack(lease, { delayMs: 0 });
+      if (!(error instanceof WorkerStopping)) return await this.#stumble(claim, attempt, error);
+      await this.#services.catalog.leases.handBack(claim.lease, { delayMs: 0 });
       return 'handed-back';
     }
   }
 
-  /** What no step answers for: a request that cannot be read, a defect, a catalog that went away. */
-  async #stumble({ run, lease, log }: Claim, thrown: unknown): Promise<Outcome> {
+  /** Throws when the request cannot be read. */
+  #prepare(claim: Claim, signals: Signals): Attempt {
+    const outcomes = new StepOutcomes(claim.run.steps);
+    const context = createRunContext(this.#services, claim, outcomes, signals);
+    const definition = RUN_DEFINITIONS[claim.run.kind] as unknown as RunDefinition<RunRequestKind>;
+    return { ...claim, definition, outcomes, context };
+  }
+
+  /** What no step answers for: a request that cannot be read, a defect, a catalog that failed. */
+  async #stumble({ run, lease, log }: Claim, attempt: Attempt | null, thrown: unknown): Promise<Outcome> {
     const { leases } = this.#services.catalog;
     const { limits } = this.#services;
     log.error({ err: thrown }, 'run attempt failed');
     const error = toRunError(thrown);
     const failures = run.failures + 1;
-    if (failures < limits.failuresMax) {
+    if (failures < failuresUntilGivenUp(run, thrown, limits)) {
       await leases.handBack(lease, { delayMs: retryDelay(limits, failures), error });
       return 'handed-back';
     }
-    await leases.finish(lease, { state: 'failed', error });
+    if (run.cleanupPending) {
+      await leases.finishCleanup(lease, error);
+      return 'cleaned-up';
+    }
+    if (attempt !== null && !run.undoing) return this.#turnBack(attempt, error);
+    await leases.finish(lease, { state: 'failed', error: run.error ?? error });
     return 'failed';
   }
 
   async #goForward(attempt: Attempt): Promise<Outcome> {
     const { definition, outcomes, context, lease, run } = attempt;
+    const { catalog } = this.#services;
     for (const step of definition.steps) {
       if (outcomes.find(step.name)?.state === 'succeeded') continue;
+      context.stop.throwIfAborted();
+      // What an earlier attempt knows of the step stays: it may have to be settled before it is undone.
+      if (!step.final && context.cancel.aborted) {
+        return this.#turnBack(attempt, toRunError(context.cancel.reason));
+      }
+      await catalog.leases.startStep(lease, step.name);
+      outcomes.set(step.name, { state: 'running', output: null, error: null });
       try {
-        context.stop.throwIfAborted();
-        if (!step.final) context.cancel.throwIfAborted();
         await this.#doStep(attempt, step);
       } catch (error) {
         // The signal's reason wins: a call that was cut off by it fails in its own words.
         context.stop.throwIfAborted();
         if (isSuperseded(error)) throw error;
-        return await this.#failStep(attempt, step, error);
+        const ended = await this.#failStep(attempt, step, error);
+        if (ended !== null) return ended;
       }
     }
     const result = definition.result(context);
-    await this.#services.catalog.leases.finish(lease, { state: 'succeeded', result });
+    await catalog.leases.finish(lease, { state: 'succeeded', result });
     attempt.log.info({ volumeId: run.volumeId, backupId: run.backupId }, 'run succeeded');
     return 'succeeded';
   }
 
   async #doStep({ outcomes, context, lease, log }: Attempt, step: Step<RunRequestKind>): Promise<void> {
     const { catalog } = this.#services;
-    await catalog.leases.startStep(lease, step.name);
-    outcomes.set(step.name, { state: 'running', output: null, error: null });
     const { output = {}, facts, commit } = await step.run(context);
     await catalog.transaction(async tx => {
       await tx.leases.finishStep(lease, step.name, output);
@@ -134,16 +149,14 @@ export class RunExecutor {
     log.info({ step: step.name }, 'step done');
   }
 
-  async #failStep(attempt: Attempt, step: Step<RunRequestKind>, thrown: unknown): Promise<Outcome> {
+  /** Null when the run goes on without the step. */
+  async #failStep(attempt: Attempt, step: Step<RunRequestKind>, thrown: unknown): Promise<Outcome | null> {
     const { run, lease, outcomes, context, log } = attempt;
     const { leases } = this.#services.catalog;
     const { limits } = this.#services;
     const error = toRunError(thrown);
-    const isBegun = outcomes.find(step.name) !== undefined;
-    if (isBegun) {
-      await leases.failStep(lease, step.name, error);
-      outcomes.set(step.name, { state: 'failed', output: null, error });
-    }
+    await leases.failStep(lease, step.name, error);
+    outcomes.set(step.name, { state: 'failed', output: null, error });
     const failures = run.failures + 1;
     const failuresMax = step.patient ? limits.patientFailuresMax : limits.failuresMax;
     const isCancelled = !step.final && context.cancel.aborted;
@@ -153,10 +166,18 @@ export class RunExecutor {
       log.warn({ step: step.name, code: error.code, delayMs, detail: error.message }, 'step failed for now');
       return 'handed-back';
     }
-    const cause = isCancelled ? toTidemarkError(context.cancel.reason).toJSON() : error;
-    log.warn({ step: step.name, code: cause.code, detail: cause.message }, 'run turns back');
-    await leases.beginUndo(lease, cause);
-    return this.#goBack({ ...attempt, run: { ...run, error: cause } });
+    if (step.dispensable) {
+      log.warn({ step: step.name, code: error.code, detail: error.message }, 'run goes on without step');
+      return null;
+    }
+    log.warn({ step: step.name, code: error.code, detail: error.message }, 'step failed');
+    return this.#turnBack(attempt, isCancelled ? toRunError(context.cancel.reason) : error);
+  }
+
+  async #turnBack(attempt: Attempt, cause: RunError): Promise<Outcome> {
+    attempt.log.warn({ code: cause.code, detail: cause.message }, 'run turns back');
+    await this.#services.catalog.leases.beginUndo(attempt.lease, cause);
+    return this.#goBack({ ...attempt, run: { ...attempt.run, error: cause } });
   }
 
   async #goBack(attempt: Attempt): Promise<Outcome> {
@@ -196,7 +217,7 @@ export class RunExecutor {
       if (outcome === undefined || outcome.state === 'undone') continue;
       try {
         context.stop.throwIfAborted();
-        await step.undo?.(context);
+        await undo(step, context);
         await this.#services.catalog.leases.markUndone(lease, step.name);
         outcomes.set(step.name, { ...outcome, state: 'undone' });
         log.info({ step: step.name }, 'step undone');
@@ -209,4 +230,18 @@ export class RunExecutor {
     }
     return failure;
   }
+}
+
+/** A step whose volume or storage node has left the catalog meanwhile has nothing that could be reached. */
+async function undo(step: Step<RunRequestKind>, context: RunContext): Promise<void> {
+  try {
+    await step.undo?.(context);
+  } catch (error) {
+    if (!(error instanceof CatalogError) || error.kind !== 'not-found') throw error;
+  }
+}
+
+function failuresUntilGivenUp(run: Run, thrown: unknown, limits: WorkerLimits): number {
+  if (run.cleanupPending) return limits.cleanupsMax;
+  return isWorthRetrying(thrown) ? limits.patientFailuresMax : limits.failuresMax;
 }

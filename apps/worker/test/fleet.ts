@@ -26,8 +26,9 @@ const WAIT_MS = 15_000;
 export const VOLUME_BYTES = 4096;
 
 export class Fleet {
-  readonly alpha = new ScriptedStorageNode('alpha');
-  readonly beta = new ScriptedStorageNode('beta');
+  readonly #exports = new Set<string>();
+  readonly alpha = new ScriptedStorageNode('alpha', this.#exports);
+  readonly beta = new ScriptedStorageNode('beta', this.#exports);
   readonly nodeIds = { alpha: randomUUID(), beta: randomUUID() };
   readonly database: TestDatabase;
   readonly catalog: Catalog;

@@ -151,7 +151,7 @@ const failures: [string, (fleet: Fleet) => void, string][] = [
   ['openBackup', ({ beta }) => beta.fail('openBackup', 'image-invalid'), 'image-invalid'],
   ['startRestore', ({ alpha }) => alpha.fail('startRestore', 'storage-full'), 'storage-full'],
   ['the job', ({ alpha }) => alpha.failJobs({ code: 'storage-full', message: 'full' }), 'storage-full'],
-  ['closeBackup', ({ beta }) => beta.fail('closeBackup', 'internal-error', { times: 1 }), 'internal-error'],
+  ['getVolume', ({ alpha }) => alpha.fail('getVolume', 'internal-error', { times: 1 }), 'internal-error'],
 ];
 
 test.each(failures)('a restore that fails at %s leaves nothing', async (_where, breakIt, code) => {
@@ -165,6 +165,19 @@ test.each(failures)('a restore that fails at %s leaves nothing', async (_where, 
     volumes: ['disk'],
     volumeRows: ['disk'],
   });
+});
+
+test.each([
+  ['closeBackup', 'beta', 'storage-node-unreachable'],
+  ['dismissJob', 'alpha', 'job-state'],
+] as const)('a restored volume is not lost to a %s that fails', async (method, node, code) => {
+  const backup = await backedUp();
+  fleet[node].fail(method, code);
+  const run = await fleet.succeed(await fleet.restore(backup, { volume: 'copy' }));
+  expect((await fleet.catalog.volumes.get('copy')).state).toBe('ready');
+  expect(run.steps.filter(step => step.state !== 'succeeded')).toMatchObject([
+    { state: 'failed', error: { code } },
+  ]);
 });
 
 test('a restore that is cancelled leaves nothing', async () => {

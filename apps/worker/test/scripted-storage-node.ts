@@ -17,6 +17,8 @@ import {
   JobServiceService,
   JobStatus,
   RepositoryServiceService,
+  type StartBackupRequest,
+  type StartRestoreRequest,
   type StepContext,
   StorageNodeServiceService,
   StoredBackup,
@@ -31,15 +33,18 @@ interface Call {
   step: StepContext | undefined;
 }
 
-type Fault = { code: ErrorCode; times: number; afterwards: boolean };
+type Fault = { method: string; code: ErrorCode; times: number; afterwards: boolean };
 
 // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
 type Handler = (request: any) => unknown;
 
 const NONE: Empty = {};
+/** Repeated steps of these are answered from memory; all others are done again, and are good to repeat. */
+const ANSWERED_AGAIN = new Set(['createVolume', 'createCheckpoint', 'createRepository', 'publishBackup']);
 const TICK_MS = 10;
 const TICKS = 4;
 
+const uriOf = (name: string) => `nbd://127.0.0.1:10809/${name}`;
 const refuse = (code: ErrorCode, what: string) => new TidemarkError(code, `Scripted: ${what}`);
 
 export class ScriptedStorageNode {
@@ -50,13 +55,16 @@ export class ScriptedStorageNode {
   readonly volumes = new Map<string, Volume>();
   readonly checkpoints = new Map<string, Checkpoint & { volumeId: string }>();
   readonly repositories = new Map<string, string>();
-  readonly partial = new Map<string, { parent: string }>();
+  readonly partial = new Map<string, { parent: string; uri: string }>();
   readonly published = new Map<string, StoredBackup>();
   readonly openBackups = new Set<string>();
   readonly jobs = new Map<string, JobStatus>();
   /** While set, jobs stay halfway. */
   holdJobs = false;
-  readonly #faults = new Map<string, Fault>();
+  /** Of all storage nodes of a fleet: what can be connected to. */
+  readonly #exports: Set<string>;
+  readonly #started = new Map<string, { jobId: string; [fact: string]: unknown }>();
+  readonly #faults: Fault[] = [];
   #jobError: { code: ErrorCode; message: string } | undefined;
   readonly #hanging = new Set<string>();
   readonly #answers = new Map<string, unknown>();
@@ -64,8 +72,9 @@ export class ScriptedStorageNode {
   #server: Server | undefined;
   #port = 0;
 
-  constructor(name: string) {
+  constructor(name: string, exports: Set<string>) {
     this.name = name;
+    this.#exports = exports;
     this.instanceId = `instance-${name}`;
   }
 
@@ -99,10 +108,10 @@ export class ScriptedStorageNode {
     this.#server = undefined;
   }
 
-  /** The next `times` calls are refused; `afterwards`: only after they were carried out. */
+  /** The next `times` calls are refused, after earlier faults; `afterwards`: when they were carried out. */
   fail(method: string, code: ErrorCode, options: { times?: number; afterwards?: boolean } = {}): void {
     const { times = Number.POSITIVE_INFINITY, afterwards = false } = options;
-    this.#faults.set(method, { code, times, afterwards });
+    this.#faults.push({ method, code, times, afterwards });
   }
 
   /** What every job ends with instead of success. */
@@ -117,7 +126,7 @@ export class ScriptedStorageNode {
 
   heal(): void {
     this.#hanging.clear();
-    this.#faults.clear();
+    this.#faults.length = 0;
   }
 
   callsOf(method: string): Call[] {
@@ -149,11 +158,11 @@ export class ScriptedStorageNode {
   #answer(method: string, request: { step?: StepContext }, handler: Handler): unknown {
     const { step } = request;
     this.calls.push({ method, step });
-    const fault = this.#faults.get(method);
-    const strikes = fault !== undefined && fault.times-- > 0;
-    if (strikes && !fault.afterwards) throw refuse(fault.code, `${method} of ${this.name}`);
+    const fault = this.#faults.find(({ method: name, times }) => name === method && times > 0);
+    if (fault) fault.times -= 1;
+    if (fault && !fault.afterwards) throw refuse(fault.code, `${method} of ${this.name}`);
     const answer = step ? this.#once(method, step, () => handler(request)) : handler(request);
-    if (strikes) throw refuse(fault.code, `the answer of ${method} got lost`);
+    if (fault) throw refuse(fault.code, `the answer of ${method} got lost`);
     return answer;
   }
 
@@ -161,25 +170,19 @@ export class ScriptedStorageNode {
     const newest = this.#epochs.get(step.runId) ?? 0;
     if (step.leaseEpoch < newest) throw refuse('run-superseded', `epoch ${step.leaseEpoch} after ${newest}`);
     this.#epochs.set(step.runId, step.leaseEpoch);
+    if (!ANSWERED_AGAIN.has(method)) return handle();
     const key = `${step.runId} ${method} ${step.step}`;
     if (!this.#answers.has(key)) this.#answers.set(key, handle());
     return this.#answers.get(key);
   }
 
   #handlers(): Record<string, Handler> {
-    const status = () => ({
-      instanceId: this.instanceId,
-      name: this.name,
-      version: '1',
-      nbdAddress: '127.0.0.1:10809',
-      capacityBytes: 1000,
-      availableBytes: 900,
-      startedAtMs: 1,
-      volumes: this.volumes.size,
-      repositories: this.repositories.size,
-    });
+    const { name } = this;
+    const sizes = { capacityBytes: 1000, availableBytes: 900 };
+    const counts = { volumes: this.volumes.size, repositories: this.repositories.size };
+    const status = { name, version: '1', nbdAddress: '127.0.0.1:10809', startedAtMs: 1, ...sizes, ...counts };
     return {
-      getStatus: status,
+      getStatus: () => ({ ...status, instanceId: this.instanceId }),
       ...this.#volumeHandlers(),
       ...this.#repositoryHandlers(),
       ...this.#jobHandlers(),
@@ -196,7 +199,11 @@ export class ScriptedStorageNode {
     return {
       createVolume: request => this.#createVolume(request),
       deleteVolume: ({ volumeId }) => {
-        this.#volume(volumeId);
+        const name = this.volumes.get(volumeId)?.name;
+        const isBusy = [...this.#started.values()].some(
+          ({ jobId, volume }) => volume === volumeId && this.jobs.get(jobId)?.state === 'running',
+        );
+        if (isBusy) throw refuse('volume-busy', `${name} has a job`);
         this.volumes.delete(volumeId);
         return NONE;
       },
@@ -205,8 +212,9 @@ export class ScriptedStorageNode {
         this.#volume(volumeId);
         return this.#createCheckpoint({ volumeId, checkpointId, name });
       },
-      deleteCheckpoint: ({ checkpointId }) => {
-        if (!this.checkpoints.delete(checkpointId)) throw refuse('checkpoint-not-found', checkpointId);
+      deleteCheckpoint: ({ volumeId, checkpointId }) => {
+        this.#volume(volumeId);
+        this.checkpoints.delete(checkpointId);
         return NONE;
       },
     };
@@ -220,23 +228,28 @@ export class ScriptedStorageNode {
       },
       prepareBackup: ({ repositoryId, backupId, parentBackupId, sizeBytes }) => {
         if (!this.repositories.has(repositoryId)) throw refuse('repository-not-found', repositoryId);
-        this.partial.set(backupId, { parent: parentBackupId });
-        return { uri: `nbd://127.0.0.1:10809/${backupId}-${this.calls.length}`, sizeBytes };
+        const known = this.partial.get(backupId);
+        if (known && known.parent !== parentBackupId) {
+          throw refuse('backup-not-usable', `${backupId} is being written with other settings`);
+        }
+        const uri = known?.uri ?? this.#export(`${backupId}-${this.calls.length}`);
+        this.partial.set(backupId, { parent: parentBackupId, uri });
+        return { uri, sizeBytes };
       },
       publishBackup: request => this.#publish(request),
       discardBackup: ({ backupId }) => {
         if (this.published.has(backupId)) throw refuse('backup-not-usable', `${backupId} is published`);
-        this.partial.delete(backupId);
+        this.dropPartial(backupId);
         return NONE;
       },
       openBackup: ({ backupId }) => {
         const stored = this.published.get(backupId);
         if (!stored) throw refuse('backup-not-found', backupId);
         this.openBackups.add(backupId);
-        return { uri: `nbd://127.0.0.1:10809/${backupId}`, sizeBytes: stored.sizeBytes };
+        return { uri: this.#export(backupId), sizeBytes: stored.sizeBytes };
       },
       closeBackup: ({ backupId }) => {
-        this.openBackups.delete(backupId);
+        this.dropOpenBackup(backupId);
         return NONE;
       },
     };
@@ -244,21 +257,8 @@ export class ScriptedStorageNode {
 
   #jobHandlers(): Record<string, Handler> {
     return {
-      startBackup: request => {
-        const { volumeId, checkpointId, checkpointName: name, baseCheckpointId } = request;
-        const { sizeBytes } = this.#volume(volumeId);
-        if (baseCheckpointId && !this.checkpoints.has(baseCheckpointId)) {
-          throw refuse('checkpoint-not-found', baseCheckpointId);
-        }
-        const { createdAtMs } = this.#createCheckpoint({ volumeId, checkpointId, name });
-        const dirtyBytes = baseCheckpointId ? sizeBytes / 4 : sizeBytes;
-        return { jobId: this.#startJob('backup', dirtyBytes), pointInTimeMs: createdAtMs, dirtyBytes };
-      },
-      startRestore: ({ target, sizeBytes }) => {
-        if (target.$case === 'volume') this.#createVolume({ ...target.value, sizeBytes });
-        const filePath = target.$case === 'file' ? `/restores/${target.value.name}` : '';
-        return { jobId: this.#startJob('restore', sizeBytes), filePath };
-      },
+      startBackup: request => this.#startBackup(request),
+      startRestore: request => this.#startRestore(request),
       cancelJob: ({ jobId }) => {
         const status = this.jobs.get(jobId);
         if (!status) throw refuse('job-not-found', jobId);
@@ -274,23 +274,61 @@ export class ScriptedStorageNode {
     };
   }
 
+  /** Whatever is still connected to it loses its connection. */
+  dropPartial(backupId: string): void {
+    this.#exports.delete(this.partial.get(backupId)?.uri ?? '');
+    this.partial.delete(backupId);
+  }
+
+  dropOpenBackup(backupId: string): void {
+    this.openBackups.delete(backupId);
+    this.#exports.delete(uriOf(backupId));
+  }
+
+  #export(name: string): string {
+    this.#exports.add(uriOf(name));
+    return uriOf(name);
+  }
+
+  #startBackup(request: StartBackupRequest): unknown {
+    const { volumeId, checkpointId, checkpointName: name, baseCheckpointId, targetUri } = request;
+    const known = this.#started.get(checkpointId);
+    if (known && this.jobs.has(known.jobId)) return known;
+    if (this.checkpoints.has(checkpointId)) throw refuse('job-interrupted', checkpointId);
+    const { sizeBytes } = this.#volume(volumeId);
+    if (baseCheckpointId && !this.checkpoints.has(baseCheckpointId)) {
+      throw refuse('checkpoint-not-found', baseCheckpointId);
+    }
+    const dirtyBytes = baseCheckpointId ? sizeBytes / 4 : sizeBytes;
+    const jobId = this.#startJob('backup', dirtyBytes, targetUri);
+    const { createdAtMs } = this.#createCheckpoint({ volumeId, checkpointId, name });
+    const answer = { jobId, pointInTimeMs: createdAtMs, dirtyBytes, volume: volumeId };
+    this.#started.set(checkpointId, answer);
+    return answer;
+  }
+
+  #startRestore({ step, sourceUri, sizeBytes, target }: StartRestoreRequest): unknown {
+    const runId = step?.runId ?? '';
+    const known = this.#started.get(runId);
+    if (known && this.jobs.has(known.jobId)) return known;
+    const jobId = this.#startJob('restore', sizeBytes, sourceUri);
+    if (target?.$case === 'volume') this.#createVolume({ ...target.value, sizeBytes });
+    const filePath = target?.$case === 'file' ? `/restores/${target.value.name}` : '';
+    const volume = target?.$case === 'volume' ? target.value.volumeId : '';
+    this.#started.set(runId, { jobId, filePath, volume });
+    return { jobId, filePath };
+  }
+
   #createVolume(wanted: { volumeId: string; name: string; sizeBytes: number; format: string }): Volume {
     const { volumeId, name, sizeBytes, format } = wanted;
-    const exportUri = `nbd://127.0.0.1:10809/${name}`;
+    const exportUri = uriOf(name);
     const volume = Volume.fromPartial({ volumeId, name, sizeBytes, format, exportUri });
     this.volumes.set(volumeId, volume);
     return volume;
   }
 
-  #createCheckpoint({
-    volumeId,
-    checkpointId,
-    name,
-  }: {
-    volumeId: string;
-    checkpointId: string;
-    name: string;
-  }) {
+  #createCheckpoint(wanted: { volumeId: string; checkpointId: string; name: string }) {
+    const { volumeId, checkpointId, name } = wanted;
     const facts = { granularityBytes: 65_536, changedSinceBytes: 0, recording: true, inconsistent: false };
     const createdAtMs = 1_700_000_000_000 + this.checkpoints.size;
     this.checkpoints.set(checkpointId, { checkpointId, name, createdAtMs, volumeId, ...facts });
@@ -300,7 +338,7 @@ export class ScriptedStorageNode {
   #publish(request: { repositoryId: string; backupId: string; kind: string; reason: string }): StoredBackup {
     const partial = this.partial.get(request.backupId);
     if (!partial) throw refuse('backup-not-found', request.backupId);
-    this.partial.delete(request.backupId);
+    this.dropPartial(request.backupId);
     const { repositoryId: _, ...manifest } = request;
     const stored = StoredBackup.fromPartial({
       ...manifest,
@@ -313,13 +351,19 @@ export class ScriptedStorageNode {
     return stored;
   }
 
-  #startJob(type: string, totalBytes: number): string {
+  #startJob(type: string, totalBytes: number, uri: string): string {
+    if (!this.#exports.has(uri)) throw refuse('io-error', `nothing is at ${uri}`);
     const jobId = `job-${this.jobs.size + 1}-${this.calls.length}`;
     const status = JobStatus.fromPartial({ jobId, type, state: 'running', totalBytes });
     this.jobs.set(jobId, status);
     let tick = 0;
     const timer = setInterval(() => {
       if (status.state === 'concluded') return clearInterval(timer);
+      if (!this.#exports.has(uri)) {
+        status.state = 'concluded';
+        status.error = { code: 'io-error', message: `The connection to ${uri} was lost.` };
+        return;
+      }
       if (this.holdJobs && tick >= TICKS / 2) return;
       tick += 1;
       status.currentBytes = (totalBytes * tick) / TICKS;

@@ -90,7 +90,8 @@ const publish: Step<'backup'> = {
 const finish: Step<'backup'> = {
   name: 'finish',
   final: true,
-  patient: true,
+  // A storage node forgets ended jobs by itself; the backup is published.
+  dispensable: true,
   async run(context) {
     await dismissJob(context, await startedJob(context), 'finish');
     return {};
@@ -119,6 +120,13 @@ async function prepare(context: Context, step: string, parentBackupId: string): 
   const { repositories } = await storageNodes.ofRepository(repositoryId);
   const wanted = { step: call(step), repositoryId, backupId, volumeId, sizeBytes, parentBackupId };
   return (await repositories.prepareBackup(wanted, { signal: stop })).uri;
+}
+
+/** A start that is repeated prepares again: its target is gone if the repository's host has restarted. */
+async function preparedTarget(context: Context): Promise<string> {
+  const isRepeated = context.run.steps.some(step => step.name === 'start');
+  if (isRepeated) return prepare(context, 'prepare-target', context.request.parentBackupId ?? '');
+  return context.output('prepare-target', prepared).uri;
 }
 
 async function discardTarget(context: Context, step: string): Promise<void> {
@@ -151,7 +159,7 @@ async function startBackup(context: Context, { step, ...options }: StartOptions)
 async function startAsAsked(context: Context) {
   const { request, run, catalog } = context;
   const baseCheckpointId = request.baseCheckpointId ?? '';
-  const { uri: targetUri } = context.output('prepare-target', prepared);
+  const targetUri = await preparedTarget(context);
   try {
     return await startBackup(context, { step: 'start', baseCheckpointId, targetUri });
   } catch (error) {
@@ -164,10 +172,16 @@ async function startAsAsked(context: Context) {
   }
 }
 
-/** From here on the backup's row says full, so that an attempt that follows takes this way at once. */
+/**
+ * From here on the backup's row says full, so that an attempt that follows takes this way at once. Only the
+ * target of the increment is discarded: an earlier attempt's job may be writing to the full one already.
+ */
 async function startFull(context: Context) {
-  await discardTarget(context, 'fall-back');
-  const targetUri = await prepare(context, 'prepare-target-full', '');
+  const targetUri = await prepare(context, 'prepare-target-full', '').catch(async error => {
+    if (!(error instanceof TidemarkError) || error.code !== 'backup-not-usable') throw error;
+    await discardTarget(context, 'fall-back');
+    return prepare(context, 'prepare-target-full', '');
+  });
   return startBackup(context, { step: 'start-full', baseCheckpointId: '', targetUri });
 }
 

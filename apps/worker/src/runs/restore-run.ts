@@ -12,15 +12,12 @@ type Context = RunContext<'restore'>;
 
 const opened = z.object({ uri: z.string(), sizeBytes: z.number() });
 const started = z.object({ jobId: z.string(), filePath: z.string() });
-const finished = z.object({ exportUri: z.string() });
+const completed = z.object({ exportUri: z.string() });
 
 const openSource: Step<'restore'> = {
   name: 'open-source',
-  async run({ request: { repositoryId, backupId }, storageNodes, call, stop }) {
-    const { repositories } = await storageNodes.ofRepository(repositoryId);
-    const wanted = { step: call('open-source'), repositoryId, backupId };
-    const { uri, sizeBytes } = await repositories.openBackup(wanted, { signal: stop });
-    return { output: { uri, sizeBytes } };
+  async run(context) {
+    return { output: await openBackup(context) };
   },
   undo: context => closeBackup(context, 'undo-open-source'),
 };
@@ -28,7 +25,10 @@ const openSource: Step<'restore'> = {
 const start: Step<'restore'> = {
   name: 'start',
   async run(context) {
-    const { jobId, filePath } = await startRestore(context);
+    const isRepeated = context.run.steps.some(step => step.name === 'start');
+    // Repeated: the export is gone if the repository's host has restarted.
+    const source = isRepeated ? await openBackup(context) : context.output('open-source', opened);
+    const { jobId, filePath } = await startRestore(context, source);
     await context.update({ progress: { dirtyBytes: context.request.sizeBytes } });
     return { output: { jobId, filePath } };
   },
@@ -54,10 +54,29 @@ const copy: Step<'restore'> = {
   },
 };
 
+const complete: Step<'restore'> = {
+  name: 'complete',
+  final: true,
+  patient: true,
+  async run(context) {
+    const { request, run, stop } = context;
+    if (!('volume' in request.target)) return { output: { exportUri: '' } };
+    const { volumes } = await targetNode(context);
+    const { volumeId } = request.target.volume;
+    const { exportUri, sizeBytes } = await volumes.getVolume({ volumeId }, { signal: stop });
+    return {
+      output: { exportUri },
+      commit: tx => tx.volumes.markReady(volumeId, { exportUri, sizeBytes }, run.id),
+    };
+  },
+};
+
+// What these two let go of, storage nodes let go of by themselves when they restart or have many of it. The
+// restored volume must not depend on a repository's host that is lost for good.
 const closeSource: Step<'restore'> = {
   name: 'close-source',
   final: true,
-  patient: true,
+  dispensable: true,
   async run(context) {
     await closeBackup(context, 'close-source');
     return {};
@@ -67,27 +86,19 @@ const closeSource: Step<'restore'> = {
 const finish: Step<'restore'> = {
   name: 'finish',
   final: true,
-  patient: true,
+  dispensable: true,
   async run(context) {
-    const { request, run, stop } = context;
-    const job = await startedJob(context);
-    await dismissJob(context, job, 'finish');
-    if (!('volume' in request.target)) return { output: { exportUri: '' } };
-    const { volumeId } = request.target.volume;
-    const { exportUri, sizeBytes } = await job.storageNode.volumes.getVolume({ volumeId }, { signal: stop });
-    return {
-      output: { exportUri },
-      commit: tx => tx.volumes.markReady(volumeId, { exportUri, sizeBytes }, run.id),
-    };
+    await dismissJob(context, await startedJob(context), 'finish');
+    return {};
   },
 };
 
 export const restoreRun: RunDefinition<'restore'> = {
-  steps: [openSource, start, copy, closeSource, finish],
+  steps: [openSource, start, copy, complete, closeSource, finish],
   result(context): JsonObject {
     const { target, backupId } = context.request;
     if ('volume' in target) {
-      return { backupId, volumeId: target.volume.volumeId, ...context.output('finish', finished) };
+      return { backupId, volumeId: target.volume.volumeId, ...context.output('complete', completed) };
     }
     return { backupId, filePath: context.output('start', started).filePath };
   },
@@ -100,9 +111,18 @@ function targetNode({ request: { target }, storageNodes }: Context) {
   return storageNodes.get('volume' in target ? target.volume.storageNodeId : target.file.storageNodeId);
 }
 
-async function startRestore(context: Context) {
+/** Good to repeat. */
+async function openBackup(context: Context): Promise<z.output<typeof opened>> {
+  const { request, storageNodes, call, stop } = context;
+  const { repositoryId, backupId } = request;
+  const { repositories } = await storageNodes.ofRepository(repositoryId);
+  const wanted = { step: call('open-source'), repositoryId, backupId };
+  const { uri, sizeBytes } = await repositories.openBackup(wanted, { signal: stop });
+  return { uri, sizeBytes };
+}
+
+async function startRestore(context: Context, { uri, sizeBytes }: z.output<typeof opened>) {
   const { request, call, stop } = context;
-  const { uri, sizeBytes } = context.output('open-source', opened);
   const { jobs } = await targetNode(context);
   const { target } = request;
   return jobs.startRestore(
@@ -137,9 +157,10 @@ async function startedJob(context: Context): Promise<WatchedJob> {
 /** The job to undo, if there is one; one in doubt is settled by the same call again (see backup-run). */
 async function findJob(context: Context): Promise<WatchedJob | undefined> {
   if (context.findOutput('start', started)) return startedJob(context);
-  if (!context.isInDoubt('start') || !context.findOutput('open-source', opened)) return undefined;
+  const source = context.findOutput('open-source', opened);
+  if (!context.isInDoubt('start') || source === undefined) return undefined;
   try {
-    const { jobId } = await startRestore(context);
+    const { jobId } = await startRestore(context, source);
     return { storageNode: await targetNode(context), jobId };
   } catch (error) {
     if (error instanceof TidemarkError && error.code !== 'storage-node-unreachable') return undefined;

@@ -46,6 +46,8 @@ export interface Step<K extends RunRequestKind> {
   readonly final?: boolean;
   /** What was done before it is too dear to be thrown away for a storage node that is away for a while. */
   readonly patient?: boolean;
+  /** The run has what it was for by then: when the step fails for good, the run succeeds without it. */
+  readonly dispensable?: boolean;
 }
 
 export interface RunDefinition<K extends RunRequestKind> {

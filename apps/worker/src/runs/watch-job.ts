@@ -57,8 +57,18 @@ export async function endJob(context: RunContext, job: WatchedJob, step: string)
   const cancel = storageNode.jobs.cancelJob({ step: context.call(step), jobId }, { signal: context.stop });
   // `job-state`: it has concluded already.
   await tolerate(['job-not-found', 'job-state'], cancel);
-  const signal = AbortSignal.any([context.stop, AbortSignal.timeout(context.limits.jobEndMs)]);
-  await tolerate(['job-not-found'], waitForEnd(job, signal));
+  const late = AbortSignal.timeout(context.limits.jobEndMs);
+  try {
+    await tolerate(['job-not-found'], waitForEnd(job, AbortSignal.any([context.stop, late])));
+  } catch (error) {
+    if (error !== late.reason) throw error;
+    throw new TidemarkError(
+      'job-state',
+      `Job ${jobId} of storage node ${storageNode.name} was asked to end and still goes on after ` +
+        `${context.limits.jobEndMs} ms. It is asked again later; look for it in the log of the storage node.`,
+      error,
+    );
+  }
 }
 
 async function waitForEnd({ storageNode, jobId }: WatchedJob, signal: AbortSignal): Promise<void> {
