@@ -3,6 +3,7 @@ export { Bitmap, type DirtyArea } from './bitmap/bitmap.ts';
 export { DirtyBitmap, type DirtyBitmapInfo, type DirtyBitmapOptions } from './bitmap/dirty-bitmap.ts';
 export { type Clock, systemClock } from './clock.ts';
 export { BlockCopy, copyClusterBytes } from './copy/block-copy.ts';
+export { validateMinClusterBytes } from './copy/min-cluster-size.ts';
 export { ENGINE_ERROR_KINDS, EngineError, type EngineErrorKind, fromSystemError } from './errors.ts';
 export { appendExtent, type Extent } from './extent.ts';
 export { lockSync } from './file/syscalls.ts';

@@ -7,6 +7,7 @@ import {
   type DirtyBitmap,
   EngineError,
   ON_CBW_ERROR,
+  validateMinClusterBytes,
 } from '@tidemark/engine';
 import { z } from 'zod';
 import { uint32 } from '../qmp/arguments.ts';
@@ -36,6 +37,7 @@ export const copyBeforeWriteDriver = defineDriver({
     const bitmap = given.bitmap === undefined ? undefined : findBitmap(host, given.bitmap);
     bitmap?.assertUsable();
     if (target.readOnly) throw new EngineError('denied', 'Block node is read-only', { node: nodeName });
+    validateMinClusterBytes(given['min-cluster-size']);
     const clusterBytes = copyClusterBytes(target, { minClusterBytes: given['min-cluster-size'] });
     const copy = new BlockCopy({ source, target, targetIsZero: false, clusterBytes });
     if (bitmap === undefined) copy.copyBitmap.setAll();

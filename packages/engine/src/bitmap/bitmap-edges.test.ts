@@ -146,6 +146,20 @@ describe('Bitmap at the edges of its levels', () => {
   });
 });
 
+describe('Bitmap of more granules than 32 bits count', () => {
+  it('keeps its far bits apart from its near ones', () => {
+    const granules = 2 ** 32 + 64;
+    // Half a gigabyte of which nothing but the touched pages is ever there.
+    const bitmap = new Bitmap(granules * 512, 512);
+    const far = (2 ** 32 + 5) * 512;
+    bitmap.set(far, 1);
+    expect([bitmap.get(far), bitmap.get(5 * 512)]).toEqual([true, false]);
+    expect(bitmap.nextDirtyArea(0)).toEqual({ offset: far, length: 512 });
+    bitmap.reset(far, 512);
+    expect([bitmap.get(far), bitmap.dirtyGranules]).toEqual([false, 0]);
+  });
+});
+
 describe('Bitmap merges', () => {
   const size = 70_000 * GRANULE;
   const runs = fc.array(

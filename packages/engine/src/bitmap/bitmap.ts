@@ -60,7 +60,8 @@ export class Bitmap {
 
   get(offset: number): boolean {
     const granule = Math.floor(offset / this.granularityBytes);
-    return ((this.#levels[0]![granule >>> 5]! >>> (granule & 31)) & 1) === 1;
+    // Not shifted: there may be more granules than a shift keeps.
+    return ((this.#levels[0]![Math.floor(granule / 32)]! >>> (granule & 31)) & 1) === 1;
   }
 
   /** Marks every granule that the range touches. */

@@ -2,6 +2,7 @@
 import type { DirtyBitmap } from '../bitmap/dirty-bitmap.ts';
 import type { Clock } from '../clock.ts';
 import { BlockCopy, type BlockCopyOptions, copyClusterBytes } from '../copy/block-copy.ts';
+import { validateMinClusterBytes } from '../copy/min-cluster-size.ts';
 import { EngineError } from '../errors.ts';
 import { CopyBeforeWrite, type OnCbwError } from '../filter/copy-before-write.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
@@ -185,13 +186,7 @@ function validatePerformance({ workers, chunkBytesMax, minClusterBytes }: Backup
   if (chunkBytesMax !== undefined && chunkBytesMax < 0) {
     throw invalid('max-chunk must be zero (which means no limit) or positive');
   }
-  if (minClusterBytes !== undefined && !isClusterSize(minClusterBytes)) {
-    throw invalid('min-cluster-size needs to be a power of 2');
-  }
-}
-
-function isClusterSize(bytes: number): boolean {
-  return Number.isSafeInteger(bytes) && bytes > 0 && Number.isInteger(Math.log2(bytes));
+  validateMinClusterBytes(minClusterBytes);
 }
 
 function assertChunk({ chunkBytesMax }: BackupActionOptions, { clusterBytes }: BlockCopy): void {

@@ -5,6 +5,7 @@ import type { Bitmap } from '../bitmap/bitmap.ts';
 import type { DirtyBitmap } from '../bitmap/dirty-bitmap.ts';
 import type { Clock } from '../clock.ts';
 import { BlockCopy, copyClusterBytes } from '../copy/block-copy.ts';
+import { validateMinClusterBytes } from '../copy/min-cluster-size.ts';
 import { EngineError } from '../errors.ts';
 import { CopyBeforeWrite, type OnCbwError } from '../filter/copy-before-write.ts';
 import { SnapshotAccess, snapshotAccessPermissions } from '../filter/snapshot-access.ts';
@@ -118,6 +119,7 @@ function makeNodes(graph: BlockGraph, staged: StagedBitmaps, options: FleeceOpti
   const target = graph.get(options.target);
   const bitmap = options.bitmap === undefined ? undefined : staged.get(source, options.bitmap);
   bitmap?.assertUsable();
+  validateMinClusterBytes(options.minClusterBytes);
   if (source === target) throw invalid('Source and target cannot be the same');
   target.assertNotBlocked();
   if (source.sizeBytes !== target.sizeBytes) throw invalid('Source and target image have different sizes');

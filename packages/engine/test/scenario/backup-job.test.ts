@@ -295,6 +295,7 @@ describe('the end of a job', () => {
     [{ chunkBytesMax: -1 }, 'max-chunk must be zero (which means no limit) or positive'],
     [{ workers: 0 }, 'max-workers must be between 1 and 2147483647'],
     [{ minClusterBytes: 100_000 }, 'min-cluster-size needs to be a power of 2'],
+    [{ minClusterBytes: 2 ** 26 }, 'min-cluster-size too large: 67108864 > 33554432'],
     [{ chunkBytesMax: 64 * KiB, minClusterBytes: 128 * KiB }, 'less than backup cluster size (131072)'],
     [{ compressed: true }, 'Compression is not supported for this drive '],
     [{ filterNodeName: 'disk' }, 'Could not create node: '],

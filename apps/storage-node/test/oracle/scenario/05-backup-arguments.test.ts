@@ -342,6 +342,8 @@ ours(
     await s.add({ driver: 'qcow2', 'node-name': 'ro', 'read-only': true, file });
     await refused(s, { device: 'ro', 'discard-source': true });
     expect(await refused(s, { 'x-perf': { 'min-cluster-size': 100_000 } })).toContain('power of 2');
+    // One unit is copied through memory as a whole: a larger one would wait for it for ever.
+    expect(await refused(s, { 'x-perf': { 'min-cluster-size': 64 << 20 } })).toContain('too large');
     const perf = { 'min-cluster-size': 131_072, 'max-chunk': 65_536 };
     expect(await refused(s, { 'x-perf': perf })).toContain('(131072)');
   },
