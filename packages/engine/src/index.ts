@@ -43,7 +43,7 @@ export {
 export { FileNode } from './image/file-node.ts';
 export { NullNode, type NullNodeOptions } from './image/null-node.ts';
 export { type ImageFormat, type OpenImageOptions, openImage } from './image/open-image.ts';
-export { type CreateQcow2Options, createQcow2 } from './image/qcow2/create.ts';
+export { type CreateQcow2Options, createQcow2, formatQcow2 } from './image/qcow2/create.ts';
 export { hasQcow2Magic, type Qcow2Header, readQcow2Header } from './image/qcow2/header.ts';
 export { Qcow2Image } from './image/qcow2/qcow2-image.ts';
 export { createRawFile, RawImage, type RawImageOptions } from './image/raw-image.ts';
@@ -54,6 +54,7 @@ export {
   BITMAP_MODES,
   type BitmapMode,
 } from './job/backup-job.ts';
+export { CreateJob, type CreateJobOptions } from './job/create-job.ts';
 export { type IoStatus, ON_ERROR, type OnError } from './job/error-policy.ts';
 export type { Job, JobInfo, JobProgress } from './job/job.ts';
 export type { JobEvent, NumberedJobEvent } from './job/job-event.ts';

@@ -2,15 +2,8 @@
 // with what lay there before, when the snapshot is not taken.
 import { link, open, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import {
-  createQcow2,
-  EngineError,
-  FileNode,
-  fromSystemError,
-  PERMISSION,
-  PERMISSIONS_ALL,
-} from '@tidemark/engine';
-import { systemErrorText } from '../qmp/system-error-text.ts';
+import { createQcow2 } from '@tidemark/engine';
+import { claimFile, couldNotCreate } from './claim-file.ts';
 
 export interface OverlayFileOptions {
   readonly path: string;
@@ -65,15 +58,8 @@ async function isReplaceable(file: string): Promise<boolean> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
     throw couldNotCreate(file, error);
   }
-  const node = await FileNode.open(file, { locking: 'permissions' }).catch(error => {
-    throw couldNotCreate(file, error);
-  });
-  try {
-    const shares = PERMISSIONS_ALL & ~PERMISSION.resize;
-    node.setPermissions({ uses: PERMISSION.write | PERMISSION.resize, shares });
-  } finally {
-    await node.close();
-  }
+  const node = await claimFile(file);
+  await node.close();
   return true;
 }
 
@@ -84,11 +70,4 @@ async function syncFolder(file: string): Promise<void> {
   } finally {
     await folder.close();
   }
-}
-
-function couldNotCreate(file: string, cause: unknown): EngineError {
-  const error = fromSystemError(cause, { op: 'create', path: file });
-  if (error.context.errno === undefined) return error;
-  const text = `Could not create '${file}': ${systemErrorText(error)}`;
-  return new EngineError(error.kind, text, { ...error.context, hint: 'Look at the path.' }, cause);
 }

@@ -3,8 +3,18 @@ import type { JobEvent } from '@tidemark/engine';
 import type { QmpEvent } from './storage-daemon.ts';
 import { systemErrorText } from './system-error-text.ts';
 
+/** Jobs that are none to the older commands and events, which speak of block devices. */
+export function isBlockJob(jobType: string): boolean {
+  return jobType !== 'create';
+}
+
+/** Undefined where QMP says nothing. */
+export function toQmpEvent(event: JobEvent): QmpEvent | undefined {
+  return 'jobType' in event && !isBlockJob(event.jobType) ? undefined : told(event);
+}
+
 /** Total. */
-export function toQmpEvent(event: JobEvent): QmpEvent {
+function told(event: JobEvent): QmpEvent {
   switch (event.type) {
     case 'job-status':
       return { event: 'JOB_STATUS_CHANGE', data: { status: event.state, id: event.jobId } };

@@ -51,6 +51,10 @@ const CHECKS: Readonly<Record<string, Check>> = {
   'block-dirty-bitmap-enable': checkNamedBitmap,
   'block-dirty-bitmap-disable': checkNamedBitmap,
   'block-dirty-bitmap-merge': (args, reserved) => checkBitmap(args.node, args.target, reserved),
+  'blockdev-create': (args, reserved) => {
+    const { file } = args.options as Arguments;
+    if (typeof file === 'string') checkNode({ 'node-name': file }, reserved);
+  },
   'blockdev-snapshot': (args, reserved) => {
     for (const name of [args.node, args.overlay]) checkNode({ 'node-name': name }, reserved);
   },

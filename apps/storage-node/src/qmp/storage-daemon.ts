@@ -56,8 +56,8 @@ export class StorageDaemon {
     this.onQuit(() => this.#removeBlockNodes());
     this.onQuit(() => this.exports.close());
     this.jobs.subscribe(({ event }) => {
-      const { event: name, data } = toQmpEvent(event);
-      this.emit(name, data);
+      const told = toQmpEvent(event);
+      if (told !== undefined) this.emit(told.event, told.data);
     });
     this.onQuit(() => this.jobs.cancelAll());
   }

@@ -75,7 +75,7 @@ export class BackupJob extends CopyJob {
    * become what is to be copied, and the job starts. Cannot fail once the action was prepared.
    */
   startUnderDrain(): void {
-    // Not always the source: an earlier action of the same transaction may have put an overlay above it.
+    // Not always the source: a later action of the same transaction may have put an overlay above it.
     const below = this.#filter.children.find(edge => edge.role === 'file')!.node;
     this.#graph.insertAbove(below, this.#filter);
     this.#bitmap?.createSuccessor();

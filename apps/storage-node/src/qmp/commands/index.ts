@@ -3,6 +3,7 @@ import type { QmpCommand } from '../command.ts';
 import { backupCommands } from './backup.ts';
 import { bitmapCommands } from './bitmaps.ts';
 import { blockNodeCommands } from './block-nodes.ts';
+import { createCommands } from './create.ts';
 import { exportCommands } from './exports.ts';
 import { fleeceCommands } from './fleece.ts';
 import { jobCommands } from './jobs.ts';
@@ -21,6 +22,7 @@ const groups: readonly (readonly QmpCommand[])[] = [
   backupCommands,
   bitmapCommands,
   snapshotCommands,
+  createCommands,
   transactionCommands,
 ];
 

@@ -3,7 +3,7 @@ import type { Job } from '@tidemark/engine';
 import { z } from 'zod';
 import { int64 } from '../arguments.ts';
 import { defineCommand, type QmpCommand } from '../command.ts';
-import { toQmpEvent } from '../job-events.ts';
+import { isBlockJob, toQmpEvent } from '../job-events.ts';
 import { genericError, QmpError } from '../qmp-error.ts';
 import type { StorageDaemon } from '../storage-daemon.ts';
 import { systemErrorText } from '../system-error-text.ts';
@@ -14,7 +14,8 @@ const byDevice = z.strictObject({ device: z.string() });
 /** Throws class `DeviceNotActive`: to the older commands a job is what is active on a device. */
 function blockJob(daemon: StorageDaemon, id: string): Job {
   const job = daemon.jobs.find(id);
-  if (job === undefined) throw new QmpError('DeviceNotActive', `Block job '${id}' not found`);
+  if (job === undefined || !isBlockJob(job.type))
+    throw new QmpError('DeviceNotActive', `Block job '${id}' not found`);
   return job;
 }
 
@@ -73,7 +74,8 @@ function describeJob(job: Job): object {
     'total-progress': totalBytes,
     type,
     id,
-    ...(error && { error: systemErrorText(error) }),
+    // Block jobs tell the error number's text, others all they know.
+    ...(error && { error: isBlockJob(type) ? systemErrorText(error) : error.message }),
   };
 }
 
@@ -112,17 +114,19 @@ export const jobCommands: readonly QmpCommand[] = [
   defineCommand({
     name: 'query-block-jobs',
     arguments: z.strictObject({}),
-    run: (_args, daemon) => listed(daemon).map(describeBlockJob),
+    run: (_args, daemon) =>
+      listed(daemon)
+        .filter(job => isBlockJob(job.type))
+        .map(describeBlockJob),
   }),
   defineCommand({
     name: 'x-tidemark-query-events',
     // For clients that lost their connection: what they missed, as far as it is still kept.
     arguments: z.strictObject({ after: int64.optional() }),
     run: ({ after = 0 }, daemon) =>
-      daemon.jobs.eventsAfter(after).map(({ sequence, atMs, event }) => ({
-        sequence,
-        'timestamp-ms': Math.floor(atMs),
-        ...toQmpEvent(event),
-      })),
+      daemon.jobs.eventsAfter(after).flatMap(({ sequence, atMs, event }) => {
+        const told = toQmpEvent(event);
+        return told === undefined ? [] : [{ sequence, 'timestamp-ms': Math.floor(atMs), ...told }];
+      }),
   }),
 ];
