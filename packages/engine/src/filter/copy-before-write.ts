@@ -109,7 +109,10 @@ export class CopyBeforeWrite implements BlockNode {
     return this.#source.extents(offset, length);
   }
 
-  async close(): Promise<void> {}
+  /** Copies whose guests did not wait for them end before the target may go. */
+  async close(): Promise<void> {
+    await this.copy.stop();
+  }
 
   #feed(offset: number, buffer: Buffer): void {
     if (this.#broken === undefined) this.copy.feed(offset, buffer);
