@@ -1,7 +1,7 @@
 // Goal: what a storage node says reaches the caller as it was meant, and a silent or absent one never hangs
 // it. Method: a real gRPC server on loopback whose few calls misbehave on purpose.
 import { createServer } from 'node:net';
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { Metadata, Server, ServerCredentials, status } from '@grpc/grpc-js';
 import { afterEach, expect, test } from 'vitest';
 import { connectStorageNode, type StorageNodeClients } from './client.ts';
 import { TidemarkError, toServiceError } from './errors.ts';
@@ -73,6 +73,36 @@ test('a call that is never answered ends with its deadline', async () => {
     code: 'storage-node-unreachable',
   });
 });
+
+test('a storage node that stops before it has answered is one that does not answer', async () => {
+  let arrived: () => void = () => {};
+  const asked = new Promise<void>(resolve => {
+    arrived = resolve;
+  });
+  const server = await startServer({ getJob: () => arrived() });
+  const call = connect(server.address).jobs.getJob(job);
+  await asked;
+  server.forceShutdown();
+  await expect(call).rejects.toMatchObject({
+    code: 'storage-node-unreachable',
+    message: expect.stringContaining('alpha'),
+  });
+});
+
+test.each(['no json', '"text"', '{"code":7}'])(
+  'an error that cannot be read, %s, is told as it came',
+  async said => {
+    const metadata = new Metadata();
+    metadata.set('tidemark-error-bin', Buffer.from(said));
+    const { address } = await startServer({
+      getJob: (_call, reply) => reply({ code: status.NOT_FOUND, details: 'strange', metadata }),
+    });
+    await expect(connect(address).jobs.getJob(job)).rejects.toMatchObject({
+      code: 'internal-error',
+      message: expect.stringContaining('strange'),
+    });
+  },
+);
 
 test('an abort ends a call with its reason', async () => {
   const { address } = await startServer(silent);

@@ -8,9 +8,8 @@ import {
   credentials,
   Metadata,
   type ServiceDefinition,
-  status,
 } from '@grpc/grpc-js';
-import { fromServiceError, TidemarkError } from './errors.ts';
+import { fromServiceError } from './errors.ts';
 import {
   type JobRequest,
   JobServiceClient,
@@ -144,17 +143,9 @@ async function* watch(
     for await (const status of stream) yield status as JobStatus;
   } catch (error) {
     if (signal?.aborted) throw signal.reason;
-    throw watchError(error, peer);
+    throw fromServiceError(error, peer);
   } finally {
     signal?.removeEventListener('abort', abort);
     stream.cancel();
   }
-}
-
-/** A storage node that stops cancels its streams; to who watches, that is a storage node that went away. */
-function watchError(error: unknown, peer: string): TidemarkError {
-  const meant = fromServiceError(error, peer);
-  const cut = (error as { code?: unknown } | null)?.code === status.CANCELLED;
-  if (!cut) return meant;
-  return new TidemarkError('storage-node-unreachable', `Storage node ${peer} ended the connection.`, error);
 }

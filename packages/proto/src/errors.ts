@@ -36,22 +36,24 @@ export function toServiceError(error: TidemarkError): Partial<ServiceError> {
   return { code: ERROR_CODES[error.code].grpc, details: error.message, metadata };
 }
 
+/** It is away, is too slow, or stopped before it had answered; whether the call was carried out is not known. */
+const NO_ANSWER: ReadonlySet<unknown> = new Set([
+  status.UNAVAILABLE,
+  status.DEADLINE_EXCEEDED,
+  status.CANCELLED,
+]);
+
 /**
  * What the far side meant. `peer` names the storage node for failures of the connection itself, which
- * carry no trailer.
+ * carry no trailer. A call that the caller cancelled is the caller's to recognise.
  */
 export function fromServiceError(error: unknown, peer: string): TidemarkError {
   if (error instanceof TidemarkError) return error;
   const failure = error as Partial<ServiceError> | null;
-  const trailer = failure?.metadata?.get(TRAILER)[0];
-  if (Buffer.isBuffer(trailer)) {
-    const parsed = JSON.parse(trailer.toString('utf8')) as { code?: unknown; message?: unknown };
-    if (typeof parsed.code === 'string' && isErrorCode(parsed.code)) {
-      return new TidemarkError(parsed.code, String(parsed.message), error);
-    }
-  }
+  const meant = readTrailer(failure?.metadata?.get(TRAILER)[0]);
+  if (meant !== undefined) return new TidemarkError(meant.code, meant.message, error);
   const details = failure?.details ?? (error instanceof Error ? error.message : String(error));
-  if (failure?.code === status.UNAVAILABLE || failure?.code === status.DEADLINE_EXCEEDED) {
+  if (NO_ANSWER.has(failure?.code)) {
     return new TidemarkError(
       'storage-node-unreachable',
       `Storage node ${peer} does not answer (${details}). Start it, or check its address, then try again.`,
@@ -59,4 +61,16 @@ export function fromServiceError(error: unknown, peer: string): TidemarkError {
     );
   }
   return new TidemarkError('internal-error', `Storage node ${peer} failed: ${details}`, error);
+}
+
+/** Undefined for what no version of ours has written: the far side may be anything. */
+function readTrailer(trailer: unknown): TidemarkErrorJson | undefined {
+  if (!Buffer.isBuffer(trailer)) return undefined;
+  try {
+    const { code, message } = JSON.parse(trailer.toString('utf8')) as { code?: unknown; message?: unknown };
+    if (typeof code === 'string' && isErrorCode(code)) return { code, message: String(message) };
+  } catch {
+    // told by its status and its details
+  }
+  return undefined;
 }
