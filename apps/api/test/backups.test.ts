@@ -1,5 +1,6 @@
 // Goal: a backup is full or incremental for a reason that is told, builds on the right parent, and is
 // refused in clear words when it cannot be made; a restore finds its source and has one target.
+import { Catalog } from '@tidemark/catalog';
 import { parseRunRequest } from '@tidemark/proto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestApi } from './support/test-api.ts';
@@ -80,6 +81,18 @@ test('an incremental backup without anything to build on asks for a full one', a
     ...incremental,
     repository: 'other',
     checkpoint: 'first',
+  });
+});
+
+test('a backup that a host with a slow clock has published can be looked at', async () => {
+  const { body } = await api.call('POST', '/v1/backups', { ...full, checkpoint: 'skewed' });
+  const slow = Catalog.connect(api.database.url, { clock: () => new Date(Date.now() - 60_000) });
+  const facts = { storedBytes: 1, sentBytes: 1, fileName: 'skewed.qcow2' };
+  await slow.backups.markAvailable(body.backup.id, facts, body.run.id);
+  await slow.close();
+  expect(await api.call('GET', `/v1/backups/${body.backup.id}`)).toMatchObject({
+    status: 200,
+    body: { state: 'available', durationMs: 0 },
   });
 });
 

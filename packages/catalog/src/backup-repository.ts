@@ -64,7 +64,8 @@ function toBackup({ checkpointName, ...row }: BackupModel): Backup {
     storedBytes: bytes(row.storedBytes),
     dirtyBytes: bytes(row.dirtyBytes),
     sentBytes: bytes(row.sentBytes),
-    durationMs: row.finishedAt && row.finishedAt.getTime() - row.createdAt.getTime(),
+    // Two hosts' clocks: the later moment may be told as the earlier one.
+    durationMs: row.finishedAt && Math.max(0, row.finishedAt.getTime() - row.createdAt.getTime()),
   };
 }
 

@@ -41,6 +41,22 @@ test('a taken name is refused and named', async () => {
   });
 });
 
+test('of two that add one address at once, the second is told of the address', async () => {
+  const wanted = (name: string) => ({ id: randomUUID(), name, controlAddress: 'h:1' });
+  let second: Promise<unknown> | undefined;
+  await catalog.transaction(async inner => {
+    await inner.storageNodes.create(wanted('first'));
+    second = catalog.storageNodes.create(wanted('second'));
+    second.catch(() => {});
+    // It has looked by then, found nothing, and waits for the first to commit.
+    await new Promise(resolve => setTimeout(resolve, 300));
+  });
+  await expect(second).rejects.toMatchObject({
+    code: 'storage-node-address-taken',
+    message: expect.stringContaining('h:1'),
+  });
+});
+
 test('a noun is found by id and by name, and an unknown one is named', async () => {
   const { volume } = await seed(catalog);
   const found = await catalog.volumes.get('disk');

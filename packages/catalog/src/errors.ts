@@ -64,6 +64,11 @@ export function isUniqueViolation(error: unknown): error is Prisma.PrismaClientK
   return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002';
 }
 
+/** The name of the index that a unique violation broke, as the migrations have it. */
+export function violatedIndex(error: Prisma.PrismaClientKnownRequestError): string | undefined {
+  return (error as Failure).meta?.driverAdapterError?.cause?.constraint?.index;
+}
+
 export function isForeignKeyViolation(error: unknown): boolean {
   return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2003';
 }
@@ -89,7 +94,11 @@ const WORDS =
 
 interface Failure {
   code?: unknown;
-  meta?: { driverAdapterError?: { cause?: { kind?: unknown; originalCode?: unknown } } };
+  meta?: {
+    driverAdapterError?: {
+      cause?: { kind?: unknown; originalCode?: unknown; constraint?: { index?: string } };
+    };
+  };
 }
 
 function isUnavailable(error: Error): boolean {

@@ -52,11 +52,13 @@ function encodeCursor(key: Keyed): string {
   return Buffer.from(`${key.createdAt.getTime()}/${key.id}`).toString('base64url');
 }
 
+/** The end of the year 9999, up to which all layers write moments alike. */
+const CURSOR_MS_MAX = Date.UTC(10_000, 0, 1) - 1;
 const CURSOR = /^(\d{1,15})\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 
 function decodeCursor(cursor: string): Keyed {
   const match = CURSOR.exec(Buffer.from(cursor, 'base64url').toString('utf8'));
-  if (!match) {
+  if (!match || Number(match[1]) > CURSOR_MS_MAX) {
     throw new CatalogError(
       'catalog',
       'invalid-cursor',

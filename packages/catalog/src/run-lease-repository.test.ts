@@ -37,6 +37,17 @@ test('of many that claim at once, one gets the run', async () => {
   expect(won[0]!.run.startedAt).not.toBeNull();
 });
 
+test('a step that failed shows its error until it has succeeded', async () => {
+  const lease = await take('a');
+  const step = async () => (await catalog.runs.get(runId)).steps[0];
+  await catalog.leases.startStep(lease, 's');
+  await catalog.leases.failStep(lease, 's', error);
+  await catalog.leases.startStep(lease, 's');
+  expect(await step()).toMatchObject({ state: 'running', error });
+  await catalog.leases.finishStep(lease, 's', { a: 1 });
+  expect(await step()).toMatchObject({ state: 'succeeded', error: null, output: { a: 1 } });
+});
+
 test('a claim of another attempt gets nothing', async () => {
   expect(await claim('a', { attempt: 2 })).toBeNull();
 });

@@ -1,7 +1,7 @@
 // Runs as a worker drives them. Who holds the lease may write; every write checks the epoch on the locked
 // row, so that a worker that was taken for dead cannot change what its successor does.
 import { CatalogError } from './errors.ts';
-import type { Prisma } from './generated/client.ts';
+import { Prisma } from './generated/client.ts';
 import { type JsonObject, type Run, type RunError, type RunProgress, toRun, withSteps } from './run.ts';
 import type { Db, Scope } from './scope.ts';
 
@@ -98,7 +98,11 @@ export class RunLeaseRepository {
 
   /** The step is done; what it gave is kept for later steps, attempts and the undo. Rejects `superseded`. */
   finishStep(lease: Lease, name: string, output: JsonObject): Promise<void> {
-    return this.#setStep(lease, name, { state: 'succeeded', output: json(output) });
+    return this.#setStep(lease, name, {
+      state: 'succeeded',
+      output: json(output),
+      error: Prisma.DbNull,
+    });
   }
 
   /** Rejects `superseded`. */

@@ -1,5 +1,12 @@
 // Storage nodes as the catalog knows them: name, address, and what they last said of themselves.
-import { CatalogError, isForeignKeyViolation, isUniqueViolation, nameTaken, notFound } from './errors.ts';
+import {
+  CatalogError,
+  isForeignKeyViolation,
+  isUniqueViolation,
+  nameTaken,
+  notFound,
+  violatedIndex,
+} from './errors.ts';
 import type { StorageNodeModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
@@ -43,6 +50,14 @@ function toStorageNode(row: StorageNodeModel): StorageNode {
   };
 }
 
+const ADDRESS_INDEX = 'storage_node_control_address_key';
+
+function addressTaken(address: string, owner: string | null, cause?: unknown): CatalogError {
+  const whose = owner === null ? 'another storage node' : `storage node '${owner}'`;
+  const text = `Address ${address} belongs to ${whose}. Use that name, or remove it first.`;
+  return new CatalogError('storage-node', 'address-taken', text, cause);
+}
+
 export class StorageNodeRepository {
   readonly #scope: Scope;
 
@@ -54,17 +69,13 @@ export class StorageNodeRepository {
   create(node: { id: string; name: string; controlAddress: string }): Promise<StorageNode> {
     return this.#scope.write(async (db, tell) => {
       const neighbour = await db.storageNode.findUnique({ where: { controlAddress: node.controlAddress } });
-      if (neighbour && neighbour.name !== node.name) {
-        throw new CatalogError(
-          'storage-node',
-          'address-taken',
-          `Address ${node.controlAddress} belongs to storage node '${neighbour.name}'. ` +
-            'Use that name, or remove it first.',
-        );
-      }
-      const row = await db.storageNode
-        .create({ data: { ...node, state: 'joining' } })
-        .catch(nameTaken('storage-node', node.name));
+      if (neighbour && neighbour.name !== node.name) throw addressTaken(node.controlAddress, neighbour.name);
+      const row = await db.storageNode.create({ data: { ...node, state: 'joining' } }).catch(error => {
+        // Another was added in this moment.
+        const isAddress = isUniqueViolation(error) && violatedIndex(error) === ADDRESS_INDEX;
+        if (isAddress) throw addressTaken(node.controlAddress, null, error);
+        return nameTaken('storage-node', node.name)(error);
+      });
       tell({
         kind: 'storage-node-added',
         subjectType: 'storage-node',
@@ -145,6 +156,13 @@ export class StorageNodeRepository {
     });
   }
 
+  /** An unended run that works on it, other than those that add or remove it. */
+  async findUnendedRun(id: string): Promise<{ id: string; kind: string } | null> {
+    const kind = { notIn: ['register-storage-node', 'remove-storage-node'] };
+    const where = { storageNodeId: id, kind, state: { in: ['queued', 'running'] } };
+    return this.#scope.read(db => db.run.findFirst({ where, select: { id: true, kind: true } }));
+  }
+
   /** What lives on it; with anything it cannot be removed. */
   async countUses(id: string): Promise<{ volumes: number; repositories: number }> {
     const where = { storageNodeId: id };
@@ -154,11 +172,16 @@ export class StorageNodeRepository {
     }));
   }
 
-  /** Rejects `not-found`, and `in-use` while volumes or repositories live on it. */
+  /** Rejects `not-found`, and `in-use` while volumes or repositories live on it, or a run works on it. */
   delete(id: string): Promise<void> {
     return this.#scope.write(async (db, tell) => {
       const row = await db.storageNode.findUnique({ where: { id } });
       if (!row) throw notFound('storage-node', id);
+      const run = await this.findUnendedRun(id);
+      if (run) {
+        const text = `Storage node '${row.name}' is used by ${run.kind} run ${run.id}. Wait for it, or cancel it.`;
+        throw new CatalogError('storage-node', 'in-use', text);
+      }
       await db.storageNode.delete({ where: { id } }).catch(error => {
         if (!isForeignKeyViolation(error)) throw error;
         throw new CatalogError(

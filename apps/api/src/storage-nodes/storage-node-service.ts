@@ -100,6 +100,13 @@ export class StorageNodeService {
             'repositories. Delete those first.',
         );
       }
+      const user = await catalog.storageNodes.findUnendedRun(node.id);
+      if (user) {
+        throw new TidemarkError(
+          'storage-node-in-use',
+          `Storage node '${node.name}' is used by ${user.kind} run ${user.id}. Wait for it, or cancel it.`,
+        );
+      }
       const run = await catalog.runs.create({
         id: runId,
         kind: 'remove-storage-node',

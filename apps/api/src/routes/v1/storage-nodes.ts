@@ -64,7 +64,8 @@ const remove = {
     tags,
     summary: 'Remove a storage node',
     description:
-      'Starts a remove-storage-node run. Refused while the storage node owns volumes or repositories.',
+      'Starts a remove-storage-node run. Refused while the storage node owns volumes or repositories, or a ' +
+      'run works on it.',
     params,
     querystring: waitQuery,
     response: {
