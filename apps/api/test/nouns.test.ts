@@ -1,5 +1,6 @@
 // Goal: storage nodes, repositories, checkpoints, runs and events behave as the contract says, and refuse
 // by code without a trace.
+import { randomBytes } from 'node:crypto';
 import { parseRunRequest } from '@tidemark/proto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestApi } from './support/test-api.ts';
@@ -50,6 +51,33 @@ test.each([
   [{ name: 'delta' }, 'invalid-request'],
 ])('storage node %j is refused as %s', async (body, code) => {
   await api.refused(code, 'POST', '/v1/storage-nodes', body);
+});
+
+test('an address of any length is looked up or refused', async () => {
+  const controlAddress = `${randomBytes(3000).toString('hex')}:1`;
+  const problem = await api.refused('invalid-request', 'POST', '/v1/storage-nodes', {
+    name: 'delta',
+    controlAddress,
+  });
+  expect(problem.detail).toContain('at most 259 characters');
+});
+
+test('a storage node that a run works on stays until the run has ended', async () => {
+  await api.storageNode('source');
+  await api.volume('kept', 'source');
+  const backup = await api.backup({
+    volume: 'kept',
+    repository: 'nightly',
+    kind: 'full',
+    checkpoint: 'for-restore',
+  });
+  await api.storageNode('target');
+  const target = { file: { storageNode: 'target', name: 'web.raw' } };
+  const { body } = await api.call('POST', '/v1/restores', { backup: backup.id, target });
+  const problem = await api.refused('storage-node-in-use', 'DELETE', '/v1/storage-nodes/target');
+  expect(problem.detail).toContain(`restore run ${body.run.id}`);
+  await (await api.worker(body.run.id)).succeed();
+  expect((await api.call('DELETE', '/v1/storage-nodes/target')).status).toBe(202);
 });
 
 test('a storage node that owns something stays; an empty one is removed by a run', async () => {

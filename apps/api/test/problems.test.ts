@@ -62,6 +62,20 @@ test('a reference of any length is looked up or refused', async () => {
   }
 });
 
+test('text that the catalog cannot hold is refused, wherever it stands', async () => {
+  await api.storageNode('alpha');
+  const volume = { name: 'web', storageNode: 'al\0pha', sizeBytes: 512 };
+  for (const problem of [
+    await api.refused('invalid-request', 'GET', '/v1/volumes/%00'),
+    await api.refused('invalid-request', 'GET', '/v1/backups?volume=a%00b'),
+    await api.refused('invalid-request', 'POST', '/v1/volumes', volume),
+  ]) {
+    expect(problem.detail).toContain('send an id or a name');
+  }
+  const far = Buffer.from(`999999999999999/7a0d0f9e-6f3e-4f0a-9a55-0a6f4f1d2c3b`).toString('base64url');
+  await api.refused('invalid-request', 'GET', `/v1/volumes?cursor=${far}`);
+});
+
 test('a catalog that is away is 503, in words, for reading and for writing', async () => {
   const app = await buildApp({ databaseUrl: nowhere, queueUrl: nowhere });
   const body = { name: 'web', storageNode: 'alpha', sizeBytes: 512 };

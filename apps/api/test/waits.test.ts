@@ -1,6 +1,7 @@
 // Goal: a caller that waits is answered at the run's point in time, at its end, or with its failure, and
 // never hangs. Method: the run's row is driven by hand while the request is open.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { CatalogError } from '@tidemark/catalog';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { WAIT_POLL_MAX_MS, WAIT_TIMEOUT_MAX_MS } from '../src/limits.ts';
 import { TestApi } from './support/test-api.ts';
@@ -135,6 +136,20 @@ test('time over is a problem that names the run, and the run goes on', async () 
   expect({ status, code: body.code }).toEqual({ status: 504, code: 'wait-timed-out' });
   expect(body.detail).toContain(`GET /v1/runs/${body.runId}`);
   expect((await api.call('GET', `/v1/runs/${body.runId}`)).body.state).toBe('queued');
+  await (await api.worker(body.runId)).cancel();
+});
+
+test('a catalog that goes away during the wait leaves the caller the run', async () => {
+  const { runs } = api.app.catalog;
+  const get = runs.get.bind(runs);
+  runs.get = async () => {
+    throw new CatalogError('catalog', 'unavailable', 'The catalog database does not answer.');
+  };
+  const { status, body } = await createVolume('unseen', 'wait=done').finally(() => {
+    runs.get = get;
+  });
+  expect({ status, code: body.code }).toEqual({ status: 503, code: 'catalog-unavailable' });
+  expect(body.detail).toContain(`GET /v1/runs/${body.runId}`);
   await (await api.worker(body.runId)).cancel();
 });
 

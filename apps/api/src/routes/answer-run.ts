@@ -35,7 +35,7 @@ export async function answerRun<Noun extends object>(
     reply.code(202).header('location', location);
     return started;
   }
-  const run: RunJson = await app.runs.waitFor(started.run.id, query, callerGone(reply));
+  const run: RunJson = await app.runs.waitFor(started.run, query, callerGone(reply));
   const atCheckpoint = query.wait === 'checkpoint' && run.checkpointAt !== null;
   if (atCheckpoint || run.state !== 'succeeded') reply.code(202).header('location', location);
   else if (made === undefined) reply.code(200);

@@ -1,6 +1,6 @@
 // Runs: looking at them, waiting for them, asking them to stop.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Catalog, Run } from '@tidemark/catalog';
+import { type Catalog, CatalogError, type Run } from '@tidemark/catalog';
 import { isErrorCode } from '@tidemark/proto';
 import type { z } from 'zod';
 import { ProblemError } from '../errors.ts';
@@ -56,7 +56,7 @@ export class RunService {
    * run's own failure, or with `wait-timed-out` and leaves the run alone. When `signal` is aborted, the
    * caller is gone and gets the run as it was last seen.
    */
-  async waitFor(id: string, { wait, waitTimeoutMs }: WaitQuery, signal: AbortSignal): Promise<RunJson> {
+  async waitFor(started: RunJson, { wait, waitTimeoutMs }: WaitQuery, signal: AbortSignal): Promise<RunJson> {
     const deadline = performance.now() + waitTimeoutMs;
     const stop = AbortSignal.any([signal, this.#closing.signal]);
     for (
@@ -64,7 +64,7 @@ export class RunService {
       ;
       pauseMs = Math.min(pauseMs * WAIT_POLL_GROWTH, WAIT_POLL_MAX_MS)
     ) {
-      const run = await this.#catalog.runs.get(id);
+      const run = await this.#lookAt(started);
       if (run.state === 'succeeded') return toRunJson(run);
       if (ENDED.includes(run.state)) throw failureOf(run);
       if (wait === 'checkpoint' && run.checkpointAt && !run.error) return toRunJson(run);
@@ -73,6 +73,17 @@ export class RunService {
       await sleep(Math.min(pauseMs, leftMs), undefined, { signal: stop }).catch(() => {});
       if (signal.aborted) return toRunJson(run);
       if (this.#closing.signal.aborted) throw this.#stillGoingOn(run, waitTimeoutMs);
+    }
+  }
+
+  /** A caller that is refused while it waits still learns which run it has started. */
+  async #lookAt({ id, kind }: RunJson): Promise<Run> {
+    try {
+      return await this.#catalog.runs.get(id);
+    } catch (error) {
+      if (!(error instanceof CatalogError) || !isErrorCode(error.code)) throw error;
+      const text = `${error.message} The ${kind} run ${id} was accepted; follow it with GET /v1/runs/${id}.`;
+      throw new ProblemError(error.code, text, { runId: id }, error);
     }
   }
 

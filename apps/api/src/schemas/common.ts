@@ -7,6 +7,9 @@ const NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$';
 const NAME = new RegExp(NAME_PATTERN);
 const NAME_CHARACTERS_MAX = 64;
 
+/** The catalog cannot hold all of them, and no name has one. */
+const HAS_CONTROL_CHARACTER = /\p{Cc}/u;
+
 const quoted = (text: unknown) => JSON.stringify(text);
 
 /** References are ids or names, so a name never looks like an id. */
@@ -47,7 +50,14 @@ export const EXAMPLE_MOMENT = '2026-11-21T08:00:00.000Z';
 export const bytesField = z.int().min(0);
 
 /** An id or a name of something that exists; its syntax is judged by looking it up. */
-export const refField = z.string().min(1).max(64);
+export const refField = z
+  .string()
+  .min(1)
+  .max(64)
+  .refine(text => !HAS_CONTROL_CHARACTER.test(text), {
+    // As JSON, so that the answer shows them.
+    error: issue => `is ${quoted(issue.input)}, which holds a control character; send an id or a name`,
+  });
 
 export const ref = (noun: string) => refField.meta({ description: `Id or name of the ${noun}.` });
 

@@ -13,8 +13,12 @@ import { runSchema } from './run.ts';
 
 const HOST_PORT = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/;
 
+/** A host name has at most 253 characters (RFC 1035, section 2.3.4), and a port five. */
+const ADDRESS_CHARACTERS_MAX = 253 + 1 + 5;
+
 const controlAddress = z
   .string()
+  .max(ADDRESS_CHARACTERS_MAX)
   .refine(text => Number(HOST_PORT.exec(text)?.[2] ?? 0) > 0 && Number(HOST_PORT.exec(text)?.[2]) <= 65_535, {
     error: issue =>
       `is ${JSON.stringify(issue.input)}, which is no address; send host:port of the storage node's ` +
