@@ -1,9 +1,9 @@
 // Random histories, played to both daemons and to the model. TIDEMARK_HISTORIES=1000 plays more of them by hand,
 // TIDEMARK_HISTORY_SEED=7 begins elsewhere. A failing one is shrunk and printed.
+import { formatHistory, generateHistory, type Step, shrinkHistory } from '@tidemark/engine/testing';
 import { expect, test } from 'vitest';
 import { playScenario } from '../scenario.ts';
 import { missingTools } from '../tools.ts';
-import { formatHistory, generateHistory, type Step } from './history.ts';
 import { playHistory } from './play.ts';
 
 const COUNT = Number(process.env.TIDEMARK_HISTORIES ?? 200);
@@ -47,18 +47,16 @@ async function attempt(histories: readonly (readonly Step[])[]): Promise<unknown
 async function explain(seeds: readonly number[], failure: unknown): Promise<Error> {
   const deadline = performance.now() + SHRINK_MS;
   for (const seed of seeds) {
-    let steps = generateHistory(seed);
-    let reason = await attempt([steps]);
+    const reason = await attempt([generateHistory(seed)]);
     if (reason === undefined) continue;
-    for (let index = 0; index < steps.length && performance.now() < deadline; ) {
-      const fewer = steps.toSpliced(index, 1);
-      const still = await attempt([fewer]);
-      if (still === undefined) index++;
-      else [steps, reason] = [fewer, still];
-    }
-    return new Error(`seed ${seed}, shrunk to\n${formatHistory(steps)}\n${textOf(reason)}`, {
-      cause: reason,
-    });
+    const failing = { steps: generateHistory(seed), reason };
+    const least = await shrinkHistory<Step>(
+      failing,
+      steps => attempt([steps]),
+      () => performance.now() < deadline,
+    );
+    const text = `seed ${seed}, shrunk to\n${formatHistory(least.steps)}\n${textOf(least.reason)}`;
+    return new Error(text, { cause: least.reason });
   }
   return new Error(`seeds ${seeds.join(', ')} fail only together: ${textOf(failure)}`, { cause: failure });
 }

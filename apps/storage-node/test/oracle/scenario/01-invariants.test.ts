@@ -1,5 +1,5 @@
 // What holds in every scenario, over histories that nobody chose.
-import { generateHistory } from '../history/history.ts';
+import { generateHistory } from '@tidemark/engine/testing';
 import { playHistory } from '../history/play.ts';
 import { scenario } from '../scenario.ts';
 

@@ -1,10 +1,13 @@
 // Random histories: what guests, operators and jobs do to one disk, as data, so that a failing one can be
 // printed, shrunk and played again.
-import { SeededRandom } from '@tidemark/engine/testing';
+import { KiB, MiB } from '../../units.ts';
+import { SeededRandom } from '../seeded-random.ts';
 
-export const DISK_BYTES = 2 * 1024 * 1024;
-const BLOCK = 4096;
-const CLUSTER = 65_536;
+export const DISK_BYTES = 2 * MiB;
+/** Guest requests are made of whole ones, each filled with one byte. */
+export const HISTORY_BLOCK_BYTES = 4 * KiB;
+/** What a backup never copies less than. */
+export const HISTORY_CLUSTER_BYTES = 64 * KiB;
 const NAMES = ['b0', 'b1', 'b2', 'b3'];
 const GRANULARITIES = [4096, 32_768, 65_536, 131_072];
 const STEPS = 12;
@@ -45,11 +48,16 @@ export type Step = GuestStep | BitmapStep | TransactionStep | BackupStep;
 
 /** The same steps for the same seed. */
 export function generateHistory(seed: number): Step[] {
-  const random = new SeededRandom(seed);
-  const steps: Step[] = [];
+  return generateSteps(new SeededRandom(seed), step => step);
+}
+
+/** `extend` makes more of each step; what it draws changes the steps that follow. */
+export function generateSteps<Made>(
+  random: SeededRandom,
+  extend: (step: Step, present: ReadonlySet<string>) => Made,
+): Made[] {
   const present = new Set<string>();
-  for (let count = 0; count < STEPS; count++) steps.push(nextStep(random, present));
-  return steps;
+  return Array.from({ length: STEPS }, () => extend(nextStep(random, present), present));
 }
 
 function nextStep(random: SeededRandom, present: Set<string>): Step {
@@ -60,9 +68,9 @@ function nextStep(random: SeededRandom, present: Set<string>): Step {
   return backupStep(random, present);
 }
 
-function guestStep(random: SeededRandom): GuestStep {
+export function guestStep(random: SeededRandom): GuestStep {
   const guest = random.pick(['write', 'write', 'write', 'zero', 'unmap', 'discard'] as const);
-  const unit = guest === 'discard' || guest === 'unmap' ? CLUSTER : BLOCK;
+  const unit = guest === 'discard' || guest === 'unmap' ? HISTORY_CLUSTER_BYTES : HISTORY_BLOCK_BYTES;
   const units = DISK_BYTES / unit;
   const first = random.int(0, units - 1);
   const length = Math.min(random.int(1, guest === 'write' ? 40 : 8), units - first);
@@ -76,7 +84,7 @@ function pendingStep(random: SeededRandom): GuestStep {
 }
 
 /** QEMU 7.2 dies of a merge of nothing, so there is always a source. */
-function bitmapStep(random: SeededRandom, present: ReadonlySet<string>): BitmapStep {
+export function bitmapStep(random: SeededRandom, present: ReadonlySet<string>): BitmapStep {
   const name = random.pick(NAMES);
   const bitmap = random.pick(['add', 'add', 'remove', 'clear', 'enable', 'disable', 'merge'] as const);
   if (bitmap === 'add' || present.size === 0) {
@@ -147,6 +155,6 @@ function backupStep(random: SeededRandom, present: ReadonlySet<string>): BackupS
 }
 
 /** One step a line, to be pasted into a test. */
-export function formatHistory(steps: readonly Step[]): string {
+export function formatHistory(steps: readonly unknown[]): string {
   return `[\n${steps.map(step => `  ${JSON.stringify(step)},`).join('\n')}\n]`;
 }
