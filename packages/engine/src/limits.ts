@@ -23,6 +23,14 @@ export const COPY_WORKERS_MAX = 64;
 /** Buffers of one block copy, both guest copies and job copies: memory never grows with the disk. */
 export const COPY_MEMORY_BYTES_MAX = 32 * MiB;
 
+/** Copies in flight of one mirror job, and its memory where nobody says: as QEMU has it. */
+export const MIRROR_REQUESTS_MAX = 16;
+export const MIRROR_BUFFER_BYTES_DEFAULT = 16 * MiB;
+/** What a mirror job may be given as memory: its requests then are as large as is worth it. */
+export const MIRROR_BUFFER_BYTES_MAX = 256 * MiB;
+/** One step of a commit or stream job: what QEMU copies between two looks at the speed limit. */
+export const CHAIN_CHUNK_BYTES = 512 * KiB;
+
 /** Reads up to this size try the page cache on the spot: copying them costs less than a thread switch. */
 export const FILE_NOWAIT_READ_BYTES_MAX = 64 * KiB;
 /** One write of zeroes where the filesystem cannot make them itself. */
@@ -38,6 +46,22 @@ export const EXTENTS_PER_CALL_MAX = 512;
 
 /** L1 table of a qcow2 image, kept in memory; QEMU's own bound, 8 TiB take 128 KiB of it at 64 KiB clusters. */
 export const QCOW2_L1_BYTES_MAX = 32 * MiB;
+/** Internal snapshots of one image; QEMU's own bound. */
+export const QCOW2_SNAPSHOTS_MAX = 65_536;
+/** Snapshot table: that many entries of names of common length, and an end to hostile ones. */
+export const QCOW2_SNAPSHOT_TABLE_BYTES_MAX = 64 * MiB;
+/** Extra data of one snapshot; the format uses 16 bytes of it so far. */
+export const QCOW2_SNAPSHOT_EXTRA_BYTES_MAX = 1 * KiB;
+/** Bitmaps stored in one image; QEMU's own bound. */
+export const QCOW2_BITMAPS_MAX = 65_535;
+/** Bitmap directory: that many entries with the longest names, and little extra data. */
+export const QCOW2_BITMAP_DIRECTORY_BYTES_MAX = 72 * MiB;
+/** Bits of one stored bitmap, which are in memory as long as the image is open; QEMU's own bound. */
+export const QCOW2_BITMAP_BYTES_MAX = 512 * MiB;
+/** Clusters that a check counts: 4 bytes of memory each, 16 TiB of image at 64 KiB. */
+export const QCOW2_CHECKED_CLUSTERS_MAX = 2 ** 28;
+/** Findings of a check that are told in words; all are counted. */
+export const QCOW2_CHECK_FINDINGS_MAX = 100;
 /** Refcount table of a qcow2 image, kept in memory; QEMU's own bound. */
 export const QCOW2_REFCOUNT_TABLE_BYTES_MAX = 8 * MiB;
 /** Cached L2 tables of one image: 128 of them map 64 GiB at 64 KiB clusters. */

@@ -142,8 +142,19 @@ describe('images made here', () => {
 });
 
 describe('images made by QEMU', () => {
-  for (const options of ['cluster_size=65536', 'cluster_size=4096', 'cluster_size=512', 'compat=0.10']) {
-    testWithIo(`qemu-img create -o ${options}: read here, written here where that is possible`, async () => {
+  for (const options of [
+    'cluster_size=65536',
+    'cluster_size=4096',
+    'cluster_size=512',
+    'cluster_size=2M',
+    'compat=0.10',
+    'compat=0.10,cluster_size=512',
+    'lazy_refcounts=on',
+    'preallocation=metadata',
+    'preallocation=full',
+    ...[1, 2, 4, 8, 32, 64].map(bits => `refcount_bits=${bits},cluster_size=${bits < 8 ? 512 : 4096}`),
+  ]) {
+    testWithIo(`qemu-img create -o ${options}: read and written here`, async () => {
       const path = folder.file(`qemu-${options.replace(/\W/g, '-')}.qcow2`);
       run('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', options, path, '16M');
       run('qemu-io', '-f', 'qcow2', '-c', 'write -P 0x41 0 100k', '-c', 'write -P 0x42 5M 1M', path);
@@ -153,10 +164,6 @@ describe('images made by QEMU', () => {
       const model = new ModelDisk(16 * MiB);
       fs.readFileSync(raw).copy(model.bytes);
       model.assertEqual(0, await readAll(path), options);
-      if (options.startsWith('compat')) {
-        await expect(openImage(path, { format: 'qcow2' })).rejects.toMatchObject({ kind: 'unsupported' });
-        return;
-      }
       const image = await openImage(path, { format: 'qcow2' });
       await scribble(image, model, new SeededRandom(31));
       await image.close();
@@ -214,10 +221,5 @@ describe('images made by QEMU', () => {
       });
       await expect(refusal).rejects.toThrow(path);
     }
-    const path = folder.file('snapshot.qcow2');
-    run('qemu-img', 'create', '-q', '-f', 'qcow2', path, '4M');
-    run('qemu-img', 'snapshot', '-c', 'one', path);
-    await expect(openImage(path, { format: 'qcow2' })).rejects.toThrow(/internal snapshots/);
-    expect((await readAll(path)).every(byte => byte === 0)).toBe(true);
   });
 });

@@ -24,6 +24,8 @@ export interface ClusterWriterOptions {
   sizeBytes: number;
   /** Size of the backing image in bytes; 0 without one. */
   backingBytes: number;
+  /** An entry can say that its cluster reads as zeroes: not so in version 2. */
+  hasZeroFlag: boolean;
   /** Writes to the file under the image. */
   writeHost: (hostOffset: number, buffer: Buffer) => Pending;
   /** Reads the virtual disk as it is now. */
@@ -155,16 +157,23 @@ export class ClusterWriter {
 
   /** Whole clusters change in the mapping alone; what is left at both ends is written. */
   async writeZeroes(offset: number, length: number, mode: EraseMode): Promise<void> {
+    const { hasZeroFlag, backingBytes, sizeBytes } = this.#options;
     const end = offset + length;
     const first = Math.min(this.#clusterEnd(offset), end);
-    const last = end === this.#options.sizeBytes ? end : Math.max(first, this.#clusterStart(end));
+    const last = end === sizeBytes ? end : Math.max(first, this.#clusterStart(end));
     await this.#zeroPart(offset, first - offset);
-    await this.erase(first, last, mode);
+    if (hasZeroFlag) await this.erase(first, last, mode);
+    else if (backingBytes === 0 && mode !== 'keep') await this.erase(first, last, 'discard');
+    else await this.#writeAllZeroes(first, last - first);
     await this.#zeroPart(last, end - last);
   }
 
-  /** Lets go of the whole clusters inside the range: they read as zeroes then, also over a backing image. */
+  /**
+   * Lets go of the whole clusters inside the range: they read as zeroes then, also over a backing image, where
+   * the format cannot say that nothing is let go of.
+   */
   async discard(offset: number, length: number): Promise<void> {
+    if (!this.#options.hasZeroFlag && this.#options.backingBytes > 0) return;
     const end = offset + length;
     const last = end === this.#options.sizeBytes ? end : this.#clusterStart(end);
     await this.erase(this.#clusterEnd(offset), last, 'discard');
@@ -186,8 +195,34 @@ export class ClusterWriter {
     ) {
       return;
     }
+    await this.#writeAllZeroes(offset, length);
+  }
+
+  async #writeAllZeroes(offset: number, length: number): Promise<void> {
     for (let done = 0; done < length; done += ZEROES.length) {
       await this.write(offset + done, ZEROES.subarray(0, Math.min(ZEROES.length, length - done)));
+    }
+  }
+
+  /** Gives clusters without a place one of their own, full of zeroes. Nothing else may be in flight. */
+  async preallocate(offset: number, length: number): Promise<void> {
+    const { clusters, refcounts, clusterBytes } = this.#options;
+    for (let position = offset; position < offset + length; ) {
+      const found = clusters.lookup(position, offset + length - position);
+      if (found === undefined) {
+        await clusters.load(position);
+        continue;
+      }
+      const end = Math.min(position + found.length, this.#tableEnd(position));
+      if (found.kind !== 'unallocated' && found.kind !== 'zero-plain') {
+        position = end;
+        continue;
+      }
+      await clusters.ensureTable(position, refcounts);
+      const run = await refcounts.allocate((this.#clusterEnd(end) - position) / clusterBytes);
+      if (!run.fresh) await this.#options.writeHost(run.offset, Buffer.alloc(run.count * clusterBytes));
+      await clusters.link(position, run);
+      position += run.count * clusterBytes;
     }
   }
 

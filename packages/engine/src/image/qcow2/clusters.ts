@@ -7,6 +7,7 @@ import { TABLE_ENTRY_BYTES } from './format.ts';
 import type { Qcow2Header } from './header.ts';
 import {
   type ClusterKind,
+  clearCopied,
   compressedPlace,
   hasReservedBits,
   hostOffsetOfEntry,
@@ -114,16 +115,18 @@ export class ClusterMap {
     return this.l2.load(l1Index, this.#l2Offset(l1Index));
   }
 
-  /** Makes sure that there is an L2 table for the offset, taking a cluster for it where there is none. */
+  /**
+   * Makes sure that the offset has an L2 table of its own, taking a cluster for it: where there is none, and
+   * where a snapshot has it too, whose copy it becomes.
+   */
   async ensureTable(offset: number, refcounts: Refcounts): Promise<void> {
     const l1Index = Math.floor(offset / this.spanBytes);
-    if (this.#l2Offset(l1Index) !== 0) {
-      this.#checkOwned(l1Index);
-      return;
-    }
+    const shared = this.#l2Offset(l1Index) !== 0;
+    if (shared && isCopied(this.l1.bytes.readUInt32BE(l1Index * TABLE_ENTRY_BYTES))) return;
     const running = this.#creating.get(l1Index);
     if (running !== undefined) return running;
-    const creating = this.#createTable(l1Index, refcounts).finally(() => this.#creating.delete(l1Index));
+    const making = shared ? this.#copyTable(l1Index, refcounts) : this.#createTable(l1Index, refcounts);
+    const creating = making.finally(() => this.#creating.delete(l1Index));
     this.#creating.set(l1Index, creating);
     return creating;
   }
@@ -142,35 +145,54 @@ export class ClusterMap {
     this.l1.markDirty(position, position + TABLE_ENTRY_BYTES);
   }
 
+  async #copyTable(l1Index: number, refcounts: Refcounts): Promise<void> {
+    const run = await refcounts.allocate(1);
+    await this.#withTable(l1Index * this.spanBytes, shared => {
+      const bytes = Buffer.from(shared.bytes);
+      // What a snapshot has too is written in place by nobody.
+      for (let position = 0; position < bytes.length; position += TABLE_ENTRY_BYTES)
+        clearCopied(bytes, position);
+      this.l2.replace(l1Index, run.offset, bytes);
+      const position = l1Index * TABLE_ENTRY_BYTES;
+      writeOwnedEntry(this.l1.bytes, position, run.offset);
+      this.l1.markDirty(position, position + TABLE_ENTRY_BYTES);
+      this.#noteUnlinked(shared.offset, 1);
+    });
+  }
+
   /** Lets the guest clusters from `offset` on point to the run; what they pointed to is unlinked. */
-  async link(offset: number, run: HostRun): Promise<void> {
-    const table = await this.#tableFor(offset);
-    const first = (offset % this.spanBytes) / this.#clusterBytes;
-    for (let index = 0; index < run.count; index++) {
-      const position = (first + index) * TABLE_ENTRY_BYTES;
-      const host = run.offset + index * this.#clusterBytes;
-      this.#unlink(table, position, host);
-      writeOwnedEntry(table.bytes, position, host);
-    }
-    table.markDirty(first * TABLE_ENTRY_BYTES, (first + run.count) * TABLE_ENTRY_BYTES);
+  link(offset: number, run: HostRun): Promise<void> {
+    return this.#withTable(offset, table => {
+      const first = (offset % this.spanBytes) / this.#clusterBytes;
+      for (let index = 0; index < run.count; index++) {
+        const position = (first + index) * TABLE_ENTRY_BYTES;
+        const host = run.offset + index * this.#clusterBytes;
+        this.#unlink(table, position, host);
+        writeOwnedEntry(table.bytes, position, host);
+      }
+      table.markDirty(first * TABLE_ENTRY_BYTES, (first + run.count) * TABLE_ENTRY_BYTES);
+    });
   }
 
   /** Lets the guest cluster point to its compressed bytes; what it pointed to is unlinked. */
-  async linkCompressed(offset: number, place: { offset: number; length: number }): Promise<void> {
-    const table = await this.#tableFor(offset);
-    const position = ((offset % this.spanBytes) / this.#clusterBytes) * TABLE_ENTRY_BYTES;
-    this.#unlink(table, position, 0);
-    writeCompressedEntry(table.bytes, position, { ...place, clusterBits: this.#options.header.clusterBits });
-    table.markDirty(position, position + TABLE_ENTRY_BYTES);
+  linkCompressed(offset: number, place: { offset: number; length: number }): Promise<void> {
+    return this.#withTable(offset, table => {
+      const position = ((offset % this.spanBytes) / this.#clusterBytes) * TABLE_ENTRY_BYTES;
+      this.#unlink(table, position, 0);
+      const { clusterBits } = this.#options.header;
+      writeCompressedEntry(table.bytes, position, { ...place, clusterBits });
+      table.markDirty(position, position + TABLE_ENTRY_BYTES);
+    });
   }
 
   /** Erases whole clusters of one existing L2 table. */
-  async erase(start: number, end: number, mode: EraseMode): Promise<void> {
-    const table = await this.#tableFor(start);
-    const first = (start % this.spanBytes) / this.#clusterBytes;
-    const count = Math.ceil((end - start) / this.#clusterBytes);
-    for (let index = first; index < first + count; index++)
-      this.#eraseOne(table, index * TABLE_ENTRY_BYTES, mode);
+  erase(start: number, end: number, mode: EraseMode): Promise<void> {
+    return this.#withTable(start, table => {
+      const first = (start % this.spanBytes) / this.#clusterBytes;
+      const count = Math.ceil((end - start) / this.#clusterBytes);
+      for (let index = first; index < first + count; index++)
+        this.#eraseOne(table, index * TABLE_ENTRY_BYTES, mode);
+    });
   }
 
   #eraseOne(table: MetadataTable, position: number, mode: EraseMode): void {
@@ -227,15 +249,17 @@ export class ClusterMap {
     for (const run of runs) this.#noteUnlinked(run.offset, run.count);
   }
 
-  /** The L2 table, which exists. Nothing comes between its return and the caller's next step. */
-  async #tableFor(offset: number): Promise<MetadataTable> {
+  /**
+   * Calls `use` with the L2 table, which exists, in the same step in which it is seen in the cache: a step later
+   * it may have left, and what is changed in it then is lost.
+   */
+  async #withTable(offset: number, use: (table: MetadataTable) => void): Promise<void> {
     const l1Index = Math.floor(offset / this.spanBytes);
-    let table = this.l2.peek(l1Index);
-    while (table === undefined) {
+    for (;;) {
+      const table = this.l2.peek(l1Index);
+      if (table !== undefined) return use(table);
       await this.load(offset);
-      table = this.l2.peek(l1Index);
     }
-    return table;
   }
 
   #lookupIn(table: MetadataTable, offset: number, length: number): Mapping {
@@ -274,8 +298,9 @@ export class ClusterMap {
     const host = hostOffsetOfEntry(high, low);
     // The last cluster may stick out of the file; one that begins past its end is not there.
     const valid = host % this.#clusterBytes === 0 && (host === 0 || host < this.#options.file.sizeBytes);
-    if (valid && !hasReservedBits(high, low)) return host;
-    const entry = ((BigInt(high) << 32n) | BigInt(low)).toString(16);
+    const zeroInOld = this.#options.header.version === 2 && (low & 1) !== 0;
+    if (valid && !zeroInOld && !hasReservedBits(high, low)) return host;
+    const entry = table.bytes.readBigUInt64BE(position).toString(16);
     throw new EngineError(
       'corrupt',
       `L2 entry ${position / TABLE_ENTRY_BYTES} of the table at ${table.offset} is 0x${entry}, which is not possible`,
@@ -299,15 +324,6 @@ export class ClusterMap {
         op: 'map',
         offset: this.l1.offset + position,
       },
-    );
-  }
-
-  #checkOwned(l1Index: number): void {
-    if (isCopied(this.l1.bytes.readUInt32BE(l1Index * TABLE_ENTRY_BYTES))) return;
-    throw new EngineError(
-      'corrupt',
-      `L1 entry ${l1Index} says that its L2 table is shared, in an image without snapshots; repair the image`,
-      { op: 'map', offset: this.l1.offset + l1Index * TABLE_ENTRY_BYTES },
     );
   }
 }

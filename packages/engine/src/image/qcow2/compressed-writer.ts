@@ -4,6 +4,7 @@
 // A host cluster counts the compressed clusters that lie in it. The one that was begun last is written on only
 // as long as no compressed cluster was unlinked since: its count might reach 0 otherwise, and it would be taken
 // by somebody else.
+import { EngineError } from '../../errors.ts';
 import type { Pending } from '../../pending.ts';
 import type { ClusterLocks } from './cluster-locks.ts';
 import type { ClusterMap } from './clusters.ts';
@@ -89,17 +90,27 @@ export class CompressedWriter {
     const next = this.#next?.unlinks === unlinks ? this.#next : undefined;
     this.#next = undefined;
     const room = next === undefined ? 0 : clusterBytes - (next.offset % clusterBytes);
-    if (next !== undefined && length <= room) {
-      await refcounts.share(next.offset - (next.offset % clusterBytes));
+    if (next !== undefined && length <= room && (await this.#share(next.offset))) {
       return this.#placed(next.offset, length, unlinks);
     }
     const run = await refcounts.allocate(1);
     const mayGoOn = next !== undefined && unlinks === clusters.compressedUnlinks;
-    if (mayGoOn && run.offset === next.offset + room) {
-      await refcounts.share(next.offset - (next.offset % clusterBytes));
+    if (mayGoOn && run.offset === next.offset + room && (await this.#share(next.offset))) {
       return this.#placed(next.offset, length, unlinks);
     }
     return this.#placed(run.offset, length, unlinks);
+  }
+
+  /** False where the count of the host cluster has no room for one more. */
+  async #share(offset: number): Promise<boolean> {
+    const { refcounts, clusterBytes } = this.#options;
+    try {
+      await refcounts.share({ offset: offset - (offset % clusterBytes), count: 1 });
+      return true;
+    } catch (error) {
+      if (error instanceof EngineError && error.kind === 'unsupported') return false;
+      throw error;
+    }
   }
 
   #placed(offset: number, length: number, unlinks: number): Place {

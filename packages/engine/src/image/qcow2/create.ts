@@ -1,25 +1,29 @@
-// Making an empty qcow2 image, version 3. Layout: header, refcount table, refcount blocks, L1 table.
+// Making an empty qcow2 image. Layout: header, refcount table, refcount blocks, L1 table; then, where space is
+// to be taken in advance, L2 tables and clusters.
 import { rm } from 'node:fs/promises';
 import { EngineError } from '../../errors.ts';
-import { IMAGE_BYTES_MAX, QCOW2_L1_BYTES_MAX } from '../../limits.ts';
+import { FILE_ZERO_CHUNK_BYTES, IMAGE_BYTES_MAX, QCOW2_L1_BYTES_MAX } from '../../limits.ts';
 import type { BlockNode } from '../../node/block-node.ts';
 import { isPowerOfTwo, SECTOR_BYTES } from '../../units.ts';
 import { FileNode } from '../file-node.ts';
+import { encodeHeader } from './create-header.ts';
 import {
   BACKING_NAME_BYTES_MAX,
   CLUSTER_BITS_DEFAULT,
   CLUSTER_BITS_MAX,
   CLUSTER_BITS_MIN,
-  EXTENSION,
-  FEATURE_ENTRY_BYTES,
-  FEATURE_NAMES,
-  HEADER,
-  HEADER_V3_BYTES_WRITTEN,
-  MAGIC,
+  type CompressionType,
   REFCOUNT_ORDER_DEFAULT,
+  REFCOUNT_ORDER_MAX,
   TABLE_ENTRY_BYTES,
 } from './format.ts';
 import { l1EntriesFor } from './header.ts';
+import { Qcow2Image } from './qcow2-image.ts';
+import { RefcountWidth } from './refcount-width.ts';
+
+export const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'] as const;
+/** `metadata`: all clusters have their place; `falloc`: and the space is taken; `full`: by writing zeroes. */
+export type Preallocation = (typeof PREALLOCATIONS)[number];
 
 export interface CreateQcow2Options {
   /** Size of the virtual disk; a multiple of 512. */
@@ -28,11 +32,22 @@ export interface CreateQcow2Options {
   clusterBytes?: number;
   /** Stored as given: a relative path is one from the image's folder. */
   backing?: { path: string; format: 'raw' | 'qcow2' };
+  /** Default 3; 2 for readers of before 2012. */
+  version?: 2 | 3;
+  /** A power of two up to 64; default 16. */
+  refcountBits?: number;
+  /** Of compressed clusters; default zlib. */
+  compressionType?: CompressionType;
+  /** Writers may leave refcounts for later, marking the image dirty; this engine never does. Default false. */
+  lazyRefcounts?: boolean;
+  /** Default off. */
+  preallocation?: Preallocation;
 }
 
-interface Layout {
+export interface Layout {
   clusterBits: number;
   clusterBytes: number;
+  refcountOrder: number;
   refcountTableClusters: number;
   refcountBlocks: number;
   l1Entries: number;
@@ -40,7 +55,7 @@ interface Layout {
   clusters: number;
 }
 
-const REFCOUNT_BYTES = 2 ** REFCOUNT_ORDER_DEFAULT / 8;
+const ZERO_CHUNK = Buffer.alloc(FILE_ZERO_CHUNK_BYTES);
 
 /**
  * Makes the image file, durable in itself. Rejects with kind `exists`, `invalid-argument` or `io`;
@@ -68,17 +83,45 @@ export async function formatQcow2(file: BlockNode, options: CreateQcow2Options):
   await file.resize?.(layout.clusters * clusterBytes);
   const table = Buffer.alloc(layout.refcountTableClusters * clusterBytes);
   const firstBlock = 1 + layout.refcountTableClusters;
-  const perBlock = clusterBytes / REFCOUNT_BYTES;
+  const width = new RefcountWidth(layout.refcountOrder);
+  const perBlock = width.perBlock(clusterBytes);
   for (let index = 0; index < layout.refcountBlocks; index++) {
     const blockOffset = (firstBlock + index) * clusterBytes;
     table.writeBigUInt64BE(BigInt(blockOffset), index * TABLE_ENTRY_BYTES);
     const block = Buffer.alloc(clusterBytes);
     const used = Math.min(perBlock, layout.clusters - index * perBlock);
-    for (let entry = 0; entry < used; entry++) block.writeUInt16BE(1, entry * REFCOUNT_BYTES);
+    for (let entry = 0; entry < used; entry++) width.set(block, entry, 1);
     await file.write(blockOffset, block);
   }
   await file.write(clusterBytes, table);
   await file.write(0, header);
+  await preallocate(file, options);
+}
+
+async function preallocate(file: BlockNode, options: CreateQcow2Options): Promise<void> {
+  const { preallocation = 'off', sizeBytes } = options;
+  if (preallocation === 'off') return;
+  const from = file.sizeBytes;
+  const image = await Qcow2Image.open(file, { keepChildren: true, readOnly: false });
+  await image.preallocate(0, sizeBytes);
+  await image.settle();
+  if (preallocation === 'metadata') return;
+  // Metadata is among it: only what is a hole still reads as zeroes, and may be filled with them.
+  for (let at = from; at < file.sizeBytes; ) {
+    for (const extent of await file.extents(at, file.sizeBytes - at)) {
+      at = extent.offset + extent.length;
+      if (extent.data) continue;
+      if (preallocation === 'falloc')
+        await file.writeZeroes(extent.offset, extent.length, { mayUnmap: false });
+      else await writeZeroes(file, extent.offset, extent.length);
+    }
+  }
+}
+
+async function writeZeroes(file: BlockNode, offset: number, length: number): Promise<void> {
+  for (let done = 0; done < length; done += ZERO_CHUNK.length) {
+    await file.write(offset + done, ZERO_CHUNK.subarray(0, Math.min(ZERO_CHUNK.length, length - done)));
+  }
 }
 
 function checkOptions(options: CreateQcow2Options, place: string): void {
@@ -90,6 +133,7 @@ function checkOptions(options: CreateQcow2Options, place: string): void {
   if (!isPowerOfTwo(clusterBytes) || !clusterFits) {
     refuse(`cluster size ${clusterBytes} is not a power of two from 512 to 2 MiB`);
   }
+  checkFeatures(options, refuse);
   const { sizeBytes } = options;
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes > IMAGE_BYTES_MAX) {
     refuse(`size ${sizeBytes} is not between 0 and ${IMAGE_BYTES_MAX} bytes`);
@@ -104,8 +148,30 @@ function checkOptions(options: CreateQcow2Options, place: string): void {
   }
 }
 
+/** In QEMU's words. */
+function checkFeatures(options: CreateQcow2Options, refuse: (what: string) => void): void {
+  const { version = 3, refcountBits = 16, compressionType = 'zlib', lazyRefcounts, preallocation } = options;
+  if (!isPowerOfTwo(refcountBits) || Math.log2(refcountBits) > REFCOUNT_ORDER_MAX) {
+    refuse('Refcount width must be a power of two and may not exceed 64 bits');
+  }
+  if (version === 2) {
+    const hint = 'compatibility level 1.1 and above (use version=v3 or greater)';
+    if (lazyRefcounts) refuse(`Lazy refcounts only supported with ${hint}`);
+    if (refcountBits !== 16) {
+      refuse(
+        'Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)',
+      );
+    }
+    if (compressionType !== 'zlib') refuse(`Non-zlib compression type is only supported with ${hint}`);
+  }
+  if (options.backing !== undefined && preallocation !== undefined && preallocation !== 'off') {
+    refuse('Backing file and preallocation can only be used at the same time if extended_l2 is on');
+  }
+}
+
 /** The refcount structures count themselves too: repeated until the numbers agree. */
 function planLayout(options: CreateQcow2Options): Layout {
+  const refcountBits = options.refcountBits ?? 2 ** REFCOUNT_ORDER_DEFAULT;
   const clusterBytes = options.clusterBytes ?? 2 ** CLUSTER_BITS_DEFAULT;
   // QEMU never makes an image without an L1 entry.
   const l1Entries = Math.max(1, l1EntriesFor(options.sizeBytes, clusterBytes));
@@ -117,73 +183,16 @@ function planLayout(options: CreateQcow2Options): Layout {
     refcountBlocks = wanted;
     refcountTableClusters = Math.ceil((refcountBlocks * TABLE_ENTRY_BYTES) / clusterBytes);
     clusters = 1 + refcountTableClusters + refcountBlocks + l1Clusters;
-    wanted = Math.ceil((clusters * REFCOUNT_BYTES) / clusterBytes);
+    wanted = Math.ceil((clusters * refcountBits) / 8 / clusterBytes);
   }
   return {
     clusterBits: Math.log2(clusterBytes),
     clusterBytes,
+    refcountOrder: Math.log2(refcountBits),
     refcountTableClusters,
     refcountBlocks,
     l1Entries,
     l1Offset: (1 + refcountTableClusters + refcountBlocks) * clusterBytes,
     clusters,
   };
-}
-
-/** The first cluster: header, extensions, backing file's name. */
-function encodeHeader(options: CreateQcow2Options, layout: Layout): Buffer {
-  const cluster = Buffer.alloc(layout.clusterBytes);
-  cluster.writeUInt32BE(MAGIC, HEADER.magic);
-  cluster.writeUInt32BE(3, HEADER.version);
-  cluster.writeUInt32BE(layout.clusterBits, HEADER.clusterBits);
-  cluster.writeBigUInt64BE(BigInt(options.sizeBytes), HEADER.size);
-  cluster.writeUInt32BE(layout.l1Entries, HEADER.l1Size);
-  cluster.writeBigUInt64BE(BigInt(layout.l1Offset), HEADER.l1TableOffset);
-  cluster.writeBigUInt64BE(BigInt(layout.clusterBytes), HEADER.refcountTableOffset);
-  cluster.writeUInt32BE(layout.refcountTableClusters, HEADER.refcountTableClusters);
-  cluster.writeUInt32BE(REFCOUNT_ORDER_DEFAULT, HEADER.refcountOrder);
-  cluster.writeUInt32BE(HEADER_V3_BYTES_WRITTEN, HEADER.headerLength);
-  const name = Buffer.from(options.backing?.path ?? '', 'utf8');
-  const format =
-    options.backing && encodeExtension(EXTENSION.backingFormat, Buffer.from(options.backing.format));
-  const parts = [...(format ? [format] : []), encodeExtension(EXTENSION.featureNames, encodeFeatureNames())];
-  const end = encodeExtension(EXTENSION.end, Buffer.alloc(0));
-  let position = HEADER_V3_BYTES_WRITTEN;
-  for (const part of parts) {
-    // The feature names are a courtesy: a long backing name in a tiny cluster comes first.
-    if (part !== format && position + part.length + end.length + name.length > cluster.length) continue;
-    position += part.copy(cluster, position);
-  }
-  position += end.copy(cluster, position);
-  if (options.backing === undefined) return cluster;
-  if (position + name.length > cluster.length) {
-    throw new EngineError(
-      'invalid-argument',
-      `the backing file's name of ${name.length} bytes does not fit a cluster of ${cluster.length}`,
-      { op: 'create' },
-    );
-  }
-  name.copy(cluster, position);
-  cluster.writeBigUInt64BE(BigInt(position), HEADER.backingFileOffset);
-  cluster.writeUInt32BE(name.length, HEADER.backingFileSize);
-  return cluster;
-}
-
-function encodeExtension(type: number, data: Buffer): Buffer {
-  const extension = Buffer.alloc(8 + Math.ceil(data.length / 8) * 8);
-  extension.writeUInt32BE(type, 0);
-  extension.writeUInt32BE(data.length, 4);
-  data.copy(extension, 8);
-  return extension;
-}
-
-function encodeFeatureNames(): Buffer {
-  const table = Buffer.alloc(FEATURE_NAMES.length * FEATURE_ENTRY_BYTES);
-  FEATURE_NAMES.forEach(([type, bit, name], index) => {
-    const position = index * FEATURE_ENTRY_BYTES;
-    table[position] = type;
-    table[position + 1] = bit;
-    table.write(name, position + 2, 'latin1');
-  });
-  return table;
 }

@@ -42,6 +42,18 @@ export const BACKING_NAME_BYTES_MAX = 1023;
 export const REFCOUNT_ORDER_DEFAULT = 4;
 export const REFCOUNT_ORDER_MAX = 6;
 
+/** Values of crypt_method that the document names. */
+export const CRYPT_METHODS: Readonly<Record<number, string>> = { 1: 'AES', 2: 'LUKS' };
+
+export const COMPATIBLE = {
+  lazyRefcounts: 1n << 0n,
+} as const;
+
+export const AUTOCLEAR = {
+  /** The bitmaps of the extension are consistent; without it they are not. */
+  bitmaps: 1n << 0n,
+} as const;
+
 export const INCOMPATIBLE = {
   dirty: 1n << 0n,
   corrupt: 1n << 1n,
@@ -68,7 +80,12 @@ export const EXTENSION = {
   end: 0x00000000,
   backingFormat: 0xe2792aca,
   featureNames: 0x6803f857,
+  bitmaps: 0x23852875,
 } as const;
+/** Type and length, before the data of each. */
+export const EXTENSION_HEAD_BYTES = 8;
+/** Section "Bitmaps extension". */
+export const BITMAPS_EXTENSION_BYTES = 24;
 
 /** Values of the field compression_type. */
 export const COMPRESSION_TYPES = ['zlib', 'zstd'] as const;
@@ -85,6 +102,18 @@ export const L2_RESERVED_MASK = 0x3f000000000001fen;
 /** Standard cluster (or L2 table, in L1) whose refcount is exactly one: it may be written in place. */
 export const COPIED_FLAG = 1n << 63n;
 export const COMPRESSED_FLAG = 1n << 62n;
+
+/** Section "Snapshots": the fixed part of an entry, and the extra data that version 3 wants. */
+export const SNAPSHOT_ENTRY_BYTES = 40;
+export const SNAPSHOT_EXTRA_BYTES = 16;
+
+/** Section "Bitmap directory": the fixed part of an entry, its flags, and its only type. */
+export const BITMAP_ENTRY_BYTES = 24;
+export const BITMAP_FLAG = { inUse: 1, auto: 2, extraDataCompatible: 4 } as const;
+export const BITMAP_TYPE_DIRTY_TRACKING = 1;
+/** Section "Bitmap table". */
+export const BITMAP_TABLE_OFFSET_MASK = 0x00fffffffffffe00n;
+export const BITMAP_TABLE_ONES_FLAG = 1n;
 
 /** Section "Host cluster management", refcount table entry. */
 export const REFCOUNT_TABLE_RESERVED_MASK = 0x1ffn;

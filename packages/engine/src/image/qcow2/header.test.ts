@@ -71,14 +71,34 @@ describe('a field out of its bounds is refused', () => {
   });
 
   test.each([
-    ['encryption', patch32(HEADER.cryptMethod, 1)],
-    ['persistent bitmaps', patch64(HEADER.autoclearFeatures, 1n)],
-    ['internal snapshots', patch32(HEADER.snapshotCount, 1)],
-    ['dirty', patch64(HEADER.incompatibleFeatures, 1n)],
+    ['AES encryption', patch32(HEADER.cryptMethod, 1)],
+    ['LUKS encryption', patch32(HEADER.cryptMethod, 2)],
+    ['external data file', patch64(HEADER.incompatibleFeatures, 4n)],
+    ['extended L2 entries', patch64(HEADER.incompatibleFeatures, 16n)],
+    ['incompatible feature bit 40', patch64(HEADER.incompatibleFeatures, 1n << 40n)],
+    ['corrupt', patch64(HEADER.incompatibleFeatures, 2n)],
   ] as const)('writing an image with %s', async (word, patch) => {
     const file = await goodImage();
     patch(file);
     await expect(Qcow2Image.open(file, { ignoreBacking: true })).rejects.toThrow(word);
+  });
+
+  test('a dirty image is repaired when it is opened for writing, and read as it is', async () => {
+    const file = await goodImage();
+    patch64(HEADER.incompatibleFeatures, 1n)(file);
+    await (await Qcow2Image.open(file, { ignoreBacking: true, readOnly: true, keepChildren: true })).close();
+    expect((await readQcow2Header(file)).incompatibleFeatures).toBe(1n);
+    await (await Qcow2Image.open(file, { ignoreBacking: true, keepChildren: true })).close();
+    expect((await readQcow2Header(file)).incompatibleFeatures).toBe(0n);
+  });
+
+  test('a writer takes back what an autoclear feature promises that it does not know', async () => {
+    const file = await goodImage();
+    patch64(HEADER.autoclearFeatures, 0x8000n)(file);
+    await (await Qcow2Image.open(file, { ignoreBacking: true, readOnly: true, keepChildren: true })).close();
+    expect((await readQcow2Header(file)).autoclearFeatures).toBe(0x8000n);
+    await (await Qcow2Image.open(file, { ignoreBacking: true, keepChildren: true })).close();
+    expect((await readQcow2Header(file)).autoclearFeatures).toBe(0n);
   });
 
   test('the backing image that the header names must be given', async () => {

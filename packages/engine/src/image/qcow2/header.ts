@@ -5,14 +5,14 @@ import { IMAGE_BYTES_MAX, QCOW2_L1_BYTES_MAX, QCOW2_REFCOUNT_TABLE_BYTES_MAX } f
 import type { BlockNode } from '../../node/block-node.ts';
 import { SECTOR_BYTES } from '../../units.ts';
 import {
+  AUTOCLEAR,
   BACKING_NAME_BYTES_MAX,
   CLUSTER_BITS_MAX,
   CLUSTER_BITS_MIN,
   COMPRESSION_TYPES,
   type CompressionType,
+  CRYPT_METHODS,
   EXTENSION,
-  FEATURE_ENTRY_BYTES,
-  FEATURE_NAMES,
   HEADER,
   HEADER_V2_BYTES,
   HEADER_V3_BYTES_MIN,
@@ -22,6 +22,14 @@ import {
   REFCOUNT_ORDER_MAX,
   TABLE_ENTRY_BYTES,
 } from './format.ts';
+import {
+  type BitmapsExtension,
+  featureNames,
+  findExtension,
+  type HeaderExtension,
+  parseBitmapsExtension,
+  parseExtensions,
+} from './header-extensions.ts';
 
 export interface Qcow2Header {
   version: 2 | 3;
@@ -34,14 +42,24 @@ export interface Qcow2Header {
   refcountTableOffset: number;
   refcountTableClusters: number;
   snapshotCount: number;
+  snapshotsOffset: number;
   incompatibleFeatures: bigint;
+  compatibleFeatures: bigint;
   autoclearFeatures: bigint;
+  /** Length of the fixed part, fields that are not known here included. */
+  headerBytes: number;
   refcountOrder: number;
   compressionType: CompressionType;
   /** As stored: relative names are relative to the image's folder. */
   backingPath: string | undefined;
   /** As the header extension names it. */
   backingFormat: string | undefined;
+  /** Where the backing file's name lies; 0 without one. */
+  backingOffset: number;
+  /** All header extensions in their order. */
+  extensions: readonly HeaderExtension[];
+  /** Undefined where none is stored, or a writer who does not know bitmaps has made them worthless. */
+  bitmaps: BitmapsExtension | undefined;
 }
 
 const KNOWN_INCOMPATIBLE = INCOMPATIBLE.dirty | INCOMPATIBLE.corrupt | INCOMPATIBLE.compressionType;
@@ -93,15 +111,16 @@ function parseHeader(first: Buffer, clusterBits: number, fileBytes: number): Qco
   ) {
     throw malformed(`header_length ${headerBytes} is not possible`, HEADER.headerLength);
   }
-  if (first.readUInt32BE(HEADER.cryptMethod) !== 0) {
-    throw new EngineError('unsupported', 'qcow2 header: images with encryption are not supported', {
-      op: 'open',
-      offset: HEADER.cryptMethod,
-    });
+  const crypt = first.readUInt32BE(HEADER.cryptMethod);
+  if (crypt !== 0) {
+    const text = `qcow2 header: images with ${CRYPT_METHODS[crypt] ?? `unknown (${crypt})`} encryption are not supported`;
+    throw new EngineError('unsupported', text, { op: 'open', offset: HEADER.cryptMethod });
   }
   const backing = parseBackingName(first);
   const extensions = parseExtensions(first, headerBytes, backing?.offset ?? clusterBytes);
-  const features = parseFeatures(first, version, extensions.get(EXTENSION.featureNames));
+  const features = parseFeatures(first, version, findExtension(extensions, EXTENSION.featureNames));
+  const consistent = (features.autoclearFeatures & AUTOCLEAR.bitmaps) !== 0n;
+  const bitmaps = consistent ? findExtension(extensions, EXTENSION.bitmaps) : undefined;
   const header: Qcow2Header = {
     version,
     clusterBits,
@@ -112,10 +131,15 @@ function parseHeader(first: Buffer, clusterBits: number, fileBytes: number): Qco
     refcountTableOffset: numberAt(first, HEADER.refcountTableOffset, 'refcount_table_offset', fileBytes),
     refcountTableClusters: first.readUInt32BE(HEADER.refcountTableClusters),
     snapshotCount: first.readUInt32BE(HEADER.snapshotCount),
+    snapshotsOffset: numberAt(first, HEADER.snapshotsOffset, 'snapshots_offset', Number.MAX_SAFE_INTEGER),
     ...features,
+    headerBytes,
     compressionType: parseCompression(first, headerBytes, features.incompatibleFeatures),
     backingPath: backing?.path,
-    backingFormat: extensions.get(EXTENSION.backingFormat)?.toString('utf8'),
+    backingFormat: findExtension(extensions, EXTENSION.backingFormat)?.toString('utf8'),
+    backingOffset: backing?.offset ?? 0,
+    extensions,
+    bitmaps: bitmaps && parseBitmapsExtension(bitmaps),
   };
   checkTables(header, fileBytes);
   return header;
@@ -131,25 +155,14 @@ function parseBackingName(first: Buffer): { offset: number; path: string } | und
   return { offset, path: first.toString('utf8', offset, offset + length) };
 }
 
-/** Walks the extensions up to `end`, where the backing file's name or the cluster ends them. */
-function parseExtensions(first: Buffer, start: number, end: number): Map<number, Buffer> {
-  const extensions = new Map<number, Buffer>();
-  for (let position = start; position + 8 <= end; ) {
-    const type = first.readUInt32BE(position);
-    const length = first.readUInt32BE(position + 4);
-    if (type === EXTENSION.end) break;
-    if (length > end - position - 8) {
-      throw malformed(`header extension 0x${type.toString(16)} of ${length} bytes does not fit`, position);
-    }
-    extensions.set(type, first.subarray(position + 8, position + 8 + length));
-    position += 8 + Math.ceil(length / 8) * 8;
-  }
-  return extensions;
-}
-
 function parseFeatures(first: Buffer, version: number, names: Buffer | undefined) {
   if (version === 2) {
-    return { incompatibleFeatures: 0n, autoclearFeatures: 0n, refcountOrder: REFCOUNT_ORDER_DEFAULT };
+    return {
+      incompatibleFeatures: 0n,
+      compatibleFeatures: 0n,
+      autoclearFeatures: 0n,
+      refcountOrder: REFCOUNT_ORDER_DEFAULT,
+    };
   }
   const incompatibleFeatures = first.readBigUInt64BE(HEADER.incompatibleFeatures);
   const unknown = incompatibleFeatures & ~KNOWN_INCOMPATIBLE;
@@ -170,26 +183,10 @@ function parseFeatures(first: Buffer, version: number, names: Buffer | undefined
   }
   return {
     incompatibleFeatures,
+    compatibleFeatures: first.readBigUInt64BE(HEADER.compatibleFeatures),
     autoclearFeatures: first.readBigUInt64BE(HEADER.autoclearFeatures),
     refcountOrder,
   };
-}
-
-/** Names of incompatible features: ours first, then the image's own table, then the bit's number. */
-function featureNames(bits: bigint, table: Buffer | undefined): string[] {
-  const names: string[] = [];
-  for (let bit = 0; bit < 64; bit++) {
-    if ((bits & (1n << BigInt(bit))) === 0n) continue;
-    let name = FEATURE_NAMES.find(entry => entry[0] === 0 && entry[1] === bit)?.[2];
-    for (let at = 0; name === undefined && table && at + FEATURE_ENTRY_BYTES <= table.length; ) {
-      if (table[at] === 0 && table[at + 1] === bit) {
-        name = table.toString('latin1', at + 2, at + FEATURE_ENTRY_BYTES).replace(/[^\x20-\x7e].*$/s, '');
-      }
-      at += FEATURE_ENTRY_BYTES;
-    }
-    names.push(name || `incompatible feature bit ${bit}`);
-  }
-  return names;
 }
 
 function parseCompression(first: Buffer, headerBytes: number, incompatible: bigint): CompressionType {

@@ -95,3 +95,8 @@ export function writePlainZeroEntry(table: Buffer, position: number): void {
 export function writeUnallocatedEntry(table: Buffer, position: number): void {
   table.fill(0, position, position + 8);
 }
+
+/** The entry's cluster (or L2 table) is not to be written in place any more. */
+export function clearCopied(table: Buffer, position: number): void {
+  table.writeUInt8(table.readUInt8(position) & 0x7f, position);
+}

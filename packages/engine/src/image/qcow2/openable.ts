@@ -26,17 +26,7 @@ export function assertOpenable(
   }
   if (readOnly) return;
   if (file.readOnly) refuse('invalid-argument', 'its file is open read-only, the image is to be written');
-  if (header.version === 2)
-    refuse('unsupported', 'version 2 images can only be read; convert it to version 3');
-  if (header.snapshotCount > 0) refuse('unsupported', 'images with internal snapshots can only be read');
-  if (header.refcountOrder !== 4) refuse('unsupported', 'images without 16-bit refcounts can only be read');
-  if (header.autoclearFeatures !== 0n) {
-    refuse(
-      'unsupported',
-      'it has persistent bitmaps (or another autoclear feature), which writing would invalidate',
-    );
-  }
-  if ((header.incompatibleFeatures & (INCOMPATIBLE.dirty | INCOMPATIBLE.corrupt)) !== 0n) {
-    refuse('corrupt', 'it is marked dirty or corrupt; repair it with qemu-img check -r all');
+  if ((header.incompatibleFeatures & INCOMPATIBLE.corrupt) !== 0n) {
+    refuse('corrupt', 'it is marked corrupt and can only be read; repair it with qemu-img check -r all');
   }
 }

@@ -7,13 +7,14 @@ import {
   QCOW2_CACHED_TABLES_MIN,
   QCOW2_FILE_GROWTH_BYTES,
   QCOW2_REFCOUNT_CACHE_BYTES_MAX,
-  QCOW2_REFCOUNT_TABLE_BYTES_MAX,
 } from '../../limits.ts';
 import type { BlockNode } from '../../node/block-node.ts';
 import { alignUp } from '../../units.ts';
-import { HEADER, REFCOUNT_TABLE_RESERVED_MASK, TABLE_ENTRY_BYTES } from './format.ts';
-import type { Qcow2Header } from './header.ts';
+import { REFCOUNT_TABLE_RESERVED_MASK, TABLE_ENTRY_BYTES } from './format.ts';
+import type { HeaderFile } from './header-file.ts';
 import { MetadataTable } from './metadata-table.ts';
+import { writeLargerTable } from './refcount-growth.ts';
+import { RefcountWidth } from './refcount-width.ts';
 import { SerialQueue } from './serial-queue.ts';
 import { TableCache } from './table-cache.ts';
 
@@ -30,14 +31,13 @@ export interface AllocatedRun extends HostRun {
   fresh: boolean;
 }
 
-/** Only 16-bit counts are written. */
-const COUNT_BYTES = 2;
-
 export class Refcounts {
   readonly blocks: TableCache;
   #table: MetadataTable;
   readonly #file: BlockNode;
+  readonly #headerFile: HeaderFile;
   readonly #clusterBytes: number;
+  readonly #width: RefcountWidth;
   readonly #perBlock: number;
   readonly #writeBack: () => Promise<void>;
   readonly #queue = new SerialQueue();
@@ -49,33 +49,37 @@ export class Refcounts {
 
   private constructor(
     file: BlockNode,
-    header: Qcow2Header,
+    headerFile: HeaderFile,
     table: MetadataTable,
     writeBack: () => Promise<void>,
   ) {
+    const { clusterBytes, refcountOrder } = headerFile.header;
     this.#file = file;
-    this.#clusterBytes = header.clusterBytes;
-    this.#perBlock = header.clusterBytes / COUNT_BYTES;
+    this.#headerFile = headerFile;
+    this.#clusterBytes = clusterBytes;
+    this.#width = new RefcountWidth(refcountOrder);
+    this.#perBlock = this.#width.perBlock(clusterBytes);
     this.#table = table;
     this.#writeBack = writeBack;
     this.#openedBytes = file.sizeBytes;
-    this.#freshFrom = alignUp(file.sizeBytes, header.clusterBytes);
+    this.#freshFrom = alignUp(file.sizeBytes, clusterBytes);
     this.blocks = new TableCache({
       file,
-      tableBytes: header.clusterBytes,
-      capacity: Math.max(QCOW2_CACHED_TABLES_MIN, QCOW2_REFCOUNT_CACHE_BYTES_MAX / header.clusterBytes),
+      tableBytes: clusterBytes,
+      capacity: Math.max(QCOW2_CACHED_TABLES_MIN, QCOW2_REFCOUNT_CACHE_BYTES_MAX / clusterBytes),
       writeBack,
     });
   }
 
   static async open(
     file: BlockNode,
-    header: Qcow2Header,
+    headerFile: HeaderFile,
     writeBack: () => Promise<void>,
   ): Promise<Refcounts> {
-    const bytes = Buffer.alloc(header.refcountTableClusters * header.clusterBytes);
-    await file.read(header.refcountTableOffset, bytes);
-    return new Refcounts(file, header, new MetadataTable(0, header.refcountTableOffset, bytes), writeBack);
+    const { refcountTableOffset, refcountTableClusters, clusterBytes } = headerFile.header;
+    const bytes = Buffer.alloc(refcountTableClusters * clusterBytes);
+    await file.read(refcountTableOffset, bytes);
+    return new Refcounts(file, headerFile, new MetadataTable(0, refcountTableOffset, bytes), writeBack);
   }
 
   /** The refcount table; another one after it had to grow. */
@@ -99,9 +103,32 @@ export class Refcounts {
     return this.#queue.run(() => this.#free(run));
   }
 
-  /** Counts one used cluster up: one more compressed cluster lies in it. */
-  share(offset: number): Promise<void> {
-    return this.#queue.run(() => this.#setCounts({ offset, count: 1 }, old => old + 1));
+  /** Takes `count` clusters in one run. Rejects with `io`; nothing is taken then. */
+  async allocateContiguous(count: number): Promise<HostRun> {
+    const tooShort: HostRun[] = [];
+    try {
+      for (;;) {
+        const run = await this.allocate(count);
+        if (run.count === count) return run;
+        tooShort.push(run);
+      }
+    } finally {
+      for (const run of tooShort) await this.free(run);
+    }
+  }
+
+  /** Counts used clusters up. Rejects with `unsupported` where a count has no room, and nothing is counted. */
+  share(run: HostRun): Promise<void> {
+    return this.#queue.run(() => this.#share(run));
+  }
+
+  /** How often the cluster at the offset is used. */
+  count(offset: number): Promise<number> {
+    return this.#queue.run(async () => {
+      const index = Math.floor(offset / this.#clusterBytes);
+      const block = await this.#existingBlock(Math.floor(index / this.#perBlock));
+      return block === undefined ? 0 : this.#width.get(block.bytes, index % this.#perBlock);
+    });
   }
 
   /** Cuts off what the file was grown by in advance. Nothing may be in flight. */
@@ -114,7 +141,7 @@ export class Refcounts {
     for (let index = this.#hint; ; ) {
       const blockIndex = Math.floor(index / this.#perBlock);
       const block = await this.#blockFor(blockIndex);
-      const first = nextZero(block.bytes, index % this.#perBlock);
+      const first = this.#width.nextZero(block.bytes, index % this.#perBlock, this.#perBlock);
       if (first === this.#perBlock) {
         index = (blockIndex + 1) * this.#perBlock;
         this.#hint = index;
@@ -122,14 +149,50 @@ export class Refcounts {
       }
       let end = first + 1;
       const limit = Math.min(this.#perBlock, first + count);
-      while (end < limit && block.bytes.readUInt16BE(end * COUNT_BYTES) === 0) end++;
+      while (end < limit && this.#width.get(block.bytes, end) === 0) end++;
       const run = { offset: (blockIndex * this.#perBlock + first) * this.#clusterBytes, count: end - first };
+      this.#assertFree(run);
       await this.#reach(run.offset + run.count * this.#clusterBytes);
       const fresh = run.offset >= this.#freshFrom;
       await this.#setCounts(run, () => 1);
       this.#hint = blockIndex * this.#perBlock + end;
       return { ...run, fresh };
     }
+  }
+
+  async #share(run: HostRun): Promise<void> {
+    const counted: HostRun[] = [];
+    for (let done = 0; done < run.count; ) {
+      const index = run.offset / this.#clusterBytes + done;
+      const block = await this.#blockFor(Math.floor(index / this.#perBlock));
+      const first = index % this.#perBlock;
+      const count = Math.min(this.#perBlock - first, run.count - done);
+      for (let at = first; at < first + count; at++) {
+        if (this.#width.get(block.bytes, at) < this.#width.max) continue;
+        for (const part of counted) await this.#setCounts(part, old => old - 1);
+        const offset = (index + at - first) * this.#clusterBytes;
+        const text = `the cluster at ${offset} is used ${this.#width.max} times, all that its refcount can count`;
+        throw new EngineError('unsupported', text, { op: 'share', offset });
+      }
+      const part = { offset: index * this.#clusterBytes, count };
+      await this.#setCounts(part, old => old + 1);
+      counted.push(part);
+      done += count;
+    }
+  }
+
+  /** What is in use in any image, whatever its counts say. */
+  #assertFree(run: HostRun): void {
+    const { header } = this.#headerFile;
+    const end = run.offset + run.count * this.#clusterBytes;
+    const used = [
+      { what: 'the header', offset: 0, bytes: this.#clusterBytes },
+      { what: 'the L1 table', offset: header.l1Offset, bytes: header.l1Entries * TABLE_ENTRY_BYTES },
+      { what: 'the refcount table', offset: this.#table.offset, bytes: this.#table.bytes.length },
+    ].find(({ offset, bytes }) => offset < end && offset + bytes > run.offset);
+    if (used === undefined) return;
+    const text = `${used.what} at ${used.offset} has refcount 0; repair the image`;
+    throw new EngineError('corrupt', text, { op: 'allocate', offset: used.offset });
   }
 
   async #free(run: HostRun): Promise<void> {
@@ -147,7 +210,7 @@ export class Refcounts {
       const index = run.offset / this.#clusterBytes + done;
       const block = await this.#blockFor(Math.floor(index / this.#perBlock));
       const inBlock = index % this.#perBlock;
-      const value = block.bytes.readUInt16BE(inBlock * COUNT_BYTES);
+      const value = this.#width.get(block.bytes, inBlock);
       if (value === 0) {
         throw new EngineError(
           'corrupt',
@@ -160,7 +223,7 @@ export class Refcounts {
       }
       let count = 1;
       const limit = Math.min(this.#perBlock - inBlock, run.count - done);
-      while (count < limit && block.bytes.readUInt16BE((inBlock + count) * COUNT_BYTES) === value) count++;
+      while (count < limit && this.#width.get(block.bytes, inBlock + count) === value) count++;
       const part = { offset: index * this.#clusterBytes, count };
       // Given back before it can be taken again; that it may fail is the nature of a hint.
       if (value === 1) {
@@ -178,13 +241,20 @@ export class Refcounts {
   async #setCounts(run: HostRun, change: (old: number) => number): Promise<void> {
     const index = run.offset / this.#clusterBytes;
     const block = await this.#blockFor(Math.floor(index / this.#perBlock));
-    const from = (index % this.#perBlock) * COUNT_BYTES;
-    const to = from + run.count * COUNT_BYTES;
-    for (let position = from; position < to; position += COUNT_BYTES) {
-      block.bytes.writeUInt16BE(change(block.bytes.readUInt16BE(position)), position);
+    const first = index % this.#perBlock;
+    for (let at = first; at < first + run.count; at++) {
+      this.#width.set(block.bytes, at, change(this.#width.get(block.bytes, at)));
     }
+    const { from, to } = this.#width.bytes(first, first + run.count);
     block.markDirty(from, to);
     this.#freshFrom = Math.max(this.#freshFrom, run.offset + run.count * this.#clusterBytes);
+  }
+
+  /** As `#blockFor`; undefined where no cluster of the block was ever used. */
+  async #existingBlock(blockIndex: number): Promise<MetadataTable | undefined> {
+    if (blockIndex >= this.#table.bytes.length / TABLE_ENTRY_BYTES) return undefined;
+    const entry = this.#table.bytes.readBigUInt64BE(blockIndex * TABLE_ENTRY_BYTES);
+    return entry === 0n ? undefined : this.#blockFor(blockIndex);
   }
 
   /** The block, loaded or made. Between its return and the next await it does not leave the cache. */
@@ -218,67 +288,31 @@ export class Refcounts {
     await this.blocks.insert(blockIndex, offset);
     const block = this.blocks.peek(blockIndex);
     if (block === undefined) return;
-    block.bytes.writeUInt16BE(1, 0);
+    this.#width.set(block.bytes, 0, 1);
     const position = blockIndex * TABLE_ENTRY_BYTES;
     this.#table.bytes.writeBigUInt64BE(BigInt(offset), position);
     this.#table.markDirty(position, position + TABLE_ENTRY_BYTES);
     this.#freshFrom = Math.max(this.#freshFrom, offset + this.#clusterBytes);
   }
 
-  /**
-   * Moves the table to a place that it does not cover yet, twice as large: the table first, then the
-   * blocks that count it and themselves. The header changes last, when all of that is durable.
-   */
+  /** Moves the table to a larger place. The header changes last, when all else is durable. */
   async #growTable(blockIndex: number): Promise<void> {
     await this.#writeBack();
     const old = this.#table;
-    const oldEntries = old.bytes.length / TABLE_ENTRY_BYTES;
-    const bytes = alignUp(
-      Math.max(old.bytes.length * 2, (blockIndex + 2) * TABLE_ENTRY_BYTES),
-      this.#clusterBytes,
-    );
-    if (bytes > QCOW2_REFCOUNT_TABLE_BYTES_MAX) {
-      throw new EngineError(
-        'unsupported',
-        `the image file is too large for clusters of ${this.#clusterBytes} bytes`,
-        {
-          op: 'allocate',
-          offset: old.offset,
-        },
-      );
-    }
-    const tableClusters = bytes / this.#clusterBytes;
-    let blockCount = 1;
-    while (blockCount * this.#perBlock < tableClusters + blockCount) blockCount++;
-    const start = oldEntries * this.#perBlock * this.#clusterBytes;
-    const blocksStart = start + bytes;
-    await this.#reach(blocksStart + blockCount * this.#clusterBytes);
-    const table = new MetadataTable(0, start, Buffer.alloc(bytes));
-    old.bytes.copy(table.bytes);
-    const counts = Buffer.alloc(blockCount * this.#clusterBytes);
-    for (let index = 0; index < tableClusters + blockCount; index++)
-      counts.writeUInt16BE(1, index * COUNT_BYTES);
-    for (let index = 0; index < blockCount; index++) {
-      const place = BigInt(blocksStart + index * this.#clusterBytes);
-      table.bytes.writeBigUInt64BE(place, (oldEntries + index) * TABLE_ENTRY_BYTES);
-    }
-    await this.#file.write(blocksStart, counts);
-    await this.#file.write(start, table.bytes);
+    const { table, end } = await writeLargerTable({
+      file: this.#file,
+      clusterBytes: this.#clusterBytes,
+      width: this.#width,
+      old,
+      blockIndex,
+      reach: offset => this.#reach(offset),
+    });
     await this.#file.flush();
-    await this.#pointHeaderAt(start, tableClusters);
+    const refcountTableClusters = table.bytes.length / this.#clusterBytes;
+    await this.#headerFile.patch({ refcountTableOffset: table.offset, refcountTableClusters });
     this.#table = table;
-    this.#freshFrom = Math.max(this.#freshFrom, blocksStart + counts.length);
+    this.#freshFrom = Math.max(this.#freshFrom, end);
     await this.#free({ offset: old.offset, count: old.bytes.length / this.#clusterBytes });
-  }
-
-  /** Both fields lie in the header's first sector and are replaced by one write. */
-  async #pointHeaderAt(offset: number, clusters: number): Promise<void> {
-    const sector = Buffer.alloc(512);
-    await this.#file.read(0, sector);
-    sector.writeBigUInt64BE(BigInt(offset), HEADER.refcountTableOffset);
-    sector.writeUInt32BE(clusters, HEADER.refcountTableClusters);
-    await this.#file.write(0, sector);
-    await this.#file.flush();
   }
 
   /** Lets the file reach that far, in steps. */
@@ -293,12 +327,4 @@ export class Refcounts {
     }
     await this.#file.resize(alignUp(end, QCOW2_FILE_GROWTH_BYTES));
   }
-}
-
-/** Index of the first count of 0 at or after `from`, or the number of counts. */
-function nextZero(block: Buffer, from: number): number {
-  const end = block.length / COUNT_BYTES;
-  let index = from;
-  while (index < end && block.readUInt16BE(index * COUNT_BYTES) !== 0) index++;
-  return index;
 }

@@ -4,14 +4,15 @@ import { EngineError } from '../../errors.ts';
 import { QCOW2_L1_BYTES_MAX } from '../../limits.ts';
 import type { BlockNode } from '../../node/block-node.ts';
 import { alignUp, SECTOR_BYTES } from '../../units.ts';
-import { HEADER, TABLE_ENTRY_BYTES } from './format.ts';
+import { TABLE_ENTRY_BYTES } from './format.ts';
 import { l1EntriesFor, type Qcow2Header } from './header.ts';
+import type { HeaderFile } from './header-file.ts';
 import type { MetadataTable } from './metadata-table.ts';
-import type { HostRun, Refcounts } from './refcounts.ts';
+import type { Refcounts } from './refcounts.ts';
 
 export interface ResizeContext {
   file: BlockNode;
-  header: Qcow2Header;
+  headerFile: HeaderFile;
   l1: MetadataTable;
   refcounts: Refcounts;
   /** Makes all metadata durable. */
@@ -27,6 +28,13 @@ export function assertQcow2Size(header: Qcow2Header, sizeBytes: number): void {
       hint,
     });
   }
+  if (header.version === 2 && header.snapshotCount > 0) {
+    const hint = 'Delete the snapshots first, or convert the image to version 3.';
+    throw new EngineError('unsupported', "Can't resize a v2 image which has snapshots", {
+      op: 'resize',
+      hint,
+    });
+  }
   const l1Bytes = l1EntriesFor(sizeBytes, header.clusterBytes) * TABLE_ENTRY_BYTES;
   if (l1Bytes <= QCOW2_L1_BYTES_MAX) return;
   const hint = 'An image with larger clusters can be larger.';
@@ -38,18 +46,18 @@ export function assertQcow2Size(header: Qcow2Header, sizeBytes: number): void {
  * anew afterwards. What lies beyond a smaller size must have been discarded, and reads as zeroes when it comes back.
  */
 export async function rewriteSize(context: ResizeContext, sizeBytes: number): Promise<void> {
-  const { header, l1, refcounts, writeBack } = context;
+  const { headerFile, l1, refcounts, writeBack } = context;
+  const { header } = headerFile;
   const entries = l1EntriesFor(sizeBytes, header.clusterBytes);
-  if (entries <= header.l1Entries)
-    return writeHeader(context, sizeBytes, { l1Offset: header.l1Offset, entries: header.l1Entries });
+  if (entries <= header.l1Entries) return headerFile.patch({ sizeBytes });
   const clusters = Math.ceil((entries * TABLE_ENTRY_BYTES) / header.clusterBytes);
-  const run = await allocateContiguous(refcounts, clusters);
+  const run = await refcounts.allocateContiguous(clusters);
   await writeBack();
   const table = Buffer.alloc(clusters * header.clusterBytes);
   l1.bytes.copy(table);
   await context.file.write(run.offset, table);
   await context.file.flush();
-  await writeHeader(context, sizeBytes, { l1Offset: run.offset, entries });
+  await headerFile.patch({ sizeBytes, l1Offset: run.offset, l1Entries: entries });
   const oldBytes = header.l1Entries * TABLE_ENTRY_BYTES;
   if (oldBytes === 0) return;
   await refcounts.free({
@@ -57,32 +65,4 @@ export async function rewriteSize(context: ResizeContext, sizeBytes: number): Pr
     count: alignUp(oldBytes, header.clusterBytes) / header.clusterBytes,
   });
   await writeBack();
-}
-
-/** Rejects with `io`; nothing is taken then. */
-async function allocateContiguous(refcounts: Refcounts, count: number): Promise<HostRun> {
-  const tooShort: HostRun[] = [];
-  try {
-    for (;;) {
-      const run = await refcounts.allocate(count);
-      if (run.count === count) return run;
-      tooShort.push(run);
-    }
-  } finally {
-    for (const run of tooShort) await refcounts.free(run);
-  }
-}
-
-async function writeHeader(
-  { file }: ResizeContext,
-  sizeBytes: number,
-  l1: { l1Offset: number; entries: number },
-): Promise<void> {
-  const sector = Buffer.alloc(SECTOR_BYTES);
-  await file.read(0, sector);
-  sector.writeBigUInt64BE(BigInt(sizeBytes), HEADER.size);
-  sector.writeUInt32BE(l1.entries, HEADER.l1Size);
-  sector.writeBigUInt64BE(BigInt(l1.l1Offset), HEADER.l1TableOffset);
-  await file.write(0, sector);
-  await file.flush();
 }

@@ -2,6 +2,7 @@
 // after they were written, in the order that `writeBack` keeps.
 import type { BlockNode } from '../../node/block-node.ts';
 import { MetadataTable, type TableWrite } from './metadata-table.ts';
+import { readPadded } from './read-padded.ts';
 
 export interface TableCacheOptions {
   file: BlockNode;
@@ -49,7 +50,7 @@ export class TableCache {
   load(key: number, offset: number): Promise<void> {
     return this.#share(key, async () => {
       const bytes = Buffer.allocUnsafeSlow(this.#options.tableBytes);
-      await this.#options.file.read(offset, bytes);
+      await readPadded(this.#options.file, offset, bytes);
       return new MetadataTable(key, offset, bytes);
     });
   }
@@ -61,6 +62,16 @@ export class TableCache {
       table.markDirty(0, table.bytes.length);
       return table;
     });
+  }
+
+  /** Puts a table that is dirty as a whole in the place of the one that is here under the key, and is clean. */
+  replace(key: number, offset: number, bytes: Buffer): void {
+    const table = new MetadataTable(key, offset, bytes);
+    table.markDirty(0, bytes.length);
+    const old = this.#tables.get(key);
+    this.#tables.set(key, table);
+    if (old !== undefined && this.#young.delete(old)) this.#young.add(table);
+    if (this.#latest?.key === key) this.#latest = table;
   }
 
   /** The dirty bytes of all tables at this moment; each must be settled. */
