@@ -38,6 +38,14 @@ test('only with FUA every kind of write is followed by a flush', async () => {
   expect(node.counts).toMatchObject({ write: 2, writeZeroes: 2, discard: 2, flush: 3 });
 });
 
+test('an export that writes through makes every kind of write durable', async () => {
+  const { node, exported } = build({ writeThrough: true });
+  await exported.write(0, Buffer.alloc(512, 7), false);
+  await exported.writeZeroes(0, 512, { mayUnmap: true, fua: false });
+  await exported.trim(0, 512, false);
+  expect(node.counts.flush).toBe(3);
+});
+
 test('a write with FUA that fails is not called durable', async () => {
   const below = new MemoryNode({ sizeBytes: MiB });
   const node = new FaultyNode(below, { rules: [{ event: 'write', errno: 'EIO' }] });

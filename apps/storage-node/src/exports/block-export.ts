@@ -40,6 +40,8 @@ export interface BlockExportOptions {
   readonly node: ExportedNode;
   /** Refuses writes even where the node takes them. */
   readonly readOnly?: boolean | undefined;
+  /** Every write is durable before it is answered, FUA or not. Default false. */
+  readonly writeThrough?: boolean | undefined;
   /** Whether clients may ask for `qemu:allocation-depth`; default true. */
   readonly allocationDepth?: boolean | undefined;
   /** Asked anew by each client that negotiates: checkpoints come and go while a volume is exported. */
@@ -63,6 +65,7 @@ export class BlockExport implements NbdExport {
   readonly maxBlockBytes = MAX_BLOCK_BYTES;
   readonly fastZero = false;
   readonly #node: ExportedNode;
+  readonly #writeThrough: boolean;
   readonly #ownContexts: readonly string[];
   readonly #extraContexts: () => readonly ExtraContext[];
 
@@ -75,6 +78,7 @@ export class BlockExport implements NbdExport {
     this.minBlockBytes = node.requestAlignmentBytes;
     this.preferredBlockBytes = Math.max(PREFERRED_BLOCK_BYTES, this.minBlockBytes);
     this.#node = node;
+    this.#writeThrough = options.writeThrough ?? false;
     this.#ownContexts =
       options.allocationDepth === false
         ? [CONTEXT_ALLOCATION]
@@ -130,7 +134,7 @@ export class BlockExport implements NbdExport {
   }
 
   #thenFlush(pending: Pending, fua: boolean): Pending {
-    if (!fua) return pending;
+    if (!fua && !this.#writeThrough) return pending;
     return pending === undefined ? this.#node.flush() : pending.then(() => this.#node.flush());
   }
 }

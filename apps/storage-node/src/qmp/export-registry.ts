@@ -25,6 +25,8 @@ export interface ExportRequest {
   readonly exportName: string;
   readonly description?: string | undefined;
   readonly writable: boolean;
+  /** Every write is durable before it is answered. Default false. */
+  readonly writeThrough?: boolean | undefined;
   readonly allocationDepth: boolean;
   /** By name, looked for from the block node down through filters and backing images; or of a node. */
   readonly bitmaps: readonly (string | { readonly node: string; readonly name: string })[];
@@ -38,10 +40,10 @@ export interface ExportInfo {
 
 interface ActiveExport {
   readonly request: ExportRequest;
-  readonly node: GraphNode;
   readonly attachment: Attachment;
   readonly bitmaps: readonly DirtyBitmap[];
-  shuttingDown: boolean;
+  /** Once it is being removed: resolves when it has gone. */
+  removal?: Promise<void>;
 }
 
 /** Identifiers of QEMU: a letter first. */
@@ -54,6 +56,8 @@ export class ExportRegistry {
   readonly #deleted: (id: string) => void;
   readonly #exports = new Map<string, ActiveExport>();
   #server: NbdServer | undefined;
+  /** Under way: nothing new comes to the server that goes. */
+  #stopping: Promise<void> | undefined;
 
   /** `deleted` is told of each export that has gone. */
   constructor(options: { graph: BlockGraph; deleted: (id: string) => void }) {
@@ -89,22 +93,36 @@ export class ExportRegistry {
   /** Drops every export, oldest first, and all clients. */
   async stopServer(): Promise<void> {
     const server = this.#running();
-    for (const id of [...this.#exports.keys()]) await this.remove(id, 'hard');
-    this.#server = undefined;
-    await server.close();
+    this.#stopping = this.#stop(server);
+    await this.#stopping;
+  }
+
+  async #stop(server: NbdServer): Promise<void> {
+    try {
+      // Others may remove some of them meanwhile.
+      for (let [next] = this.#exports.values(); next !== undefined; [next] = this.#exports.values()) {
+        await this.#remove(next, 'hard');
+      }
+      await server.close();
+    } finally {
+      this.#server = undefined;
+      this.#stopping = undefined;
+    }
   }
 
   /** As `stopServer`, where one runs. */
   async close(): Promise<void> {
-    if (this.#server !== undefined) await this.stopServer();
+    if (this.#stopping !== undefined) await this.#stopping;
+    else if (this.#server !== undefined) await this.stopServer();
   }
 
   /** The latest first, as QEMU lists them. */
   list(): ExportInfo[] {
-    return [...this.#exports.values()].reverse().map(({ request, node, shuttingDown }) => ({
+    return [...this.#exports.values()].reverse().map(({ request, attachment, removal }) => ({
       id: request.id,
-      nodeName: node.name,
-      shuttingDown,
+      // A filter may have come in between.
+      nodeName: attachment.edge.node.name,
+      shuttingDown: removal !== undefined,
     }));
   }
 
@@ -154,6 +172,7 @@ export class ExportRegistry {
           listed: true,
           node: attachment,
           readOnly: !writable,
+          writeThrough: request.writeThrough,
           allocationDepth: request.allocationDepth,
           extraContexts: () => busy.map(bitmap => dirtyBitmapContext(bitmap.name!, () => bitmap.bits)),
         }),
@@ -163,31 +182,42 @@ export class ExportRegistry {
       void attachment.close();
       throw error;
     }
-    this.#exports.set(id, { request, node, attachment, bitmaps: busy, shuttingDown: false });
+    this.#exports.set(id, { request, attachment, bitmaps: busy });
   }
 
   /** Resolves once the export has gone. Throws, with nothing changed, in mode `safe` while clients use it. */
   async remove(id: string, mode: ExportRemoval): Promise<void> {
     const active = this.#exports.get(id);
     if (active === undefined) throw genericError(`Export '${id}' is not found`);
-    if (active.shuttingDown) return;
-    active.shuttingDown = mode === 'hard';
+    // Whoever began it tells when it has gone.
+    if (active.removal === undefined) await this.#remove(active, mode);
+  }
+
+  async #remove(active: ActiveExport, mode: ExportRemoval): Promise<void> {
+    active.removal ??= this.#letGo(active, mode);
     try {
-      await this.#running().removeExport(active.request.exportName, { mode });
+      await active.removal;
     } catch (error) {
+      delete active.removal;
       if (error instanceof NbdServerError && error.kind === 'busy') {
-        throw genericError(`export '${id}' still in use`);
+        throw genericError(`export '${active.request.id}' still in use`);
       }
       throw error;
     }
-    await active.attachment.close();
-    for (const bitmap of active.bitmaps) bitmap.setBusy(false);
-    this.#exports.delete(id);
-    this.#deleted(id);
+  }
+
+  async #letGo({ request, attachment, bitmaps }: ActiveExport, mode: ExportRemoval): Promise<void> {
+    await this.#server?.removeExport(request.exportName, { mode });
+    await attachment.close();
+    for (const bitmap of bitmaps) bitmap.setBusy(false);
+    this.#exports.delete(request.id);
+    this.#deleted(request.id);
   }
 
   #running(): NbdServer {
-    if (this.#server === undefined) throw genericError('NBD server not running');
+    if (this.#server === undefined || this.#stopping !== undefined) {
+      throw genericError('NBD server not running');
+    }
     return this.#server;
   }
 

@@ -45,6 +45,7 @@ export function addExport(options: z.output<typeof blockExportOptions>, { export
     exportName: options.name ?? options['node-name'],
     description: options.description,
     writable: options.writable ?? false,
+    writeThrough: options.writethrough ?? false,
     allocationDepth: options['allocation-depth'] ?? false,
     bitmaps: options.bitmaps ?? [],
   });

@@ -194,3 +194,36 @@ scenario('NB-08', 'a read-only disk is not exported writable; errors keep their 
     await s.io(name, 'write 0 64k');
   }
 });
+
+scenario(
+  'NB-13',
+  'an export goes by the name of the filter above its disk, as long as there is one',
+  async s => {
+    for (const name of ['disk', 'target']) {
+      await s.image(name, { format: 'raw', size: '1M' });
+      await s.add({ driver: 'raw', 'node-name': name, file: { driver: 'file', filename: s.path(name) } });
+    }
+    await s.io('disk', 'write -P 1 0 64k');
+    const backup = { 'job-id': 'j', device: 'disk', target: 'target', sync: 'none' };
+    await s.ok('blockdev-backup', { ...backup, 'filter-node-name': 'filter' });
+    expect(JSON.stringify(await s.ok('query-block-exports'))).toContain('"node-name":"filter"');
+    await s.ok('job-cancel', { id: 'j' });
+    await s.jobState('j', 'null');
+    expect(JSON.stringify(await s.ok('query-block-exports'))).toContain('"node-name":"disk"');
+  },
+);
+
+scenario('NB-14', 'an export that writes through flushes after every write', async s => {
+  await s.image('disk', { format: 'raw', size: '1M' });
+  const image = { driver: 'file', filename: s.path('disk') };
+  const rules = [{ event: 'none', iotype: 'flush', errno: 5 }];
+  await s.add({ driver: 'blkdebug', 'node-name': 'disk', image, 'inject-error': rules });
+  await s.nbdSocket();
+  for (const writethrough of [false, true]) {
+    const id = `e${writethrough}`;
+    const options = { type: 'nbd', id, 'node-name': 'disk', name: id, writable: true, writethrough };
+    await s.ok('block-export-add', options);
+    const written = await s.readExport(id, 'write -P 1 0 64k', 'write -z 64k 64k');
+    expect(written.includes('failed')).toBe(writethrough);
+  }
+});
