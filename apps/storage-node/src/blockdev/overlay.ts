@@ -1,12 +1,11 @@
 // Overlays of external snapshots: block nodes that somebody has added, or files that are made and opened for it.
-import { alignUp, EngineError, type GraphNode, type Overlay, SECTOR_BYTES } from '@tidemark/engine';
+import { EngineError, type GraphNode, type Overlay } from '@tidemark/engine';
 import type { StorageDaemon } from '../qmp/storage-daemon.ts';
 import type { Blockdev } from './blockdev-driver.ts';
 import { blockdevDrivers } from './drivers.ts';
-import { filenameOf } from './filename.ts';
+import { localPath, makeImage } from './new-image.ts';
 import { openChildNode } from './open-block-node.ts';
 import { decideCommon } from './options.ts';
-import { makeOverlayFile, type OverlayFile } from './overlay-file.ts';
 import { turnReadOnly } from './turn-read-only.ts';
 
 /** The block node must be there. */
@@ -28,7 +27,10 @@ export async function newOverlay(
   base: GraphNode,
   host: StorageDaemon,
 ): Promise<Overlay> {
-  const file = options.create ? await createFile(options, base, host) : undefined;
+  const { filename, format } = options;
+  const file = options.create
+    ? await makeImage({ filename, format, sizeBytes: base.sizeBytes, backing: base }, host)
+    : undefined;
   try {
     const node = await openOverlay(options, base, host);
     const overlay = overlayOf(node, base, host);
@@ -74,27 +76,6 @@ async function reopenOver(blockdev: Blockdev, base: GraphNode, host: StorageDaem
   return driver!;
 }
 
-function createFile(
-  { filename, format }: NewOverlayOptions,
-  base: GraphNode,
-  host: StorageDaemon,
-): Promise<OverlayFile> {
-  const invalid = (text: string, hint: string) => new EngineError('invalid-argument', text, { hint });
-  if (format === 'raw') {
-    throw invalid("Backing file not supported for file format 'raw'", "Say 'format': 'qcow2'.");
-  }
-  if (format !== 'qcow2') throw invalid(`Unknown file format '${format}'`, "Say 'format': 'qcow2'.");
-  const backing = { path: filenameOf(base, host), format: base.driver };
-  if (backing.path === filename) {
-    const text = 'Error: Trying to create an image with the same filename as the backing file';
-    throw invalid(text, 'Choose another file.');
-  }
-  const sizeBytes = alignUp(base.sizeBytes, SECTOR_BYTES);
-  // Names that the graph makes up come once only.
-  const token = `tidemark-${process.pid}-${host.graph.freeName().slice(1)}`;
-  return makeOverlayFile({ path: localPath(filename), sizeBytes, backing, token });
-}
-
 /** Opened without its backing image, with the options of the base where they are about the host's cache. */
 function openOverlay(
   { filename, nodeName, format }: NewOverlayOptions,
@@ -116,14 +97,4 @@ function openOverlay(
     ...(definition.children.backing && { backing: null }),
   };
   return openChildNode(options, host, { common: decideCommon({}), role: 'file', depth: 0 });
-}
-
-/** A path, with or without the word `file:` before it. */
-function localPath(filename: string): string {
-  const [, protocol, rest] = /^([A-Za-z0-9+.-]+):(.*)$/s.exec(filename) ?? [];
-  if (protocol === undefined) return filename;
-  if (protocol === 'file') return rest!;
-  throw new EngineError('unsupported', `Unknown protocol '${protocol}'`, {
-    hint: 'Give the path of a file.',
-  });
 }

@@ -60,6 +60,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
   'blockdev-snapshot-sync': checkNode,
   'blockdev-backup': checkUsedBitmap,
+  'drive-backup': checkUsedBitmap,
   fleece: checkUsedBitmap,
   // An exported bitmap is in use, which would keep its owner from it.
   'nbd-server-add': checkUsedBitmap,

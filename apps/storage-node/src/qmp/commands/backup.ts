@@ -1,4 +1,4 @@
-// `blockdev-backup`, as a command and as an action of a transaction.
+// `blockdev-backup` and `drive-backup`, as commands and as actions of a transaction.
 import {
   BACKUP_SYNC_MODES,
   type BackupAction,
@@ -7,8 +7,10 @@ import {
   ON_ERROR,
   runTransaction,
   startBackup,
+  type TransactionAction,
 } from '@tidemark/engine';
 import { z } from 'zod';
+import { backingOf, openBackupTarget } from '../../blockdev/backup-target.ts';
 import { int64, size, uint32 } from '../arguments.ts';
 import { defineCommand, type QmpCommand } from '../command.ts';
 import type { StorageDaemon } from '../storage-daemon.ts';
@@ -17,7 +19,7 @@ import type { StorageDaemon } from '../storage-daemon.ts';
 const WORKERS_DEFAULT = 64;
 
 /** In QAPI's order, which is the order in which faults are found; our own additions last. */
-export const blockdevBackupArguments = z.strictObject({
+const backupArguments = {
   'job-id': z.string().optional(),
   device: z.string(),
   sync: z.enum(BACKUP_SYNC_MODES),
@@ -38,12 +40,28 @@ export const blockdevBackupArguments = z.strictObject({
       'min-cluster-size': size.optional(),
     })
     .optional(),
-  target: z.string(),
+};
+
+const ownArguments = {
   'discard-source': z.boolean().optional(),
   'on-cbw-error': z.enum(ON_CBW_ERROR).optional(),
   'cbw-timeout': uint32.optional(),
   /** Ours: what guests read is copied on the way. */
   'x-tidemark-feed-from-reads': z.boolean().optional(),
+};
+
+export const blockdevBackupArguments = z.strictObject({
+  ...backupArguments,
+  target: z.string(),
+  ...ownArguments,
+});
+
+export const driveBackupArguments = z.strictObject({
+  ...backupArguments,
+  target: z.string(),
+  format: z.string().optional(),
+  mode: z.enum(['existing', 'absolute-paths']).optional(),
+  ...ownArguments,
 });
 
 export type BlockdevBackupArguments = z.output<typeof blockdevBackupArguments>;
@@ -81,10 +99,55 @@ export function blockdevBackupAction(args: BlockdevBackupArguments, daemon: Stor
   });
 }
 
+/**
+ * The target is made or opened first, and goes with the job. A backup of the top layer alone of an image without a
+ * backing image is a full one.
+ */
+export function driveBackupAction(
+  { target: filename, format, mode, ...args }: z.output<typeof driveBackupArguments>,
+  daemon: StorageDaemon,
+): TransactionAction {
+  return {
+    kind: 'drive-backup',
+    groupable: true,
+    nodes: graph => (graph.has(args.device) ? [graph.get(args.device)] : []),
+    async prepare(graph, staged, context) {
+      const source = graph.get(args.device);
+      source.assertNotBlocked();
+      const sync = args.sync === 'top' && backingOf(source) === undefined ? 'full' : args.sync;
+      const below = sync === 'top' ? 'backing' : sync === 'none' ? 'source' : 'nothing';
+      const create = mode !== 'existing';
+      const target = await openBackupTarget({ filename, format, create, source, below }, daemon);
+      try {
+        const backup = blockdevBackupAction({ ...args, sync, target: target.node.name }, daemon);
+        const prepared = await backup.prepare(graph, staged, context);
+        return {
+          commit: () => {
+            prepared.commit?.();
+            void target.keep().catch(() => undefined);
+          },
+          abort: async () => {
+            await prepared.abort?.();
+            await target.takeBack();
+          },
+        };
+      } catch (error) {
+        await target.takeBack();
+        throw error;
+      }
+    },
+  };
+}
+
 export const backupCommands: readonly QmpCommand[] = [
   defineCommand({
     name: 'blockdev-backup',
     arguments: blockdevBackupArguments,
     run: (args, daemon) => runTransaction(daemon.graph, [blockdevBackupAction(args, daemon)]),
+  }),
+  defineCommand({
+    name: 'drive-backup',
+    arguments: driveBackupArguments,
+    run: (args, daemon) => runTransaction(daemon.graph, [driveBackupAction(args, daemon)]),
   }),
 ];

@@ -3,7 +3,12 @@ import { abortTransaction, COMPLETION_MODES, runTransaction, type TransactionAct
 import { z } from 'zod';
 import { defineCommand, type QmpCommand } from '../command.ts';
 import type { StorageDaemon } from '../storage-daemon.ts';
-import { blockdevBackupAction, blockdevBackupArguments } from './backup.ts';
+import {
+  blockdevBackupAction,
+  blockdevBackupArguments,
+  driveBackupAction,
+  driveBackupArguments,
+} from './backup.ts';
 import { bitmapActions } from './bitmaps.ts';
 import { fleeceAction, fleeceArguments } from './fleece.ts';
 import { snapshotAction, snapshotArguments, snapshotSyncAction, snapshotSyncArguments } from './snapshots.ts';
@@ -18,6 +23,7 @@ const makers = new Map<string, (data: never, daemon: StorageDaemon) => Transacti
   ...bitmapActions.map(({ type, make }) => [type, make] as const),
   ['abort', abortTransaction],
   ['blockdev-backup', blockdevBackupAction],
+  ['drive-backup', driveBackupAction],
   ['fleece', fleeceAction],
   ['blockdev-snapshot', snapshotAction],
   ['blockdev-snapshot-sync', snapshotSyncAction],
@@ -28,6 +34,7 @@ const bitmapShapes = bitmapActions.map(({ type, data }) => z.strictObject({ type
 const action = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('abort'), data: z.strictObject({}) }),
   z.strictObject({ type: z.literal('blockdev-backup'), data: blockdevBackupArguments }),
+  z.strictObject({ type: z.literal('drive-backup'), data: driveBackupArguments }),
   z.strictObject({ type: z.literal('fleece'), data: fleeceArguments }),
   z.strictObject({ type: z.literal('blockdev-snapshot'), data: snapshotArguments }),
   z.strictObject({ type: z.literal('blockdev-snapshot-sync'), data: snapshotSyncArguments }),

@@ -1,22 +1,19 @@
-// The file of an overlay that is made for a snapshot: in its place before anything depends on it, and gone again,
-// with what lay there before, when the snapshot is not taken.
+// An image file that is made for something which may yet not come about: in its place before anything depends on it,
+// and gone again, with what lay there before, when it is taken back.
 import { link, open, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { createQcow2 } from '@tidemark/engine';
 import { claimFile, couldNotCreate } from './claim-file.ts';
 
-export interface OverlayFileOptions {
+export interface StagedFileOptions {
   readonly path: string;
-  /** Of the disk; a multiple of 512. */
-  readonly sizeBytes: number;
-  /** Stored as given. */
-  readonly backing: { readonly path: string; readonly format: string };
   /** Unlike any other's: what lies beside the file for a while is named after it. */
   readonly token: string;
+  /** Makes the image there, durably. */
+  make(path: string): Promise<void>;
 }
 
 /** A file in its place that can still be taken back. */
-export interface OverlayFile {
+export interface StagedFile {
   /** Forgets what lay there before. */
   keep(): Promise<void>;
   /** Puts back what lay there before, or nothing. */
@@ -24,17 +21,15 @@ export interface OverlayFile {
 }
 
 /**
- * Makes an empty qcow2 image, durable with its name. What lay there before keeps its bytes for those who have it open.
- * Rejects in QEMU's words with nothing changed.
+ * Makes the file, durable with its name. What lay there before keeps its bytes for those who have it open. Rejects in
+ * QEMU's words with nothing changed.
  */
-export async function makeOverlayFile(options: OverlayFileOptions): Promise<OverlayFile> {
-  const { path: file, token } = options;
+export async function stageFile({ path: file, token, make }: StagedFileOptions): Promise<StagedFile> {
   const aside = (name: string) => path.join(path.dirname(file), `.${token}.${name}`);
   const [fresh, before] = [aside('new'), aside('old')];
   const replaces = await isReplaceable(file);
   try {
-    const format = options.backing.format as 'raw' | 'qcow2';
-    await createQcow2(fresh, { sizeBytes: options.sizeBytes, backing: { ...options.backing, format } });
+    await make(fresh);
     if (replaces) await link(file, before);
     await rename(fresh, file);
     await syncFolder(file);
