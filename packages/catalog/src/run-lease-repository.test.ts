@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Catalog } from './catalog.ts';
 import type { Lease } from './run-lease-repository.ts';
-import { createTestDatabase, type TestDatabase } from './testing/index.ts';
+import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
 
 const LONG_MS = 60_000;
 const error = { code: 'io-error', message: 'm' };
@@ -144,4 +144,29 @@ test('a run with something left to clean up is dispatched after its end, until i
   await catalog.leases.finishCleanup(second, null);
   expect(await catalog.runs.listDispatchable(10)).toEqual([]);
   expect(await catalog.runs.get(runId)).toMatchObject({ state: 'failed', error, cleanupPending: false });
+});
+
+test('looking for runs to hand over does not read the history', async () => {
+  const ended = 20_000;
+  await inDatabase(database.url, async client => {
+    await client.query(`INSERT INTO run (id, kind, state, request, created_at)
+      SELECT gen_random_uuid(), 'backup', 'succeeded', '{}', now() - interval '1 day'
+      FROM generate_series(1, ${ended})`);
+    await client.query('ANALYZE run');
+  });
+  const reads = async () =>
+    inDatabase(database.url, async client => {
+      const { rows } = await client.query(`SELECT (seq_tup_read + idx_tup_fetch)::int AS rows,
+        (SELECT sum(idx_tup_read)::int FROM pg_stat_user_indexes WHERE relname = 'run') AS entries
+        FROM pg_stat_user_tables WHERE relname = 'run'`);
+      return rows[0].rows + rows[0].entries;
+    });
+  const before = await reads();
+  const fresh = Catalog.connect(database.url);
+  expect(await fresh.runs.takeOverExpired()).toEqual([]);
+  expect(await fresh.runs.listDispatchable(500)).toEqual([{ id: runId, attempt: 1 }]);
+  // The server counts what a connection has read at its end.
+  await fresh.close();
+  await expect.poll(reads).toBeGreaterThan(before);
+  expect((await reads()) - before).toBeLessThan(ended / 10);
 });
