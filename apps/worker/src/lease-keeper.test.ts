@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { Catalog } from '@tidemark/catalog';
+import { createTestDatabase, inDatabase } from '@tidemark/catalog/testing';
 import { expect, test } from 'vitest';
 import { LeaseKeeper } from './lease-keeper.ts';
 import { WORKER_LIMITS } from './limits.ts';
@@ -19,6 +20,29 @@ test('a lease that cannot be renewed is let go when it runs out, not before', as
   expect(keeper.lost.reason).toMatchObject({ code: 'run-superseded' });
   await keeper.close();
   await catalog.close();
+});
+
+test('a lease whose renewal gets no answer is let go when it runs out', async () => {
+  const database = await createTestDatabase();
+  const catalog = Catalog.connect(database.url);
+  const runId = randomUUID();
+  await catalog.runs.create({ id: runId, kind: 'backup', request: {} });
+  const limits = { ...WORKER_LIMITS, leaseMs: 500, renewMs: 50 };
+  const claimedAtMs = performance.now();
+  const { leaseMs } = limits;
+  const { lease } = (await catalog.leases.claim(runId, { owner: 'w', leaseMs, attempt: 1 }))!;
+  const keeper = new LeaseKeeper(catalog, lease, limits, claimedAtMs);
+  await inDatabase(database.url, async client => {
+    await client.query('BEGIN');
+    await client.query('SELECT 1 FROM run FOR UPDATE');
+    keeper.start({ cancelRequested: false });
+    await once(keeper.lost, 'abort', { signal: AbortSignal.timeout(leaseMs + 1_000) });
+  });
+  expect(performance.now() - claimedAtMs).toBeGreaterThanOrEqual(leaseMs);
+  expect(keeper.lost.reason).toMatchObject({ code: 'run-superseded' });
+  await keeper.close();
+  await catalog.close();
+  await database.drop();
 });
 
 test('a cancel request that came before the claim is told at once', async () => {

@@ -12,6 +12,10 @@ export class LeaseKeeper {
   readonly #cancelled = new AbortController();
   #heldUntilMs: number;
   #timer: NodeJS.Timeout | undefined;
+  /** Lets go when the lease runs out, whatever becomes of a renewal that is under way. */
+  #expiry: NodeJS.Timeout | undefined;
+  /** Why the last renewal that failed did. */
+  #failure: unknown;
   #renewal: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -35,6 +39,7 @@ export class LeaseKeeper {
 
   start(options: { cancelRequested: boolean }): void {
     if (options.cancelRequested) this.#cancel();
+    this.#expireLater();
     this.#schedule();
   }
 
@@ -42,6 +47,7 @@ export class LeaseKeeper {
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#expiry);
     await this.#renewal;
   }
 
@@ -57,12 +63,20 @@ export class LeaseKeeper {
     try {
       const { cancelRequested } = await this.#catalog.leases.renew(this.#lease, this.#limits.leaseMs);
       this.#heldUntilMs = sentAtMs + this.#limits.leaseMs;
+      this.#expireLater();
       if (cancelRequested) this.#cancel();
     } catch (error) {
       // A catalog that is away is no reason to let go before the lease has run out.
-      if (!isSuperseded(error) && performance.now() < this.#heldUntilMs) return;
-      this.#lost.abort(isSuperseded(error) ? toTidemarkError(error) : this.#expired(error));
+      if (isSuperseded(error)) this.#lost.abort(toTidemarkError(error));
+      else this.#failure = error;
     }
+  }
+
+  #expireLater(): void {
+    clearTimeout(this.#expiry);
+    if (this.#closed) return;
+    const leftMs = Math.ceil(this.#heldUntilMs - performance.now());
+    this.#expiry = setTimeout(() => this.#lost.abort(this.#expired()), Math.max(leftMs, 0));
   }
 
   #cancel(): void {
@@ -71,8 +85,8 @@ export class LeaseKeeper {
     this.#cancelled.abort(new TidemarkError('run-cancelled', text));
   }
 
-  #expired(cause: unknown): TidemarkError {
+  #expired(): TidemarkError {
     const text = `The lease of run ${this.#lease.runId} ran out while the catalog did not answer.`;
-    return new TidemarkError('run-superseded', text, cause);
+    return new TidemarkError('run-superseded', text, this.#failure);
   }
 }

@@ -34,16 +34,20 @@ export class StorageMonitor {
     return this.#rhythm.close();
   }
 
+  /** Looks at every one, also when one of them cannot be written down; rejects with the first such failure. */
   async #lookAtAll(): Promise<void> {
+    const failures: unknown[] = [];
     let cursor: string | null = null;
     do {
       const page: Awaited<ReturnType<Catalog['storageNodes']['list']>> =
         await this.#catalog.storageNodes.list({ cursor });
       // One that is joining is asked by its own run.
       const members = page.items.filter(node => node.state !== 'joining');
-      await Promise.all(members.map(node => this.#lookAt(node)));
+      const looks = await Promise.allSettled(members.map(node => this.#lookAt(node)));
+      for (const look of looks) if (look.status === 'rejected') failures.push(look.reason);
       cursor = page.nextCursor;
     } while (cursor !== null);
+    if (failures.length > 0) throw failures[0];
   }
 
   async #lookAt(node: StorageNode): Promise<void> {

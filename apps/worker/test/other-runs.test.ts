@@ -1,6 +1,7 @@
 // Goal: each kind of run does its work, and a failure leaves the catalog and the storage nodes as they were.
 // Method: a real worker and catalog; storage nodes that fail on command.
 import { randomUUID } from 'node:crypto';
+import { inDatabase } from '@tidemark/catalog/testing';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Fleet, poll, VOLUME_BYTES } from './fleet.ts';
 
@@ -240,6 +241,28 @@ test('the monitor sees a storage node go and come back, and tells each once', as
     'storage-node-unreachable',
     'storage-node-online',
   ]);
+});
+
+test('one storage node that cannot be written down does not keep the monitor from the others', async () => {
+  await fleet.furnish();
+  await fleet.catalog.transaction(async catalog => {
+    for (let port = 1; port <= 100; port += 1) {
+      const wanted = { id: randomUUID(), name: `gone-${port}`, controlAddress: `127.0.0.1:${port}` };
+      await catalog.storageNodes.create(wanted);
+    }
+  });
+  await inDatabase(fleet.database.url, client =>
+    client.query(`UPDATE storage_node SET state = 'online', created_at = '2000-01-01' WHERE name LIKE 'gone-%';
+      CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+      CREATE TRIGGER refuse BEFORE UPDATE ON storage_node FOR EACH ROW WHEN (NEW.name = 'gone-1')
+      EXECUTE FUNCTION refuse()`),
+  );
+  fleet.beta.stop();
+  await poll('unreachable', async () => {
+    const { state } = await fleet.catalog.storageNodes.get('beta');
+    return state === 'unreachable' ? true : undefined;
+  });
 });
 
 test('another machine at a known address does not pass for the old one', async () => {
