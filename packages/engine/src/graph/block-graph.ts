@@ -138,11 +138,12 @@ export class BlockGraph {
 
   /**
    * Closes the driver and forgets the node, and those below that only this one kept; refused with kind `busy`
-   * while anybody uses it. Rejects where closing failed; the node is gone then, too.
+   * while anybody uses it or, unless `withBitmaps` says that they go as well, one of its bitmaps. Rejects where
+   * closing failed; the node is gone then, too.
    */
-  async remove(name: string): Promise<void> {
+  async remove(name: string, options: { withBitmaps?: boolean } = {}): Promise<void> {
     const node = this.get(name);
-    node.assertUnused();
+    node.assertUnused(options);
     await this.#close(node);
   }
 

@@ -176,8 +176,11 @@ export class GraphNode implements BlockNode {
     return this.#inner.snapshot;
   }
 
-  /** Throws kind `busy` while anybody uses the node; with `byName`, also where it is not the user's to remove. */
-  assertUnused({ byName = false } = {}): void {
+  /**
+   * Throws kind `busy` while anybody uses the node; with `byName`, also where it is not the user's to remove.
+   * `withBitmaps`: it goes though somebody still looks at a bitmap of it.
+   */
+  assertUnused({ byName = false, withBitmaps = false } = {}): void {
     const { name } = this;
     const users = [...this.parents];
     const hint = `It is used by ${users.map(edge => edge.user).join(', ')}: end that first.`;
@@ -190,7 +193,7 @@ export class GraphNode implements BlockNode {
     }
     if (byName && this.owner !== 'user') throw busy(`Node ${name} is not owned by the monitor`);
     if (users.length > 0) throw busy(`Block device ${name} is in use`);
-    this.bitmaps.all.find(bitmap => bitmap.busy)?.assertUsable();
+    if (!withBitmaps) this.bitmaps.all.find(bitmap => bitmap.busy)?.assertUsable();
   }
 
   /** Throws kind `busy` while a job has the node as its target or its filter. */

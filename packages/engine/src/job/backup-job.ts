@@ -125,7 +125,7 @@ export class BackupJob extends CopyJob {
     });
     this.#targetNode.writers.delete(this);
     for (const node of [this.#targetNode, this.#filter]) node.blockers.delete(BLOCKER);
-    await this.#graph.remove(this.#filter.name);
+    await this.#graph.remove(this.#filter.name, { withBitmaps: true });
   }
 
   async #waitForCancel(): Promise<void> {
@@ -140,7 +140,8 @@ export class BackupJob extends CopyJob {
   async #leaveOutUnallocated(): Promise<void> {
     for (let offset = 0; offset < this.#source.sizeBytes; ) {
       await this.pausePoint();
-      offset = (await this.copy.resetUnallocated(offset)).nextOffset;
+      if (this.mustRest) continue;
+      offset = (await this.busyWith(this.copy.resetUnallocated(offset))).nextOffset;
     }
   }
 }

@@ -36,7 +36,7 @@ export abstract class CopyJob extends Job {
   readonly #onTargetError: OnError;
   readonly #speedCountsZeroes: boolean;
   #pieces = 0;
-  /** The next piece is being looked for: soon a copy may be in flight. */
+  /** The next piece is being looked for: soon a copy may be in flight. Or the job does something else. */
   #claiming: Promise<unknown> | undefined;
   #failure: CopyFailure | undefined;
   #lastFailed: number | undefined;
@@ -75,7 +75,8 @@ export abstract class CopyJob extends Job {
       }
       await this.pausePoint();
       this.assertWorthGoingOn();
-      if (this.#failure !== undefined) continue;
+      // Asked to rest while the answer of the pause point was on its way: nothing may begin any more.
+      if (this.mustRest || this.#failure !== undefined) continue;
       const waitMs = this.speedDelayMs;
       if (this.#pieces >= this.#workers) {
         await this.copy.anyFinished();
@@ -90,8 +91,9 @@ export abstract class CopyJob extends Job {
       else if (next === undefined && this.#isDone) break;
       cursor = next ?? 0;
     }
+    while (this.mustRest) await this.pausePoint();
     // What nobody wrote needs no flush.
-    if (this.copy.doneBytes > 0) await this.target.flush();
+    if (this.copy.doneBytes > 0) await this.busyWith(this.#flush());
     this.assertWorthGoingOn();
   }
 
@@ -117,6 +119,16 @@ export abstract class CopyJob extends Job {
     this.endDrain();
   }
 
+  /** For what the job does besides copies: who lets it stand still waits for the end of that, too. */
+  protected busyWith<Result>(work: Promise<Result>): Promise<Result> {
+    this.#claiming = work.catch(() => undefined);
+    return work;
+  }
+
+  async #flush(): Promise<void> {
+    await this.target.flush();
+  }
+
   /** A guest copy that failed sets its bits again, so only an empty bitmap with nobody at it is the end. */
   get #isDone(): boolean {
     return this.#failure === undefined && this.copy.copyBitmap.dirtyGranules === 0;
@@ -125,8 +137,7 @@ export abstract class CopyJob extends Job {
   /** Returns where to go on, or undefined when no bit is set from `cursor` on. */
   async #copyPiece(cursor: number): Promise<number | undefined> {
     const paced = this.#speedCountsZeroes && this.info().speedBytesPerSecond > 0;
-    const claiming = this.copy.copyNext(cursor, paced ? this.copy.chunkBytes : Infinity);
-    this.#claiming = claiming.catch(() => undefined);
+    const claiming = this.busyWith(this.copy.copyNext(cursor, paced ? this.copy.chunkBytes : Infinity));
     let piece: CopyPiece | undefined;
     try {
       piece = await claiming;

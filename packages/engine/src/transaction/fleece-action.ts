@@ -78,7 +78,7 @@ export class Fleece {
     await this.#graph.drained([this.filterNode], () => {
       if (this.filterNode.inserted) this.#graph.bypass(this.filterNode);
     });
-    await this.#graph.remove(this.filterNode.name);
+    await this.#graph.remove(this.filterNode.name, { withBitmaps: true });
   }
 }
 
