@@ -88,7 +88,13 @@ export class Client {
     );
     const search = given.length > 0 ? `?${new URLSearchParams(given)}` : '';
     const answer = await this.#fetch(`${this.url}${path}${search}`, method, body);
-    const text = await answer.text();
+    const text = await answer.text().catch((error: unknown) => {
+      throw new UnreachableFailure(
+        `The answer of ${this.url} broke off (${reasonOf(error)}). What was asked for may have been done: ` +
+          'look before you try again.',
+        error,
+      );
+    });
     let parsed: unknown;
     try {
       parsed = JSON.parse(text);

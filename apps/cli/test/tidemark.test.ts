@@ -2,6 +2,7 @@
 // what to do. Method: a real API on a database of its own; a loop does what a worker would do to the rows.
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -250,6 +251,20 @@ test('a refused connection says where, and what to start', async () => {
   expect(exit).toBe(1);
   expect(err).toContain(`No Tidemark API answers at http://127.0.0.1:${port} (ECONNREFUSED)`);
   expect(err).toMatch(/npm start.*--url or TIDEMARK_URL/);
+});
+
+test('an answer that breaks off is told in words', async () => {
+  const server = createHttpServer((_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/json', 'content-length': 1000 });
+    response.write('{"items":', () => response.destroy());
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const { exit, err } = await tidemarkOn({ isTTY: false, url: `http://127.0.0.1:${port}` }, 'volume', 'list');
+  server.close();
+  expect(exit).toBe(1);
+  expect(err).toContain(`The answer of http://127.0.0.1:${port} broke off`);
+  expect(err).not.toContain('    at ');
 });
 
 test('something else at the address is told apart', async () => {
