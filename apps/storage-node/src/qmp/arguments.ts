@@ -1,6 +1,7 @@
 // Checks a command's arguments, and words what is wrong with them as QEMU 7.2 does: first whatever is missing
 // or of another type, in the order of the command's members, then what nobody asked for.
 import { z } from 'zod';
+import { WholeDouble } from './json-stream.ts';
 import { genericError } from './qmp-error.ts';
 import { branchOf, objectOf } from './schema-branch.ts';
 
@@ -46,6 +47,8 @@ function withoutLongIntegers(value: unknown): unknown {
     return value > 0n ? Number.MAX_SAFE_INTEGER : Number.MIN_SAFE_INTEGER;
   }
   if (Array.isArray(value)) return value.map(withoutLongIntegers);
+  // No number that anything here takes.
+  if (value instanceof WholeDouble) return Number.NaN;
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, withoutLongIntegers(member)]));
 }

@@ -2,7 +2,7 @@
 import { SeededRandom } from '@tidemark/engine/testing';
 import { describe, expect, test } from 'vitest';
 import { MONITOR_DEPTH_MAX, MONITOR_TOKEN_BYTES_MAX, MONITOR_TOKENS_MAX } from '../limits.ts';
-import { type JsonInput, JsonStream } from './json-stream.ts';
+import { type JsonInput, JsonStream, WholeDouble } from './json-stream.ts';
 
 function feed(...chunks: (string | Buffer)[]): JsonInput[] {
   const stream = new JsonStream();
@@ -30,7 +30,7 @@ describe('values', () => {
   test('numbers and keywords end with what follows them', () => {
     expect(summary('12', '3')).toEqual([]);
     expect(summary('12', '3 ', 'tru', 'e', '\n')).toEqual([123, true]);
-    expect(summary('-0.5e+2 0 1')).toEqual([-50, 0]);
+    expect(summary('-0.5e+2 0 1')).toEqual([new WholeDouble(-50), 0]);
   });
 
   test('integers that a number cannot hold are exact, up to 64 bits', () => {

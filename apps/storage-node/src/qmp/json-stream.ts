@@ -93,9 +93,23 @@ function toPiece({ kind, bytes }: JsonToken): Piece {
   }
 }
 
+/** A whole number that was written with a fraction or an exponent: nowhere does it stand for an integer. */
+export class WholeDouble {
+  readonly #value: number;
+
+  constructor(value: number) {
+    this.#value = value;
+  }
+
+  toJSON(): number {
+    return this.#value;
+  }
+}
+
 /** Integers of 64 bits are kept exactly; larger ones become floating point. */
-function toNumber(text: string): number | bigint {
+function toNumber(text: string): number | bigint | WholeDouble {
   const value = Number(text);
+  if (/[.e]/i.test(text) && Number.isInteger(value)) return new WholeDouble(value);
   if (!/^-?[0-9]{16,20}$/.test(text) || Number.isSafeInteger(value)) return value;
   const exact = BigInt(text);
   return exact >= -(2n ** 63n) && exact < 2n ** 64n ? exact : value;

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { MONITOR_OUTPUT_BYTES_MAX } from '../limits.ts';
 import { parseArguments } from './arguments.ts';
 import type { QmpCommand } from './command.ts';
-import { type JsonInput, JsonStream } from './json-stream.ts';
+import { type JsonInput, JsonStream, WholeDouble } from './json-stream.ts';
 import { QmpError, toQmpError } from './qmp-error.ts';
 import type { QmpEvent, StorageDaemon } from './storage-daemon.ts';
 import { qemuVersion } from './version.ts';
@@ -158,7 +158,8 @@ function exactIntegers(_key: string, value: unknown): unknown {
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  if (typeof value !== 'object' || value === null) return false;
+  return !Array.isArray(value) && !(value instanceof WholeDouble);
 }
 
 function asObject(value: unknown): Record<string, unknown> {

@@ -88,6 +88,27 @@ scenario('MON-05', 'an id comes back as it came, with answers and with errors', 
   await monitor.quit();
 });
 
+scenario('MON-15', 'a number with a fraction or an exponent is no integer, though it be whole', async s => {
+  const monitor = await RawMonitor.replace(s);
+  await monitor.negotiate();
+  for (const number of ['1.0', '1e3', '-0.0', '1.5', '1e400', '4096.0']) {
+    for (const member of ['granularity', 'node', 'disabled']) {
+      const bitmap = `"node":"disk","name":"b","${member}":${number}`.replace(
+        /"node":"disk",(.*"node")/,
+        '$1',
+      );
+      await monitor.exchange(`{"execute":"block-dirty-bitmap-add","arguments":{${bitmap}}}`);
+    }
+    await monitor.exchange(`{"execute":"job-set-speed","arguments":{"id":"a","speed":${number}}}`);
+    await monitor.exchange(`{"execute":"block-job-set-speed","arguments":{"device":"a","speed":${number}}}`);
+  }
+  for (const id of ['1.0', '[2e0, {"x": -3.0}]'])
+    await monitor.exchange(`{"execute":"query-jobs","id":${id}}`);
+  await monitor.exchange('{"execute":1.0}');
+  await monitor.exchange('{"execute":"query-jobs","arguments":2.0}');
+  await monitor.quit();
+});
+
 scenario('MON-06', 'commands out of band are understood, and no command here supports them', async s => {
   const monitor = await RawMonitor.replace(s);
   await monitor.exchange('{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}');
