@@ -82,7 +82,8 @@ export abstract class CopyJob extends Job {
         await this.copy.anyFinished();
         continue;
       }
-      if (waitMs > 0) {
+      // Whoever has nothing left to copy has nothing to wait for.
+      if (waitMs > 0 && this.copy.copyBitmap.dirtyGranules > 0) {
         await this.sleep(waitMs);
         continue;
       }

@@ -74,6 +74,13 @@ describe('the speed of a job', () => {
     }
   });
 
+  it('does not hold back a job that has nothing left to copy', async () => {
+    const { begin } = await started({ speedBytesPerSecond: 1, chunkBytesMax: MiB });
+    const job = await begin();
+    await job.concluded;
+    expect(job.progress()).toMatchObject({ currentBytes: SIZE, totalBytes: SIZE });
+  });
+
   it('set to none lets the job end at once', async () => {
     const { begin } = await started({ speedBytesPerSecond: 1 });
     const job = await begin();

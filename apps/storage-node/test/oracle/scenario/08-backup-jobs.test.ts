@@ -182,6 +182,38 @@ scenario('BJ-15', 'with 64 KiB/s one chunk of 64 KiB is what the first slice cop
   expect(data).toMatchObject({ offset: 65_536, len: 64 * MiB, speed: 65_536 });
 });
 
+scenario('BJ-15b', 'whoever has nothing left to copy does not wait for the speed limit', async s => {
+  await newDisk(s, 'disk', { size: '4M' });
+  await newDisk(s, 'target', { size: '4M' });
+  await s.io('disk', 'write -P 1 0 1M');
+  await s.ok('block-dirty-bitmap-add', { node: 'disk', name: 'b' });
+  await s.io('disk', 'write -P 2 0 512k');
+  const started = performance.now();
+  await startBackup(s, 'disk', 'target', { sync: 'incremental', bitmap: 'b', speed: 1024 });
+  await jobEnded(s, 'target');
+  // With the limit it would be eight minutes.
+  expect(performance.now() - started).toBeLessThan(60_000);
+});
+
+scenario('BJ-15c', 'bytes that the kernel moves between raw files are the same bytes', async s => {
+  for (const name of ['disk', 'target']) {
+    await s.image(name, { format: 'raw', size: '8M' });
+    const file = { driver: 'file', filename: s.path(name) };
+    await s.add({ driver: 'raw', 'node-name': name, file });
+  }
+  await s.ok('block-dirty-bitmap-add', { node: 'target', name: 'written' });
+  await s.io('disk', 'write -P 1 0 3M', 'write -P 2 4M 100k', 'write -P 3 8388096 512');
+  const held = { 'auto-finalize': false, 'x-perf': { 'use-copy-range': true, 'max-workers': 2 } };
+  await startBackup(s, 'disk', 'target', { sync: 'full', ...held });
+  await s.io('disk', 'write -P 9 0 8M');
+  await jobsAre(s, ['target'], 'pending');
+  await s.ok('job-finalize', { id: 'target' });
+  await jobEnded(s, 'target');
+  await s.bitmap('target', 'written');
+  const io = ['read -P 1 0 3M', 'read -P 0 3M 1M', 'read -P 2 4M 100k', 'read -P 3 8388096 512'];
+  await s.io('target', ...io, 'read -P 0 5M 3071k');
+});
+
 scenario(
   'BJ-17',
   'the filter can be written through until the job is finalized, and is gone afterwards',
