@@ -109,6 +109,10 @@ export class ClusterMap {
     return found;
   }
 
+  hasTable(offset: number): boolean {
+    return this.#l2Offset(Math.floor(offset / this.spanBytes)) !== 0;
+  }
+
   /** Brings the L2 table for the offset here; `lookup` again right afterwards. */
   load(offset: number): Promise<void> {
     const l1Index = Math.floor(offset / this.spanBytes);

@@ -17,6 +17,15 @@ import { assertOpenable } from './openable.ts';
 import { prepareForWriting } from './prepare-for-writing.ts';
 import { Refcounts } from './refcounts.ts';
 import { assertQcow2Size, rewriteSize } from './resize.ts';
+import { readSnapshotTable, type SnapshotEntry } from './snapshot-table.ts';
+import {
+  applySnapshot,
+  type CreateSnapshotOptions,
+  createSnapshot,
+  deleteSnapshot,
+  findSnapshot,
+  type SnapshotContext,
+} from './snapshots.ts';
 import { makeWriteSide, type WriteSide } from './write-side.ts';
 
 export interface Qcow2Options {
@@ -100,14 +109,61 @@ export class Qcow2Image implements BlockNode {
     const parts = { file: this.#file, headerFile, l1: clusters.l1, refcounts };
     await rewriteSize({ ...parts, writeBack: () => metadata.writeBack() }, sizeBytes);
     await this.#reload();
+    await this.#zeroLeftovers(old);
     const shownFrom = Math.min(sizeBytes, this.#options.backing?.sizeBytes ?? 0);
     if (shownFrom > old) await this.writeZeroes(old, shownFrom - old, { mayUnmap: true });
+  }
+
+  /** Old machine state lies behind the end of the disk: no part of a disk that grows over it. */
+  async #zeroLeftovers(old: number): Promise<void> {
+    const { clusters } = this.#opened;
+    const first = Math.ceil(old / clusters.spanBytes) * clusters.spanBytes;
+    for (let start = first; start < this.sizeBytes; start += clusters.spanBytes) {
+      if (!clusters.hasTable(start)) continue;
+      const length = Math.min(clusters.spanBytes, this.sizeBytes - start);
+      await this.writeZeroes(start, length, { mayUnmap: true });
+    }
   }
 
   /** Names another backing image in the header, or none; the one that is read from stays. Rejects with `io`. */
   async setBackingName(backing: { path: string; format: string | undefined } | undefined): Promise<void> {
     this.#writable();
     await this.#opened.headerFile.rewrite({ backing: backing ?? null });
+  }
+
+  /** The internal snapshots, in the order in which they were made. Rejects with `invalid-format` or `io`. */
+  async snapshots(): Promise<SnapshotEntry[]> {
+    return (await readSnapshotTable(this.#file, this.header)).entries;
+  }
+
+  /** With nothing in flight, as the two below; all reject as the functions of their names do. */
+  createSnapshot(options: CreateSnapshotOptions): Promise<SnapshotEntry> {
+    return this.#changeSnapshots(context => createSnapshot(context, options));
+  }
+
+  applySnapshot(idOrName: string): Promise<void> {
+    return this.#changeSnapshots(async context => {
+      await applySnapshot(context, findSnapshot(await this.snapshots(), idOrName));
+    });
+  }
+
+  deleteSnapshot(idOrName: string): Promise<void> {
+    return this.#changeSnapshots(async context => {
+      await deleteSnapshot(context, findSnapshot(await this.snapshots(), idOrName));
+    });
+  }
+
+  async #changeSnapshots<T>(change: (context: SnapshotContext) => Promise<T>): Promise<T> {
+    const { refcounts, metadata } = this.#writable();
+    const { headerFile } = this.#opened;
+    await this.settle();
+    const context = { file: this.#file, headerFile, refcounts, writeBack: () => metadata.writeBack() };
+    try {
+      return await change(context);
+    } finally {
+      await this.settle();
+      await this.#reload();
+    }
   }
 
   /** Reads everything anew; with all metadata written and nothing in flight. */

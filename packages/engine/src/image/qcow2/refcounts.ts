@@ -122,12 +122,17 @@ export class Refcounts {
     return this.#queue.run(() => this.#share(run));
   }
 
-  /** How often the cluster at the offset is used. */
-  count(offset: number): Promise<number> {
+  /** How often each of the clusters is used. */
+  countsOf(offsets: readonly number[]): Promise<number[]> {
     return this.#queue.run(async () => {
-      const index = Math.floor(offset / this.#clusterBytes);
-      const block = await this.#existingBlock(Math.floor(index / this.#perBlock));
-      return block === undefined ? 0 : this.#width.get(block.bytes, index % this.#perBlock);
+      const counts: number[] = [];
+      for (const offset of offsets) {
+        const index = Math.floor(offset / this.#clusterBytes);
+        const blockIndex = Math.floor(index / this.#perBlock);
+        const block = this.blocks.peek(blockIndex) ?? (await this.#existingBlock(blockIndex));
+        counts.push(block === undefined ? 0 : this.#width.get(block.bytes, index % this.#perBlock));
+      }
+      return counts;
     });
   }
 
