@@ -35,15 +35,21 @@ export class Home {
   /**
    * The port of an earlier start; else the preferred one if that is free, else any free one, remembered.
    * Rejects when a remembered port is taken: something else listens where guests expect their disk.
+   * `isKnownElsewhere`: the catalog or guests know it too, so it cannot move.
    */
-  async port(name: string, preferred: number | null): Promise<number> {
+  async port(
+    name: string,
+    preferred: number | null,
+    { isKnownElsewhere = false }: { isKnownElsewhere?: boolean } = {},
+  ): Promise<number> {
     const { ports } = this.#remembered;
     const known = ports[name];
     if (known !== undefined) {
       if (await isFree(known)) return known;
+      const move = `, or remove "${name}" from ${this.path('stack.json')} to move to another port`;
       throw new Error(
-        `port ${known}, which this stack uses for ${name}, is taken by another program: stop that program, ` +
-          `or remove "${name}" from ${this.path('stack.json')} to move to another port`,
+        `port ${known}, which this stack uses for ${name}, is taken by another program: stop that program` +
+          (isKnownElsewhere ? '; the catalog and guests know it by this port' : move),
       );
     }
     const others = new Set(Object.values(ports));

@@ -22,15 +22,16 @@ export async function waitForApi(url: string, signal: AbortSignal): Promise<void
   }
 }
 
-/** Registers the storage node unless one of that name is known already. */
+/** Registers the storage node unless it is known already. Rejects when it is known at another address. */
 export async function registerStorageNode(
   url: string,
   node: { name: string; controlAddress: string },
   signal: AbortSignal,
 ): Promise<void> {
   const known = await fetch(`${url}/v1/storage-nodes/${node.name}`, { signal });
-  if (known.ok) return void (await known.body?.cancel());
-  if (known.status !== 404) throw new Error(`GET storage node ${node.name}: ${await known.text()}`);
+  const said = await known.text();
+  if (known.ok) return requireAddress(node, JSON.parse(said) as { controlAddress: string });
+  if (known.status !== 404) throw new Error(`GET storage node ${node.name}: ${said}`);
   const query = `wait=done&waitTimeoutMs=${REGISTRATION_TIMEOUT_MS}`;
   const response = await fetch(`${url}/v1/storage-nodes?${query}`, {
     method: 'POST',
@@ -40,4 +41,16 @@ export async function registerStorageNode(
   });
   const text = await response.text();
   if (!response.ok) throw new Error(`storage node ${node.name} could not be registered: ${text}`);
+}
+
+/** At an address that is not its own, a storage node would pass for one that does not answer. */
+function requireAddress(
+  node: { name: string; controlAddress: string },
+  known: { controlAddress: string },
+): void {
+  if (known.controlAddress === node.controlAddress) return;
+  throw new Error(
+    `storage node ${node.name} is registered at ${known.controlAddress} and now listens at ` +
+      `${node.controlAddress}: let it listen at the registered address again`,
+  );
 }

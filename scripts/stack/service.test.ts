@@ -3,7 +3,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer as createHttpServer } from 'node:http';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,6 +12,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { isAlive, waitForEnd } from '../process/proc.mjs';
 import { ChildRecord, HOME_VARIABLE } from './children.ts';
 import { Home } from './home.ts';
+import { registerStorageNode } from './registration.ts';
 import { Service } from './service.ts';
 
 const LISTENING = `console.log(JSON.stringify({ msg: 'listening' }));`;
@@ -115,10 +117,35 @@ test('ports and the password stay the same; a remembered port that is taken is r
   await once(blocker, 'listening');
   try {
     await expect(second.port('api', null)).rejects.toThrow(`port ${port}, which this stack uses for api`);
+    await expect(second.port('api', null)).rejects.toThrow('remove "api" from');
+    const known = second.port('api', null, { isKnownElsewhere: true });
+    await expect(known).rejects.toThrow(/stop that program; the catalog and guests know it by this port$/);
     const other = new Home(join(folder, 'other'));
     expect(await other.port('api', port)).not.toBe(port);
   } finally {
     blocker.close();
+  }
+});
+
+test('a storage node that is known at another address is not taken for registered', async () => {
+  const server = createHttpServer((_request, response) => {
+    response.end(JSON.stringify({ name: 'alpha', controlAddress: '127.0.0.1:7411' }));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const register = (port: number) =>
+    registerStorageNode(
+      url,
+      { name: 'alpha', controlAddress: `127.0.0.1:${port}` },
+      AbortSignal.timeout(5_000),
+    );
+  try {
+    await register(7411);
+    await expect(register(7412)).rejects.toThrow(
+      'alpha is registered at 127.0.0.1:7411 and now listens at 127.0.0.1:7412',
+    );
+  } finally {
+    server.close();
   }
 });
 

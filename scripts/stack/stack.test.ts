@@ -108,6 +108,19 @@ test('it starts, refuses a second one, restarts what is killed, and finds its da
   expect(await list(second, 'volumes')).toMatchObject([{ name: 'disk1', state: 'ready' }]);
 });
 
+test('it stops cleanly while PostgreSQL is being started again', async () => {
+  const stack = makeStack();
+  await stack.start();
+  const unhandled: unknown[] = [];
+  const note = (reason: unknown) => unhandled.push(reason);
+  process.on('unhandledRejection', note);
+  process.kill(stack.postgresPid!, 'SIGKILL');
+  await until(() => notices.length > 0);
+  await stack.stop();
+  process.off('unhandledRejection', note);
+  expect(unhandled).toEqual([]);
+});
+
 test('a stack that was killed is recovered by the next start', async () => {
   const main = startMain();
   await running(main);

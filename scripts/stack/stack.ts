@@ -157,7 +157,7 @@ export class Stack {
     await Promise.all(users.map(service => service.stop(STOP_SERVICES_MS)));
     await Promise.all(nodes.map(service => service.stop(STOP_STORAGE_NODES_MS)));
     await this.#starting.catch(() => {}); // whoever called start is told
-    await this.#restarting.catch(() => {}); // ends because the stack is being stopped
+    await this.#restarting; // ends because the stack is being stopped
     await this.#postgres?.stop();
     this.#lock?.release();
   }
@@ -185,7 +185,8 @@ export class Stack {
     postgres.exited.then(({ code, signal }) => {
       if (this.#stopping.signal.aborted) return;
       this.#options.onNotice(`postgres ended unasked (${signal ?? `exit code ${code}`}); starting it again`);
-      this.#restarting = this.#restartPostgres(port);
+      // It rejects as soon as the stack is being stopped, and then nobody may be waiting yet.
+      this.#restarting = this.#restartPostgres(port).catch(() => {});
     });
     this.#stopping.signal.throwIfAborted();
   }
@@ -202,14 +203,14 @@ export class Stack {
     }
   }
 
-  #port(name: string, preferred: number): Promise<number> {
-    return this.#home.port(name, this.#options.ports === 'fixed' ? preferred : null);
+  #port(name: string, preferred: number, isKnownElsewhere = false): Promise<number> {
+    return this.#home.port(name, this.#options.ports === 'fixed' ? preferred : null, { isKnownElsewhere });
   }
 
   async #planNodes(): Promise<void> {
     for (const [index, name] of this.#options.nodes.entries()) {
-      const control = await this.#port(`${name} control`, DEFAULT_PORTS.control + index);
-      const nbd = await this.#port(`${name} nbd`, DEFAULT_PORTS.nbd + index);
+      const control = await this.#port(`${name} control`, DEFAULT_PORTS.control + index, true);
+      const nbd = await this.#port(`${name} nbd`, DEFAULT_PORTS.nbd + index, true);
       const stateDir = this.#home.path('nodes', name);
       this.#nodes.push({
         name,
