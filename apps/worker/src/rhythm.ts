@@ -22,11 +22,6 @@ export class Rhythm {
     this.#current = this.#once().then(() => this.#schedule());
   }
 
-  /** Whether the last beat failed. */
-  get isFailing(): boolean {
-    return this.#failing;
-  }
-
   /** Afterwards no beat is under way, and none will be. */
   async close(): Promise<void> {
     this.#closed = true;

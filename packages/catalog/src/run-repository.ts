@@ -108,12 +108,6 @@ export class RunRepository {
     });
   }
 
-  /** Unended runs that work on the volume. */
-  async countUnended(volumeId: string): Promise<number> {
-    const where = { volumeId, state: { in: ['queued', 'running'] } };
-    return this.#scope.read(db => db.run.count({ where }));
-  }
-
   /**
    * Gives runs whose worker let the lease run out to the queue again, as a new attempt. Run it before
    * `listDispatchable`.
