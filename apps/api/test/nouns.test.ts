@@ -128,6 +128,9 @@ test('a checkpoint is taken, listed and deleted by runs', async () => {
   await worker.succeed();
   const { items } = (await api.call('GET', '/v1/volumes/web/checkpoints')).body;
   expect(items).toMatchObject([{ name: 'noon', state: 'ready', pointInTime: '2026-11-21T08:00:00.000Z' }]);
+  expect((await api.call('GET', `/v1/volumes/web/checkpoints/${items[0].id}`)).body).toEqual(items[0]);
+  expect((await api.call('GET', '/v1/volumes/web/checkpoints/noon')).body).toEqual(items[0]);
+  await api.refused('checkpoint-not-found', 'GET', '/v1/volumes/web/checkpoints/midnight');
   const deleted = await api.call('DELETE', '/v1/volumes/web/checkpoints/noon');
   expect(deleted).toMatchObject({ status: 202, body: { checkpoint: { state: 'deleting' } } });
   parseRunRequest('delete-checkpoint', deleted.body.run.request);

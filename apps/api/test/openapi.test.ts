@@ -57,6 +57,7 @@ test('lists every call of the contract', () => {
       'get /v1/volumes',
       'get /v1/volumes/{volume}',
       'get /v1/volumes/{volume}/checkpoints',
+      'get /v1/volumes/{volume}/checkpoints/{checkpoint}',
       'delete /v1/storage-nodes/{storageNode}',
       'delete /v1/volumes/{volume}',
       'delete /v1/volumes/{volume}/checkpoints/{checkpoint}',

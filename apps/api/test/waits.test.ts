@@ -55,6 +55,17 @@ test('done answers 201 with the noun as it is then, and where it is', async () =
   });
 });
 
+test('done says where a checkpoint is', async () => {
+  const call = api.call('POST', '/v1/volumes/web/checkpoints?wait=done', { name: 'noon' });
+  const { id } = await startedRun('create-checkpoint');
+  const worker = await api.worker(id);
+  await worker.reachCheckpoint();
+  await worker.succeed();
+  const { status, headers, body } = await call;
+  expect(status).toBe(201);
+  expect((await api.call('GET', String(headers.location))).body).toEqual(body.checkpoint);
+});
+
 test('done answers 200 after a deletion, and the noun is gone', async () => {
   await api.volume('old', 'alpha');
   const call = api.call('DELETE', '/v1/volumes/old?wait=done');

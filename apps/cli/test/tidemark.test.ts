@@ -124,7 +124,8 @@ test('the main job: checkpoint, backups, restores', async () => {
   expect(monday.run.request.speedBytesPerSecond).toBe(10_485_760);
   const out = await done(...backup, '--kind', 'incremental', '--checkpoint', 'tuesday', '--base', 'monday');
   expect(out).toMatch(/^REASON +incremental: since checkpoint 'monday'$/m);
-  await done('checkpoint', 'create', 'disk', 'noon');
+  expect(await done('checkpoint', 'create', 'disk', 'noon')).toMatch(/^NAME +noon\nSTATE +ready$/m);
+  expect(await done('checkpoint', 'show', 'disk', 'noon')).toMatch(/^NAME +noon\nSTATE +ready$/m);
   const checkpoints = await done('checkpoint', 'list', 'disk');
   expect(checkpoints.match(/^\w+/gm)).toEqual(['NAME', 'monday', 'tuesday', 'noon']);
   expect(await done('checkpoint', 'delete', 'disk', 'noon')).toBe('deleted checkpoint noon of volume disk\n');

@@ -100,6 +100,11 @@ export class CheckpointService {
     return { items: items.map(toCheckpointJson), nextCursor };
   }
 
+  async get(volumeRef: string, ref: string): Promise<CheckpointJson> {
+    const volume = await this.#catalog.volumes.get(volumeRef);
+    return toCheckpointJson(await findCheckpoint(this.#catalog, volume, ref));
+  }
+
   async find({ volumeId, id }: { volumeId: string; id: string }): Promise<CheckpointJson | null> {
     const checkpoint = await this.#catalog.checkpoints.find(volumeId, id);
     return checkpoint && toCheckpointJson(checkpoint);

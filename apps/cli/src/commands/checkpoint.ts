@@ -29,10 +29,9 @@ export function checkpointCommands(program: Command, around: Surroundings): void
       const started = await context.client.post<Answer>(pathOf(volume), { name });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => {
-          const { items } = await context.client.list<Checkpoint>(pathOf(volume));
-          return { checkpoint: items.find(item => item.id === started.checkpoint?.id) ?? null };
-        },
+        refresh: async () => ({
+          checkpoint: await context.client.get<Checkpoint>(`${pathOf(volume)}/${started.checkpoint?.id}`),
+        }),
         forPeople: ({ checkpoint }) => recordOrGone(checkpoint, columns),
       });
     },
@@ -44,6 +43,15 @@ export function checkpointCommands(program: Command, around: Surroundings): void
       output.list(await client.list<Checkpoint>(pathOf(volume), options), columns);
     },
   );
+
+  group
+    .command('show <volume> <checkpoint>')
+    .description('look at a checkpoint')
+    .action(async (volume, ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const checkpoint = await client.get<Checkpoint>(`${pathOf(volume)}/${segment(ref)}`);
+      output.show(checkpoint, columns);
+    });
 
   withWait(
     group.command('delete <volume> <checkpoint>').description('delete a checkpoint; its backups stay'),

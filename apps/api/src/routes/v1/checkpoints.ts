@@ -1,9 +1,10 @@
-// Checkpoints of a volume: list, create, delete.
+// Checkpoints of a volume: list, look at, create, delete.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import {
   checkpointPageSchema,
   checkpointRunSchema,
+  checkpointSchema,
   createCheckpointSchema,
 } from '../../schemas/checkpoint.ts';
 import { pageQuery, ref } from '../../schemas/common.ts';
@@ -23,6 +24,19 @@ const list = {
     params: volumeParams,
     querystring: pageQuery,
     response: { 200: checkpointPageSchema, ...problems('invalid-request', 'volume-not-found') },
+  },
+};
+
+const show = {
+  schema: {
+    tags,
+    summary: 'Look at a checkpoint',
+    description: 'Its point in time, and the backups that hold it.',
+    params,
+    response: {
+      200: checkpointSchema,
+      ...problems('invalid-request', 'volume-not-found', 'checkpoint-not-found'),
+    },
   },
 };
 
@@ -84,11 +98,15 @@ export const checkpointRoutes: FastifyPluginAsyncZod = async app => {
     app.checkpoints.list(request.params.volume, request.query),
   );
 
+  app.get('/volumes/:volume/checkpoints/:checkpoint', show, request =>
+    app.checkpoints.get(request.params.volume, request.params.checkpoint),
+  );
+
   app.post('/volumes/:volume/checkpoints', create, async (request, reply) => {
     const started = await app.checkpoints.create(request.params.volume, request.body);
     const { id, volumeId } = started.checkpoint;
     const refresh = async () => ({ checkpoint: await app.checkpoints.find({ volumeId, id }) });
-    const made = `/v1/volumes/${volumeId}/checkpoints`;
+    const made = `/v1/volumes/${volumeId}/checkpoints/${id}`;
     return answerRun(app, request, reply, { started, refresh, made });
   });
 
