@@ -42,14 +42,18 @@ export function normalise(value: unknown, { folder }: NormaliseOptions): unknown
 const OWN_EVENTS = 'X_TIDEMARK_';
 
 /** Events of one job, export or block node stay in order; between them the order may differ. */
-export function eventsBySubject(events: readonly QmpEventMessage[]): Record<string, QmpEventMessage[]> {
+export function eventsBySubject(
+  events: readonly QmpEventMessage[],
+  { chanceJobs = new Set() }: { readonly chanceJobs?: ReadonlySet<string> } = {},
+): Record<string, QmpEventMessage[]> {
   const bySubject: Record<string, QmpEventMessage[]> = {};
   for (const event of events) {
     if (event.event.startsWith(OWN_EVENTS)) continue;
     const { id, device, 'node-name': node } = event.data ?? {};
     const subject = String(id ?? device ?? node ?? event.event);
     bySubject[subject] ??= [];
-    bySubject[subject].push(withoutChanceOffset(event));
+    const told = withoutChanceOffset(event);
+    bySubject[subject].push(chanceJobs.has(subject) ? withoutLength(told) : told);
   }
   for (const subject of Object.keys(bySubject)) bySubject[subject] = withoutDrainPauses(bySubject[subject]!);
   return bySubject;
@@ -60,6 +64,12 @@ function withoutChanceOffset(event: QmpEventMessage): QmpEventMessage {
   const failed = event.event === 'BLOCK_JOB_COMPLETED' && event.data?.error !== undefined;
   if (!failed && event.event !== 'BLOCK_JOB_CANCELLED') return event;
   const { offset: _, ...data } = event.data ?? {};
+  return { ...event, data };
+}
+
+/** Of a job that copies what a guest wrote meanwhile: how much that is depends on how the writes fell. */
+function withoutLength(event: QmpEventMessage): QmpEventMessage {
+  const { len: _, offset: __, ...data } = event.data ?? {};
   return { ...event, data };
 }
 

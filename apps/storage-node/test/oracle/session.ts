@@ -49,6 +49,7 @@ export class Session {
   readonly #options: DaemonOptions;
   readonly #steps: unknown[] = [];
   readonly #guests = new Map<string, Guest>();
+  readonly #chanceJobs = new Set<string>();
   #nbdSocket: string | undefined;
 
   constructor(options: DaemonOptions) {
@@ -123,6 +124,11 @@ export class Session {
   /** Waits until the job says that it is in that state. */
   jobState(id: string, status: string): Promise<QmpEventMessage> {
     return this.event('JOB_STATUS_CHANGE', { id, status });
+  }
+
+  /** How much this job copies is not compared: it depends on how a guest's writes fell. */
+  copiesByChance(id: string): void {
+    this.#chanceJobs.add(id);
   }
 
   /** Polls until it holds; for states that no event announces. */
@@ -299,7 +305,7 @@ export class Session {
     const options = { folder: this.folder };
     return {
       steps: normalise(this.#steps, options),
-      events: normalise(eventsBySubject(this.daemon.qmp.events), options),
+      events: normalise(eventsBySubject(this.daemon.qmp.events, { chanceJobs: this.#chanceJobs }), options),
     };
   }
 

@@ -71,13 +71,18 @@ export class BackupJob extends CopyJob {
   }
 
   /**
-   * The point in time. Under drain and in one go: the filter takes its place, the bitmap is frozen, its bits
-   * become what is to be copied, and the job starts. Cannot fail once the action was prepared.
+   * Under drain, before `startUnderDrain`: the filter takes its place, so that whatever else is prepared for the same
+   * moment meets its permissions. It lets everything pass until then. Throws as `assertStartable` does.
+   */
+  takePlace(): void {
+    this.#graph.insertAbove(this.#source, this.#filter);
+  }
+
+  /**
+   * The point in time. Under drain and in one go: the bitmap is frozen, its bits become what is to be copied, and
+   * the job starts. Cannot fail.
    */
   startUnderDrain(): void {
-    // Not always the source: a later action of the same transaction may have put an overlay above it.
-    const below = this.#filter.children.find(edge => edge.role === 'file')!.node;
-    this.#graph.insertAbove(below, this.#filter);
     this.#bitmap?.createSuccessor();
     this.#source.bitmaps.refresh();
     if (this.#sync === 'bitmap' || this.#sync === 'incremental') {

@@ -320,6 +320,8 @@ export abstract class Job {
   }
 
   async #execute(): Promise<void> {
+    // Not at once: whoever starts it, with others at the same moment, comes to the end of that first.
+    await Promise.resolve();
     try {
       await this.run();
       this.#throwIfCancelled();

@@ -74,6 +74,7 @@ export function startBackup(options: BackupActionOptions): BackupAction {
       try {
         prepared.assertStartable();
         prepared.setSpeed(options.speedBytesPerSecond ?? 0);
+        prepared.takePlace();
       } catch (error) {
         void prepared.discard();
         throw error;

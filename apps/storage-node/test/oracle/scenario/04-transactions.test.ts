@@ -167,6 +167,7 @@ scenario('TX-09', 'no write is lost between a new bitmap and its full backup', a
   writing = false;
   await writer;
   await s.ok('blockdev-del', { 'node-name': 'full' });
+  s.copiesByChance('inc');
   await s.ask('blockdev-backup', {
     'job-id': 'inc',
     device: 'disk',
@@ -313,4 +314,32 @@ scenario('TX-21', 'one instant over three disks, and one more for their incremen
     await closeDisk(s, name);
     expect(await s.compare(`inc-${name}`, name)).toBe(true);
   }
+});
+
+async function rawDisks(s: Session, ...names: string[]): Promise<void> {
+  for (const name of names) {
+    await s.image(name, { format: 'raw', size: '1M' });
+    await s.add({ driver: 'raw', 'node-name': name, file: { driver: 'file', filename: s.path(name) } });
+  }
+}
+
+const full = (id: string, device: string, target: string) => ({
+  type: 'blockdev-backup',
+  data: { 'job-id': id, device, target, sync: 'full' },
+});
+
+scenario('TX-J1', 'a job begins when all actions are done, those behind it too', async s => {
+  await rawDisks(s, 'disk', 'target');
+  await transaction(s, [full('j', 'disk', 'target'), bitmapAction('add', { node: 'target', name: 'b' })]);
+  await s.jobState('j', 'null');
+  expect((await s.bitmap('target', 'b')).count).toBe(1 << 20);
+});
+
+scenario('TX-J2', 'backups of one moment that exclude each other', async s => {
+  await rawDisks(s, 'disk', 'one', 'two');
+  expect(await refused(s, [full('j', 'disk', 'one'), full('k', 'two', 'disk')])).toContain('conflict');
+  await s.ok('query-jobs');
+  await s.ok('query-named-block-nodes', { flat: true });
+  await transaction(s, [full('j', 'disk', 'one')]);
+  await s.jobState('j', 'null');
 });
