@@ -110,7 +110,8 @@ async function repair(file: BlockNode, pass: Pass, extent: 'leaks' | 'all'): Pro
   if (findings.leaks + findings.corruptions === 0) return;
   const again = await look(file);
   const parts = { file, header: again.header, counts: again.stored.counts, findings: new Findings() };
-  if (again.wrongFlags > 0) await checkCopiedFlags({ ...parts, repair: true });
+  if (again.wrongFlags > 0)
+    await checkCopiedFlags({ ...parts, repair: extent === 'all' ? 'all' : 'missing' });
 }
 
 async function markClean(file: BlockNode, { header, findings }: Pass): Promise<void> {

@@ -13,8 +13,11 @@ export interface CopiedFlagsOptions {
   header: Qcow2Header;
   counts: ClusterCounts;
   findings: Findings;
-  /** Writes the flags as they should be; durable afterwards. */
-  repair?: boolean;
+  /**
+   * Writes the flags as they should be, durable afterwards; `missing`: only those that should be set, since what
+   * is said to be nobody else's and is not calls for more than a flag.
+   */
+  repair?: 'missing' | 'all';
 }
 
 /** Returns how many flags are, or were, wrong. Rejects with `io`. */
@@ -33,13 +36,15 @@ export async function checkCopiedFlags(options: CopiedFlagsOptions): Promise<num
     const owned = counts.get(Math.floor(l2Offset / clusterBytes)) === 1;
     if (owned !== ((entry & COPIED_FLAG) !== 0n)) {
       findings.corruption(flagText(`the L2 table at ${l2Offset}`, owned));
-      l1.writeBigUInt64BE(entry ^ COPIED_FLAG, position);
-      l1Changed = true;
+      if (owned || repair === 'all') {
+        l1.writeBigUInt64BE(entry ^ COPIED_FLAG, position);
+        l1Changed = true;
+      }
       wrong++;
     }
     if (l2Offset % clusterBytes !== 0 || l2Offset >= file.sizeBytes) continue;
     await readPadded(file, l2Offset, l2);
-    const inTable = flipWrong(l2, { clusterBytes, counts, findings });
+    const inTable = flipWrong(l2, { clusterBytes, counts, findings, all: repair === 'all' });
     if (inTable > 0 && repair) await file.write(l2Offset, l2);
     wrong += inTable;
   }
@@ -48,10 +53,10 @@ export async function checkCopiedFlags(options: CopiedFlagsOptions): Promise<num
   return wrong;
 }
 
-type TableOptions = Pick<CopiedFlagsOptions, 'counts' | 'findings'> & { clusterBytes: number };
+type TableOptions = Pick<CopiedFlagsOptions, 'counts' | 'findings'> & { clusterBytes: number; all: boolean };
 
 /** Puts the flags in the buffer right, and returns how many were wrong. */
-function flipWrong(l2: Buffer, { clusterBytes, counts, findings }: TableOptions): number {
+function flipWrong(l2: Buffer, { clusterBytes, counts, findings, all }: TableOptions): number {
   let wrong = 0;
   for (let position = 0; position < l2.length; position += TABLE_ENTRY_BYTES) {
     const high = l2.readUInt32BE(position);
@@ -62,7 +67,7 @@ function flipWrong(l2: Buffer, { clusterBytes, counts, findings }: TableOptions)
     const owned = counts.get(Math.floor(host / clusterBytes)) === 1;
     if (owned === isCopied(high)) continue;
     findings.corruption(flagText(`the data cluster at ${host}`, owned));
-    l2.writeUInt32BE((high ^ 0x80000000) >>> 0, position);
+    if (owned || all) l2.writeUInt32BE((high ^ 0x80000000) >>> 0, position);
     wrong++;
   }
   return wrong;

@@ -111,6 +111,7 @@ export class ReferenceWalk {
   }
 
   #walkL2(l2: Buffer, l2Offset: number, active: boolean): void {
+    this.#nextContiguous = 0;
     const header = this.#header;
     for (let position = 0; position < l2.length; position += TABLE_ENTRY_BYTES) {
       const high = l2.readUInt32BE(position);
