@@ -270,7 +270,11 @@ export class BlockCopy {
   /** For a guest, only what the source can say on the spot: a copy of zeroes as data is right as well. */
   #isZero(request: CopyRequest): boolean {
     const extents = this.#source.extents(request.offset, request.length);
-    if (!Array.isArray(extents)) return false;
+    if (!Array.isArray(extents)) {
+      // Nobody waits for the answer, so nobody would be told that there is none.
+      extents.catch(() => undefined);
+      return false;
+    }
     const covered = extents.reduce((sum, extent) => sum + (extent.zero ? extent.length : 0), 0);
     return covered === request.length;
   }

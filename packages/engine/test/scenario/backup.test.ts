@@ -109,6 +109,24 @@ describe('backup of a live disk', () => {
     expect((await contents(target)).equals(fill(7, 1 * MiB))).toBe(true);
   });
 
+  it('copies for a guest where the source cannot tell its status, and nobody has to catch that', async () => {
+    const target = new MemoryNode({ sizeBytes: 1 * MiB });
+    const memory = new MemoryNode({ sizeBytes: 1 * MiB });
+    const disk = makeDisk({ sizeBytes: 1 * MiB, source: memory, target });
+    await disk.guest.write(0, fill(7, 1 * MiB));
+    const action = backupOf(disk, { workers: 1, chunkBytesMax: CLUSTER });
+    await runTransaction(disk.graph, [action]);
+    action.job!.pause();
+    await turn();
+    memory.extents = (() =>
+      Promise.reject(new Error('the peer is gone'))) as unknown as MemoryNode['extents'];
+    await disk.guest.write(5 * CLUSTER, fill(8, CLUSTER));
+    await turn();
+    action.job!.cancel();
+    await action.job!.concluded;
+    expect((await contents(target)).subarray(5 * CLUSTER, 6 * CLUSTER)).toEqual(fill(7, CLUSTER));
+  });
+
   it('skips holes without reading them and sends no zeroes', async () => {
     const target = new MemoryNode({ sizeBytes: 64 * MiB });
     const disk = makeDisk({ sizeBytes: 64 * MiB, target });
