@@ -17,6 +17,7 @@ export {
 } from './filter/blkdebug.ts';
 export { Compress } from './filter/compress.ts';
 export { CopyBeforeWrite, ON_CBW_ERROR, type OnCbwError } from './filter/copy-before-write.ts';
+export { COPY_MODES, type CopyMode } from './filter/mirror-top.ts';
 export { SnapshotAccess, snapshotAccessPermissions } from './filter/snapshot-access.ts';
 export { Throttle } from './filter/throttle.ts';
 export {
@@ -28,6 +29,14 @@ export {
 } from './filter/throttle-group.ts';
 export type { Attachment } from './graph/attachment.ts';
 export { BlockGraph } from './graph/block-graph.ts';
+export {
+  backingImageOf,
+  chainFrom,
+  childOf,
+  FILTER_ROLES,
+  isFilter,
+  withoutFilters,
+} from './graph/chain.ts';
 export type { Edge } from './graph/edge.ts';
 export type { GraphNode, NodeOwner } from './graph/graph-node.ts';
 export type { AddOptions, AttachOptions, ChangeSteps, OpeningNode } from './graph/graph-options.ts';
@@ -43,6 +52,7 @@ export {
 export { FileNode } from './image/file-node.ts';
 export { NullNode, type NullNodeOptions } from './image/null-node.ts';
 export { type ImageFormat, type OpenImageOptions, openImage } from './image/open-image.ts';
+export { rewriteBackingPointer } from './image/qcow2/backing-pointer.ts';
 export { type CreateQcow2Options, createQcow2, formatQcow2 } from './image/qcow2/create.ts';
 export { hasQcow2Magic, type Qcow2Header, readQcow2Header } from './image/qcow2/header.ts';
 export { Qcow2Image } from './image/qcow2/qcow2-image.ts';
@@ -54,6 +64,10 @@ export {
   BITMAP_MODES,
   type BitmapMode,
 } from './job/backup-job.ts';
+export type { BackingPointer, ChainAccess } from './job/chain-access.ts';
+export type { ChainPlace } from './job/chain-place.ts';
+export { findByNodeName } from './job/chain-place.ts';
+export type { CommitJob } from './job/commit-job.ts';
 export { CreateJob, type CreateJobOptions } from './job/create-job.ts';
 export { type IoStatus, ON_ERROR, type OnError } from './job/error-policy.ts';
 export type { Job, JobInfo, JobProgress } from './job/job.ts';
@@ -62,7 +76,18 @@ export { JobGroup } from './job/job-group.ts';
 export type { JobOptions } from './job/job-options.ts';
 export { JobRegistry } from './job/job-registry.ts';
 export { JOB_STATES, type JobState } from './job/job-state.ts';
+export type { MirrorJob } from './job/mirror-job.ts';
 export { RestoreJob, type RestoreJobOptions } from './job/restore-job.ts';
+export { type StartCommitOptions, startCommit } from './job/start-commit.ts';
+export {
+  assertRoot,
+  MIRROR_SYNC_MODES,
+  type MirrorSync,
+  type StartMirrorOptions,
+  startMirror,
+} from './job/start-mirror.ts';
+export { type StartStreamOptions, startStream } from './job/start-stream.ts';
+export type { StreamJob } from './job/stream-job.ts';
 export * from './limits.ts';
 export type { BlockNode, SnapshotSource, WriteZeroesOptions } from './node/block-node.ts';
 export type { Pending } from './pending.ts';

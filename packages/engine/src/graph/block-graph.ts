@@ -173,13 +173,19 @@ export class BlockGraph {
   /** Throws kind `conflict` when another user of the node, or of one below, excludes it. */
   attach(name: string, options: AttachOptions): Attachment {
     const node = this.get(name);
-    const edge = new Edge({ role: 'root', user: options.user, node, shares: PERMISSIONS_ALL });
+    const { shares = PERMISSIONS_ALL } = options;
+    const edge = new Edge({
+      role: 'root',
+      ...options,
+      node,
+      shares: options.atOnce ? shares : PERMISSIONS_ALL,
+    });
     edge.uses = options.uses;
     node.parents.add(edge);
     try {
       settlePermissions([node]);
       // In two steps, as QEMU: of two users who exclude each other, it matters who is told of which.
-      edge.shares = options.shares ?? PERMISSIONS_ALL;
+      edge.shares = shares;
       settlePermissions([node]);
     } catch (error) {
       node.parents.delete(edge);

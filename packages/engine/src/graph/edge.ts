@@ -11,6 +11,8 @@ export interface EdgeOptions {
   role: string;
   /** For people: `export 'vol-a'`. */
   user: string;
+  /** As QEMU names it; default: a block device without a name, or the parent. */
+  userText?: string | undefined;
   parent?: GraphNode;
   node: GraphNode;
   /** Mask of PERMISSION. */
@@ -34,8 +36,8 @@ export class Edge implements BlockNode, NodeUser {
   constructor(options: EdgeOptions) {
     this.role = options.role;
     this.user = options.user;
-    this.userText =
-      options.parent === undefined ? 'an unnamed block device' : `node '${options.parent.name}'`;
+    const { parent, userText } = options;
+    this.userText = userText ?? (parent === undefined ? 'an unnamed block device' : `node '${parent.name}'`);
     this.parent = options.parent;
     this.node = options.node;
     this.stays = options.stays ?? false;

@@ -185,7 +185,8 @@ export class GraphNode implements BlockNode {
     const users = [...this.parents];
     const hint = `It is used by ${users.map(edge => edge.user).join(', ')}: end that first.`;
     const busy = (text: string) => new EngineError('busy', text, { node: name, hint });
-    if (users.some(edge => edge.parent === undefined)) throw busy(`Node ${name} is in use`);
+    if (users.some(edge => edge.parent === undefined && edge.role === 'root'))
+      throw busy(`Node ${name} is in use`);
     this.assertNotBlocked();
     const over = users.find(edge => edge.role === 'backing')?.parent;
     if (over !== undefined) {

@@ -34,6 +34,12 @@ export interface AttachOptions {
   uses: number;
   /** Default: everything. */
   shares?: number;
+  /** Uses and shares take hold together; by default what is used comes first. It decides who is told of a conflict. */
+  atOnce?: boolean;
+  /** What the user calls it; default: `root`. Of others a block node is not said to be in use. */
+  role?: string;
+  /** As QEMU names the user; default: a block device without a name. */
+  userText?: string;
 }
 
 /** What a driver that is being opened can ask of its node. */

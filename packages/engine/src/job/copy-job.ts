@@ -3,21 +3,18 @@
 // where the error policies say so (scenarios BJ-11, BJ-12).
 import type { BlockCopy, CopyFailure, CopyPiece } from '../copy/block-copy.ts';
 import { EngineError, fromSystemError } from '../errors.ts';
-import { COPY_WORKERS_DEFAULT, COPY_WORKERS_MAX, ERROR_RETRY_MS } from '../limits.ts';
+import { COPY_WORKERS_DEFAULT, COPY_WORKERS_MAX } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
 import { alignUp } from '../units.ts';
-import { errorAction, ioStatusOf, type OnError } from './error-policy.ts';
-import { Job, type JobProgress } from './job.ts';
+import type { JobProgress } from './job.ts';
 import type { JobOptions } from './job-options.ts';
+import { type ErrorPolicies, PolicyJob } from './policy-job.ts';
 
-export interface CopyJobOptions extends JobOptions {
+export interface CopyJobOptions extends JobOptions, ErrorPolicies {
   copy: BlockCopy;
   target: BlockNode;
   /** Copies in flight, 1 to WORKERS_MAX; more than COPY_WORKERS_MAX count as that many. */
   workers?: number | undefined;
-  /** Default: report. */
-  onSourceError?: OnError | undefined;
-  onTargetError?: OnError | undefined;
   /**
    * Zeroes count against the speed limit as data does, as QEMU has it. Default false: what is not sent
    * costs nothing.
@@ -28,18 +25,15 @@ export interface CopyJobOptions extends JobOptions {
 /** QEMU's bound. */
 export const WORKERS_MAX = 2 ** 31 - 1;
 
-export abstract class CopyJob extends Job {
+export abstract class CopyJob extends PolicyJob {
   protected readonly copy: BlockCopy;
   protected readonly target: BlockNode;
   readonly #workers: number;
-  readonly #onSourceError: OnError;
-  readonly #onTargetError: OnError;
   readonly #speedCountsZeroes: boolean;
   #pieces = 0;
   /** The next piece is being looked for: soon a copy may be in flight. Or the job does something else. */
   #claiming: Promise<unknown> | undefined;
   #failure: CopyFailure | undefined;
-  #lastFailed: number | undefined;
 
   constructor(options: CopyJobOptions) {
     super(options);
@@ -47,8 +41,6 @@ export abstract class CopyJob extends Job {
     this.target = options.target;
     // Above the bound they would only wait for memory.
     this.#workers = Math.min(validateWorkers(options.workers ?? COPY_WORKERS_DEFAULT), COPY_WORKERS_MAX);
-    this.#onSourceError = options.onSourceError ?? 'report';
-    this.#onTargetError = options.onTargetError ?? 'report';
     this.#speedCountsZeroes = options.speedCountsZeroes ?? false;
   }
 
@@ -70,7 +62,7 @@ export abstract class CopyJob extends Job {
       if (this.mustRest || this.#failure !== undefined) {
         await this.#piecesEnded();
         const failure = this.#takeFailure();
-        if (failure !== undefined && !this.cancelled) await this.#settle(failure);
+        if (failure !== undefined && !this.cancelled) await this.settleFailure(failure);
         cursor = 0;
       }
       await this.pausePoint();
@@ -166,25 +158,6 @@ export abstract class CopyJob extends Job {
     const failure = this.#failure;
     this.#failure = undefined;
     return failure;
-  }
-
-  /** The bits of what failed are set again, so going on means to do exactly that again. */
-  async #settle(failure: CopyFailure): Promise<void> {
-    const { side, error, offset } = failure;
-    const action = errorAction(side === 'source' ? this.#onSourceError : this.#onTargetError, error);
-    const operation = side === 'source' ? 'read' : 'write';
-    this.onEvent({ type: 'job-error', jobId: this.id, operation, action, error });
-    if (action === 'report') throw error;
-    if (action === 'stop') this.stopForError(ioStatusOf(error));
-    else if (this.#lastFailed === offset) await this.#restFor(ERROR_RETRY_MS);
-    this.#lastFailed = offset;
-  }
-
-  async #restFor(ms: number): Promise<void> {
-    const endMs = this.clock.monotonicMs() + ms;
-    for (let left = ms; left > 0 && !this.mustRest; left = endMs - this.clock.monotonicMs()) {
-      await this.sleep(left);
-    }
   }
 }
 

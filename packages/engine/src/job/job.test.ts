@@ -126,7 +126,7 @@ describe('a job', () => {
 });
 
 describe('a ready job', () => {
-  it('completes with a pivot when told to, also out of standby', async () => {
+  it('completes with a pivot when told to, in standby once it is resumed', async () => {
     for (const paused of [false, true]) {
       const job = new ReadyJob();
       job.start();
@@ -134,6 +134,11 @@ describe('a ready job', () => {
       if (paused) job.pause();
       await settled();
       job.complete();
+      await settled();
+      if (paused) {
+        expect(job.state).toBe('standby');
+        job.resume();
+      }
       await job.concluded;
       expect(job.completions).toEqual([{ pivot: true }]);
       expect(job.error).toBeUndefined();

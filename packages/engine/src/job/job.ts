@@ -32,6 +32,8 @@ export interface JobInfo extends JobProgress {
   ioStatus: IoStatus;
   /** Somebody has to resume it: a user paused it, or an error did. */
   userPaused: boolean;
+  /** Its work is done, and guests wait for the decision about it. */
+  holdsGuests: boolean;
   ready: boolean;
   speedBytesPerSecond: number;
   autoFinalize: boolean;
@@ -93,6 +95,11 @@ export abstract class Job {
     return this.#state;
   }
 
+  /** True for a kind that lets guests stand still from the end of its work until it is finalized. */
+  get holdsGuests(): boolean {
+    return false;
+  }
+
   /** The first error; it stays until the job is dismissed (scenario CC-08). */
   get error(): EngineError | undefined {
     return this.#error;
@@ -115,6 +122,7 @@ export abstract class Job {
       error: this.#error,
       ioStatus: this.#ioStatus,
       userPaused: this.#userPaused,
+      holdsGuests: this.holdsGuests,
       ready: this.#state === 'ready' || this.#state === 'standby',
       speedBytesPerSecond: this.#rate.bytesPerSecond,
       autoFinalize: this.autoFinalize,
@@ -167,13 +175,12 @@ export abstract class Job {
     this.#waker.wake();
   }
 
-  /** A ready job ends by taking over what it was made for; goes on by itself when it is in standby. */
+  /** A ready job ends by taking over what it was made for; one in standby does so once it is resumed. */
   complete(): void {
     this.assertVerb('complete');
     if (this.cancelled || this.onComplete === undefined) {
       throw new EngineError('conflict', `The active block job '${this.id}' cannot be completed`);
     }
-    this.#unpause();
     this.onComplete({ pivot: true });
   }
 

@@ -1,0 +1,63 @@
+// Chains of images: which block node lies below which, with the filters between them.
+import type { GraphNode } from './graph-node.ts';
+
+/** Drivers that change nothing of what they show, and the role of what they show. */
+export const FILTER_ROLES: Readonly<Record<string, string>> = {
+  blkdebug: 'image',
+  commit_top: 'file',
+  compress: 'file',
+  'copy-before-write': 'file',
+  'copy-on-read': 'file',
+  mirror_top: 'file',
+  throttle: 'file',
+};
+
+export function childOf(node: GraphNode, role: string): GraphNode | undefined {
+  return node.children.find(edge => edge.role === role)?.node;
+}
+
+export function isFilter(node: GraphNode): boolean {
+  return FILTER_ROLES[node.driver] !== undefined;
+}
+
+/** What a filter shows, or the backing image. */
+export function belowOf(node: GraphNode): GraphNode | undefined {
+  return childOf(node, FILTER_ROLES[node.driver] ?? 'backing');
+}
+
+/** The node and all below it, filters among them. */
+export function chainFrom(node: GraphNode): GraphNode[] {
+  const chain: GraphNode[] = [];
+  for (let at: GraphNode | undefined = node; at !== undefined; at = belowOf(at)) chain.push(at);
+  return chain;
+}
+
+/** The first that is no filter, from the node on downwards. */
+export function withoutFilters(node: GraphNode): GraphNode {
+  let at = node;
+  while (isFilter(at)) {
+    const below = belowOf(at);
+    if (below === undefined) return at;
+    at = below;
+  }
+  return at;
+}
+
+/** The image right below in the chain, past filters; undefined at its end. */
+export function backingImageOf(node: GraphNode): GraphNode | undefined {
+  const below = belowOf(withoutFilters(node));
+  return below && withoutFilters(below);
+}
+
+/** The image of the chain that lies right above `base`, or a filter over it. */
+export function overlayOf(top: GraphNode, base: GraphNode): GraphNode | undefined {
+  return chainFrom(top).find(node => !isFilter(node) && backingImageOf(node) === withoutFilters(base));
+}
+
+/** How many images, filters not counted, lie from `top` on above `base`: an extent of a depth up to it is theirs. */
+export function imagesAbove(top: GraphNode, base: GraphNode | undefined): number {
+  if (base === undefined) return Infinity;
+  const chain = chainFrom(top);
+  const end = chain.indexOf(base);
+  return chain.slice(0, end).filter(node => !isFilter(node)).length;
+}
