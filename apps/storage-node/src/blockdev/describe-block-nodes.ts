@@ -1,15 +1,7 @@
 // What `query-named-block-nodes` tells of each block node.
-import type { DirtyBitmapInfo, GraphNode } from '@tidemark/engine';
+import { type DirtyBitmapInfo, FILTER_ROLES, type GraphNode } from '@tidemark/engine';
 import type { StorageDaemon } from '../qmp/storage-daemon.ts';
 import { filenameOf } from './filename.ts';
-
-/** Drivers that change nothing of what they show, and the role of what they show. */
-const FILTERS: Readonly<Record<string, string>> = {
-  blkdebug: 'image',
-  compress: 'file',
-  'copy-before-write': 'file',
-  throttle: 'file',
-};
 
 /** The youngest first. With `flat`, nothing is told of the images below. */
 export function describeBlockNodes(daemon: StorageDaemon, { flat }: { flat: boolean }): Promise<object[]> {
@@ -96,6 +88,6 @@ function backingDepth(node: GraphNode): number {
 
 /** A filter's child counts as an image below it. */
 function belowOf(node: GraphNode): GraphNode | undefined {
-  const role = FILTERS[node.driver] ?? 'backing';
+  const role = FILTER_ROLES[node.driver] ?? 'backing';
   return node.children.find(edge => edge.role === role)?.node;
 }

@@ -1,5 +1,5 @@
-// Lets a block node that has become the backing image of another one be read-only, as far as it can.
-import type { GraphNode } from '@tidemark/engine';
+// Opens block nodes for writing or read-only again, with the files that they were opened with.
+import { EngineError, type GraphNode } from '@tidemark/engine';
 import type { StorageDaemon } from '../qmp/storage-daemon.ts';
 import type { Blockdev, PreparedReopen } from './blockdev-driver.ts';
 import { type CommonOptions, decideCommon, inheritedOptions } from './options.ts';
@@ -20,13 +20,26 @@ export async function turnReadOnly(node: GraphNode, host: StorageDaemon): Promis
   await reopenAll(turns, host).catch(() => undefined);
 }
 
+/**
+ * The node and those of its files that were opened with it and say nothing of their own. Rejects with all as it was
+ * where somebody writes to what is to be read-only, or what is to be written cannot be.
+ */
+export async function setReadOnly(node: GraphNode, readOnly: boolean, host: StorageDaemon): Promise<void> {
+  const blockdev = host.blockdevs.get(node);
+  if (blockdev?.definition.reopen === undefined) {
+    const text = `Block format '${node.driver}' used by node '${node.name}' does not support reopening files`;
+    throw new EngineError('unsupported', text, { node: node.name });
+  }
+  await reopenAll(turnsOf({ blockdev, common: { ...blockdev.common, readOnly } }, host), host);
+}
+
 function turnsOf(turn: Turn, host: StorageDaemon): Turn[] {
   const turns = [turn];
   for (const { role, node } of turn.blockdev.node.children) {
     const below = role !== 'backing' && node.owner === 'parents' ? host.blockdevs.get(node) : undefined;
     if (below === undefined) continue;
     const common = decideCommon(below.given, inheritedOptions(turn.common, role));
-    if (common.readOnly && !below.common.readOnly) turns.push(...turnsOf({ blockdev: below, common }, host));
+    if (common.readOnly !== below.common.readOnly) turns.push(...turnsOf({ blockdev: below, common }, host));
   }
   return turns;
 }
@@ -39,13 +52,14 @@ async function reopenAll(turns: readonly Turn[], host: StorageDaemon): Promise<v
       for (const { blockdev } of turns) await blockdev.definition.settle?.(blockdev);
     },
     apply(change) {
-      for (const node of nodes) change.setReadOnly(node, true);
+      for (const { blockdev, common } of turns) change.setReadOnly(blockdev.node, common.readOnly);
     },
     async prepare(change) {
       try {
         for (const { blockdev, common } of turns) {
           const { definition, node, options } = blockdev;
-          const ready = await definition.reopen?.({ blockdev, options, readOnly: true, common, host });
+          const { readOnly } = common;
+          const ready = await definition.reopen?.({ blockdev, options, readOnly, common, host });
           prepared.push(ready);
           if (ready?.driver !== undefined) change.setDriver(node, ready.driver);
         }

@@ -91,7 +91,7 @@ function describeBlockJob(job: Job): object {
     len: info.totalBytes,
     offset: info.currentBytes,
     status: info.state,
-    paused: info.userPaused,
+    paused: info.userPaused || info.holdsGuests,
     speed: info.speedBytesPerSecond,
     ready: info.ready,
     type: info.type,
