@@ -104,7 +104,7 @@ export class RunExecutor {
       await leases.finishCleanup(lease, error);
       return 'cleaned-up';
     }
-    if (attempt !== null && !run.undoing) return this.#turnBack(attempt, error);
+    if (attempt !== null && !run.undoing && !hasDoneItsWork(attempt)) return this.#turnBack(attempt, error);
     await leases.finish(lease, { state: 'failed', error: run.error ?? error });
     return 'failed';
   }
@@ -239,6 +239,13 @@ async function undo(step: Step<RunRequestKind>, context: RunContext): Promise<vo
   } catch (error) {
     if (!(error instanceof CatalogError) || error.kind !== 'not-found') throw error;
   }
+}
+
+/** All that is left could be left out. */
+function hasDoneItsWork({ definition, outcomes }: Attempt): boolean {
+  return definition.steps.every(
+    ({ name, dispensable }) => dispensable || outcomes.find(name)?.state === 'succeeded',
+  );
 }
 
 function failuresUntilGivenUp(run: Run, thrown: unknown, limits: WorkerLimits): number {

@@ -109,6 +109,15 @@ test('a run that the catalog keeps from going on is undone, and its names are fr
   expect(await fleet.leftovers()).toEqual({ ...CLEAN, ...NO_CHECKPOINT });
 });
 
+test('a run that had done its work keeps it, whatever the catalog refuses afterwards', async () => {
+  await refuse('INSERT ON run_step', "NEW.name = 'finish'");
+  const ended = await fleet.end(await fleet.backup('monday'));
+  expect([ended.state, ended.error?.code]).toEqual(['failed', 'internal-error']);
+  expect((await fleet.catalog.backups.get(ended.backupId!)).state).toBe('available');
+  expect((await fleet.catalog.checkpoints.get(ended.volumeId!, 'monday')).state).toBe('ready');
+  expect(await fleet.leftovers()).toMatchObject({ partial: [], checkpoints: ['monday'] });
+});
+
 test('cleaning up does not change how a run ended, however often it fails', async () => {
   fleet.alpha.holdJobs = true;
   const run = await fleet.until(await fleet.backup('monday'), ({ progress }) => progress.currentBytes > 0);
