@@ -1,4 +1,5 @@
 // The `blkdebug` driver: a filter that fails requests by rules.
+import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import {
   BLKDEBUG_IO_TYPES,
@@ -134,9 +135,19 @@ function toInjectError(rule: z.output<typeof injectError>): InjectErrorRule {
     ...(iotype === undefined ? {} : { iotype }),
     // QEMU takes -1 for any sector.
     ...(sector === undefined || sector < 0 ? {} : { sector }),
-    errno: getSystemErrorName(-(rule.errno ?? ERRNO_DEFAULT)),
+    ...errnoOf(rule.errno ?? ERRNO_DEFAULT),
     once: rule.once ?? false,
   };
+}
+
+/** What is no number of an error fails nothing, as in QEMU. */
+function errnoOf(number: number): { errno?: string } {
+  if (number <= 0) return {};
+  // The runtime's own list lacks some, EDQUOT for one.
+  const listed = Object.entries(constants.errno).find(([, value]) => value === number)?.[0];
+  const isKnown = number <= Math.max(...Object.values(constants.errno));
+  const name = isKnown ? getSystemErrorName(-number) : '';
+  return { errno: /^E[A-Z0-9]+$/.test(name) ? name : (listed ?? `E${number}`) };
 }
 
 function toSetState(rule: z.output<typeof setState>): SetStateRule {

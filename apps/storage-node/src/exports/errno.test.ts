@@ -17,6 +17,10 @@ test.each([
   ['EROFS', 'EPERM'],
   ['EOPNOTSUPP', 'ENOTSUP'],
   ['ECONNRESET', 'EIO'],
+  ['ETIMEDOUT', 'EINVAL'],
+  ['EACCES', 'EINVAL'],
+  ['EBUSY', 'EINVAL'],
+  ['ERR_OUT_OF_RANGE', 'EIO'],
   ['constructor', 'EIO'],
 ])('system error %s becomes %s', (errno, expected) => {
   expect(toNbdErrno(new EngineError('io', 'x', { errno }))).toBe(expected);

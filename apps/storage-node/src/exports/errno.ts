@@ -19,10 +19,10 @@ const BY_KIND: Readonly<Record<EngineErrorKind, NbdErrno>> = {
   cancelled: 'EIO',
 };
 
-/** System errors that have a counterpart in the protocol; all others are EIO (section "Error values"). */
+/** System errors that have a counterpart in the protocol (section "Error values"), or that a lost connection is. */
 const BY_SYSTEM_ERROR: Readonly<Record<string, NbdErrno>> = {
+  EIO: 'EIO',
   EPERM: 'EPERM',
-  EACCES: 'EPERM',
   EROFS: 'EPERM',
   ENOMEM: 'ENOMEM',
   EINVAL: 'EINVAL',
@@ -33,9 +33,18 @@ const BY_SYSTEM_ERROR: Readonly<Record<string, NbdErrno>> = {
   ENOTSUP: 'ENOTSUP',
   EOPNOTSUPP: 'ENOTSUP',
   ESHUTDOWN: 'ESHUTDOWN',
-  // The protocol has no word for being late; this is what QEMU's server says.
-  ETIMEDOUT: 'EINVAL',
+  ECANCELED: 'EIO',
+  ECONNREFUSED: 'EIO',
+  ECONNRESET: 'EIO',
+  EHOSTUNREACH: 'EIO',
+  ENETUNREACH: 'EIO',
+  EPIPE: 'EIO',
 };
+
+/** What QEMU's server says where the protocol has no word, being late for one. */
+const OTHER_SYSTEM_ERROR: NbdErrno = 'EINVAL';
+/** Not the codes of the runtime's own errors, which have underscores. */
+const SYSTEM_ERROR = /^E[A-Z0-9]+$/;
 
 /** Total: anything thrown has an errno. */
 export function toNbdErrno(error: unknown): NbdErrno {
@@ -49,6 +58,6 @@ export function toNbdErrno(error: unknown): NbdErrno {
 }
 
 function fromSystemErrorName(name: string | undefined): NbdErrno {
-  if (name === undefined || !Object.hasOwn(BY_SYSTEM_ERROR, name)) return 'EIO';
-  return BY_SYSTEM_ERROR[name] ?? 'EIO';
+  if (name === undefined || !SYSTEM_ERROR.test(name)) return 'EIO';
+  return BY_SYSTEM_ERROR[name] ?? OTHER_SYSTEM_ERROR;
 }

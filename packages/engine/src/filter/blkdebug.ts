@@ -26,8 +26,8 @@ export interface InjectErrorRule {
   state?: number;
   /** Absent: every kind but block status. */
   iotype?: BlkdebugIoType;
-  /** System error name, such as `EIO`. */
-  errno: string;
+  /** System error name, such as `EIO`; absent: its requests pass, whatever later rules say. */
+  errno?: string;
   /** 512-byte sector that a request must touch; absent: any. */
   sector?: number;
   /** Fails one request, and is gone. */
@@ -107,7 +107,7 @@ export class Blkdebug extends PassThrough {
   /** A rejection that comes later, as a device's would; undefined where no armed rule speaks of the request. */
   #failing(op: BlkdebugIoType, offset: number, length: number): Promise<void> | undefined {
     const rule = this.#armed.find(candidate => concerns(candidate, op, offset, length));
-    if (rule === undefined) return undefined;
+    if (rule?.errno === undefined) return undefined;
     if (rule.once === true) {
       this.#armed = this.#armed.filter(other => other !== rule);
       this.#injectError = this.#injectError.filter(other => other !== rule);

@@ -109,8 +109,10 @@ export class ThrottleGroup {
 
   /** From now on; what waits is looked at anew. Throws `invalid-argument`, with nothing changed. */
   configure(limits: ThrottleLimits): void {
-    const buckets = THROTTLE_KINDS.map(kind => [kind, checkedLimit(kind, limits.buckets[kind])] as const);
+    const buckets = THROTTLE_KINDS.map(kind => [kind, completeLimit(limits.buckets[kind])] as const);
     checkExclusive(new Map(buckets));
+    checkOperationSize(limits, new Map(buckets));
+    for (const [kind, limit] of buckets) checkLimit(kind, limit);
     this.#limits = limits;
     this.#buckets.clear();
     for (const [kind, limit] of buckets) if (limit.average > 0) this.#buckets.set(kind, new Bucket(limit));
@@ -214,8 +216,22 @@ export class ThrottleGroup {
 /** Largest rate, so that a level stays exact: QEMU's own bound. */
 const RATE_MAX = 1e15;
 
-function checkedLimit(kind: ThrottleKind, given: Partial<BucketLimit> | undefined): BucketLimit {
-  const limit = { average: 0, max: 0, maxLengthSeconds: 1, ...given };
+function completeLimit(given: Partial<BucketLimit> | undefined): BucketLimit {
+  return { average: 0, max: 0, maxLengthSeconds: 1, ...given };
+}
+
+function checkOperationSize(
+  { iopsSizeBytes = 0 }: ThrottleLimits,
+  limits: ReadonlyMap<ThrottleKind, BucketLimit>,
+): void {
+  if (iopsSizeBytes === 0) return;
+  const counts = THROTTLE_KINDS.some(kind => kind.startsWith('iops') && limits.get(kind)!.average !== 0);
+  if (counts) return;
+  const text = 'iops size requires an iops value to be set';
+  throw new EngineError('invalid-argument', text, { op: 'throttle' });
+}
+
+function checkLimit(kind: ThrottleKind, limit: BucketLimit): void {
   const refuse = (text: string): never => {
     throw new EngineError('invalid-argument', text, { op: `throttle ${kind}` });
   };
@@ -227,7 +243,6 @@ function checkedLimit(kind: ThrottleKind, given: Partial<BucketLimit> | undefine
   if (maxLengthSeconds > 1 && max === 0) refuse('burst length set without burst rate');
   if (max > 0 && average === 0) refuse('bps_max/iops_max require corresponding bps/iops values');
   if (max > 0 && max < average) refuse('bps_max/iops_max cannot be lower than bps/iops');
-  return limit;
 }
 
 /** A total and a limit of one direction would contradict each other. */

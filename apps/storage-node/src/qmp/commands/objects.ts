@@ -42,6 +42,9 @@ export function addObject(options: z.output<typeof objectOptions>, daemon: Stora
   daemon.throttleGroups.set(id, new ThrottleGroup(id, toLimits(given), daemon.clock));
 }
 
+/** Of a burst, in seconds. */
+const LENGTH_MAX = 2 ** 32 - 1;
+
 function toLimits(given: GivenLimits, now?: ThrottleLimits): ThrottleLimits {
   const buckets: ThrottleLimits['buckets'] = {};
   for (const kind of THROTTLE_KINDS) {
@@ -50,6 +53,9 @@ function toLimits(given: GivenLimits, now?: ThrottleLimits): ThrottleLimits {
     const [average, max, length] = [given[kind], given[`${kind}-max`], given[`${kind}-max-length`]];
     if (average !== undefined) limit.average = average;
     if (max !== undefined) limit.max = max;
+    if (length !== undefined && length > LENGTH_MAX) {
+      throw genericError(`${kind}-max-length value must be in the range [0, ${LENGTH_MAX}]`);
+    }
     if (length !== undefined) limit.maxLengthSeconds = length;
     buckets[kind] = limit;
   }

@@ -227,3 +227,19 @@ scenario('NB-14', 'an export that writes through flushes after every write', asy
     expect(written.includes('failed')).toBe(writethrough);
   }
 });
+
+// EPERM to EOWNERDEAD; without those that say that a connection is lost, which are EIO to ours.
+const ERRNOS = [-5, 0, 1, 4, 11, 12, 13, 16, 19, 22, 27, 28, 30, 61, 75, 95, 108, 110, 122, 130, 134, 99_999];
+
+scenario('NB-08e', 'what errors of a disk a client is told', async s => {
+  await s.image('disk', { format: 'raw', size: '1M' });
+  const image = { driver: 'file', filename: s.path('disk') };
+  for (const errno of ERRNOS) {
+    const name = `e${errno}`.replace('-', 'm');
+    const rules = [{ event: 'none', iotype: 'write', errno }];
+    await s.add({ driver: 'blkdebug', 'node-name': name, image, 'inject-error': rules });
+    await s.io(name, 'write 0 4k');
+    await s.closeGuest(name);
+    await s.ok('blockdev-del', { 'node-name': name });
+  }
+});

@@ -130,6 +130,24 @@ scenario('DR-07', 'throttle groups: limits that contradict each other, members, 
   await s.refused('object-del', { id: 'group' });
 });
 
+scenario('DR-07v', 'limits that are out of range, or lack what they need', async s => {
+  for (const limits of [
+    { 'iops-size': 1024 },
+    { 'iops-size': 1024, 'bps-total': 5 },
+    { 'bps-total': 1e15 + 1 },
+    { 'bps-total': 1000, 'bps-total-max': 2000, 'bps-total-max-length': 2 ** 32 },
+    { 'iops-read': 1, 'iops-total': 1, 'iops-size': 1, 'iops-read-max': -1 },
+    { 'bps-read-max-length': 0, 'iops-size': 1 },
+  ]) {
+    await s.refused('object-add', { 'qom-type': 'throttle-group', id: 'group', limits });
+  }
+  const limits = { 'iops-size': 1024, 'iops-read': 7 };
+  await s.ok('object-add', { 'qom-type': 'throttle-group', id: 'group', limits });
+  await s.ok('qom-get', { path: 'group', property: 'limits' });
+  await s.refused('qom-set', { path: 'group', property: 'limits', value: { 'iops-read': 0 } });
+  await s.ok('qom-get', { path: 'group', property: 'limits' });
+});
+
 scenario('DR-08', 'a throttled request waits for the excess of the one before', async s => {
   await s.ok('object-add', {
     'qom-type': 'throttle-group',
