@@ -152,7 +152,7 @@ export class ExportRegistry {
       uses: PERMISSION.consistentRead | (writable ? PERMISSION.write : 0),
       shares: PERMISSIONS_ALL & ~PERMISSION.resize,
     });
-    const busy: DirtyBitmap[] = [];
+    let bitmaps: DirtyBitmap[];
     try {
       const server = this.#running();
       if (Buffer.byteLength(exportName) > STRING_BYTES_MAX) {
@@ -164,7 +164,8 @@ export class ExportRegistry {
       if (server.find(exportName) !== undefined) {
         throw genericError(`NBD server already has export named '${exportName}'`);
       }
-      for (const reference of request.bitmaps) busy.push(this.#reserveBitmap(node, reference, writable));
+      // Looked at before any is taken: the same one may be named twice.
+      bitmaps = request.bitmaps.map(reference => this.#findBitmap(node, reference, { writable }));
       server.addExport(
         new BlockExport({
           name: exportName,
@@ -174,15 +175,15 @@ export class ExportRegistry {
           readOnly: !writable,
           writeThrough: request.writeThrough,
           allocationDepth: request.allocationDepth,
-          extraContexts: () => busy.map(bitmap => dirtyBitmapContext(bitmap.name!, () => bitmap.bits)),
+          extraContexts: () => bitmaps.map(bitmap => dirtyBitmapContext(bitmap.name!, () => bitmap.bits)),
         }),
       );
     } catch (error) {
-      for (const bitmap of busy) bitmap.setBusy(false);
       void attachment.close();
       throw error;
     }
-    this.#exports.set(id, { request, attachment, bitmaps: busy });
+    for (const bitmap of bitmaps) bitmap.setBusy(true);
+    this.#exports.set(id, { request, attachment, bitmaps });
   }
 
   /** Resolves once the export has gone. Throws, with nothing changed, in mode `safe` while clients use it. */
@@ -221,20 +222,20 @@ export class ExportRegistry {
     return this.#server;
   }
 
-  #reserveBitmap(
+  #findBitmap(
     node: GraphNode,
     reference: ExportRequest['bitmaps'][number],
-    writable: boolean,
+    { writable }: { writable: boolean },
   ): DirtyBitmap {
     const bitmap =
       typeof reference === 'string'
         ? findBelow(node, reference)
         : this.#bitmapOf(reference.node, reference.name);
-    bitmap.assertUsable();
-    if (bitmap.recording && !writable) {
+    // A client that only reads would see it change under its eyes, were there somebody who writes.
+    if (bitmap.recording && !writable && !node.readOnly) {
       throw genericError(`Enabled bitmap '${bitmap.name}' incompatible with readonly export`);
     }
-    bitmap.setBusy(true);
+    bitmap.assertUsable({ readOnly: true });
     return bitmap;
   }
 

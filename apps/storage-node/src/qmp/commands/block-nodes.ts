@@ -1,4 +1,5 @@
 // Commands on block nodes: adding, removing, looking.
+import { EngineError } from '@tidemark/engine';
 import { z } from 'zod';
 import { describeBlockNodes } from '../../blockdev/describe-block-nodes.ts';
 import { openBlockNode } from '../../blockdev/open-block-node.ts';
@@ -7,6 +8,11 @@ import { reopenBlockNodes } from '../../blockdev/reopen-block-nodes.ts';
 import { int64 } from '../arguments.ts';
 import { defineCommand, type QmpCommand } from '../command.ts';
 import { genericError } from '../qmp-error.ts';
+import { systemErrorText } from '../system-error-text.ts';
+
+function isSystemError(error: unknown): boolean {
+  return error instanceof EngineError && error.kind === 'io' && error.context.errno !== undefined;
+}
 
 export const blockNodeCommands: readonly QmpCommand[] = [
   defineCommand({
@@ -44,7 +50,9 @@ export const blockNodeCommands: readonly QmpCommand[] = [
       if (node === undefined) throw genericError(`Cannot find device='${device}' nor node-name='${name}'`);
       if (size < 0) throw genericError("Parameter 'size' expects a >0 size");
       if (node.blockers.size > 0) throw genericError("Device '(null)' is in use");
-      await graph.resize(name, size);
+      await graph.resize(name, size).catch(error => {
+        throw isSystemError(error) ? genericError(`Could not resize file: ${systemErrorText(error)}`) : error;
+      });
     },
   }),
   defineCommand({

@@ -147,3 +147,13 @@ scenario('BK-V12', 'neither source nor target of a backup is resized', async s =
   for (const node of ['disk', 'target']) await resize(s, node, 2 * MiB);
   await s.bitmaps('disk');
 });
+
+scenario('BR-14', 'a size that no file can have', async s => {
+  await s.image('disk', { format: 'raw', size: '1M' });
+  await s.add({ driver: 'raw', 'node-name': 'disk', file: { driver: 'file', filename: s.path('disk') } });
+  await s.ok('block-dirty-bitmap-add', { node: 'disk', name: 'b' });
+  await s.refused('block_resize', { 'node-name': 'disk', size: 2 ** 52 });
+  await s.ok('query-named-block-nodes', { flat: true });
+  await s.ok('block_resize', { 'node-name': 'disk', size: 513 });
+  await s.bitmap('disk', 'b');
+});

@@ -243,3 +243,31 @@ scenario('NB-08e', 'what errors of a disk a client is told', async s => {
     await s.ok('blockdev-del', { 'node-name': name });
   }
 });
+
+scenario('NB-15', 'which bitmaps an export may show that nobody writes through', async s => {
+  const show = (id: string, node: string, bitmaps: string[], more: object = {}) =>
+    s.qmp('block-export-add', { type: 'nbd', id, 'node-name': node, name: id, bitmaps, ...more });
+  for (const [name, readOnly] of [
+    ['ro', true],
+    ['rw', false],
+  ] as const) {
+    await s.image(name, { format: 'raw', size: '1M' });
+    const file = { driver: 'file', filename: s.path(name) };
+    await s.add({ driver: 'raw', 'node-name': name, 'read-only': readOnly, file });
+    for (const disabled of [false, true]) {
+      await s.ok('block-dirty-bitmap-add', { node: name, name: `b${disabled}`, disabled });
+    }
+  }
+  await s.nbdSocket();
+  await show('e1', 'ro', ['bfalse']);
+  await show('e2', 'ro', ['btrue', 'btrue']);
+  await show('e3', 'ro', ['btrue', 'bfalse']);
+  await show('e4', 'rw', ['btrue', 'bfalse']);
+  await show('e5', 'rw', ['bfalse'], { writable: true });
+  await show('e6', 'rw', ['bfalse']);
+  await s.bitmaps('ro');
+  await s.bitmaps('rw');
+  await s.map('e1', 'qemu:dirty-bitmap:bfalse');
+  await s.map('e2', 'qemu:dirty-bitmap:btrue');
+  await s.refused('block-dirty-bitmap-clear', { node: 'ro', name: 'btrue' });
+});
