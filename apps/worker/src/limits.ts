@@ -14,7 +14,7 @@ export interface WorkerLimits {
   progressMs: number;
   /** Retryable failures until a run is given up. */
   failuresMax: number;
-  /** The same once the data has been copied: a storage node that is away for minutes must not cost it. */
+  /** The same once data is being copied: a storage node that is away for minutes must not cost it. */
   patientFailuresMax: number;
   /** First delay before another attempt; it doubles from then on. */
   retryDelayMs: number;

@@ -95,6 +95,17 @@ test('a restore is repeated from a source that is there, also when its host has 
   expect((await fleet.succeed(run)).failures).toBe(1);
 });
 
+test('a copy goes on without its worker while the storage node cannot be reached', async () => {
+  fleet.alpha.holdJobs = true;
+  const run = await fleet.until(await fleet.backup('monday'), ({ progress }) => progress.currentBytes > 0);
+  fleet.alpha.stop();
+  await fleet.until(run, ({ failures, state }) => failures > 3 || state === 'failed');
+  fleet.alpha.holdJobs = false;
+  await fleet.alpha.start();
+  await fleet.succeed(run);
+  expect(fleet.alpha.callsOf('startBackup')).toHaveLength(1);
+});
+
 test('a published backup is not lost to a job that cannot be dismissed', async () => {
   fleet.alpha.fail('dismissJob', 'job-state');
   const run = await fleet.succeed(await fleet.backup('monday'));

@@ -57,6 +57,8 @@ const start: Step<'backup'> = {
 
 const copy: Step<'backup'> = {
   name: 'copy',
+  // The job needs no worker; a storage node that was restarted says so, and that ends the run at once.
+  patient: true,
   async run(context) {
     const status = await watchToEnd(context, await startedJob(context));
     return { output: { sentBytes: status.sentBytes } };

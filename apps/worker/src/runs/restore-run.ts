@@ -48,6 +48,8 @@ const start: Step<'restore'> = {
 
 const copy: Step<'restore'> = {
   name: 'copy',
+  // The job needs no worker; a storage node that was restarted says so, and that ends the run at once.
+  patient: true,
   async run(context) {
     await watchToEnd(context, await startedJob(context));
     return {};

@@ -44,7 +44,7 @@ export interface Step<K extends RunRequestKind> {
   undo?(context: RunContext<K>): Promise<void>;
   /** From such a step on a cancel request comes too late. */
   readonly final?: boolean;
-  /** What was done before it is too dear to be thrown away for a storage node that is away for a while. */
+  /** What is under way or done is too dear to be thrown away for a storage node that is away for a while. */
   readonly patient?: boolean;
   /** The run has what it was for by then: when the step fails for good, the run succeeds without it. */
   readonly dispensable?: boolean;
