@@ -12,6 +12,7 @@ import type { AddOptions, AttachOptions, ChangeSteps, OpeningNode } from './grap
 import { NodeNames } from './node-names.ts';
 import { formatPermissions, PERMISSION, PERMISSIONS_ALL } from './permissions.ts';
 import { depthOf, reaches, settlePermissions } from './settle.ts';
+import { Turns } from './turns.ts';
 
 export class BlockGraph {
   readonly #nodes = new Map<string, GraphNode>();
@@ -19,6 +20,7 @@ export class BlockGraph {
   readonly #attachments = new Map<Edge, Attachment>();
   /** Under way: who attaches meanwhile waits for their ends. */
   readonly #drains = new Set<Drain>();
+  readonly #turns = new Turns();
 
   /**
    * Throws kind `exists`, for an unknown child `not-found`, `conflict` with a child's other users. `create`
@@ -252,16 +254,38 @@ export class BlockGraph {
   /**
    * Closes the gate of everybody outside who reaches one of `nodes`, newcomers too, waits until nothing is in flight,
    * runs `section` (without a pause where it is synchronous), and opens the gates again whatever came of it.
+   * @param options `inTurn`: with no other section of the kind under way; it must not begin one itself.
    */
-  async drained<T>(nodes: readonly GraphNode[], section: () => T | Promise<T>): Promise<T> {
+  async drained<T>(
+    nodes: readonly GraphNode[],
+    section: () => T | Promise<T>,
+    options: { inTurn?: boolean } = {},
+  ): Promise<T> {
     const drain = new Drain(nodes);
     this.#drains.add(drain);
+    let endTurn: (() => void) | undefined;
     try {
-      while (drain.join(this.#usersAbove(nodes))) await drain.rested();
+      while (drain.join(this.#usersAbove(nodes)) || (options.inTurn === true && endTurn === undefined)) {
+        // Not in one's turn: whoever hangs there would keep all others.
+        endTurn?.();
+        await drain.rested();
+        endTurn = options.inTurn === true ? await this.#turns.take() : undefined;
+      }
       return await section();
     } finally {
+      endTurn?.();
       this.#drains.delete(drain);
       drain.end();
+    }
+  }
+
+  /** Runs a step between the sections that are run in turn. */
+  async inTurn<T>(step: () => T): Promise<T> {
+    const endTurn = await this.#turns.take();
+    try {
+      return step();
+    } finally {
+      endTurn();
     }
   }
 

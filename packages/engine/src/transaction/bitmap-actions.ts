@@ -76,7 +76,7 @@ export function disableBitmap(reference: BitmapReference): InstantAction {
 
 /**
  * Does one change of a bitmap on its own, at once: it is a single step, so that requests in flight need not
- * be waited for. Throws as `prepare` does, with nothing changed.
+ * be waited for. To be called in one's turn (`BlockGraph.inTurn`). Throws as `prepare` does, with nothing changed.
  */
 export function applyAction(graph: BlockGraph, action: InstantAction): void {
   const prepared = action.prepare(graph, new StagedBitmaps(), { group: undefined });

@@ -60,20 +60,26 @@ export async function runTransaction(
   const group = options.completionMode === 'grouped' ? new JobGroup() : undefined;
   const prepared: PreparedAction[] = [];
   try {
-    await graph.drained(nodes, async () => {
-      try {
-        await prepareAll(graph, actions, { group, prepared });
-      } catch (error) {
-        // With guests still waiting: none of them sees what was prepared.
-        for (const action of prepared.toReversed()) await action.abort?.();
-        throw error;
-      }
-      for (const action of prepared) action.commit?.();
-    });
+    await graph.drained(nodes, () => prepareAndCommit(graph, actions, { group, prepared }), { inTurn: true });
   } finally {
     for (const action of prepared) action.clean?.();
   }
   for (const action of prepared) await action.afterwards?.();
+}
+
+async function prepareAndCommit(
+  graph: BlockGraph,
+  actions: readonly TransactionAction[],
+  { group, prepared }: PrepareContext & { prepared: PreparedAction[] },
+): Promise<void> {
+  try {
+    await prepareAll(graph, actions, { group, prepared });
+  } catch (error) {
+    // With guests still waiting: none of them sees what was prepared.
+    for (const action of prepared.toReversed()) await action.abort?.();
+    throw error;
+  }
+  for (const action of prepared) action.commit?.();
 }
 
 async function prepareAll(

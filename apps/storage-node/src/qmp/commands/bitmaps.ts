@@ -75,7 +75,8 @@ export const bitmapCommands: readonly QmpCommand[] = [
     defineCommand({
       name: type,
       arguments: data,
-      run: (args, daemon) => applyAction(daemon.graph, make(args)),
+      // A transaction that is being prepared has looked at the bitmaps already.
+      run: (args, { graph }) => graph.inTurn(() => applyAction(graph, make(args))),
     }),
   ),
   defineCommand({
