@@ -2,6 +2,7 @@
 // action makes filter and job together; the job takes the filter away when it ends.
 
 import type { DirtyBitmap } from '../bitmap/dirty-bitmap.ts';
+import { EngineError } from '../errors.ts';
 import type { CopyBeforeWrite } from '../filter/copy-before-write.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
@@ -42,6 +43,8 @@ export class BackupJob extends CopyJob {
   readonly #sync: BackupSync;
   readonly #bitmap: DirtyBitmap | undefined;
   readonly #bitmapMode: BitmapMode;
+  /** All that was copied survives a power cut. */
+  #flushed = false;
 
   /** Holds filter, target and bitmap from here on, until it is concluded. */
   constructor(options: BackupJobOptions) {
@@ -100,7 +103,8 @@ export class BackupJob extends CopyJob {
   protected override async run(): Promise<void> {
     if (this.#sync === 'none') return this.#waitForCancel();
     if (this.#sync === 'top') await this.#leaveOutUnallocated();
-    return super.run();
+    await super.run();
+    this.#flushed = true;
   }
 
   protected override async commit(): Promise<void> {
@@ -115,8 +119,11 @@ export class BackupJob extends CopyJob {
     if (bitmap?.successor === undefined) return;
     if (this.#bitmapMode === 'always') {
       // What stays dirty is what is not on the target (scenario 6.5); the target is kept in the chain.
-      bitmap.bits.clear();
-      bitmap.bits.merge(this.copy.copyBitmap);
+      const survives = await this.#survives();
+      if (survives) {
+        bitmap.bits.clear();
+        bitmap.bits.merge(this.copy.copyBitmap);
+      } else if (this.#sync === 'full' || this.#sync === 'top') bitmap.bits.setAll();
     }
     bitmap.reclaim();
     this.#source.bitmaps.refresh();
@@ -131,6 +138,22 @@ export class BackupJob extends CopyJob {
     this.#targetNode.writers.delete(this);
     for (const node of [this.#targetNode, this.#filter]) node.blockers.delete(BLOCKER);
     await this.#graph.remove(this.#filter.name, { withBitmaps: true });
+  }
+
+  /**
+   * Whether all that was copied is certain to be there after a power cut (scenario INV-12). A job that had copied
+   * everything may have failed by its flush: doing it again would then prove nothing.
+   */
+  async #survives(): Promise<boolean> {
+    if (this.#flushed) return true;
+    if (this.copy.copyBitmap.dirtyGranules === 0) return false;
+    try {
+      await this.target.flush();
+      return true;
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+      return false;
+    }
   }
 
   async #waitForCancel(): Promise<void> {

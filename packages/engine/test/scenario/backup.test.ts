@@ -263,6 +263,24 @@ describe('cancel, pause and failure of a backup', () => {
     expect(events.at(-1)).toMatchObject({ state: 'null' });
   });
 
+  it.each(['bitmap', 'full'] as const)(
+    'keeps the bits of what no flush has made certain, bitmap mode always, sync %s',
+    async sync => {
+      const target = new FaultyNode(new MemoryNode({ sizeBytes: 1 * MiB }));
+      const disk = makeDisk({ sizeBytes: 1 * MiB, target });
+      const anchor = addBitmap({ node: 'disk', name: 'b', granularityBytes: CLUSTER });
+      await runTransaction(disk.graph, [anchor]);
+      await disk.guest.write(0, fill(7, 3 * CLUSTER));
+      target.addRule({ event: 'flush', errno: 'EIO', once: true });
+      const action = backupOf(disk, { sync, bitmap: 'b', bitmapMode: 'always' });
+      await runTransaction(disk.graph, [action]);
+      await action.job!.concluded;
+      expect(action.job!.error?.kind).toBe('io');
+      const { bits } = disk.graph.get('disk').bitmaps.get('b');
+      expect(bits.dirtyGranules).toBe(sync === 'full' ? bits.granules : 3);
+    },
+  );
+
   it('reports the first error of its own copies and gives the disk back', async () => {
     const memory = new MemoryNode({ sizeBytes: 1 * MiB });
     const source = new FaultyNode(memory);
