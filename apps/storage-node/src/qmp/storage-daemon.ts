@@ -93,14 +93,22 @@ export class StorageDaemon {
     this.#quit.resolve();
   }
 
-  /** Ends jobs, exports and block nodes, in this order, and makes everything durable. Good to repeat. */
+  /**
+   * Ends jobs, exports and block nodes, in this order, and makes everything durable. Good to repeat. Rejects with the
+   * first failure, when all has been tried.
+   */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
   }
 
   async #close(): Promise<void> {
-    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) await close();
+    const failures: unknown[] = [];
+    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) {
+      // What cannot end is no reason to leave images open.
+      await close().catch(error => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Block nodes that were added here; those of others stay. */
