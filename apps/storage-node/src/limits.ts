@@ -54,3 +54,8 @@ export const MONITOR_DEPTH_MAX = 1024;
 export const MONITOR_OUTPUT_BYTES_MAX = 16 * 1024 * 1024;
 
 assert(CHAIN_LENGTH_MAX < IMAGE_CHAIN_DEPTH_MAX, 'the engine opens every chain that is made here');
+
+/** Each costs open files and a little memory, and reads of what nobody wrote since go through all of them. */
+export const VOLUME_SNAPSHOTS_MAX = 64;
+/** Memory for tables of one image above the lowest. */
+export const LAYER_L2_CACHE_BYTES = 2 * 1024 * 1024;

@@ -9,9 +9,11 @@ import type { CallContext } from './grpc/handlers.ts';
 import { jobService } from './grpc/job-service.ts';
 import { repositoryService } from './grpc/repository-service.ts';
 import { GrpcServer, type GrpcService } from './grpc/server.ts';
+import { snapshotService } from './grpc/snapshot-service.ts';
 import { storageNodeService } from './grpc/storage-node-service.ts';
 import { checkpointService, volumeService } from './grpc/volume-service.ts';
 import { BackupRunner } from './host/backup-runner.ts';
+import { CommitRunner } from './host/commit-runner.ts';
 import { diskSpace } from './host/disk-space.ts';
 import { type Identity, loadIdentity } from './host/identity.ts';
 import { JobRunner } from './host/job-runner.ts';
@@ -41,6 +43,7 @@ export class StorageNode {
   readonly #jobs: JobRunner;
   readonly #backups: BackupRunner;
   readonly #restores: RestoreRunner;
+  readonly #commits: CommitRunner;
   readonly #grpc: GrpcServer;
   /** Where operators want one. */
   readonly #qmp: QmpService | undefined;
@@ -85,6 +88,7 @@ export class StorageNode {
     const jobs = this.#jobs;
     this.#backups = new BackupRunner({ graph, volumes, jobs });
     this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs });
+    this.#commits = new CommitRunner({ graph, volumes, jobs });
     const { qmpListen } = config;
     this.#qmp =
       qmpListen === undefined
@@ -162,6 +166,7 @@ export class StorageNode {
       repositoryService({ context, repositories: this.#repositories }),
       volumeService({ context, volumes: this.#volumes }),
       checkpointService({ context, volumes: this.#volumes, now: this.#now }),
+      snapshotService({ context, volumes: this.#volumes, commits: this.#commits, now: this.#now }),
       jobService({ context, jobs: this.#jobs, backups: this.#backups, restores: this.#restores }),
     ];
   }

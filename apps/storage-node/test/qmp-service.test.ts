@@ -46,7 +46,7 @@ test('volumes are block nodes, checkpoints their bitmaps', async () => {
   await withGuest(volume.exportUri, guest => guest.write(0, Buffer.alloc(100_000, 7)));
   const nodes = (await ok('query-named-block-nodes')) as Record<string, unknown>[];
   expect(nodes.find(one => one['node-name'] === device)).toMatchObject({
-    drv: 'raw',
+    drv: 'anchor',
     'dirty-bitmaps': [{ name: checkpointId, recording: true, count: 131_072 }],
   });
 });

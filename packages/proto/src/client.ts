@@ -17,6 +17,7 @@ import {
   type JobStatus,
 } from './generated/tidemark/v1/job.ts';
 import { RepositoryServiceClient, RepositoryServiceService } from './generated/tidemark/v1/repository.ts';
+import { SnapshotServiceClient, SnapshotServiceService } from './generated/tidemark/v1/snapshot.ts';
 import { StorageNodeServiceClient, StorageNodeServiceService } from './generated/tidemark/v1/storage_node.ts';
 import {
   CheckpointServiceClient,
@@ -56,6 +57,7 @@ export interface StorageNodeClients {
   readonly storageNode: Promised<StorageNodeServiceClient>;
   readonly volumes: Promised<VolumeServiceClient>;
   readonly checkpoints: Promised<CheckpointServiceClient>;
+  readonly snapshots: Promised<SnapshotServiceClient>;
   readonly repositories: Promised<RepositoryServiceClient>;
   readonly jobs: Promised<JobServiceClient>;
   /** Each status as it comes; ends after the terminal one. An abort ends it with the signal's reason. */
@@ -82,6 +84,7 @@ export function connectStorageNode(peer: { name: string; address: string }): Sto
   const storageNode = new StorageNodeServiceClient(address, plain, CHANNEL_OPTIONS);
   const volumes = new VolumeServiceClient(address, plain, CHANNEL_OPTIONS);
   const checkpoints = new CheckpointServiceClient(address, plain, CHANNEL_OPTIONS);
+  const snapshots = new SnapshotServiceClient(address, plain, CHANNEL_OPTIONS);
   const repositories = new RepositoryServiceClient(address, plain, CHANNEL_OPTIONS);
   const jobs = new JobServiceClient(address, plain, CHANNEL_OPTIONS);
   return {
@@ -90,11 +93,12 @@ export function connectStorageNode(peer: { name: string; address: string }): Sto
     storageNode: promised(storageNode, StorageNodeServiceService, name),
     volumes: promised(volumes, VolumeServiceService, name),
     checkpoints: promised(checkpoints, CheckpointServiceService, name),
+    snapshots: promised(snapshots, SnapshotServiceService, name),
     repositories: promised(repositories, RepositoryServiceService, name),
     jobs: promised(jobs, JobServiceService, name),
     watchJob: (request, options) => watch(jobs.watchJob(request), name, options?.signal),
     close: () => {
-      for (const client of [storageNode, volumes, checkpoints, repositories, jobs]) client.close();
+      for (const client of [storageNode, volumes, checkpoints, snapshots, repositories, jobs]) client.close();
     },
   };
 }

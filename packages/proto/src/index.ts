@@ -5,6 +5,7 @@ export * from './errors.ts';
 export * from './generated/tidemark/v1/common.ts';
 export * from './generated/tidemark/v1/job.ts';
 export * from './generated/tidemark/v1/repository.ts';
+export * from './generated/tidemark/v1/snapshot.ts';
 export * from './generated/tidemark/v1/storage_node.ts';
 export * from './generated/tidemark/v1/volume.ts';
 export * from './health-server.ts';

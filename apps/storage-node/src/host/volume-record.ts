@@ -1,10 +1,17 @@
 // What a storage node keeps of a volume on its disk, and where.
 //
 //   volumes/VOLUME/volume.json             the volume exists
-//   volumes/VOLUME/disk.raw or disk.qcow2  its image
+//   volumes/VOLUME/disk.raw or disk.qcow2  its first image
+//   volumes/VOLUME/layer-LAYER.qcow2       its image since a snapshot was taken
 //   volumes/VOLUME/bitmaps/CHECKPOINT      bits of that checkpoint's bitmap
 //   volumes/VOLUME/clean.json              the recording bitmap was stored by an orderly stop
 import { z } from 'zod';
+
+/** The image that a volume is made with. */
+export const FIRST_LAYER = 'first';
+
+/** Names of images that a crash can leave behind begin so. */
+export const LAYER_PREFIX = 'layer-';
 
 export const VOLUMES_FOLDER = 'volumes';
 
@@ -13,6 +20,29 @@ const checkpointSchema = z.strictObject({
   name: z.string(),
   createdAtMs: z.int().nonnegative(),
   granularityBytes: z.int().positive(),
+});
+
+const layerSchema = z.strictObject({
+  layerId: z.string(),
+  format: z.enum(['raw', 'qcow2']),
+});
+
+const snapshotSchema = z.strictObject({
+  snapshotId: z.string(),
+  name: z.string(),
+  createdAtMs: z.int().nonnegative(),
+  /** The image that shows it, with those below. */
+  layerId: z.string(),
+});
+
+const commitSchema = z.strictObject({
+  commitId: z.string(),
+  topLayerId: z.string(),
+  baseLayerId: z.string(),
+  /** The guest writes to the top. */
+  active: z.boolean(),
+  /** The files of the images that are merged away go. */
+  deleteFiles: z.boolean(),
 });
 
 export const volumeSchema = z.strictObject({
@@ -26,12 +56,26 @@ export const volumeSchema = z.strictObject({
   state: z.enum(['restoring', 'ready']),
   /** Oldest first; the bitmap of the last one records. */
   checkpoints: z.array(checkpointSchema),
+  /** The lowest first; the guest writes to the last. None stand for the first image alone. */
+  layers: z.array(layerSchema).default([]),
+  /** Oldest first. */
+  snapshots: z.array(snapshotSchema).default([]),
+  /** Under way: the snapshots that it overwrites are no longer listed. */
+  commit: commitSchema.optional(),
 });
 
 export const cleanSchema = z.strictObject({ version: z.literal(1), checkpointId: z.string() });
 
+export type LayerRecord = z.infer<typeof layerSchema>;
+export type SnapshotRecord = z.infer<typeof snapshotSchema>;
+export type CommitRecord = z.infer<typeof commitSchema>;
 export type CheckpointRecord = z.infer<typeof checkpointSchema>;
 export type VolumeRecord = z.infer<typeof volumeSchema>;
+
+/** The images of the volume, the lowest first. */
+export function layersOf({ layers, format }: VolumeRecord): readonly LayerRecord[] {
+  return layers.length > 0 ? layers : [{ layerId: FIRST_LAYER, format }];
+}
 
 export class VolumeLayout {
   readonly folder: string;
@@ -46,8 +90,14 @@ export class VolumeLayout {
     this.bitmaps = `${this.folder}/bitmaps`;
   }
 
-  image(format: VolumeRecord['format']): string {
-    return `${this.folder}/disk.${format}`;
+  layer({ layerId, format }: LayerRecord): string {
+    const name = layerId === FIRST_LAYER ? 'disk' : `${LAYER_PREFIX}${layerId}`;
+    return `${this.folder}/${name}.${format}`;
+  }
+
+  /** Of an image that was merged into one below, and whose file was to stay. */
+  mergedLayer({ layerId, format }: LayerRecord): string {
+    return `${this.folder}/merged-${layerId}.${format}`;
   }
 
   bitmap(checkpointId: string): string {

@@ -55,6 +55,10 @@ export class VolumeRegistry {
     }
     const volume = await Volume.open(this.#host, record);
     this.#volumes.set(volumeId, volume);
+    if (record.commit !== undefined) {
+      const message = `commit ${record.commit.commitId} was interrupted; the guest goes on where it was`;
+      this.#report({ volumeId, message });
+    }
     for (const checkpoint of volume.chain.summaries()) {
       if (!checkpoint.inconsistent) continue;
       const message = `changes since checkpoint '${checkpoint.name}' cannot be trusted after a crash`;
@@ -112,8 +116,9 @@ export class VolumeRegistry {
     }
     return this.#turns.take('create', async () => {
       this.#checkFree(request);
-      const record = { version: 1, ...request, format, createdAtMs: this.#now(), checkpoints: [] } as const;
-      const volume = await Volume.create(this.#host, { ...record, checkpoints: [] });
+      const empty = { checkpoints: [], layers: [], snapshots: [] };
+      const record = { version: 1, ...request, format, createdAtMs: this.#now(), ...empty } as const;
+      const volume = await Volume.create(this.#host, record);
       this.#volumes.set(request.volumeId, volume);
       return volume;
     });

@@ -1,4 +1,4 @@
-// One volume, open: its image in the block graph, its guest's export, its checkpoints.
+// One volume, open: its images in the block graph, its guest's export, its checkpoints and snapshots.
 //
 // What is on disk when. A checkpoint's bits are stored when its bitmap stops recording, before the record
 // that names the next checkpoint. The recording bitmap is stored by an orderly close, which then writes
@@ -7,27 +7,34 @@
 import {
   type Attachment,
   type BlockGraph,
-  type BlockNode,
-  createQcow2,
-  createRawFile,
   DirtyBitmap,
   EngineError,
-  FileNode,
   type GraphNode,
-  openImage,
   PERMISSION,
   PERMISSIONS_ALL,
-  RawImage,
   runTransaction,
   type TransactionAction,
 } from '@tidemark/engine';
+import { TidemarkError } from '@tidemark/proto';
 import type { ExtraContext } from '../exports/block-export.ts';
 import type { NbdExports } from '../exports/nbd-exports.ts';
+import { VOLUME_SNAPSHOTS_MAX } from '../limits.ts';
 import { decodeBitmap, encodeBitmap } from './bitmap-file.ts';
 import { CheckpointChain } from './checkpoint-chain.ts';
+import { assertNoCommit, begun, type CommitPlan, merged, withoutCommit } from './commit-plan.ts';
 import { dirtyBitmapContext } from './dirty-bitmap-context.ts';
 import type { StateStore } from './state-store.ts';
-import { type CheckpointRecord, cleanSchema, VolumeLayout, type VolumeRecord } from './volume-record.ts';
+import { VolumeLayers } from './volume-layers.ts';
+import {
+  type CheckpointRecord,
+  cleanSchema,
+  LAYER_PREFIX,
+  type LayerRecord,
+  layersOf,
+  type SnapshotRecord,
+  VolumeLayout,
+  type VolumeRecord,
+} from './volume-record.ts';
 
 export interface VolumeHost {
   readonly graph: BlockGraph;
@@ -37,18 +44,19 @@ export interface VolumeHost {
 
 export class Volume {
   readonly chain: CheckpointChain;
-  readonly node: GraphNode;
+  readonly #layers: VolumeLayers;
   readonly #host: VolumeHost;
   readonly #layout: VolumeLayout;
   #record: VolumeRecord;
   #guest: Attachment | undefined;
 
-  private constructor(host: VolumeHost, record: VolumeRecord, node: GraphNode) {
+  private constructor(host: VolumeHost, record: VolumeRecord, layers: VolumeLayers) {
     this.#host = host;
     this.#record = record;
     this.#layout = new VolumeLayout(record.volumeId);
-    this.node = node;
-    this.chain = new CheckpointChain({ node, volumeName: record.name, records: record.checkpoints });
+    this.#layers = layers;
+    const { name: volumeName, checkpoints: records } = record;
+    this.chain = new CheckpointChain({ node: layers.top, volumeName, records });
   }
 
   /** Makes image and record, durably; a failure leaves nothing. */
@@ -56,9 +64,7 @@ export class Volume {
     const layout = new VolumeLayout(record.volumeId);
     try {
       await host.store.makeFolder(layout.bitmaps);
-      const path = host.store.path(layout.image(record.format));
-      if (record.format === 'raw') await createRawFile(path, record.sizeBytes);
-      else await createQcow2(path, { sizeBytes: record.sizeBytes });
+      await VolumeLayers.create(host, record.volumeId, layersOf(record)[0]!, record.sizeBytes);
       await host.store.write(layout.record, record);
       return await Volume.open(host, record);
     } catch (error) {
@@ -67,14 +73,18 @@ export class Volume {
     }
   }
 
-  /** Opens the image and the bitmaps, and exports a volume that is ready. */
-  static async open(host: VolumeHost, record: VolumeRecord): Promise<Volume> {
-    const volume = new Volume(host, record, await addImage(host, record));
+  /** Opens the images and the bitmaps, and exports a volume that is ready. A commit that was under way is over. */
+  static async open(host: VolumeHost, stored: VolumeRecord): Promise<Volume> {
+    const record = withoutCommit(stored);
+    if (stored.commit !== undefined) await host.store.write(new VolumeLayout(record.volumeId).record, record);
+    await removeUnrecordedLayers(host.store, record);
+    const layers = await VolumeLayers.open(host, record.volumeId, layersOf(record));
+    const volume = new Volume(host, record, layers);
     try {
       await volume.#loadBitmaps();
       if (record.state === 'ready') volume.#export();
     } catch (error) {
-      await volume.#removeNodes();
+      await layers.close();
       throw error;
     }
     return volume;
@@ -82,6 +92,16 @@ export class Volume {
 
   get record(): VolumeRecord {
     return this.#record;
+  }
+
+  /** What the guest sees. */
+  get node(): GraphNode {
+    return this.#layers.top;
+  }
+
+  /** Whether a block node of that name is one of its own. */
+  owns(name: string): boolean {
+    return name === this.node.name || name.startsWith(`${this.node.name}-`);
   }
 
   /** Where the guest connects; empty while the volume is not exported. */
@@ -130,8 +150,74 @@ export class Volume {
     await this.#host.store.remove(this.#layout.bitmap(checkpointId));
   }
 
+  /**
+   * Keeps the contents of one instant, which lies between the call and its end; from then on the guest writes to
+   * a new image. What fails changes nothing. Throws `snapshot-limit`.
+   */
+  async takeSnapshot(snapshot: {
+    snapshotId: string;
+    name: string;
+    now: () => number;
+  }): Promise<SnapshotRecord> {
+    const before = this.#record;
+    const layers = layersOf(before);
+    assertNoCommit(before);
+    if (before.snapshots.length >= VOLUME_SNAPSHOTS_MAX) throw tooManySnapshots(before);
+    const { snapshotId, name, now } = snapshot;
+    const active = layers.at(-1)!;
+    const layer = { layerId: snapshotId, format: 'qcow2' } as const;
+    let taken: SnapshotRecord | undefined;
+    await this.#layers.putAbove(active, layer, {
+      record: async () => {
+        taken = { snapshotId, name, createdAtMs: now(), layerId: active.layerId };
+        const snapshots = [...before.snapshots, taken];
+        await this.#saveRecord({ ...before, layers: [...layers, layer], snapshots });
+      },
+      unrecord: () => this.#saveRecord(before),
+    });
+    return taken!;
+  }
+
+  /** The snapshots that it overwrites are listed no more, before the first byte is. */
+  beginCommit(plan: CommitPlan): Promise<void> {
+    return this.#saveRecord(begun(this.#record, plan));
+  }
+
+  /** The commit has not begun after all. */
+  restoreRecord(record: VolumeRecord): Promise<void> {
+    return this.#saveRecord(record);
+  }
+
+  /** From here on the volume is the base and what is below it: to be called while the guest is at rest. */
+  pivot(plan: CommitPlan): Promise<void> {
+    return this.#saveRecord(merged(this.#record, plan));
+  }
+
+  /** Puts the files of merged images away; `isMerged`: the job took them out of the chain. */
+  async endCommit(plan: CommitPlan, isMerged: boolean): Promise<void> {
+    const before = this.#record;
+    if (!isMerged) {
+      if (before.commit !== undefined) await this.#saveRecord(withoutCommit(before));
+      return;
+    }
+    // The record of an active commit says so since the pivot.
+    const isPivoted = before.commit === undefined;
+    if (!isPivoted) await this.#saveRecord(merged(before, plan));
+    for (const layer of plan.mergedLayers) {
+      const file = this.#layout.layer(layer);
+      if (plan.commit.deleteFiles) await this.#host.store.remove(file);
+      else await this.#host.store.publishFile(file, this.#layout.mergedLayer(layer));
+    }
+  }
+
+  /** The block node of one of its images. */
+  layerNode(layer: LayerRecord): GraphNode {
+    return this.#layers.node(layer);
+  }
+
+  /** Of all its images. */
   allocatedBytes(): Promise<number> {
-    return this.node.allocatedBytes();
+    return this.#layers.allocatedBytes(layersOf(this.#record));
   }
 
   /** Takes the guest away, stores the bitmaps, makes everything durable, lets go of the image. */
@@ -143,19 +229,20 @@ export class Volume {
     if (last !== undefined && !this.chain.bitmap(last.checkpointId).inconsistent) {
       await this.#host.store.write(this.#layout.clean, { version: 1, checkpointId: last.checkpointId });
     }
-    await this.#removeNodes();
+    await this.#layers.close();
   }
 
   /** Throws kind `busy` or `conflict`, with nothing changed, while a job uses the volume. */
   async delete(): Promise<void> {
     this.#assertUnused();
     await this.#unexport();
-    await this.#removeNodes();
+    await this.#layers.close();
     await this.#host.store.remove(this.#layout.record);
     await this.#host.store.removeFolder(this.#layout.folder);
   }
 
   #assertUnused(): void {
+    assertNoCommit(this.#record);
     const user = [...this.node.parents].find(edge => edge !== this.#guest?.edge);
     if (user === undefined) return;
     const text = `Volume '${this.#record.name}' is busy: it is used by ${user.user}. Wait for it or cancel it`;
@@ -195,13 +282,6 @@ export class Volume {
     this.#guest = undefined;
   }
 
-  async #removeNodes(): Promise<void> {
-    const { graph } = this.#host;
-    const below = this.node.children.map(edge => edge.node.name);
-    await graph.remove(this.node.name);
-    for (const name of below) await graph.remove(name);
-  }
-
   async #saveRecord(record: VolumeRecord): Promise<void> {
     await this.#host.store.write(this.#layout.record, record);
     this.#record = record;
@@ -239,16 +319,20 @@ export class Volume {
   }
 }
 
-async function addImage({ graph, store }: VolumeHost, record: VolumeRecord): Promise<GraphNode> {
-  const path = store.path(new VolumeLayout(record.volumeId).image(record.format));
-  const name = `volume-${record.volumeId}`;
-  if (record.format === 'qcow2') {
-    const image: BlockNode = await openImage(path, { format: 'qcow2' });
-    return graph.add({ name }, () => image);
-  }
-  const file = await FileNode.open(path);
-  graph.add({ name: `${name}-file` }, () => file);
-  return graph.add({ name, children: { file: `${name}-file` } }, ({ file: child }) =>
-    RawImage.open(child!, { keepChildren: true }),
+function tooManySnapshots({ name, snapshots }: VolumeRecord): TidemarkError {
+  return new TidemarkError(
+    'snapshot-limit',
+    `Volume '${name}' has ${snapshots.length} snapshots, which is as many as it can have. ` +
+      'Commit one of them into the one below first.',
   );
+}
+
+/** Images that were made for a snapshot that never came to be, or whose end was not reached. */
+async function removeUnrecordedLayers(store: StateStore, record: VolumeRecord): Promise<void> {
+  const layout = new VolumeLayout(record.volumeId);
+  const known = new Set(layersOf(record).map(layer => layout.layer(layer)));
+  for (const name of await store.list(layout.folder)) {
+    const file = `${layout.folder}/${name}`;
+    if (name.startsWith(LAYER_PREFIX) && !known.has(file)) await store.remove(file);
+  }
 }

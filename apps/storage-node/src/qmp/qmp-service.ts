@@ -50,8 +50,7 @@ export class QmpService {
 
 /** Everything that was not added over QMP belongs to the storage node. */
 function reservedBy(volumes: VolumeRegistry, { graph, blockdevs }: StorageDaemon): Reserved {
-  const volumeOf = (name: string): Volume | undefined =>
-    volumes.all().find(({ node }) => node.name === name || node.children.some(one => one.node.name === name));
+  const volumeOf = (name: string): Volume | undefined => volumes.all().find(volume => volume.owns(name));
   return {
     blockNodeOwner(name) {
       const node = graph.find(name);

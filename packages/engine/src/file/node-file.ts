@@ -3,10 +3,11 @@
 import fs from 'node:fs';
 import { constants } from 'node:os';
 import { EngineError, type EngineErrorContext, fromSystemError } from '../errors.ts';
-import { appendExtent, type Extent } from '../extent.ts';
-import { EXTENTS_PER_CALL_MAX, FILE_NOWAIT_READ_BYTES_MAX, FILE_ZERO_CHUNK_BYTES } from '../limits.ts';
+import type { Extent } from '../extent.ts';
+import { FILE_NOWAIT_READ_BYTES_MAX, FILE_ZERO_CHUNK_BYTES } from '../limits.ts';
 import type { Pending } from '../pending.ts';
 import { DirectIo } from './direct-io.ts';
+import { extentsOfFile } from './file-extents.ts';
 import { type LockedPermissions, PermissionLocks } from './permission-locks.ts';
 import { promised } from './promised.ts';
 import {
@@ -17,9 +18,6 @@ import {
   fallocate,
   lockSync,
   readNoWaitSync,
-  SEEK_DATA,
-  SEEK_HOLE,
-  seekSync,
 } from './syscalls.ts';
 
 export interface NodeFileOptions {
@@ -280,27 +278,11 @@ export class NodeFile {
 
   /** Data and holes of the range, at most EXTENTS_PER_CALL_MAX of them; past the end is a hole. */
   extents(offset: number, length: number): Extent[] {
-    const end = offset + length;
-    const extents: Extent[] = [];
     try {
-      for (let position = offset; position < end && extents.length < EXTENTS_PER_CALL_MAX; ) {
-        const data = seekSync(this.#fd, position, SEEK_DATA) ?? end;
-        if (data > position) {
-          const stop = Math.min(data, end);
-          appendExtent(extents, fileExtent(position, stop - position, false));
-          position = stop;
-        } else {
-          const stop = Math.min(seekSync(this.#fd, position, SEEK_HOLE) ?? end, end);
-          appendExtent(extents, fileExtent(position, stop - position, true));
-          position = stop;
-        }
-      }
+      return extentsOfFile(this.#fd, offset, length);
     } catch (error) {
-      // A filesystem without holes answers EINVAL: all of it is data.
-      if ((error as NodeJS.ErrnoException).code === 'EINVAL') return [fileExtent(offset, length, true)];
       throw fromSystemError(error, this.#context('extents', offset, length));
     }
-    return extents;
   }
 
   /** Afterwards the file has exactly this many bytes; new ones read as zeroes. */
@@ -395,9 +377,4 @@ async function prepareOpened(fd: number, path: string, options: NodeFileOptions)
   const { sizeBytes } = options;
   await promised<void>(done => fs.ftruncate(fd, sizeBytes, done));
   return sizeBytes;
-}
-
-/** A file has no layer below it: holes too are its own, as QEMU reports them. */
-function fileExtent(offset: number, length: number, data: boolean): Extent {
-  return { offset, length, data, zero: !data, depth: 1 };
 }

@@ -114,7 +114,8 @@ function bindLibc(name: string): Libc {
     fcntl: library.func('int fcntl(int fd, int command, ...)'),
     fallocate: library.func('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']),
     copyFileRange: library.func(
-      'int64_t copy_file_range(int from, _Inout_ int64_t *fromOffset, int to, _Inout_ int64_t *toOffset, size_t length, uint flags)',
+      'int64_t copy_file_range(int from, _Inout_ int64_t *fromOffset, int to, _Inout_ int64_t *toOffset, ' +
+        'size_t length, uint flags)',
     ),
   } as unknown as Libc;
 }

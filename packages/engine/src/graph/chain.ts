@@ -3,6 +3,7 @@ import type { GraphNode } from './graph-node.ts';
 
 /** Drivers that change nothing of what they show, and the role of what they show. */
 export const FILTER_ROLES: Readonly<Record<string, string>> = {
+  anchor: 'file',
   blkdebug: 'image',
   commit_top: 'file',
   compress: 'file',

@@ -25,6 +25,11 @@ export interface MirrorOptions extends JobOptions, ErrorPolicies {
   bufferBytes?: number | undefined;
   /** Default: background. */
   copyMode?: CopyMode | undefined;
+  /**
+   * Called when the target has all there is, on stable storage, with guests at rest: once it has resolved they go on
+   * in the target. Where it rejects the job fails, and they go on where they were.
+   */
+  beforePivot?: (() => Promise<void>) | undefined;
   /** Zeroes may become holes of the target. Default true. */
   unmap?: boolean | undefined;
 }

@@ -33,6 +33,8 @@ export interface MirrorJobOptions extends JobOptions, ErrorPolicies {
   depthMax: number;
   /** Who is replaced by the target at the end; default: the source. */
   replaces?: GraphNode | undefined;
+  /** As MirrorOptions say. */
+  beforePivot?: (() => Promise<void>) | undefined;
   /** At the very end, whatever came of it: gives back what was opened for the job. */
   release?(outcome: { pivoted: boolean }): Promise<void>;
 }
@@ -255,12 +257,16 @@ export class MirrorJob extends PolicyJob implements Mirror {
   /** Moves the users, where that was asked for; they go on when all is cleaned up. */
   protected override async prepare(): Promise<void> {
     if (this.#decision?.pivot !== true) return;
-    const { graph, place, target, replaces } = this.#options;
+    const { graph, place, target, replaces, beforePivot } = this.#options;
     await place.detach();
     await graph.change([place.filter, target, ...(replaces ? [replaces] : [])], {
       async begin() {},
       apply: change => change.moveUsers(replaces ?? place.filter, target),
-      async prepare() {},
+      async prepare() {
+        if (beforePivot === undefined) return;
+        await target.flush();
+        await beforePivot();
+      },
       commit() {},
     });
     this.#pivoted = true;

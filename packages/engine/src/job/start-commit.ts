@@ -37,7 +37,8 @@ export async function startCommit(options: StartCommitOptions): Promise<CommitJo
   const device = graph.get(options.device);
   assertRoot(device);
   const { top, base } = findRange(options, device);
-  if (top === device && options.backingFile !== undefined) {
+  const isActive = chainFrom(device).slice(0, chainFrom(device).indexOf(top)).every(isFilter);
+  if (isActive && options.backingFile !== undefined) {
     throw invalid("'backing-file' specified, but 'top' is the active layer");
   }
   for (const node of chainFrom(device)) {
@@ -46,7 +47,7 @@ export async function startCommit(options: StartCommitOptions): Promise<CommitJo
   }
   const restore = await openForWriting(base, access);
   try {
-    if (top === device) return await startActive(options, { top, base, restore });
+    if (isActive) return await startActive(options, { top, base, restore });
     return await startIntermediate(options, { top, base, restore });
   } catch (error) {
     await restore();

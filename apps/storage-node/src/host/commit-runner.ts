@@ -1,0 +1,141 @@
+// Commits of a volume's images into ones below. What the volume consists of changes in its record, with guests at
+// rest where it is theirs: a crash before that leaves the old images, a crash after it the new ones.
+import path from 'node:path';
+import {
+  type BlockGraph,
+  type ChainAccess,
+  type CommitJob,
+  type MirrorJob,
+  startCommit,
+} from '@tidemark/engine';
+import { TidemarkError } from '@tidemark/proto';
+import { type CommitPlan, type CommitRequest, planCommit } from './commit-plan.ts';
+import type { JobRecord } from './job-record.ts';
+import type { JobRunner } from './job-runner.ts';
+import type { Volume } from './volume.ts';
+import { repointLayer } from './volume-layers.ts';
+import { VolumeLayout } from './volume-record.ts';
+import type { VolumeRegistry } from './volume-registry.ts';
+
+export interface StartCommitRequest extends CommitRequest {
+  readonly volumeId: string;
+  readonly speedBytesPerSecond: number;
+}
+
+export interface CommitAnswer {
+  readonly jobId: string;
+  readonly lostSnapshotIds: string[];
+}
+
+export class CommitRunner {
+  readonly #graph: BlockGraph;
+  readonly #volumes: VolumeRegistry;
+  readonly #jobs: JobRunner;
+  readonly #answers = new WeakMap<JobRecord, CommitAnswer>();
+  /** Whether to pivot. */
+  readonly #decisions = new WeakMap<JobRecord, boolean>();
+
+  constructor(options: { graph: BlockGraph; volumes: VolumeRegistry; jobs: JobRunner }) {
+    this.#graph = options.graph;
+    this.#volumes = options.volumes;
+    this.#jobs = options.jobs;
+  }
+
+  /**
+   * Good to repeat. Throws what `planCommit` does, and `volume-busy` while something else relies on the images; the
+   * volume is as it was then.
+   */
+  start(request: StartCommitRequest): Promise<CommitAnswer> {
+    return this.#volumes.inTurn(request.volumeId, async volume => {
+      const known = this.#jobs.find(jobIdOf(request.commitId));
+      const answer = known && this.#answers.get(known);
+      if (answer !== undefined) return answer;
+      const plan = planCommit(volume.record, request);
+      const before = volume.record;
+      await volume.beginCommit(plan);
+      try {
+        return await this.#begin(volume, plan, request.speedBytesPerSecond);
+      } catch (error) {
+        await volume.restoreRecord(before);
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Ends a job that is ready. Good to repeat with the same decision. Throws `commit-not-found`, `commit-not-ready` before
+   * that, and `job-state` where it was decided otherwise.
+   */
+  finish({ volumeId, commitId, pivot }: { volumeId: string; commitId: string; pivot: boolean }): void {
+    const record = this.#jobs.find(jobIdOf(commitId));
+    const { name } = this.#volumes.get(volumeId).record;
+    if (record === undefined) {
+      throw new TidemarkError(
+        'commit-not-found',
+        `Volume '${name}' has no commit ${commitId}: it was dismissed, or ended when the storage node last ` +
+          'stopped. Its guest goes on where it was; start a new commit.',
+      );
+    }
+    const decided = this.#decisions.get(record);
+    if (decided === pivot) return;
+    const { state } = record.snapshot();
+    const known = `Commit ${commitId} of volume '${name}'`;
+    if (decided !== undefined) {
+      throw new TidemarkError('job-state', `${known} was told to ${decided ? 'pivot' : 'keep'} already.`);
+    }
+    if (record.isEnded || (state !== 'ready' && state !== 'standby')) {
+      const next = record.isEnded ? 'It has ended; start a new one.' : 'Wait until it is, or cancel it.';
+      throw new TidemarkError('commit-not-ready', `${known} is ${state}, not ready. ${next}`);
+    }
+    // Asked to end where it stands, a ready job leaves the guest where it is.
+    if (pivot) record.job.complete();
+    else record.job.cancel({ force: false });
+    this.#decisions.set(record, pivot);
+  }
+
+  async #begin(volume: Volume, plan: CommitPlan, speedBytesPerSecond: number): Promise<CommitAnswer> {
+    const jobId = jobIdOf(plan.commit.commitId);
+    const job = await startCommit({
+      graph: this.#graph,
+      jobs: this.#jobs.registry,
+      clock: this.#jobs.clock,
+      id: jobId,
+      access: ACCESS,
+      device: volume.node.name,
+      top: { node: volume.layerNode(plan.top).name },
+      base: { node: volume.layerNode(plan.base).name },
+      backingFile: plan.commit.active ? undefined : baseFileName(volume, plan),
+      speedBytesPerSecond,
+      beforePivot: () => volume.pivot(plan),
+    });
+    const record = this.#jobs.adopt(job, succeeded => this.#after(volume, plan, { job, succeeded }));
+    const answer = { jobId, lostSnapshotIds: [...plan.lostSnapshotIds] };
+    this.#answers.set(record, answer);
+    return answer;
+  }
+
+  async #after(
+    volume: Volume,
+    plan: CommitPlan,
+    { job, succeeded }: { job: CommitJob | MirrorJob; succeeded: boolean },
+  ): Promise<void> {
+    const isMerged = 'pivoted' in job ? job.pivoted : succeeded;
+    await this.#volumes.inTurn(volume.record.volumeId, () => volume.endCommit(plan, isMerged));
+  }
+}
+
+/** Images go by their block nodes here, and all of them are open for writing. */
+const ACCESS: ChainAccess = {
+  filenameOf: () => '',
+  isCalled: () => false,
+  setReadOnly: async () => {},
+  repoint: repointLayer,
+};
+
+function baseFileName(volume: Volume, { base }: CommitPlan): string {
+  return path.basename(new VolumeLayout(volume.record.volumeId).layer(base));
+}
+
+function jobIdOf(commitId: string): string {
+  return `commit-${commitId}`;
+}

@@ -1,0 +1,186 @@
+// The images of one volume: the one its guest writes to on top, and below it those of its snapshots, each the
+// backing image of the next. Which images there are, and in which order, is what the volume's record says; the
+// names in their headers follow it, for tools that look at the files.
+//
+// Above them stands the volume's own block node, with the checkpoints' bitmaps and whatever copies before writes:
+// it stays when the images below it change.
+import path from 'node:path';
+import {
+  Anchor,
+  type BackingPointer,
+  type BlockGraph,
+  createQcow2,
+  createRawFile,
+  FileNode,
+  filterPermissions,
+  type GraphNode,
+  Qcow2Image,
+  rewriteBackingPointer,
+  runTransaction,
+  takeSnapshot,
+} from '@tidemark/engine';
+import { LAYER_L2_CACHE_BYTES } from '../limits.ts';
+import type { StateStore } from './state-store.ts';
+import { type LayerRecord, VolumeLayout } from './volume-record.ts';
+
+export interface LayersHost {
+  readonly graph: BlockGraph;
+  readonly store: StateStore;
+}
+
+export class VolumeLayers {
+  /** What guests and backups see. */
+  readonly top: GraphNode;
+  readonly #host: LayersHost;
+  readonly #volumeId: string;
+
+  private constructor(host: LayersHost, volumeId: string, top: GraphNode) {
+    this.#host = host;
+    this.#volumeId = volumeId;
+    this.top = top;
+  }
+
+  /** Makes the first image, durable in itself. */
+  static async create(
+    host: LayersHost,
+    volumeId: string,
+    layer: LayerRecord,
+    sizeBytes: number,
+  ): Promise<void> {
+    const file = host.store.path(new VolumeLayout(volumeId).layer(layer));
+    if (layer.format === 'raw') await createRawFile(file, sizeBytes);
+    else await createQcow2(file, { sizeBytes });
+  }
+
+  /** Opens all, the lowest first; what fails leaves nothing open. */
+  static async open(
+    host: LayersHost,
+    volumeId: string,
+    layers: readonly LayerRecord[],
+  ): Promise<VolumeLayers> {
+    const { graph } = host;
+    let below: GraphNode | undefined;
+    try {
+      for (const layer of layers) below = await openLayer(host, volumeId, { layer, below: below?.name });
+      const name = `volume-${volumeId}`;
+      const children = { file: below!.name };
+      const top = graph.add(
+        { name, children, permissions: filterPermissions },
+        ({ file }) => new Anchor(file!),
+      );
+      return new VolumeLayers(host, volumeId, top);
+    } catch (error) {
+      if (below !== undefined) await graph.release(below);
+      throw error;
+    }
+  }
+
+  node({ layerId }: LayerRecord): GraphNode {
+    return this.#host.graph.get(nodeName(this.#volumeId, layerId));
+  }
+
+  async allocatedBytes(layers: readonly LayerRecord[]): Promise<number> {
+    const sizes = await Promise.all(layers.map(layer => this.node(layer).allocatedBytes()));
+    return sizes.reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /**
+   * Puts a new, empty image above `active`, whose contents are from then on those of one instant. `record` is
+   * called with guests at rest and everything they wrote on stable storage: once it has resolved the new image
+   * counts; `unrecord` takes it back. What fails leaves neither file nor block node.
+   */
+  async putAbove(
+    active: LayerRecord,
+    layer: LayerRecord,
+    { record, unrecord }: { record: () => Promise<void>; unrecord: () => Promise<void> },
+  ): Promise<void> {
+    const { graph, store } = this.#host;
+    const layout = new VolumeLayout(this.#volumeId);
+    const file = layout.layer(layer);
+    const base = this.node(active);
+    let node: GraphNode | undefined;
+    try {
+      const backing = { path: path.basename(layout.layer(active)), format: active.format };
+      await createQcow2(store.path(file), { sizeBytes: this.top.sizeBytes, backing });
+      node = await openLayer(this.#host, this.#volumeId, { layer, below: undefined });
+      const overlay = node;
+      // Most of it now, so that guests stand still for less.
+      await this.top.flush();
+      const action = takeSnapshot({
+        kind: 'blockdev-snapshot',
+        base: () => base,
+        overlay: async () => {
+          await base.flush();
+          await record();
+          return {
+            node: overlay,
+            canHaveBacking: true,
+            reopen: () => reopenOverBacking(overlay),
+            discard: unrecord,
+          };
+        },
+      });
+      await runTransaction(graph, [action]);
+    } catch (error) {
+      if (node !== undefined) await graph.release(node).catch(() => undefined);
+      await store.remove(file);
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#host.graph.remove(this.top.name);
+  }
+}
+
+function nodeName(volumeId: string, layerId: string): string {
+  return `volume-${volumeId}-${layerId}`;
+}
+
+interface OpenLayer {
+  readonly layer: LayerRecord;
+  /** The block node that it stands on. */
+  readonly below: string | undefined;
+}
+
+/** All are opened for writing: who may write is for the block graph to say. */
+async function openLayer(
+  { graph, store }: LayersHost,
+  volumeId: string,
+  { layer, below }: OpenLayer,
+): Promise<GraphNode> {
+  const name = nodeName(volumeId, layer.layerId);
+  const file = await FileNode.open(store.path(new VolumeLayout(volumeId).layer(layer)));
+  if (layer.format === 'raw') return graph.add({ name, owner: 'parents' }, () => file);
+  const fileNode = graph.add({ name: `${name}-file`, owner: 'parents' }, () => file);
+  try {
+    const children = { file: fileNode.name, ...(below !== undefined && { backing: below }) };
+    return await graph.open({ name, owner: 'parents', children }, ({ children: { file: image, backing } }) =>
+      Qcow2Image.open(image!, imageOptions(backing)),
+    );
+  } catch (error) {
+    await graph.release(fileNode);
+    throw error;
+  }
+}
+
+/** As ChainAccess.repoint. A raw image is the file itself here. */
+export async function repointLayer(
+  node: GraphNode,
+  pointer: BackingPointer | undefined,
+): Promise<Qcow2Image> {
+  const named = pointer?.format === 'file' ? { ...pointer, format: 'raw' } : pointer;
+  await rewriteBackingPointer(node.children.find(edge => edge.role === 'file')!, named);
+  return reopenOverBacking(node);
+}
+
+function reopenOverBacking(node: GraphNode): Promise<Qcow2Image> {
+  const [file, backing] = ['file', 'backing'].map(role => node.children.find(edge => edge.role === role));
+  return Qcow2Image.open(file!, imageOptions(backing));
+}
+
+/** The lowest image caches as much as any; of those above there may be many. */
+function imageOptions(backing: GraphNode['children'][number] | undefined) {
+  if (backing === undefined) return { keepChildren: true, ignoreBacking: true };
+  return { keepChildren: true, l2CacheBytes: LAYER_L2_CACHE_BYTES, backing };
+}

@@ -1,0 +1,243 @@
+// Goal: snapshots keep what a volume held, commits merge them, and whatever happens the guest finds its data. Method: a
+// storage node over gRPC, a guest over NBD, images read as they lie on the disk.
+import { randomUUID } from 'node:crypto';
+import { copyFile, readdir } from 'node:fs/promises';
+import { openImage } from '@tidemark/engine';
+import { describe, expect, test } from 'vitest';
+import { MiB } from '../src/testing/backups.ts';
+import { jobEnd } from '../src/testing/live-volume.ts';
+import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
+import { type Commit, Disk, firstBytes } from '../src/testing/snapshot-disk.ts';
+
+/** Of a file as it lies there, while nobody has it open. */
+async function imageContents({ node, volume }: Disk, name: string): Promise<number[]> {
+  const format = name.endsWith('.raw') ? 'raw' : 'qcow2';
+  const image = await openImage(node.path('volumes', volume.volumeId, name), { format, readOnly: true });
+  const disk = Buffer.alloc(image.sizeBytes);
+  await image.read(0, disk);
+  await image.close();
+  return firstBytes(disk);
+}
+
+async function filesOf({ node, volume }: Disk): Promise<string[]> {
+  const names = await readdir(node.path('volumes', volume.volumeId));
+  return names.filter(name => /\.(raw|qcow2)$/.test(name));
+}
+
+/** First MiB 1, then 2, then 3 with a snapshot after each but the last. */
+async function diskWithTwoSnapshots(format = 'raw') {
+  const disk = await Disk.make(await RunningStorageNode.start(), format);
+  await disk.write(0, 1);
+  await disk.write(3, 1);
+  const one = await disk.snapshot('one');
+  await disk.write(0, 2);
+  await disk.write(1, 2);
+  const two = await disk.snapshot('two');
+  await disk.write(0, 3);
+  await disk.write(2, 3);
+  return { disk, one, two, after: [3, 2, 3, 1, 0, 0, 0, 0] };
+}
+
+describe('snapshots', () => {
+  test.each(['raw', 'qcow2'])(
+    'of a %s volume keep what it held, and outlive the storage node',
+    async format => {
+      const { disk, one, two, after } = await diskWithTwoSnapshots(format);
+      expect(await disk.contents()).toEqual(after);
+      expect(await disk.names()).toEqual(['one', 'two']);
+      await disk.node.restart();
+      expect(await disk.contents()).toEqual(after);
+      expect(await disk.names()).toEqual(['one', 'two']);
+      await disk.write(7, 7);
+      await disk.node.stop();
+      expect(await imageContents(disk, `disk.${format}`)).toEqual([1, 0, 0, 1, 0, 0, 0, 0]);
+      expect(await imageContents(disk, `layer-${one}.qcow2`)).toEqual([2, 2, 0, 1, 0, 0, 0, 0]);
+      expect(await imageContents(disk, `layer-${two}.qcow2`)).toEqual([3, 2, 3, 1, 0, 0, 0, 7]);
+    },
+  );
+
+  test('are taken under a guest that writes: what it wrote before the call is in it, the rest goes on', async () => {
+    const disk = await Disk.make(await RunningStorageNode.start());
+    await disk.guest(async guest => {
+      let written = 0;
+      let going = true;
+      const writing = (async () => {
+        for (; going; written++)
+          await guest.write(((written % 1024) * MiB) / 128, Buffer.alloc(8192, written % 251));
+      })();
+      for (const name of ['a', 'b', 'c']) await disk.snapshot(name);
+      going = false;
+      await writing;
+      expect(written).toBeGreaterThan(10);
+      await guest.flush();
+    });
+    const before = await disk.contents();
+    await disk.node.restart();
+    expect(await disk.contents()).toEqual(before);
+  });
+
+  test('leave the checkpoints what they were', async () => {
+    const disk = await Disk.make(await RunningStorageNode.start());
+    const { volumeId } = disk.volume;
+    const { checkpoints } = disk.node.clients;
+    await checkpoints.createCheckpoint({
+      step: newStep(),
+      volumeId,
+      checkpointId: randomUUID(),
+      name: 'monday',
+    });
+    await disk.write(1, 1);
+    await disk.snapshot('s');
+    await disk.write(2, 2);
+    const { commitId, jobId } = await disk.commit({ active: true });
+    await disk.ready(jobId);
+    await disk.write(4, 4);
+    await disk.finish(commitId, true);
+    expect((await jobEnd(disk.node, jobId)).error).toBeUndefined();
+    await disk.write(6, 6);
+    const changed = async () =>
+      (await disk.node.clients.checkpoints.listCheckpoints({ volumeId })).checkpoints.map(
+        one => one.changedSinceBytes,
+      );
+    expect(await changed()).toEqual([4 * MiB]);
+    await disk.node.restart();
+    expect(await changed()).toEqual([4 * MiB]);
+  });
+
+  test('a file that a crash left behind is removed', async () => {
+    const { disk } = await diskWithTwoSnapshots();
+    const folder = disk.node.path('volumes', disk.volume.volumeId);
+    const files = await filesOf(disk);
+    await disk.node.stop();
+    await copyFile(`${folder}/disk.raw`, `${folder}/layer-${randomUUID()}.qcow2`);
+    await disk.node.begin();
+    expect(await filesOf(disk)).toEqual(files);
+  });
+});
+
+describe('the commit of a snapshot', () => {
+  test.each(['raw', 'qcow2'])('merges its image into the one below, in a %s volume', async format => {
+    const { disk, one, two, after } = await diskWithTwoSnapshots(format);
+    const { jobId, lost } = await disk.commit({ topSnapshotId: two });
+    expect(lost).toEqual([one]);
+    expect((await jobEnd(disk.node, jobId)).error).toBeUndefined();
+    expect(await disk.names()).toEqual(['two']);
+    expect(await disk.contents()).toEqual(after);
+    expect((await filesOf(disk)).sort()).toEqual([`disk.${format}`, `layer-${two}.qcow2`]);
+    await disk.write(5, 5);
+    await disk.node.restart();
+    expect(await disk.contents()).toEqual(after.with(5, 5));
+    await disk.node.stop();
+    expect(await imageContents(disk, `disk.${format}`)).toEqual([2, 2, 0, 1, 0, 0, 0, 0]);
+    expect(await imageContents(disk, `layer-${two}.qcow2`)).toEqual(after.with(5, 5));
+  });
+
+  test('keeps the merged file where it is not to be deleted', async () => {
+    const { disk, one, two } = await diskWithTwoSnapshots();
+    const { jobId } = await disk.commit({ topSnapshotId: two, deleteFiles: false });
+    await jobEnd(disk.node, jobId);
+    expect((await filesOf(disk)).sort()).toEqual(['disk.raw', `layer-${two}.qcow2`, `merged-${one}.qcow2`]);
+  });
+
+  test('that is cancelled, or ends with its storage node, leaves the guest its data', async () => {
+    const { disk, two, after } = await diskWithTwoSnapshots();
+    const slow = { topSnapshotId: two, speedBytesPerSecond: 1 };
+    const { jobId } = await disk.commit(slow);
+    await expect(disk.snapshot('meanwhile')).rejects.toMatchObject({ code: 'volume-busy' });
+    await disk.node.clients.jobs.cancelJob({ step: newStep(), jobId });
+    expect((await jobEnd(disk.node, jobId)).error).toMatchObject({ code: 'run-cancelled' });
+    expect(await disk.contents()).toEqual(after);
+    expect(await disk.names()).toEqual(['two']);
+    await disk.commit(slow);
+    await disk.node.restart();
+    expect(await disk.contents()).toEqual(after);
+    await disk.snapshot('later');
+    expect(await disk.names()).toEqual(['two', 'later']);
+  });
+});
+
+describe('the commit of what the guest writes to', () => {
+  test('waits when it is ready; pivoting then moves the guest to the base', async () => {
+    const { disk, one, two, after } = await diskWithTwoSnapshots();
+    const { commitId, jobId, lost } = await disk.commit({ active: true });
+    expect(lost).toEqual([one, two]);
+    expect((await disk.ready(jobId)).state).toBe('ready');
+    await disk.write(4, 4);
+    await disk.finish(commitId, true);
+    await disk.finish(commitId, true);
+    expect((await jobEnd(disk.node, jobId)).error).toBeUndefined();
+    const now = after.with(4, 4);
+    expect(await disk.contents()).toEqual(now);
+    expect(await filesOf(disk)).toEqual(['disk.raw']);
+    await disk.write(6, 6);
+    await disk.node.restart();
+    expect(await disk.contents()).toEqual(now.with(6, 6));
+    await disk.node.stop();
+    expect(await imageContents(disk, 'disk.raw')).toEqual(now.with(6, 6));
+  });
+
+  test('can leave the guest where it is, and the base with a copy of that instant', async () => {
+    const { disk, two, after } = await diskWithTwoSnapshots();
+    const { commitId, jobId } = await disk.commit({ active: true, shallow: true });
+    await disk.ready(jobId);
+    await disk.write(4, 4);
+    await disk.finish(commitId, false);
+    expect((await jobEnd(disk.node, jobId)).error).toBeUndefined();
+    await disk.write(5, 5);
+    expect(await disk.contents()).toEqual(after.with(4, 4).with(5, 5));
+    expect(await disk.names()).toEqual(['one']);
+    await disk.node.restart();
+    expect(await disk.contents()).toEqual(after.with(4, 4).with(5, 5));
+    await disk.node.stop();
+    const [base] = (await filesOf(disk)).filter(name => name.startsWith('layer-') && !name.includes(two));
+    expect(await imageContents(disk, base!)).toEqual(after.with(4, 4));
+  });
+
+  test('is refused before it is ready, and is over with its storage node', async () => {
+    const { disk, after } = await diskWithTwoSnapshots();
+    const { commitId } = await disk.commit({ active: true, speedBytesPerSecond: 1 });
+    await expect(disk.finish(commitId, true)).rejects.toMatchObject({ code: 'commit-not-ready' });
+    await disk.node.restart();
+    expect(await disk.contents()).toEqual(after);
+    await expect(disk.finish(commitId, true)).rejects.toMatchObject({ code: 'commit-not-found' });
+    const again = await disk.commit({ active: true });
+    await disk.ready(again.jobId);
+    await disk.finish(again.commitId, true);
+    await jobEnd(disk.node, again.jobId);
+    expect(await disk.contents()).toEqual(after);
+  });
+});
+
+describe('commits that make no sense are refused, and nothing has changed', () => {
+  test('each says why', async () => {
+    const { disk, one, two, after } = await diskWithTwoSnapshots();
+    const refused = async (options: Commit) => {
+      const error = await disk.commit(options).then(
+        () => undefined,
+        (reason: { code: string; message: string }) => reason,
+      );
+      return [error?.code, error?.message];
+    };
+    expect(await refused({})).toEqual(['commit-invalid', expect.stringContaining("'active': true")]);
+    expect(await refused({ topSnapshotId: two, active: true })).toEqual([
+      'commit-invalid',
+      expect.anything(),
+    ]);
+    expect(await refused({ topSnapshotId: one })).toEqual([
+      'commit-invalid',
+      expect.stringContaining('later'),
+    ]);
+    const reversed = { topSnapshotId: one, baseSnapshotId: two };
+    expect(await refused(reversed)).toEqual(['commit-invalid', expect.stringContaining('not below')]);
+    expect(await refused({ active: true, baseSnapshotId: one, shallow: true })).toEqual([
+      'invalid-request',
+      expect.anything(),
+    ]);
+    expect(await refused({ active: true, baseSnapshotId: 'x' })).toEqual([
+      'snapshot-not-found',
+      expect.anything(),
+    ]);
+    expect(await disk.names()).toEqual(['one', 'two']);
+    expect(await disk.contents()).toEqual(after);
+  });
+});
