@@ -33,6 +33,9 @@ export interface BackupJobOptions extends CopyJobOptions {
 /** Why nobody else may have the job's target and filter, in QEMU's words. */
 const BLOCKER = 'block job: backup';
 
+/** A job that is over waits this long for its target: one that hangs must not keep it. */
+const LAST_FLUSH_MS_MAX = 10_000;
+
 export class BackupJob extends CopyJob {
   readonly type = 'backup';
   readonly #graph: BlockGraph;
@@ -147,8 +150,19 @@ export class BackupJob extends CopyJob {
   async #survives(): Promise<boolean> {
     if (this.#flushed) return true;
     if (this.copy.copyBitmap.dirtyGranules === 0) return false;
+    const timer = new AbortController();
+    const late = this.clock.sleep(LAST_FLUSH_MS_MAX, timer.signal).then(() => {
+      if (!timer.signal.aborted) this.#targetNode.cancelInFlight();
+      return false;
+    });
+    const survives = await Promise.race([this.#flush(), late]);
+    timer.abort();
+    return survives;
+  }
+
+  async #flush(): Promise<boolean> {
     try {
-      await this.target.flush();
+      await this.#targetNode.flush();
       return true;
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;

@@ -4,6 +4,7 @@
 import { describe, expect, it } from 'vitest';
 import { PERMISSION } from '../../src/graph/permissions.ts';
 import { FaultyNode } from '../../src/testing/faulty-node.ts';
+import { ManualClock } from '../../src/testing/manual-clock.ts';
 import { MemoryNode } from '../../src/testing/memory-node.ts';
 import { SeededRandom } from '../../src/testing/seeded-random.ts';
 import { addBitmap, disableBitmap, mergeBitmaps } from '../../src/transaction/bitmap-actions.ts';
@@ -280,6 +281,27 @@ describe('cancel, pause and failure of a backup', () => {
       expect(bits.dirtyGranules).toBe(sync === 'full' ? bits.granules : 3);
     },
   );
+
+  it('waits ten seconds at most for the last flush of a cancelled job, and then trusts no copy', async () => {
+    const clock = new ManualClock();
+    const target = new FaultyNode(new MemoryNode({ sizeBytes: 1 * MiB }));
+    const disk = makeDisk({ sizeBytes: 1 * MiB, target });
+    await runTransaction(disk.graph, [addBitmap({ node: 'disk', name: 'b', granularityBytes: CLUSTER })]);
+    await disk.guest.write(0, fill(7, 3 * CLUSTER));
+    const small = { workers: 1, chunkBytesMax: CLUSTER, speedBytesPerSecond: 1 };
+    const action = backupOf(disk, { clock, ...small, bitmap: 'b', bitmapMode: 'always' });
+    await runTransaction(disk.graph, [action]);
+    await clock.advance(0);
+    target.pause(event => event === 'flush');
+    action.job!.cancel();
+    await clock.advance(9_999);
+    expect(action.job!.state).toBe('aborting');
+    await clock.advance(1);
+    expect(action.job!.state).toBe('null');
+    expect(action.job!.progress().currentBytes).toBe(CLUSTER);
+    expect(disk.graph.get('disk').bitmaps.get('b').bits.dirtyGranules).toBe(3);
+    target.release();
+  });
 
   it('reports the first error of its own copies and gives the disk back', async () => {
     const memory = new MemoryNode({ sizeBytes: 1 * MiB });
