@@ -54,6 +54,7 @@ export { FileNode } from './image/file-node.ts';
 export { NullNode, type NullNodeOptions } from './image/null-node.ts';
 export { type ImageFormat, type OpenImageOptions, openImage } from './image/open-image.ts';
 export { rewriteBackingPointer } from './image/qcow2/backing-pointer.ts';
+export { checkQcow2, type Qcow2CheckResult } from './image/qcow2/check/check.ts';
 export { type CreateQcow2Options, createQcow2, formatQcow2 } from './image/qcow2/create.ts';
 export { hasQcow2Magic, type Qcow2Header, readQcow2Header } from './image/qcow2/header.ts';
 export { Qcow2Image } from './image/qcow2/qcow2-image.ts';
