@@ -58,6 +58,9 @@ export { checkQcow2, type Qcow2CheckResult } from './image/qcow2/check/check.ts'
 export { type CreateQcow2Options, createQcow2, formatQcow2 } from './image/qcow2/create.ts';
 export { hasQcow2Magic, type Qcow2Header, readQcow2Header } from './image/qcow2/header.ts';
 export { Qcow2Image } from './image/qcow2/qcow2-image.ts';
+export type { SnapshotEntry } from './image/qcow2/snapshot-table.ts';
+export type { CreateSnapshotOptions } from './image/qcow2/snapshots.ts';
+export type { StoredBitmapInfo } from './image/qcow2/stored-bitmaps.ts';
 export { createRawFile, RawImage, type RawImageOptions } from './image/raw-image.ts';
 export {
   BACKUP_SYNC_MODES,

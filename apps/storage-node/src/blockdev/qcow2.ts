@@ -8,6 +8,7 @@ import {
   hasQcow2Magic,
   Qcow2Image,
   readQcow2Header,
+  type StoredBitmapInfo,
 } from '@tidemark/engine';
 import { z } from 'zod';
 import type { StorageDaemon } from '../qmp/storage-daemon.ts';
@@ -50,15 +51,18 @@ export const qcow2Driver = defineDriver({
     const backing = await openBacking(context, header);
     return openImage({ ...context, file, backing });
   },
-  settle: ({ driver }) => (driver as Qcow2Image).settle(),
+  async settle({ driver, node }) {
+    await node.storeBitmaps();
+    await (driver as Qcow2Image).settle();
+  },
   async reopen({ blockdev: { node }, options, readOnly }) {
     const [file, backing] = ['file', 'backing'].map(role => node.children.find(edge => edge.role === role));
-    const driver = await openImage({ options, readOnly, file: file!, backing });
+    const driver = await openImage({ options, readOnly, file: file!, backing, writableLater: true });
     return { driver, commit() {}, abort() {} };
   },
   backingName: ({ driver }) => (driver as Qcow2Image).header.backingPath,
   describeImage({ driver, node }, host) {
-    const { header } = driver as Qcow2Image;
+    const { header, storedBitmaps: stored } = driver as Qcow2Image;
     const { backingPath, backingFormat } = header;
     return {
       ...(backingPath !== undefined && {
@@ -71,9 +75,10 @@ export const qcow2Driver = defineDriver({
         data: {
           compat: header.version === 3 ? '1.1' : '0.10',
           'compression-type': header.compressionType,
-          'lazy-refcounts': false,
+          'lazy-refcounts': (header.compatibleFeatures & 1n) !== 0n,
+          ...(stored.length > 0 && { bitmaps: stored.map(describeBitmap) }),
           'refcount-bits': 2 ** header.refcountOrder,
-          corrupt: false,
+          corrupt: (header.incompatibleFeatures & 2n) !== 0n,
           'extended-l2': false,
         },
       },
@@ -81,18 +86,28 @@ export const qcow2Driver = defineDriver({
   },
 });
 
+/** As the image has it, which may be older than what the block node has. */
+function describeBitmap({ name, granularityBytes, inUse, auto }: StoredBitmapInfo): object {
+  const flags = [...(inUse ? ['in-use'] : []), ...(auto ? ['auto'] : [])];
+  return { flags, name, granularity: granularityBytes };
+}
+
 interface OpenOptions {
   readonly options: Options;
   readonly readOnly: boolean;
   readonly file: Edge;
   readonly backing: Edge | undefined;
+  /** The file below is reopened, too. */
+  readonly writableLater?: boolean;
 }
 
-function openImage({ options, readOnly, file, backing }: OpenOptions): Promise<Qcow2Image> {
+function openImage(about: OpenOptions): Promise<Qcow2Image> {
+  const { options, readOnly, file, backing, writableLater = false } = about;
   const l2CacheBytes = options['l2-cache-size'];
   return Qcow2Image.open(file, {
     keepChildren: true,
     readOnly,
+    writableLater,
     ...(backing === undefined ? { ignoreBacking: true } : { backing }),
     ...(l2CacheBytes === undefined ? {} : { l2CacheBytes }),
   });

@@ -12,6 +12,7 @@ export class BitmapStore {
   #listed: DirtyBitmap[] = [];
   /** Derived from the bitmaps' flags by `refresh`, so that a write costs one loop over few entries. */
   #recording: Bitmap[] = [];
+  readonly #inImage = new Set<DirtyBitmap>();
 
   constructor(node: string, sizeBytes: () => number) {
     this.#node = node;
@@ -31,7 +32,8 @@ export class BitmapStore {
     return new DirtyBitmap(this.#sizeBytes(), options);
   }
 
-  insert(bitmap: DirtyBitmap): void {
+  /** `inImage`: the image under the node is to keep it. */
+  insert(bitmap: DirtyBitmap, { inImage = false } = {}): void {
     this.#bitmaps.unshift(bitmap);
     this.refresh();
   }
@@ -55,12 +57,19 @@ export class BitmapStore {
   }
 
   get all(): readonly DirtyBitmap[] {
+    if (inImage) this.#inImage.add(bitmap);
     return this.#bitmaps;
+  }
+
+  /** Those that the image is to keep, newest first. */
+  get inImage(): DirtyBitmap[] {
+    return this.#bitmaps.filter(bitmap => this.#inImage.has(bitmap));
   }
 
   /** Every bitmap, anonymous successors among them, newest first (scenario BM-25). */
   query(): DirtyBitmapInfo[] {
     return this.#listed.map(bitmap => bitmap.info());
+    this.#inImage.delete(bitmap);
   }
 
   /** Lets every bitmap have the size of the node. */

@@ -313,10 +313,13 @@ export class BlockGraph {
         await steps.prepare(change);
       } catch (error) {
         change.rollback();
+        for (const node of nodes) await node.resumeBitmaps().catch(() => undefined);
         throw error;
       }
       steps.commit();
       this.fitBitmaps(nodes);
+      // Where that fails it is tried again by the next write, which fails then.
+      for (const node of nodes) await node.resumeBitmaps().catch(() => undefined);
     });
     await this.#letGo(change.left);
   }

@@ -83,6 +83,7 @@ export class GraphNode implements BlockNode {
   /** Once, by BlockGraph, after the children's edges exist. */
   setDriver(driver: BlockNode): void {
     this.#driver = driver;
+    for (const bitmap of driver.takeBitmaps?.() ?? []) this.bitmaps.insert(bitmap, { inImage: true });
   }
 
   get ignoreDiscard(): boolean {
@@ -116,10 +117,15 @@ export class GraphNode implements BlockNode {
 
   replaceDriver(driver: BlockNode): () => void {
     const before = this.#driver;
+    // The same image, opened anew: its bitmaps are here already.
+    driver.takeBitmaps?.();
+    this.#useDriver(driver);
+    return () => this.#useDriver(before);
+  }
+
+  #useDriver(driver: BlockNode | undefined): void {
     this.#driver = driver;
-    return () => {
-      this.#driver = before;
-    };
+    for (const bitmap of this.bitmaps.inImage) bitmap.setReadOnly(driver?.readOnly ?? true);
   }
 
   /** Throws kind `denied` where the node cannot be written to. */
@@ -296,7 +302,7 @@ export class GraphNode implements BlockNode {
       throw new EngineError('unsupported', text, context);
     }
     const readOnly = this.readOnly ? 'the block node is read-only' : undefined;
-    const reason = driver.refusesBitmap(bitmap) ?? readOnly;
+    const reason = driver.refusesBitmap({ ...bitmap, others: this.bitmaps.inImage.length }) ?? readOnly;
     if (reason === undefined) return;
     const text = `Can't make bitmap '${bitmap.name}' persistent in '${this.name}': ${reason}`;
     throw new EngineError('unsupported', text, context);
@@ -322,8 +328,23 @@ export class GraphNode implements BlockNode {
     this.#inner.cancelInFlight?.();
   }
 
-  close(): Promise<void> {
-    return this.#inner.close();
+  /** Lets the image keep its bitmaps as they are now; with nothing in flight. Rejects as the driver does. */
+  async storeBitmaps(): Promise<void> {
+    if (!this.#inner.readOnly) await this.#inner.storeBitmaps?.(this.bitmaps.inImage);
+  }
+
+  /** After `storeBitmaps`, where the node is used further. */
+  async resumeBitmaps(): Promise<void> {
+    if (this.#driver?.readOnly === false) await this.#driver.resumeBitmaps?.();
+  }
+
+  /** Rejects where bitmaps could not be stored, or as the driver does; it is closed in any case. */
+  async close(): Promise<void> {
+    try {
+      await this.storeBitmaps();
+    } finally {
+      await this.#inner.close();
+    }
   }
 
   #checkRange(op: string, offset: number, length: number): void {

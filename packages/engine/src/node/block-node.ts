@@ -1,5 +1,6 @@
 // The interface of every driver and filter. Callers never hold a BlockNode: they go through the
 // GraphNode around it, which checks range, permission and alignment, so that drivers never re-check.
+import type { DirtyBitmap } from '../bitmap/dirty-bitmap.ts';
 import type { Extent } from '../extent.ts';
 import type { NodeFile } from '../file/node-file.ts';
 import type { Pending } from '../pending.ts';
@@ -89,10 +90,25 @@ export interface BlockNode {
   readonly snapshot?: SnapshotSource | undefined;
 
   /**
-   * Why a bitmap like this cannot be kept in the image, in QEMU's words; undefined as an answer: it can.
-   * Undefined as a member: the format has no place for bitmaps.
+   * Why a bitmap like this cannot be kept in the image beside so many others, in QEMU's words; undefined as an
+   * answer: it can. Undefined as a member: the format has no place for bitmaps.
    */
-  refusesBitmap?(bitmap: { name: string; granularityBytes: number }): string | undefined;
+  refusesBitmap?(bitmap: { name: string; granularityBytes: number; others: number }): string | undefined;
+
+  /**
+   * The bitmaps that the image keeps, as opening found them; once. Whoever takes them records writes from then on
+   * and gives them to `storeBitmaps` in the end; until then the image says of them that they are in use.
+   */
+  takeBitmaps?(): readonly DirtyBitmap[];
+
+  /**
+   * With nothing in flight: the image keeps exactly these, as they are now, durably. Rejects with kind `io` or
+   * `unsupported`; it keeps the old ones then, in use.
+   */
+  storeBitmaps?(bitmaps: readonly DirtyBitmap[]): Promise<void>;
+
+  /** To be called before the next write after `storeBitmaps`: the image says that they are in use again. */
+  resumeBitmaps?(): Promise<void>;
 
   /**
    * Told by the layer above what it is about to do, such as `read_aio` or `flush_to_disk`, so that a

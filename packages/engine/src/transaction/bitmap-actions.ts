@@ -39,7 +39,7 @@ export function addBitmap(options: AddBitmapOptions): InstantAction {
       if (options.persistent === true) node.assertStoresBitmap({ name: options.name, granularityBytes });
       const bitmap = new DirtyBitmap(node.sizeBytes, { ...options, granularityBytes });
       staged.add(node, options.name, bitmap);
-      return { commit: () => node.bitmaps.insert(bitmap) };
+      return { commit: () => node.bitmaps.insert(bitmap, { inImage: bitmap.persistent }) };
     },
   };
 }

@@ -114,10 +114,17 @@ scenario('BM-06', 'one cannot be persistent where the format has no place for it
   await add(s, 'old', 'p', { persistent: false });
 });
 
-different('BM-06p', 'one that would be stored in a qcow2 image', '0024-no-bitmaps-in-qcow2-yet', async s => {
+scenario('BM-06p', 'one that a qcow2 image is to keep', async s => {
   await openDisk(s);
-  await s.qmp('block-dirty-bitmap-add', { node: 'disk', name: 'p', persistent: true });
+  await s.ok('block-dirty-bitmap-add', { node: 'disk', name: 'p', persistent: true });
   await s.bitmaps('disk');
+});
+
+different('BM-06r', 'one that a read-only image would be to keep', '0030-bitmaps-in-qcow2', async s => {
+  await s.image('new', { format: 'qcow2', size: '8M' });
+  await addDisk(s, 'new', { 'read-only': true });
+  await s.qmp('block-dirty-bitmap-add', { node: 'new', name: 'p', persistent: true });
+  await s.bitmaps('new');
 });
 
 scenario('BM-08', 'a removed bitmap is gone, an unknown one named', async s => {

@@ -5,7 +5,7 @@ import { EngineError } from '../../errors.ts';
 import type { BlockNode } from '../../node/block-node.ts';
 import { alignUp, SECTOR_BYTES } from '../../units.ts';
 import { BACKING_NAME_BYTES_MAX, EXTENSION, EXTENSION_HEAD_BYTES, HEADER } from './format.ts';
-import type { Qcow2Header } from './header.ts';
+import { type Qcow2Header, readQcow2Header } from './header.ts';
 import {
   type BitmapsExtension,
   encodeBitmapsExtension,
@@ -85,6 +85,8 @@ export class HeaderFile {
   }
 
   async #rewrite(change: HeaderChange): Promise<void> {
+    // Somebody else may have named another backing image meanwhile.
+    this.#header = await readQcow2Header(this.#file);
     const old = Buffer.alloc(this.#header.clusterBytes);
     await this.#file.read(0, old.subarray(0, Math.min(old.length, this.#file.sizeBytes)));
     const { header, cluster } = encode(this.#header, old, change);
@@ -156,7 +158,12 @@ function encode(
   change: HeaderChange,
 ): { header: Qcow2Header; cluster: Buffer } {
   const backing = change.backing === undefined ? currentBacking(header) : (change.backing ?? undefined);
-  const extensions = nextExtensions(header, change, backing?.format);
+  const name = Buffer.from(backing?.path ?? '', 'utf8');
+  let extensions = nextExtensions(header, change, backing?.format);
+  // The names of features are a courtesy: in a tiny cluster all else comes first.
+  if (sizeOf(header, extensions) + name.length > old.length) {
+    extensions = extensions.filter(({ type }) => type !== EXTENSION.featureNames);
+  }
   const cluster = Buffer.alloc(old.length);
   old.copy(cluster, 0, 0, header.headerBytes);
   putFields(cluster, change.fields ?? {});
@@ -164,11 +171,7 @@ function encode(
   for (const extension of [...extensions, { type: EXTENSION.end, data: Buffer.alloc(0) }]) {
     position += encodeExtension(extension).copy(cluster, position);
   }
-  const encodedBytes = extensions.reduce(
-    (sum, { data }) => sum + EXTENSION_HEAD_BYTES + alignUp(data.length, 8),
-    header.headerBytes + EXTENSION_HEAD_BYTES,
-  );
-  const name = Buffer.from(backing?.path ?? '', 'utf8');
+  const encodedBytes = sizeOf(header, extensions);
   const nameAt = backing === undefined ? 0 : placeName(header, encodedBytes, name);
   if (
     encodedBytes > old.length ||
@@ -186,6 +189,12 @@ function encode(
   const bitmaps = change.bitmaps === undefined ? header.bitmaps : (change.bitmaps ?? undefined);
   const next = { ...header, ...change.fields, extensions, bitmaps, backingOffset: nameAt };
   return { header: { ...next, backingPath: backing?.path, backingFormat: backing?.format }, cluster };
+}
+
+/** Bytes of the header with these extensions and their end. */
+function sizeOf({ headerBytes }: Qcow2Header, extensions: readonly HeaderExtension[]): number {
+  const lengths = extensions.map(({ data }) => EXTENSION_HEAD_BYTES + alignUp(data.length, 8));
+  return lengths.reduce((sum, length) => sum + length, headerBytes + EXTENSION_HEAD_BYTES);
 }
 
 function currentBacking(header: Qcow2Header): { path: string; format: string | undefined } | undefined {

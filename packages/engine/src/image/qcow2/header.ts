@@ -113,7 +113,8 @@ function parseHeader(first: Buffer, clusterBits: number, fileBytes: number): Qco
   }
   const crypt = first.readUInt32BE(HEADER.cryptMethod);
   if (crypt !== 0) {
-    const text = `qcow2 header: images with ${CRYPT_METHODS[crypt] ?? `unknown (${crypt})`} encryption are not supported`;
+    const method = CRYPT_METHODS[crypt] ?? `unknown (${crypt})`;
+    const text = `qcow2 header: images with ${method} encryption are not supported`;
     throw new EngineError('unsupported', text, { op: 'open', offset: HEADER.cryptMethod });
   }
   const backing = parseBackingName(first);

@@ -1,20 +1,22 @@
 // The `qcow2` driver: a sparse image with an optional backing image, over a file child. This is the face of it;
 // reading, writing and what the header leads to are parts of their own.
+import type { DirtyBitmap } from '../../bitmap/dirty-bitmap.ts';
 import { EngineError } from '../../errors.ts';
 import type { Extent } from '../../extent.ts';
 import { QCOW2_CACHED_TABLES_MIN, QCOW2_L2_CACHE_BYTES_MAX } from '../../limits.ts';
 import type { BlockNode, Child, WriteZeroesOptions } from '../../node/block-node.ts';
 import type { Pending } from '../../pending.ts';
-import { bitmapRefusal } from './bitmap-refusal.ts';
+import { bitmapRefusal, type WantedBitmap } from './bitmap-refusal.ts';
 import { ClusterMap } from './clusters.ts';
 import { EpochGate } from './epoch-gate.ts';
 import { TABLE_ENTRY_BYTES } from './format.ts';
 import { type Qcow2Header, readQcow2Header } from './header.ts';
 import { HeaderFile } from './header-file.ts';
+import { ImageBitmaps } from './image-bitmaps.ts';
 import { ImageReader } from './image-reader.ts';
 import { MetadataTable } from './metadata-table.ts';
 import { assertOpenable } from './openable.ts';
-import { prepareForWriting } from './prepare-for-writing.ts';
+import { repairIfDirty } from './prepare-for-writing.ts';
 import { Refcounts } from './refcounts.ts';
 import { assertQcow2Size, rewriteSize } from './resize.ts';
 import { readSnapshotTable, type SnapshotEntry } from './snapshot-table.ts';
@@ -26,6 +28,7 @@ import {
   findSnapshot,
   type SnapshotContext,
 } from './snapshots.ts';
+import { type StoredBitmapInfo, StoredBitmaps } from './stored-bitmaps.ts';
 import { makeWriteSide, type WriteSide } from './write-side.ts';
 
 export interface Qcow2Options {
@@ -39,6 +42,11 @@ export interface Qcow2Options {
   keepChildren?: boolean;
   /** Memory for L2 tables, in bytes; two tables are held in any case. */
   l2CacheBytes?: number;
+  /**
+   * The file cannot be written to yet, and will be before the first write: opening writes nothing then, the first
+   * write (or `resumeBitmaps`) does what opening would have. Default false.
+   */
+  writableLater?: boolean;
 }
 
 /** What was read from the file, as long as the header's places hold. */
@@ -47,6 +55,7 @@ interface Opened {
   clusters: ClusterMap;
   reader: ImageReader;
   writeSide: WriteSide | undefined;
+  stored: StoredBitmaps;
 }
 
 export class Qcow2Image implements BlockNode {
@@ -57,13 +66,15 @@ export class Qcow2Image implements BlockNode {
   readonly children: readonly Child[];
   readonly #file: BlockNode;
   readonly #options: Qcow2Options;
+  readonly #bitmaps: ImageBitmaps;
   #opened: Opened;
 
-  private constructor(file: BlockNode, options: Qcow2Options, opened: Opened) {
+  private constructor(file: BlockNode, options: Qcow2Options, opened: Opened, bitmaps: ImageBitmaps) {
     const { backing } = options;
     this.#file = file;
     this.#options = options;
     this.#opened = opened;
+    this.#bitmaps = bitmaps;
     this.clusterSizeBytes = this.header.clusterBytes;
     this.readOnly = opened.writeSide === undefined;
     this.requestAlignmentBytes = Math.max(file.requestAlignmentBytes, backing?.requestAlignmentBytes ?? 1);
@@ -83,8 +94,12 @@ export class Qcow2Image implements BlockNode {
     let header = await readQcow2Header(file);
     const readOnly = options.readOnly ?? file.readOnly;
     assertOpenable(file, header, options, readOnly);
-    if (!readOnly) header = await prepareForWriting(file, header);
-    return new Qcow2Image(file, options, await load(file, header, options, readOnly));
+    if (!readOnly) header = await repairIfDirty(file, header, { mayWrite: !options.writableLater });
+    const opened = await load(file, header, options, readOnly);
+    const bitmaps = await ImageBitmaps.open(opened.stored);
+    const image = new Qcow2Image(file, options, opened, bitmaps);
+    if (!readOnly && !options.writableLater) await bitmaps.resume();
+    return image;
   }
 
   get header(): Qcow2Header {
@@ -102,16 +117,17 @@ export class Qcow2Image implements BlockNode {
   async resize(sizeBytes: number): Promise<void> {
     assertQcow2Size(this.header, sizeBytes);
     const old = this.sizeBytes;
-    if (sizeBytes < old) await this.writeZeroes(sizeBytes, old - sizeBytes, { mayUnmap: true });
-    await this.settle();
-    const { refcounts, metadata } = this.#writable();
+    const { refcounts, metadata, settle, writer } = this.#writable();
+    if (sizeBytes < old) await writer.writeZeroes(sizeBytes, old - sizeBytes, 'unmap');
+    await settle();
     const { headerFile, clusters } = this.#opened;
     const parts = { file: this.#file, headerFile, l1: clusters.l1, refcounts };
     await rewriteSize({ ...parts, writeBack: () => metadata.writeBack() }, sizeBytes);
     await this.#reload();
+    this.#bitmaps.truncate(sizeBytes);
     await this.#zeroLeftovers(old);
     const shownFrom = Math.min(sizeBytes, this.#options.backing?.sizeBytes ?? 0);
-    if (shownFrom > old) await this.writeZeroes(old, shownFrom - old, { mayUnmap: true });
+    if (shownFrom > old) await this.#writable().writer.writeZeroes(old, shownFrom - old, 'unmap');
   }
 
   /** Old machine state lies behind the end of the disk: no part of a disk that grows over it. */
@@ -121,7 +137,7 @@ export class Qcow2Image implements BlockNode {
     for (let start = first; start < this.sizeBytes; start += clusters.spanBytes) {
       if (!clusters.hasTable(start)) continue;
       const length = Math.min(clusters.spanBytes, this.sizeBytes - start);
-      await this.writeZeroes(start, length, { mayUnmap: true });
+      await this.#writable().writer.writeZeroes(start, length, 'unmap');
     }
   }
 
@@ -143,6 +159,10 @@ export class Qcow2Image implements BlockNode {
 
   applySnapshot(idOrName: string): Promise<void> {
     return this.#changeSnapshots(async context => {
+      if (!this.#bitmaps.isEmpty) {
+        const hint = 'Remove the bitmaps first: they would not show what changes.';
+        throw new EngineError('conflict', 'Device has active dirty bitmaps', { op: 'snapshot', hint });
+      }
       await applySnapshot(context, findSnapshot(await this.snapshots(), idOrName));
     });
   }
@@ -154,14 +174,14 @@ export class Qcow2Image implements BlockNode {
   }
 
   async #changeSnapshots<T>(change: (context: SnapshotContext) => Promise<T>): Promise<T> {
-    const { refcounts, metadata } = this.#writable();
+    const { refcounts, metadata, settle } = this.#writable();
     const { headerFile } = this.#opened;
-    await this.settle();
+    await settle();
     const context = { file: this.#file, headerFile, refcounts, writeBack: () => metadata.writeBack() };
     try {
       return await change(context);
     } finally {
-      await this.settle();
+      await settle();
       await this.#reload();
     }
   }
@@ -169,10 +189,28 @@ export class Qcow2Image implements BlockNode {
   /** Reads everything anew; with all metadata written and nothing in flight. */
   async #reload(): Promise<void> {
     this.#opened = await load(this.#file, await readQcow2Header(this.#file), this.#options, this.readOnly);
+    this.#bitmaps.replaceStored(this.#opened.stored);
   }
 
-  refusesBitmap({ name }: { name: string }): string {
-    return bitmapRefusal(this.header.version, name);
+  refusesBitmap(bitmap: WantedBitmap): string | undefined {
+    return bitmapRefusal(this.header, bitmap);
+  }
+
+  /** The bitmaps as the file has them now. */
+  get storedBitmaps(): StoredBitmapInfo[] {
+    return this.#bitmaps.stored.list;
+  }
+
+  takeBitmaps(): readonly DirtyBitmap[] {
+    return this.#bitmaps.take();
+  }
+
+  storeBitmaps(bitmaps: readonly DirtyBitmap[]): Promise<void> {
+    return this.#bitmaps.store(bitmaps);
+  }
+
+  resumeBitmaps(): Promise<void> {
+    return this.#bitmaps.resume();
   }
 
   read(offset: number, buffer: Buffer): Pending {
@@ -181,6 +219,8 @@ export class Qcow2Image implements BlockNode {
 
   write(offset: number, buffer: Buffer): Pending {
     const { writer, writeHost } = this.#writable();
+    const recorded = this.#bitmaps.record(offset, buffer.length);
+    if (recorded !== undefined) return recorded.then(() => writer.write(offset, buffer));
     const found = this.#opened.clusters.lookup(offset, buffer.length);
     if (found?.kind === 'data' && found.copied && found.length >= buffer.length) {
       return writeHost(found.hostOffset, buffer);
@@ -194,17 +234,24 @@ export class Qcow2Image implements BlockNode {
 
   async writeCompressed(offset: number, buffer: Buffer): Promise<void> {
     const { compressed, writer } = this.#writable();
+    await this.#bitmaps.record(offset, buffer.length);
     await compressed.write(offset, buffer);
     await writer.limitUnlinked();
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
-    return this.#writable().writer.writeZeroes(offset, length, options.mayUnmap ? 'unmap' : 'keep');
+    const { writer } = this.#writable();
+    const zero = () => writer.writeZeroes(offset, length, options.mayUnmap ? 'unmap' : 'keep');
+    const recorded = this.#bitmaps.record(offset, length);
+    return recorded === undefined ? zero() : recorded.then(zero);
   }
 
   /** Whole clusters are let go of and read as zeroes then, also over a backing image; parts are left alone. */
   discard(offset: number, length: number): Pending {
-    return this.#writable().writer.discard(offset, length);
+    const { writer } = this.#writable();
+    const discard = () => writer.discard(offset, length);
+    const recorded = this.#bitmaps.record(offset, length);
+    return recorded === undefined ? discard() : recorded.then(discard);
   }
 
   /** Gives every cluster of the range a place in the file; those that read as zeroes still do. */
@@ -242,7 +289,12 @@ export class Qcow2Image implements BlockNode {
 
   /** Afterwards the file is as after `close`, and nothing is held back; the image stays open. */
   async settle(): Promise<void> {
-    await this.#opened.writeSide?.settle();
+    const { writeSide } = this.#opened;
+    if (writeSide === undefined) return;
+    // Data first: bitmaps that cannot be stored must not cost it.
+    await writeSide.settle();
+    await this.#bitmaps.settle();
+    await writeSide.settle();
   }
 
   #writable(): WriteSide {
@@ -281,5 +333,6 @@ async function load(
     const refcounts = await Refcounts.open(file, headerFile, writeBack);
     writeSide = makeWriteSide({ file, backing, header, clusters, reader, gate, refcounts });
   }
-  return { headerFile, clusters, reader, writeSide };
+  const stored = await StoredBitmaps.open({ file, headerFile, refcounts: writeSide?.refcounts, writeBack });
+  return { headerFile, clusters, reader, writeSide, stored };
 }

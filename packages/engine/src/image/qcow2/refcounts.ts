@@ -231,14 +231,20 @@ export class Refcounts {
       while (count < limit && this.#width.get(block.bytes, inBlock + count) === value) count++;
       const part = { offset: index * this.#clusterBytes, count };
       // Given back before it can be taken again; that it may fail is the nature of a hint.
-      if (value === 1) {
-        await Promise.resolve(this.#file.discard(part.offset, count * this.#clusterBytes)).catch(
-          () => undefined,
-        );
-      }
+      if (value === 1) await this.#discard(part);
       await this.#setCounts(part, old => old - 1);
       if (value === 1) this.#hint = Math.min(this.#hint, index);
       done += count;
+    }
+  }
+
+  async #discard({ offset, count }: HostRun): Promise<void> {
+    // The last cluster of a file may be cut short.
+    const length = Math.min(count * this.#clusterBytes, this.#file.sizeBytes - offset);
+    try {
+      if (length > 0) await this.#file.discard(offset, length);
+    } catch {
+      // Space that is not given back is space that is used again.
     }
   }
 
