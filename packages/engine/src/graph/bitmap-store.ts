@@ -8,11 +8,11 @@ export class BitmapStore {
   readonly #sizeBytes: () => number;
   /** Newest first, as a query shows them. */
   readonly #bitmaps: DirtyBitmap[] = [];
+  readonly #inImage = new Set<DirtyBitmap>();
   /** The same with their successors, each where its own age puts it. */
   #listed: DirtyBitmap[] = [];
   /** Derived from the bitmaps' flags by `refresh`, so that a write costs one loop over few entries. */
   #recording: Bitmap[] = [];
-  readonly #inImage = new Set<DirtyBitmap>();
 
   constructor(node: string, sizeBytes: () => number) {
     this.#node = node;
@@ -35,12 +35,19 @@ export class BitmapStore {
   /** `inImage`: the image under the node is to keep it. */
   insert(bitmap: DirtyBitmap, { inImage = false } = {}): void {
     this.#bitmaps.unshift(bitmap);
+    if (inImage) this.#inImage.add(bitmap);
     this.refresh();
+  }
+
+  /** Those that the image is to keep, newest first. */
+  get inImage(): DirtyBitmap[] {
+    return this.#bitmaps.filter(bitmap => this.#inImage.has(bitmap));
   }
 
   delete(bitmap: DirtyBitmap): void {
     const index = this.#bitmaps.indexOf(bitmap);
     if (index >= 0) this.#bitmaps.splice(index, 1);
+    this.#inImage.delete(bitmap);
     this.refresh();
   }
 
@@ -57,19 +64,12 @@ export class BitmapStore {
   }
 
   get all(): readonly DirtyBitmap[] {
-    if (inImage) this.#inImage.add(bitmap);
     return this.#bitmaps;
-  }
-
-  /** Those that the image is to keep, newest first. */
-  get inImage(): DirtyBitmap[] {
-    return this.#bitmaps.filter(bitmap => this.#inImage.has(bitmap));
   }
 
   /** Every bitmap, anonymous successors among them, newest first (scenario BM-25). */
   query(): DirtyBitmapInfo[] {
     return this.#listed.map(bitmap => bitmap.info());
-    this.#inImage.delete(bitmap);
   }
 
   /** Lets every bitmap have the size of the node. */
