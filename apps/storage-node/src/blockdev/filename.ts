@@ -1,5 +1,5 @@
 // The names by which block nodes' images are called in answers.
-import type { GraphNode } from '@tidemark/engine';
+import { childOf, type GraphNode } from '@tidemark/engine';
 import type { StorageDaemon } from '../qmp/storage-daemon.ts';
 
 type Blockdevs = Pick<StorageDaemon, 'blockdevs'>;
@@ -41,8 +41,16 @@ function hasOtherBacking(node: GraphNode, daemon: Blockdevs): boolean {
   return blockdev.given.backing !== undefined && filenameOf(backing, daemon) !== named;
 }
 
+/** A filter that a job has put there, and that nobody has named: it is not told of. */
+function isImplicit({ owner, name, driver }: GraphNode): boolean {
+  return owner === 'job' && name.startsWith('#') && IMPLICIT.has(driver);
+}
+
+const IMPLICIT = new Set(['commit_top', 'copy-on-read', 'mirror_top']);
+
 /** The options that make the image what it is, with those of all children. */
 function fullOptions(node: GraphNode, daemon: Blockdevs): object {
+  if (isImplicit(node)) return fullOptions(childOf(node, 'file')!, daemon);
   const blockdev = daemon.blockdevs.get(node);
   const { definition, options = {} } = blockdev ?? {};
   const members: Record<string, unknown> = { driver: node.driver };

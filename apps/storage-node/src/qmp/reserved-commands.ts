@@ -43,6 +43,16 @@ const checkUsedBitmap: Check = (args, reserved) => {
 const CHECKS: Readonly<Record<string, Check>> = {
   'blockdev-del': checkNode,
   block_resize: checkNode,
+  'block-commit': checkNode,
+  'block-stream': checkNode,
+  'blockdev-mirror': (args, reserved) => {
+    checkNode(args, reserved);
+    checkNode({ 'node-name': args.target }, reserved);
+  },
+  'change-backing-file': (args, reserved) => {
+    checkNode(args, reserved);
+    checkNode({ 'node-name': args['image-node-name'] }, reserved);
+  },
   'blockdev-reopen': (args, reserved) => {
     for (const options of args.options as Arguments[]) checkNode(options, reserved);
   },

@@ -2,8 +2,8 @@
 // and copied, and copied again, until nothing is marked. With write-blocking, guests' writes go to both at once.
 //
 // Bit meanings. `dirty`: the granule has to be copied. A bit is cleared when a copy claims its granule, before the
-// source is read, and set again when that copy fails. A guest's write sets the bits when it has ended: a copy that
-// read the source before that saw old bytes, and one that begins afterwards sees the new ones.
+// source is read, and set again when that copy fails. A change of the source sets the bits when it has ended: a copy
+// that read the source before that saw old bytes, and one that begins afterwards sees the new ones.
 //
 // No two requests to the target overlap: a copy leaves out what another one is at, and a guest's write, with
 // write-blocking, waits for it.
@@ -13,7 +13,7 @@ import { COPY_CHUNK_BYTES_MAX, MIRROR_REQUESTS_MAX } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
 import { alignDown, alignUp } from '../units.ts';
-import type { CopyFailure, CopyPiece } from './block-copy.ts';
+import type { CopyFailure } from './block-copy.ts';
 import { BufferBudget } from './buffer-budget.ts';
 import { type CopyRequest, RequestList } from './request-list.ts';
 
@@ -26,6 +26,14 @@ export interface MirrorCopyOptions {
   bufferBytes: number;
   /** Zeroes may become holes of the target. */
   unmap: boolean;
+  /** Told of each copy that fails, before anybody can see that it has ended. */
+  onFailure(failure: CopyFailure): void;
+}
+
+/** What a copy has been started for. */
+export interface MirrorPiece {
+  readonly offset: number;
+  readonly length: number;
 }
 
 export class MirrorCopy {
@@ -35,16 +43,20 @@ export class MirrorCopy {
   readonly #source: BlockNode;
   readonly #target: BlockNode;
   readonly #unmap: boolean;
+  readonly #onFailure: (failure: CopyFailure) => void;
   readonly #ioBytes: number;
   readonly #buffers: BufferBudget;
   /** Copies, and guests' writes with write-blocking: each in whole granules. */
   readonly #requests = new RequestList();
+  /** Changes of the source that the target gets as well. */
+  readonly #both: { offset: number; length: number }[] = [];
   #copying = 0;
   #activeBytes = 0;
   #doneBytes = 0;
   #sentBytes = 0;
 
-  constructor({ source, target, dirty, bufferBytes, unmap }: MirrorCopyOptions) {
+  constructor({ source, target, dirty, bufferBytes, unmap, onFailure }: MirrorCopyOptions) {
+    this.#onFailure = onFailure;
     this.#source = source;
     this.#target = target;
     this.dirty = dirty;
@@ -101,7 +113,7 @@ export class MirrorCopy {
    * Claims the next piece in [offset, end), one run of data or of zeroes, and starts on it. Undefined when nothing is
    * marked there that no other request is at. Rejects when the source cannot say its status.
    */
-  async copyNext(offset: number, end: number): Promise<CopyPiece | undefined> {
+  async copyNext(offset: number, end: number): Promise<MirrorPiece | undefined> {
     for (let from = offset; ; ) {
       const area = this.dirty.nextDirtyArea(from, end);
       if (area === undefined) return undefined;
@@ -119,8 +131,8 @@ export class MirrorCopy {
       this.dirty.reset(start, run.length);
       const request = this.#requests.start(start, run.length);
       this.#copying++;
-      const done = this.#copy(request, run.zero).finally(() => this.#copying--);
-      return { offset: start, length: run.length, zero: run.zero, done };
+      void this.#copy(request, run.zero);
+      return { offset: start, length: run.length };
     }
   }
 
@@ -138,7 +150,7 @@ export class MirrorCopy {
     return { length: Math.min(dataEnd - start, lengthMax, this.#ioBytes), zero: false };
   }
 
-  async #copy(request: CopyRequest, zero: boolean): Promise<CopyFailure | undefined> {
+  async #copy(request: CopyRequest, zero: boolean): Promise<void> {
     const { offset, length } = request;
     let side: CopyFailure['side'] = 'source';
     try {
@@ -158,17 +170,23 @@ export class MirrorCopy {
       }
     } catch (cause) {
       this.dirty.set(offset, length);
-      this.#requests.finish(request);
-      return this.#failure(side, cause, { offset, length });
+      this.#doneBytes -= length;
+      this.#onFailure(this.#failure(side, cause, { offset, length }));
     }
     this.#doneBytes += length;
+    this.#copying--;
     this.#requests.finish(request);
-    return undefined;
   }
 
-  /** A guest has changed the range. */
-  mark(offset: number, length: number): void {
+  /** The source was changed. True where that is to be copied: the target does not have it by the same way. */
+  mark(offset: number, length: number): boolean {
+    const index = this.#both.findIndex(change => change.offset === offset && change.length === length);
+    if (index >= 0) {
+      this.#both.splice(index, 1);
+      return false;
+    }
     this.dirty.set(offset, length);
+    return true;
   }
 
   /**
@@ -189,13 +207,7 @@ export class MirrorCopy {
     const request = this.#requests.start(start, end - start);
     this.#activeBytes += end - start;
     try {
-      try {
-        await change.source();
-      } catch (error) {
-        // Nobody knows what of it has reached the source.
-        this.dirty.set(offset, length);
-        throw error;
-      }
+      await this.#changeSource({ offset, length }, change.source);
       try {
         await change.target();
       } catch (cause) {
@@ -208,6 +220,20 @@ export class MirrorCopy {
     } finally {
       this.#activeBytes -= end - start;
       this.#requests.finish(request);
+    }
+  }
+
+  async #changeSource(range: { offset: number; length: number }, change: () => Pending): Promise<void> {
+    this.#both.push(range);
+    try {
+      await change();
+    } catch (error) {
+      // Nobody knows what of it has reached the source.
+      this.dirty.set(range.offset, range.length);
+      throw error;
+    } finally {
+      const index = this.#both.indexOf(range);
+      if (index >= 0) this.#both.splice(index, 1);
     }
   }
 

@@ -1,5 +1,5 @@
-// Stands above a disk that a mirror job copies: tells the job of every change that guests make, when it has been
-// made, or with write-blocking makes it on the target as well before the guest hears of its end.
+// Stands above a disk that a mirror job copies, in the place where the disk's users meet the target in the end. With
+// write-blocking it makes guests' changes on the target as well, before they hear of the end.
 import type { CopyFailure } from '../copy/block-copy.ts';
 import type { MirrorCopy } from '../copy/mirror-copy.ts';
 import {
@@ -21,13 +21,13 @@ export interface Mirror {
   readonly copy: MirrorCopy;
   readonly target: BlockNode;
   readonly copyMode: CopyMode;
-  /** Something was marked; `failure`: a guest's write has not reached the target. */
-  marked(failure?: CopyFailure): void;
+  /** A guest has changed source and target; `failure`: the target does not have it. */
+  changed(failure: CopyFailure | undefined): void;
 }
 
 export class MirrorTop extends PassThrough {
   readonly driver = 'mirror_top';
-  /** Undefined before the job runs and after it has ended: guests' changes are nobody's business. */
+  /** Undefined before the job runs and after it has ended. */
   mirror: Mirror | undefined;
 
   get source(): BlockNode {
@@ -44,9 +44,6 @@ export class MirrorTop extends PassThrough {
   override writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
     return this.#change(offset, length, node => node.writeZeroes(offset, length, options));
   }
-  override discard(offset: number, length: number): Pending {
-    return this.#change(offset, length, node => node.discard(offset, length));
-  }
 
   #change(
     offset: number,
@@ -55,18 +52,8 @@ export class MirrorTop extends PassThrough {
     onTarget: (node: BlockNode) => Pending = onSource,
   ): Pending {
     const { mirror } = this;
-    if (mirror === undefined) return onSource(this.child);
-    if (mirror.copyMode === 'write-blocking')
-      return this.#changeBoth(mirror, { offset, length, onSource, onTarget });
-    const pending = onSource(this.child);
-    const mark = () => {
-      mirror.copy.mark(offset, length);
-      mirror.marked();
-    };
-    // Of a write that failed nobody knows what has reached the disk.
-    if (pending !== undefined) return pending.finally(mark);
-    mark();
-    return undefined;
+    if (mirror?.copyMode !== 'write-blocking') return onSource(this.child);
+    return this.#changeBoth(mirror, { offset, length, onSource, onTarget });
   }
 
   async #changeBoth(mirror: Mirror, { offset, length, onSource, onTarget }: GuestChange): Promise<void> {
@@ -74,7 +61,7 @@ export class MirrorTop extends PassThrough {
       source: () => onSource(this.child),
       target: () => onTarget(mirror.target),
     });
-    mirror.marked(failure);
+    mirror.changed(failure);
   }
 }
 

@@ -2,6 +2,10 @@
 import type { Bitmap } from '../bitmap/bitmap.ts';
 import { DirtyBitmap, type DirtyBitmapInfo, type DirtyBitmapOptions } from '../bitmap/dirty-bitmap.ts';
 import { EngineError } from '../errors.ts';
+import type { Pending } from '../pending.ts';
+
+/** Told of each change of the node's contents when it has ended, well or not. */
+export type ChangeWatcher = (offset: number, length: number) => void;
 
 export class BitmapStore {
   readonly #node: string;
@@ -13,6 +17,7 @@ export class BitmapStore {
   #listed: DirtyBitmap[] = [];
   /** Derived from the bitmaps' flags by `refresh`, so that a write costs one loop over few entries. */
   #recording: Bitmap[] = [];
+  readonly #watchers = new Set<ChangeWatcher>();
 
   constructor(node: string, sizeBytes: () => number) {
     this.#node = node;
@@ -22,6 +27,23 @@ export class BitmapStore {
   /** Called before a write is submitted: a bit too many does no harm, one too few loses data. */
   recordWrite(offset: number, length: number): void {
     for (const bits of this.#recording) bits.set(offset, length);
+  }
+
+  /** Returns the function that ends it. */
+  watch(watcher: ChangeWatcher): () => void {
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
+  }
+
+  /** The change that is under way, followed by the watchers' notice of its end. */
+  watched(change: Pending, offset: number, length: number): Pending {
+    if (this.#watchers.size === 0) return change;
+    const tell = () => {
+      for (const watcher of this.#watchers) watcher(offset, length);
+    };
+    if (change !== undefined) return change.finally(tell);
+    tell();
+    return undefined;
   }
 
   /** A new bitmap that `insert` will accept, not yet part of the node. */

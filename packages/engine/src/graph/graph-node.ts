@@ -225,7 +225,19 @@ export class GraphNode implements BlockNode {
       return this.writeZeroes(offset, buffer.length, { mayUnmap: this.detectZeroes === 'unmap' });
     }
     this.bitmaps.recordWrite(offset, buffer.length);
+    return this.bitmaps.watched(this.#inner.write(offset, buffer), offset, buffer.length);
+  }
+
+  /** As `write`, of what reads as this already: bitmaps take no note. */
+  writeUnchanged(offset: number, buffer: Buffer): Pending {
+    this.#checkWrite('write', offset, buffer.length);
     return this.#inner.write(offset, buffer);
+  }
+
+  /** As `writeZeroes`, of what reads as zeroes already. */
+  zeroUnchanged(offset: number, length: number): Pending {
+    this.#checkWrite('write-zeroes', offset, length);
+    return this.#inner.writeZeroes(offset, length, { mayUnmap: true });
   }
 
   hostRange(offset: number, length: number): HostRange | undefined {
@@ -238,8 +250,9 @@ export class GraphNode implements BlockNode {
     // Nobody sees the bytes, so nobody can look for zeroes in them.
     if (this.detectZeroes !== 'off') return undefined;
     const written = this.#inner.writeHostRange?.(offset, from, length);
-    if (written !== undefined) this.bitmaps.recordWrite(offset, length);
-    return written;
+    if (written === undefined) return undefined;
+    this.bitmaps.recordWrite(offset, length);
+    return this.bitmaps.watched(written, offset, length);
   }
 
   /** Rejects with kind `unsupported` where `canCompress` is false. */
@@ -253,21 +266,22 @@ export class GraphNode implements BlockNode {
       });
     }
     this.bitmaps.recordWrite(offset, buffer.length);
-    return driver.writeCompressed(offset, buffer);
+    return this.bitmaps.watched(driver.writeCompressed(offset, buffer), offset, buffer.length);
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
     this.#checkWrite('write-zeroes', offset, length);
     this.bitmaps.recordWrite(offset, length);
     const mayUnmap = options.mayUnmap && !this.ignoreDiscard;
-    return this.#inner.writeZeroes(offset, length, mayUnmap === options.mayUnmap ? options : { mayUnmap });
+    const how = mayUnmap === options.mayUnmap ? options : { mayUnmap };
+    return this.bitmaps.watched(this.#inner.writeZeroes(offset, length, how), offset, length);
   }
 
   discard(offset: number, length: number): Pending {
     this.#checkWrite('discard', offset, length);
     if (this.ignoreDiscard) return undefined;
     this.bitmaps.recordWrite(offset, length);
-    return this.#inner.discard(offset, length);
+    return this.bitmaps.watched(this.#inner.discard(offset, length), offset, length);
   }
 
   flush(): Pending {

@@ -14,31 +14,45 @@ export interface JobUse extends AttachOptions {
 
 export interface JobPlaceOptions {
   readonly graph: BlockGraph;
-  /** Not yet inserted; its `file` child is what it stands above. */
-  readonly filter: GraphNode;
+  /** What the filter is to stand above. */
+  readonly below: GraphNode;
+  /** Adds the filter to the graph. */
+  makeFilter(): GraphNode;
   /** In this order. */
-  readonly uses: readonly JobUse[];
+  uses(filter: GraphNode): readonly JobUse[];
   /** Block nodes that are neither removed nor resized nor given to another job. */
-  readonly blocked: readonly GraphNode[];
+  blocked(filter: GraphNode): readonly GraphNode[];
   /** What the job writes to. */
   readonly written: GraphNode;
 }
 
 export class JobPlace {
-  readonly filter: GraphNode;
+  readonly below: GraphNode;
   readonly #options: JobPlaceOptions;
   readonly #attachments: Attachment[] = [];
   #blocker: string | undefined;
+  #blocked: readonly GraphNode[] = [];
   #job: DrainedWriter | undefined;
+  #filter: GraphNode | undefined;
 
   constructor(options: JobPlaceOptions) {
     this.#options = options;
-    this.filter = options.filter;
+    this.below = options.below;
+  }
+
+  /** Once it is there. */
+  get filter(): GraphNode {
+    return this.#filter!;
+  }
+
+  /** Throws where the graph does not take the filter. */
+  addFilter(): void {
+    this.#filter = this.#options.makeFilter();
   }
 
   /** Under drain. Throws kind `conflict` where somebody cannot live with the filter. */
   insert(): void {
-    this.#options.graph.insertAbove(this.filter.children[0]!.node, this.filter);
+    this.#options.graph.insertAbove(this.below, this.filter);
   }
 
   /** Under drain. Throws kind `conflict`; what was taken by then is to be given back. */
@@ -46,10 +60,11 @@ export class JobPlace {
     const { graph, uses, blocked, written } = this.#options;
     this.#job = job;
     this.#blocker = `block job: ${job.type}`;
-    for (const node of blocked) node.blockers.add(this.#blocker);
+    this.#blocked = blocked(this.filter);
+    for (const node of this.#blocked) node.blockers.add(this.#blocker);
     this.filter.readers.add(job);
     written.writers.add(job);
-    for (const { node, ...use } of uses) {
+    for (const { node, ...use } of uses(this.filter)) {
       this.#attachments.push(graph.attach(node.name, { ...use, atOnce: true }));
     }
   }
@@ -61,17 +76,16 @@ export class JobPlace {
 
   /** Gives back everything; the filter is gone. */
   async leave(): Promise<void> {
-    const { graph, blocked, written } = this.#options;
+    const { graph, written } = this.#options;
     await this.detach();
-    if (this.#blocker !== undefined) for (const node of blocked) node.blockers.delete(this.#blocker);
-    if (this.#job !== undefined) {
-      this.filter.readers.delete(this.#job);
-      written.writers.delete(this.#job);
-    }
-    await graph.drained([this.filter], () => {
-      if (this.filter.inserted) graph.bypass(this.filter);
+    for (const node of this.#blocked) node.blockers.delete(this.#blocker!);
+    if (this.#job !== undefined) written.writers.delete(this.#job);
+    const filter = this.#filter;
+    if (filter === undefined) return;
+    await graph.drained([filter], () => {
+      if (filter.inserted) graph.bypass(filter);
     });
-    await graph.remove(this.filter.name);
+    await graph.remove(filter.name);
   }
 }
 
@@ -80,25 +94,32 @@ export interface LaunchOptions {
   readonly jobs: JobRegistry;
   readonly id: string;
   readonly speedBytesPerSecond?: number | undefined;
+  /** The job is told of before the filter is looked at; default: the other way round. */
+  readonly jobFirst?: boolean;
 }
 
 /**
- * Resolves with a job that holds its place and waits for `start`. Rejects with nothing changed: `make` is called once the
- * filter stands, and a job that was made is given up.
+ * Resolves with a job that holds its place and waits for `start`. Rejects with nothing changed; a job that was made is
+ * given up.
  */
 export async function launchJob<Made extends Job & DrainedWriter>(
-  { graph, jobs, id, speedBytesPerSecond }: LaunchOptions,
+  { graph, jobs, id, speedBytesPerSecond, jobFirst = false }: LaunchOptions,
   place: JobPlace,
   make: () => Made,
 ): Promise<Made> {
   let job: Made | undefined;
   try {
+    if (!jobFirst) place.addFilter();
     validateJobId(id);
     jobs.assertIdFree(id);
-    await graph.drained([place.filter.children[0]!.node], () => {
-      place.insert();
+    await graph.drained([place.below], () => {
+      if (!jobFirst) place.insert();
       job = make();
       jobs.add(job);
+      if (jobFirst) {
+        place.addFilter();
+        place.insert();
+      }
       place.take(job);
       job.setSpeed(speedBytesPerSecond ?? 0);
     });

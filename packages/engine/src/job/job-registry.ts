@@ -72,6 +72,8 @@ export class JobRegistry {
     for (const job of this.all.reverse()) {
       job.cancelInternally();
       await job.concluded;
+      // Nobody is left who would dismiss it.
+      if (job.state === 'concluded') job.cancelInternally();
     }
   }
 }

@@ -59,57 +59,65 @@ export async function launchMirror(options: MirrorOptions, parts: MirrorParts): 
   const { graph, id } = options;
   const { source, target, type, filterPermissions } = parts;
   let filterDriver: MirrorTop | undefined;
-  if (options.filterNodeName !== undefined) assertNodeName(options.filterNodeName);
-  const filter = graph.add(
-    {
-      name: options.filterNodeName ?? graph.freeName(),
-      owner: 'job',
-      children: { file: source.name },
-      permissions: filterPermissions,
-      ignoreDiscard: source.ignoreDiscard,
-    },
-    children => {
-      filterDriver = new MirrorTop(children.file!);
-      return filterDriver;
-    },
-  );
+  const makeFilter = () => {
+    if (options.filterNodeName !== undefined) assertNodeName(options.filterNodeName);
+    return graph.add(
+      {
+        name: options.filterNodeName ?? graph.freeName(),
+        owner: 'job',
+        children: { file: source.name },
+        permissions: filterPermissions,
+        // As in QEMU: what guests discard meanwhile stays, on both.
+        ignoreDiscard: true,
+      },
+      children => {
+        filterDriver = new MirrorTop(children.file!);
+        return filterDriver;
+      },
+    );
+  };
   const user = `${type} job '${id}'`;
   const place = new JobPlace({
     graph,
-    filter,
-    uses: [
+    below: source,
+    makeFilter,
+    uses: filter => [
+      { node: filter, ...mainNode(type, id) },
       { node: filter, user, ...HOLD },
       { node: target, user, uses: parts.uses, shares: parts.shares },
       ...parts.between.map(node => ({ node, ...senseless(id) })),
     ],
-    blocked: [...parts.blocked, filter],
+    blocked: filter => [...parts.blocked, filter],
     written: target,
   });
   const { speedBytesPerSecond: _, ...rest } = options;
-  return launchJob(
-    options,
-    place,
-    () =>
-      new MirrorJob({
-        ...rest,
-        ...parts,
-        place,
-        filterDriver: filterDriver!,
-        bitmap: newBitmap(source, target, options),
-        unmap: options.unmap ?? true,
-        copyMode: options.copyMode ?? 'background',
-      }),
-  );
+  const make = () =>
+    new MirrorJob({
+      ...rest,
+      ...parts,
+      place,
+      filterDriver: filterDriver!,
+      bitmap: newBitmap(source, target, options),
+      unmap: options.unmap ?? true,
+      copyMode: options.copyMode ?? 'background',
+    });
+  return launchJob(options, place, make);
 }
 
-/** What a commit job overwrites the base of: nobody may rely on reading it. */
-export function senseless(id: string): AttachOptions {
+/** The block node that a job belongs to. */
+export function mainNode(type: string, id: string): AttachOptions {
+  const user = `${type} job '${id}'`;
+  return { user, userText: user, role: 'main node', uses: 0 };
+}
+
+/** What a commit job overwrites the base of: nobody may rely on reading it, apart from filters over the base itself. */
+export function senseless(id: string, isOverBase = false): AttachOptions {
   const user = `commit job '${id}'`;
-  const shares = PERMISSIONS_ALL & ~PERMISSION.consistentRead;
+  const shares = isOverBase ? PERMISSIONS_ALL : PERMISSIONS_ALL & ~PERMISSION.consistentRead;
   return { user, userText: user, role: 'intermediate node', uses: 0, shares };
 }
 
-/** Shown as recording, which the filter sees to: when a write has ended, not when it begins. */
+/** Shown as recording, which the job sees to: when a change has ended, not when it begins. */
 class MirrorBitmap extends DirtyBitmap {
   override get recordingBits(): undefined {
     return undefined;

@@ -47,17 +47,18 @@ export class MirrorJob extends PolicyJob implements Mirror {
   readonly #options: MirrorJobOptions;
   readonly #still: StandStill;
   readonly #ready = Promise.withResolvers<void>();
+  readonly #unwatch: () => void;
   #synced = false;
   #decision: { pivot: boolean } | undefined;
   #pivoted = false;
   #failure: CopyFailure | undefined;
-  /** Guests wait for this much data at a time. */
+  /** The next piece is being looked for: soon a copy may be in flight. */
   #claiming: Promise<unknown> | undefined;
 
   /** Holds all that it was given from here on, until it is concluded. */
   constructor(options: MirrorJobOptions) {
     super(options);
-    const { bitmap, bufferBytes, unmap, place, source, target } = options;
+    const { bitmap, bufferBytes, unmap, source, target } = options;
     this.#options = options;
     this.type = options.type;
     this.copyMode = options.copyMode;
@@ -69,10 +70,14 @@ export class MirrorJob extends PolicyJob implements Mirror {
       dirty: bitmap.bits,
       bufferBytes,
       unmap,
+      onFailure: failure => this.changed(failure),
     });
-    this.#still = new StandStill(options.graph, place.filter);
+    this.#still = new StandStill(options.graph, source);
     this.#ready.promise.catch(() => undefined);
     source.bitmaps.insert(bitmap);
+    this.#unwatch = source.bitmaps.watch((offset, length) => {
+      if (this.copy.mark(offset, length) && this.#synced) this.wake();
+    });
   }
 
   /** Resolves at READY; rejects with kind `cancelled` or the job's error where it ends before. */
@@ -99,9 +104,9 @@ export class MirrorJob extends PolicyJob implements Mirror {
     super.start();
   }
 
-  marked(failure?: CopyFailure): void {
+  changed(failure: CopyFailure | undefined): void {
     this.#failure ??= failure;
-    if (this.#synced) this.wake();
+    if (this.#synced || failure !== undefined) this.wake();
   }
 
   protected override onComplete(decision: { pivot: boolean }): void {
@@ -169,11 +174,7 @@ export class MirrorJob extends PolicyJob implements Mirror {
       const piece = await this.#claim(from, end);
       if (piece === undefined) break;
       from = piece.offset + piece.length;
-      if (!piece.zero) sent += piece.length;
-      void piece.done.then(failure => {
-        this.#failure ??= failure;
-        if (failure !== undefined) this.wake();
-      });
+      sent += piece.length;
     }
     this.account(sent);
     if (from === first && this.copy.inFlight > 0) await this.copy.anyFinished();
@@ -257,11 +258,14 @@ export class MirrorJob extends PolicyJob implements Mirror {
   /** Moves the users, where that was asked for; they go on when all is cleaned up. */
   protected override async prepare(): Promise<void> {
     if (this.#decision?.pivot !== true) return;
-    const { graph, place, target, replaces, beforePivot } = this.#options;
+    const { graph, place, source, target, replaces, beforePivot } = this.#options;
     await place.detach();
-    await graph.change([place.filter, target, ...(replaces ? [replaces] : [])], {
+    await graph.change([source, target, ...(replaces ? [replaces] : [])], {
       async begin() {},
-      apply: change => change.moveUsers(replaces ?? place.filter, target),
+      apply(change) {
+        change.moveUsers(replaces ?? source, target);
+        if (replaces === undefined) change.moveUsers(place.filter, target);
+      },
       async prepare() {
         if (beforePivot === undefined) return;
         await target.flush();
@@ -278,6 +282,7 @@ export class MirrorJob extends PolicyJob implements Mirror {
     this.#ready.reject(this.error);
     await place.detach();
     source.bitmaps.delete(bitmap);
+    this.#unwatch();
     await place.leave();
     await release?.({ pivoted: this.#pivoted });
     await this.#still.end();

@@ -16,7 +16,7 @@ export class StandStill {
     return this.#held !== undefined;
   }
 
-  /** Resolves when nothing is in flight above the node; new requests wait from here on. */
+  /** Resolves when nothing is in flight at the node; new requests wait from here on. */
   async begin(): Promise<void> {
     const begun = Promise.withResolvers<void>();
     const release = Promise.withResolvers<void>();

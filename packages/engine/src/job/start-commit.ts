@@ -3,7 +3,7 @@
 import { EngineError } from '../errors.ts';
 import { CommitTop, commitTopPermissions } from '../filter/commit-top.ts';
 import { commitMirrorPermissions } from '../filter/mirror-top.ts';
-import { chainFrom, imagesAbove, isFilter } from '../graph/chain.ts';
+import { chainFrom, imagesAbove, isFilter, withoutFilters } from '../graph/chain.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
 import { assertNodeName } from '../graph/node-names.ts';
 import { PERMISSION, PERMISSIONS_ALL } from '../graph/permissions.ts';
@@ -13,7 +13,7 @@ import { type ChainPlace, findBelow } from './chain-place.ts';
 import { CommitJob } from './commit-job.ts';
 import type { OnError } from './error-policy.ts';
 import { JobPlace, launchJob } from './job-place.ts';
-import { launchMirror, type MirrorOptions, senseless } from './launch-mirror.ts';
+import { launchMirror, type MirrorOptions, mainNode, senseless } from './launch-mirror.ts';
 import type { MirrorJob } from './mirror-job.ts';
 import { assertRoot } from './start-mirror.ts';
 
@@ -48,7 +48,7 @@ export async function startCommit(options: StartCommitOptions): Promise<CommitJo
   const restore = await openForWriting(base, access);
   try {
     if (isActive) return await startActive(options, { top, base, restore });
-    return await startIntermediate(options, { top, base, restore });
+    return await startIntermediate(options, device, { top, base, restore });
   } catch (error) {
     await restore();
     throw error;
@@ -91,6 +91,11 @@ async function openForWriting(base: GraphNode, access: ChainAccess): Promise<() 
   };
 }
 
+/** A filter over the base shows what the base does. */
+function isOver(base: GraphNode, node: GraphNode): boolean {
+  return isFilter(node) && withoutFilters(node) === withoutFilters(base);
+}
+
 /** Others may read the base, though it shows no disk that makes sense before the end. */
 const BASE_SHARES = PERMISSION.consistentRead | PERMISSION.writeUnchanged | PERMISSION.graphMod;
 
@@ -112,7 +117,7 @@ async function startActive(options: StartCommitOptions, { top, base, restore }: 
       source: top,
       target: base,
       filterPermissions: commitMirrorPermissions,
-      between: chain.slice(1, chain.indexOf(base)),
+      between: chain.slice(1, chain.indexOf(base)).filter(node => !isOver(base, node)),
       uses: PERMISSION.consistentRead | PERMISSION.write | grow,
       shares: PERMISSIONS_ALL & ~PERMISSION.resize,
       depthMax: imagesAbove(top, base),
@@ -139,37 +144,42 @@ async function startActive(options: StartCommitOptions, { top, base, restore }: 
 
 async function startIntermediate(
   options: StartCommitOptions,
+  device: GraphNode,
   { top, base, restore }: Range,
 ): Promise<CommitJob> {
   const { graph } = options;
-  if (options.filterNodeName !== undefined) assertNodeName(options.filterNodeName);
-  const filter = graph.add(
-    {
-      name: options.filterNodeName ?? graph.freeName(),
-      owner: 'job',
-      children: { file: top.name },
-      permissions: commitTopPermissions,
-      readOnly: true,
-    },
-    children => new CommitTop(children.file!),
-  );
+  const makeFilter = () => {
+    if (options.filterNodeName !== undefined) assertNodeName(options.filterNodeName);
+    return graph.add(
+      {
+        name: options.filterNodeName ?? graph.freeName(),
+        owner: 'job',
+        children: { file: top.name },
+        permissions: commitTopPermissions,
+        readOnly: true,
+      },
+      children => new CommitTop(children.file!),
+    );
+  };
   const chain = chainFrom(top);
   const merged = chain.slice(0, chain.indexOf(base));
   const user = `commit job '${options.id}'`;
   const grow = base.sizeBytes < top.sizeBytes ? PERMISSION.resize : 0;
   const place = new JobPlace({
     graph,
-    filter,
-    uses: [
+    below: top,
+    makeFilter,
+    uses: () => [
+      { node: device, ...mainNode('commit', options.id) },
       { node: top, user, uses: 0 },
       { node: base, user, uses: PERMISSION.consistentRead | PERMISSION.write | grow, shares: BASE_SHARES },
-      ...merged.map(node => ({ node, ...senseless(options.id) })),
+      ...merged.map(node => ({ node, ...senseless(options.id, isOver(base, node)) })),
     ],
-    blocked: [...merged, base],
+    blocked: () => [device, ...merged, base],
     written: base,
   });
   const { speedBytesPerSecond: _, onError, ...rest } = options;
-  const job = await launchJob(options, place, () => {
+  const job = await launchJob({ ...options, jobFirst: true }, place, () => {
     const policies = { onSourceError: onError, onTargetError: onError };
     const images = imagesAbove(top, base);
     const pointer = pointerTo(base, options);

@@ -61,7 +61,7 @@ export async function startMirror(options: StartMirrorOptions): Promise<MirrorJo
 
 /** Throws where another block node stands on this one: jobs work on whole chains. */
 export function assertRoot(node: GraphNode): void {
-  if ([...node.parents].every(edge => edge.parent === undefined)) return;
+  if ([...node.parents].every(edge => edge.role === 'root')) return;
   const hint = `Look at what uses '${node.name}', and name the block node at the top.`;
   throw new EngineError('invalid-argument', 'Need a root block node', { node: node.name, hint });
 }

@@ -12,6 +12,7 @@ import type { OnError } from './error-policy.ts';
 import type { JobOptions } from './job-options.ts';
 import { JobPlace, launchJob } from './job-place.ts';
 import type { JobRegistry } from './job-registry.ts';
+import { mainNode } from './launch-mirror.ts';
 import { StreamJob } from './stream-job.ts';
 
 export interface StartStreamOptions extends JobOptions {
@@ -90,20 +91,27 @@ interface Parts {
 async function launch(options: StartStreamOptions, parts: Parts): Promise<StreamJob> {
   const { graph, access } = options;
   const { device, image, base, between, release } = parts;
-  const { filter, filterDriver } = makeFilter(graph, device, options.filterNodeName);
+  let filterDriver: CopyOnRead | undefined;
+  const makeFilter = () => {
+    const made = addFilter(graph, device, options.filterNodeName);
+    filterDriver = made.filterDriver;
+    return made.filter;
+  };
   const user = `stream job '${options.id}'`;
   // Nobody may write to what is being pulled up.
   const shares = PERMISSION.consistentRead | PERMISSION.writeUnchanged;
   const place = new JobPlace({
     graph,
-    filter,
-    uses: [
-      { node: filter, user, userText: user, role: 'main node', uses: PERMISSION.consistentRead },
+    below: device,
+    makeFilter,
+    uses: filter => [
+      { node: filter, ...mainNode('stream', options.id) },
+      { node: filter, user, uses: PERMISSION.consistentRead },
       ...between
         .slice(1)
         .map(node => ({ node, user, userText: user, role: 'intermediate node', uses: 0, shares })),
     ],
-    blocked: base === undefined ? between : [...between, base],
+    blocked: filter => [...between, filter],
     written: image,
   });
   const { speedBytesPerSecond: _, onError, ...rest } = options;
@@ -112,13 +120,13 @@ async function launch(options: StartStreamOptions, parts: Parts): Promise<Stream
     const pointer = base && pointerTo(base, options);
     const images = between.filter(node => !isFilter(node)).length - 1;
     const ends = { access, image, base, pointer, images, release };
-    return new StreamJob({ ...rest, ...policies, ...ends, place, filterDriver });
+    return new StreamJob({ ...rest, ...policies, ...ends, place, filterDriver: filterDriver! });
   });
   job.start();
   return job;
 }
 
-function makeFilter(graph: BlockGraph, device: GraphNode, name: string | undefined) {
+function addFilter(graph: BlockGraph, device: GraphNode, name: string | undefined) {
   let filterDriver: CopyOnRead | undefined;
   try {
     if (name !== undefined) assertNodeName(name);

@@ -67,12 +67,12 @@ export class StreamJob extends ChainJob {
   async #fill(offset: number, length: number, zero: boolean): Promise<JobFailure | undefined> {
     try {
       if (zero) {
-        await this.walked.writeZeroes(offset, length, { mayUnmap: true });
+        await this.#options.image.zeroUnchanged(offset, length);
         return undefined;
       }
       const part = this.#buffer.subarray(0, length);
       await this.walked.read(offset, part);
-      await this.walked.write(offset, part);
+      await this.#options.image.writeUnchanged(offset, part);
       return undefined;
     } catch (cause) {
       return { side: 'source', error: fromSystemError(cause, { op: 'stream', offset, length }), offset };

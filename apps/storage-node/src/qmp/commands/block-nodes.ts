@@ -49,7 +49,8 @@ export const blockNodeCommands: readonly QmpCommand[] = [
       const node = graph.find(name);
       if (node === undefined) throw genericError(`Cannot find device='${device}' nor node-name='${name}'`);
       if (size < 0) throw genericError("Parameter 'size' expects a >0 size");
-      if (node.blockers.size > 0) throw genericError("Device '(null)' is in use");
+      const stoodOn = [...node.parents].some(({ role }) => role === 'backing');
+      if (node.blockers.size > 0 || stoodOn) throw genericError("Device '(null)' is in use");
       await graph.resize(name, size).catch(error => {
         throw isSystemError(error) ? genericError(`Could not resize file: ${systemErrorText(error)}`) : error;
       });

@@ -29,7 +29,7 @@ export const changeBackingFileCommands: readonly QmpCommand[] = [
       if (!chainFrom(top).includes(image))
         throw genericError(`'${device}' and image file are not in the same chain`);
       if (Buffer.byteLength(name) > NAME_BYTES_MAX)
-        throw genericError(`Could not change backing file to '${name}'`);
+        throw genericError(`Could not change backing file to '${name}': Invalid argument`);
       const { readOnly } = image;
       if (readOnly) await setReadOnly(image, false, daemon);
       try {
