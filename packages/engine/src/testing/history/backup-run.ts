@@ -134,7 +134,7 @@ export class BackupRun {
     const copy = this.copy!;
     const failed = error !== undefined && !cancelled;
     // Where all of it was copied and none of it is certain, the engine may keep every bit.
-    const all = copy.flushFailed || (error !== undefined && copy.uncopied.size === copy.uncertain.size);
+    const all = this.#unsure || (error !== undefined && copy.uncopied.size === copy.uncertain.size);
     const uncopied = all ? copy.wanted : copy.uncopied;
     const before = { ...model.bitmaps.get(name!)! };
     model.endBackup(this.#step, { failed, cancelled, uncopied });
@@ -148,14 +148,19 @@ export class BackupRun {
       if (lost !== undefined) verdict.report(12, `a failed job takes granule ${lost} from bitmap ${name}`);
       if (partly && [...actual].every(granule => dirty!.has(granule))) model.adopt(name!, actual);
     }
-    const clusters = kept && !copy.flushFailed ? [...copy.copied, ...copy.uncertain] : [];
+    const clusters = kept && !this.#unsure ? [...copy.copied, ...copy.uncertain] : [];
     chains.keep(name!, this.#targetBytes(), clusters);
+  }
+
+  /** A flush failed, or had no answer for so long that the job gave it up: no copy is certain to last. */
+  get #unsure(): boolean {
+    return this.copy!.flushFailed || this.target.held.some(({ operation }) => operation === 'flush');
   }
 
   /** What must stay dirty although the target is kept: what is not on it, or not for certain. */
   #leastOf({ granularity, dirty, since }: ModelBitmap): number[] {
     const copy = this.copy!;
-    const missing = new Set(copy.flushFailed ? copy.wanted : copy.uncopied);
+    const missing = new Set(this.#unsure ? copy.wanted : copy.uncopied);
     for (const cluster of copy.uncertain) missing.delete(cluster);
     const anew = this.#step.backup === 'full' || this.#step.backup === 'top';
     const granules = [...granulesOf(missing, granularity)!].filter(granule => anew || dirty!.has(granule));

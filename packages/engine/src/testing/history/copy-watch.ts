@@ -52,9 +52,13 @@ export class CopyWatch implements GateWatch {
     return new Set([...this.wanted].filter(cluster => !this.copied.has(cluster)));
   }
 
-  /** Those of them that may count as copied all the same: zeroes, for a target that reads as zeroes. */
+  /**
+   * Those of them that may count as copied all the same: zeroes, for a target that reads as zeroes, and what a
+   * guest has changed, which may have become zeroes.
+   */
   get uncertain(): Set<number> {
-    return new Set([...this.uncopied].filter(cluster => this.#needNoWrite.has(cluster)));
+    const may = (cluster: number) => this.#needNoWrite.has(cluster) || this.#overwritten.has(cluster);
+    return new Set([...this.uncopied].filter(may));
   }
 
   arrived(request: GateRequest): void {

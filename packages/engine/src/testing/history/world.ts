@@ -104,7 +104,7 @@ export class World {
     this.check();
   }
 
-  /** What is wrong right after a refusal was let through by it (INV-6). */
+  /** What is wrong right after a transaction was refused is that one's doing (INV-6). Throws a Violation. */
   check(): void {
     try {
       this.#checkAll();
