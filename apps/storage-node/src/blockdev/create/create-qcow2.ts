@@ -66,6 +66,11 @@ export async function createQcow2Image(options: Options, host: StorageDaemon): P
       await formatQcow2(edge, {
         sizeBytes: options.size,
         clusterBytes: options['cluster-size'] ?? CLUSTER_BYTES_DEFAULT,
+        version: options.version === 'v2' ? 2 : 3,
+        refcountBits: options['refcount-bits'] ?? REFCOUNT_BITS_DEFAULT,
+        compressionType: options['compression-type'] ?? 'zlib',
+        lazyRefcounts: options['lazy-refcounts'] ?? false,
+        preallocation: options.preallocation ?? 'off',
         ...backingOf(options),
       });
       await edge.flush();
@@ -132,14 +137,9 @@ function checkFeatures(options: Options): void {
     throw newer('Non-zlib compression type is only supported with');
   }
   for (const [feature, wanted] of [
-    ['version=v2', version === 'v2'],
-    ['refcount-bits', refcountBits !== REFCOUNT_BITS_DEFAULT],
-    ['lazy-refcounts', options['lazy-refcounts']],
     ['extended-l2', options['extended-l2']],
     ['data-file', options['data-file'] !== undefined],
     ['encrypt', options.encrypt !== undefined],
-    ['compression-type=zstd', options['compression-type'] === 'zstd'],
-    ['preallocation', (options.preallocation ?? 'off') !== 'off'],
   ] as const) {
     if (wanted) throw new EngineError('unsupported', `qcow2 images with '${feature}' cannot be made here`);
   }
@@ -147,6 +147,10 @@ function checkFeatures(options: Options): void {
 
 function checkBacking(options: Options): void {
   const path = options['backing-file'];
+  if (path !== undefined && (options.preallocation ?? 'off') !== 'off') {
+    const text = 'Backing file and preallocation can only be used at the same time if extended_l2 is on';
+    throw invalid(text);
+  }
   if (options['backing-fmt'] !== undefined && path === undefined) {
     throw invalid('Backing format cannot be used without backing file');
   }

@@ -164,6 +164,22 @@ scenario('SN-06', 'filters and formats below and above an overlay', async s => {
   await s.io('over-o', 'write -P 5 0 64k', 'read -P 0 64k 64k');
 });
 
+scenario('SN-13', 'internal snapshots of an image are shown with it', async s => {
+  await disks(s);
+  for (const name of ['first', 'second']) await s.tool('qemu-img', 'snapshot', '-c', name, s.path('o2'));
+  await addQcow2(s, 'o2', { 'read-only': true });
+  const listed =
+    await s.ask<{ 'node-name': string; image: { snapshots?: { name: string }[] } }[]>(
+      'query-named-block-nodes',
+    );
+  const { snapshots } = listed.find(node => node['node-name'] === 'o2')!.image;
+  expect(snapshots!.map(({ name }) => name)).toEqual(['first', 'second']);
+  s.note(
+    'snapshots',
+    snapshots!.map(snapshot => ({ ...snapshot, 'date-sec': 0, 'date-nsec': 0 })),
+  );
+});
+
 scenario('SN-07', 'a backup goes on while its source gets an overlay', async s => {
   await disks(s);
   await s.image('t', { format: 'raw', size: '4M' });

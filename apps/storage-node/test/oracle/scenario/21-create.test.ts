@@ -80,6 +80,11 @@ scenario('BC-02', 'qcow2 images are made in block nodes', async s => {
     { 'backing-file': 'nowhere', 'backing-fmt': 'raw' },
     { 'backing-file': '' },
     { 'refcount-bits': 16, 'compression-type': 'zlib', version: 'v3', preallocation: 'off' },
+    { version: 'v2' },
+    { 'refcount-bits': 1 },
+    { 'refcount-bits': 64, 'lazy-refcounts': true },
+    { 'compression-type': 'zstd' },
+    { preallocation: 'metadata', size: 4 * MiB },
     { file: { driver: 'file', filename: s.path('f') } },
   ]) {
     expect(await create(s, { ...qcow2, ...more })).toBeUndefined();
@@ -113,6 +118,7 @@ scenario('BC-03', 'what a qcow2 image cannot be', async s => {
     { 'backing-fmt': 'raw' },
     { 'backing-fmt': 'foo' },
     { 'data-file-raw': true },
+    { preallocation: 'full', 'backing-file': 'b', 'backing-fmt': 'raw' },
     { size: 2 ** 62 },
     { size: 2 ** 50, 'cluster-size': 512 },
     { file: 'nobody' },
