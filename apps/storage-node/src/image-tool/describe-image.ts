@@ -1,5 +1,5 @@
 // What `info` tells of an image.
-import type { Qcow2Image } from '@tidemark/engine';
+import type { Qcow2Header, Qcow2Image } from '@tidemark/engine';
 import { beside, type Layer } from './layers.ts';
 import { humanSize } from './sizes.ts';
 import { describeSnapshot, type SnapshotFacts, snapshotLines } from './snapshot-list.ts';
@@ -12,9 +12,9 @@ const LAZY_REFCOUNTS = 1n;
 type Facts = Record<string, unknown>;
 
 /** In the order in which qemu-img shows them. */
-export async function describeImage({ name, format, file, header, disk }: Layer): Promise<Facts> {
+export async function describeImage({ name, format, file, header, image, disk }: Layer): Promise<Facts> {
   const backing = header?.backingPath;
-  const snapshots = format === 'qcow2' ? await (disk as Qcow2Image).snapshots() : [];
+  const snapshots = (await image?.snapshots()) ?? [];
   return {
     ...(snapshots.length > 0 && { snapshots: snapshots.map(describeSnapshot) }),
     'backing-filename-format': header?.backingFormat,
@@ -23,21 +23,27 @@ export async function describeImage({ name, format, file, header, disk }: Layer)
     'cluster-size': header?.clusterBytes,
     format,
     'actual-size': await file.allocatedBytes(),
-    ...(header && { 'format-specific': { type: 'qcow2', data: describeQcow2(header) } }),
+    ...(header && { 'format-specific': { type: 'qcow2', data: describeQcow2(header, image!) } }),
     ...(backing !== undefined && { 'full-backing-filename': beside(name, backing) }),
     'backing-filename': backing,
     'dirty-flag': ((header?.incompatibleFeatures ?? 0n) & DIRTY) !== 0n,
   };
 }
 
-function describeQcow2(header: NonNullable<Layer['header']>): Facts {
+function describeQcow2(header: Qcow2Header, image: Qcow2Image): Facts {
   const { version, compressionType, refcountOrder } = header;
   const refcounts = { 'refcount-bits': 2 ** refcountOrder };
   if (version === 2) return { compat: '0.10', 'compression-type': compressionType, ...refcounts };
+  const bitmaps = image.storedBitmaps.map(({ name, granularityBytes, inUse, auto }) => ({
+    flags: [...(inUse ? ['in-use'] : []), ...(auto ? ['auto'] : [])],
+    name,
+    granularity: granularityBytes,
+  }));
   return {
     compat: '1.1',
     'compression-type': compressionType,
     'lazy-refcounts': (header.compatibleFeatures & LAZY_REFCOUNTS) !== 0n,
+    ...(bitmaps.length > 0 && { bitmaps }),
     ...refcounts,
     corrupt: (header.incompatibleFeatures & CORRUPT) !== 0n,
     'extended-l2': false,

@@ -1,5 +1,6 @@
 // Finds the command, reads its options, and makes its end an exit code.
 import { type CommandLine, parseCommandLine } from './command-line.ts';
+import { bitmapCommand } from './commands/bitmap.ts';
 import { checkCommand } from './commands/check.ts';
 import { compareCommand } from './commands/compare.ts';
 import { convertCommand } from './commands/convert.ts';
@@ -13,6 +14,7 @@ import type { Tool, ToolCommand } from './tool.ts';
 import { errorText, ToolError, usageError } from './tool-error.ts';
 
 const commands: readonly ToolCommand[] = [
+  bitmapCommand,
   checkCommand,
   compareCommand,
   convertCommand,

@@ -2,9 +2,11 @@
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import {
+  BlockGraph,
   type BlockNode,
   EngineError,
   FileNode,
+  type GraphNode,
   hasQcow2Magic,
   IMAGE_CHAIN_DEPTH_MAX,
   PERMISSION,
@@ -24,6 +26,8 @@ export interface OpenLayersOptions {
   readonly forceShare?: boolean;
   /** The image alone: what is below is not opened and reads as zeroes. */
   readonly alone?: boolean;
+  /** Where the image's block node goes, so that it can share actions with those of others; default: a new one. */
+  readonly graph?: BlockGraph;
   /** Exit code where it fails; default 1. */
   readonly exitCode?: number;
 }
@@ -36,27 +40,38 @@ export interface Layer {
   readonly guessed: boolean;
   readonly file: FileNode;
   readonly header: Qcow2Header | undefined;
+  /** The driver, where it is qcow2. */
+  readonly image: Qcow2Image | undefined;
   /** The disk as seen from here. */
   readonly disk: BlockNode;
 }
 
+/** The topmost image, with the bitmaps that it keeps. */
+export interface TopLayer extends Layer {
+  readonly disk: GraphNode;
+}
+
 /** From the top down, at least one. */
 export interface Layers {
-  readonly top: Layer;
+  readonly top: TopLayer;
   readonly all: readonly Layer[];
   /** Writes all that is held back, and closes. */
   close(): Promise<void>;
 }
 
-type Found = Omit<Layer, 'disk'>;
+type Found = Omit<Layer, 'disk' | 'image'>;
 
 /** Rejects with a `ToolError` in qemu-img's words; nothing stays open then. */
 export async function openLayers(name: string, options: OpenLayersOptions = {}): Promise<Layers> {
   const found: Found[] = [];
   try {
     await findLayers(found, name, options);
-    const all = await assemble(found);
-    return { top: all[0]!, all, close: () => closeAll(all) };
+    const [first, ...below] = await assemble(found);
+    const graph = options.graph ?? new BlockGraph();
+    const disk = graph.add({ name: graph.freeName() }, () => first!.disk);
+    const top = { ...first!, disk };
+    const all = [top, ...below];
+    return { top, all, close: () => closeAll(all) };
   } catch (error) {
     for (const { file } of found) await file.close().catch(() => undefined);
     throw new ToolError(`Could not open '${name}': ${errorText(error)}`, options.exitCode ?? 1);
@@ -183,15 +198,15 @@ async function assemble(found: readonly Found[]): Promise<Layer[]> {
   for (const layer of found.toReversed()) {
     const backing = layers[0]?.disk;
     const { header, file } = layer;
-    const disk =
-      header === undefined
-        ? RawImage.open(file, { wholeSectors: true, keepChildren: true })
-        : await Qcow2Image.open(file, {
-            keepChildren: true,
-            readOnly: file.readOnly,
-            ...(backing === undefined ? { ignoreBacking: true } : { backing }),
-          });
-    layers.unshift({ ...layer, disk });
+    const image =
+      header &&
+      (await Qcow2Image.open(file, {
+        keepChildren: true,
+        readOnly: file.readOnly,
+        ...(backing === undefined ? { ignoreBacking: true } : { backing }),
+      }));
+    const disk = image ?? RawImage.open(file, { wholeSectors: true, keepChildren: true });
+    layers.unshift({ ...layer, image, disk });
   }
   return layers;
 }

@@ -264,3 +264,59 @@ testWith(TOOLS, 'snapshots are taken, applied and deleted alike', async () => {
   const { snapshots } = JSON.parse(String(info.out));
   expect(snapshots).toMatchObject([{ id: '2', name: 'two', 'vm-state-size': 0 }]);
 });
+
+testWith(TOOLS, 'bitmaps are added, changed, merged, removed and copied alike', async () => {
+  const pair = await ImageToolPair.make();
+  await makeImages(pair);
+  await pair.both('qemu-img', ...words('create -q -f qcow2 @c 4M'));
+  await pair.both('qemu-img', ...words('bitmap --add @c other'));
+  await pair.both('qemu-io', '-f', 'qcow2', '-c', 'write -q 2M 64k', '@c');
+  for (const line of [
+    '--add @a b0',
+    '--add @a b0',
+    '--add -g 512 @a b1',
+    '--add -g 1k --disable @a b2',
+    '--remove @a nope',
+    '--disable @a b0',
+    '--enable @a b0',
+    '--clear @a b0',
+    '--merge b1 @a b0',
+    '--merge nope @a b0',
+    '--merge other -b @c -F qcow2 @a b0',
+    '--add --merge b0 @a b4',
+    '--remove @a b1',
+    '-g 3 --add @a x',
+    '-g 1k @a x',
+    '--clear -g 1k @a b0',
+    '@a',
+    '--add @nothere b',
+    '--add @a',
+    '--add @a b0 x',
+    '--add -g foo @a x',
+    '--add -b @c -F qcow2 @a b9',
+    '--merge b0 -F qcow2 @a b9',
+    '--remove --add @a b4',
+  ]) {
+    await pair.same(['bitmap', ...words(line)]);
+    await pair.same(words('info --output=json @a'));
+  }
+  await pair.same(words('info @a'));
+  await pair.same(words('check --output=json @a'), { errors: false });
+  for (const line of [
+    '--bitmaps -O raw @a @x',
+    '--bitmaps -O qcow2 @a @c @x',
+    '--skip-broken-bitmaps -O qcow2 @a @x',
+    '--bitmaps -O qcow2 @a @copy',
+  ]) {
+    await pair.same(['convert', ...words(line)]);
+  }
+  await pair.same(words('info --output=json @copy'));
+  await pair.sameContents('copy');
+  // Their bits, too: each tool reads what the other one wrote.
+  for (const name of ['b0', 'b4']) {
+    await pair.same(words(`bitmap --add --merge ${name} -b @copy -F qcow2 @c from-${name}`));
+  }
+  await pair.same(words('info --output=json @c'));
+  await pair.same(words('resize @a 8M'));
+  await pair.same(words('info --output=json @a'));
+});

@@ -1,7 +1,9 @@
 // `convert`: copies one or several images into one of another format.
 
+import { BlockGraph } from '@tidemark/engine';
 import type { CommandLine } from '../command-line.ts';
 import { parseKeyValues } from '../command-line.ts';
+import { assertBitmapsWhole, copyBitmaps } from '../copy-bitmaps.ts';
 import { copyImage } from '../copy-image.ts';
 import { assertKnown, type ImageOptions, type TargetFormat, targetFormat } from '../image-options.ts';
 import { type Layers, openLayers } from '../layers.ts';
@@ -21,7 +23,7 @@ const CACHE_MODES = ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'
 export const convertCommand: ToolCommand = {
   name: 'convert',
   synopsis:
-    '[-U] [-C] [-c] [-p] [-q] [-n] [--target-is-zero] [-f fmt] [-t cache] [-T src_cache] [-O output_fmt] ' +
+    '[-U] [-C] [-c] [-p] [-q] [-n] [--target-is-zero] [--bitmaps] [-f fmt] [-t cache] [-T src_cache] [-O output_fmt] ' +
     '[-B backing_file [-F backing_fmt]] [-o options] [-S sparse_size] [-m num_coroutines] [-W] ' +
     'filename [filename2 [...]] output_filename',
   options: {
@@ -31,6 +33,8 @@ export const convertCommand: ToolCommand = {
     q: 'flag',
     n: 'flag',
     'target-is-zero': 'flag',
+    bitmaps: 'flag',
+    'skip-broken-bitmaps': 'flag',
     f: 'value',
     t: 'value',
     T: 'value',
@@ -45,11 +49,16 @@ export const convertCommand: ToolCommand = {
   async run(line, tool) {
     const plan = makePlan(line);
     const sources: Layers[] = [];
+    const graph = new BlockGraph();
     try {
       for (const name of plan.inputs) {
-        sources.push(await openLayers(name, { format: line.value('f'), forceShare: line.has('U') }));
+        const about = { format: line.value('f'), forceShare: line.has('U'), graph };
+        sources.push(await openLayers(name, about));
       }
-      await convert(plan, sources, line, tool);
+      if (plan.bitmaps) {
+        assertBitmapsWhole({ source: sources[0]!.top.disk, skipBroken: line.has('skip-broken-bitmaps') });
+      }
+      await convert({ ...plan, graph }, sources, line, tool);
     } finally {
       for (const source of sources) await source.close();
     }
@@ -63,6 +72,7 @@ interface Plan {
   readonly format: TargetFormat;
   readonly options: ImageOptions;
   readonly compressed: boolean;
+  readonly bitmaps: boolean;
   /** The target is there. */
   readonly exists: boolean;
   readonly sparseBytes: number;
@@ -76,6 +86,10 @@ function makePlan(line: CommandLine): Plan {
   for (const cache of [line.value('t'), line.value('T')]) {
     if (cache !== undefined && !CACHE_MODES.includes(cache))
       throw new ToolError(`Invalid cache option: ${cache}`);
+  }
+  const bitmaps = line.has('bitmaps');
+  if (line.has('skip-broken-bitmaps') && !bitmaps) {
+    throw new ToolError('Use of --skip-broken-bitmaps requires --bitmaps');
   }
   const inputs = line.operands.slice(0, -1);
   const output = line.operands.at(-1);
@@ -98,9 +112,11 @@ function makePlan(line: CommandLine): Plan {
     throw new ToolError('Use of backing file requires explicit backing format');
   }
   if (!exists) assertKnown(options, format);
+  if (bitmaps && inputs.length > 1) throw new ToolError('Copying bitmaps only possible with single source');
+  if (bitmaps && format === 'raw') throw new ToolError("Format driver 'raw' does not support bitmaps");
   const compressed = line.has('c');
   if (compressed && format === 'raw') throw new ToolError('Compression not supported for this file format');
-  return { inputs, output, format, options, compressed, exists, sparseBytes, workers };
+  return { inputs, output, format, options, compressed, bitmaps, exists, sparseBytes, workers };
 }
 
 function sparseOf(text: string | undefined): number {
@@ -122,13 +138,18 @@ function workersOf(text: string | undefined): number {
   );
 }
 
-async function convert(plan: Plan, sources: readonly Layers[], line: CommandLine, tool: Tool): Promise<void> {
+async function convert(
+  plan: Plan & { graph: BlockGraph },
+  sources: readonly Layers[],
+  line: CommandLine,
+  tool: Tool,
+): Promise<void> {
   const { output, format, options, exists } = plan;
   const totalBytes = sources.reduce((sum, { top }) => sum + top.disk.sizeBytes, 0);
   const sizeBytes = parseSize(options.get('size') ?? '') ?? totalBytes;
   const file = exists ? undefined : await makeTarget({ path: output, format, sizeBytes, options });
   try {
-    const target = await openLayers(output, { format, writable: true });
+    const target = await openLayers(output, { format, writable: true, graph: plan.graph });
     try {
       if (target.top.disk.sizeBytes < totalBytes)
         throw new ToolError('output file is smaller than input file');
@@ -142,6 +163,10 @@ async function convert(plan: Plan, sources: readonly Layers[], line: CommandLine
         topOnly: hasBacking && !exists,
         progress,
       });
+      if (plan.bitmaps) {
+        const ends = { source: sources[0]!.top.disk, target: target.top.disk };
+        copyBitmaps({ graph: plan.graph, ...ends, skipBroken: line.has('skip-broken-bitmaps') }, tool);
+      }
       await target.top.disk.flush();
       if (line.has('p') && !line.has('q')) progress.end();
     } finally {

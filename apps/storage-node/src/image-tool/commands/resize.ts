@@ -48,5 +48,6 @@ export const resizeCommand: ToolCommand = {
 };
 
 const SHRINK_REFUSED =
-  'Use the --shrink option to perform a shrink operation.\ntidemark-image: warning: Shrinking an image will delete all data ' +
-  "beyond the shrunken image's end. Before performing such an operation, make sure there is no important data there.";
+  'Use the --shrink option to perform a shrink operation.\n' +
+  "tidemark-image: warning: Shrinking an image will delete all data beyond the shrunken image's end. " +
+  'Before performing such an operation, make sure there is no important data there.';

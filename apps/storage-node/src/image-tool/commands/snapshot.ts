@@ -1,5 +1,4 @@
 // `snapshot`: the internal snapshots of an image.
-import type { Qcow2Image } from '@tidemark/engine';
 import { type Layers, openLayers } from '../layers.ts';
 import { describeSnapshot, snapshotLines } from '../snapshot-list.ts';
 import type { Tool, ToolCommand } from '../tool.ts';
@@ -34,7 +33,7 @@ export const snapshotCommand: ToolCommand = {
 const VERBS = { a: 'apply', c: 'create', d: 'delete' } as const;
 
 async function act(action: Action, name: string, { top }: Layers, tool: Tool): Promise<void> {
-  const image = top.format === 'qcow2' ? (top.disk as Qcow2Image) : undefined;
+  const { image } = top;
   if (action === 'l') {
     const snapshots = (await image?.snapshots()) ?? [];
     for (const line of snapshotLines(snapshots.map(describeSnapshot))) tool.out(`${line}\n`);
