@@ -1,0 +1,172 @@
+// A guest with a kernel of its own: Debian's kernel in an emulated machine, with a disk on an export, and a busybox that
+// writes files until it is told to stop and then reads all of them again.
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync } from 'node:fs';
+import { chmod, copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
+import { onTestFinished } from 'vitest';
+
+const run = promisify(execFile);
+
+const TOOLS = ['qemu-system-x86_64', 'busybox', 'cpio', 'mkfs.ext4', 'e2fsck', 'nbdcopy'];
+/** In the order in which they need each other. */
+const MODULES = [
+  'virtio/virtio_ring',
+  'virtio/virtio',
+  'virtio/virtio_pci_modern_dev',
+  'virtio/virtio_pci_legacy_dev',
+  'virtio/virtio_pci',
+  'block/virtio_blk',
+];
+const BUSYBOX = '/bin/busybox';
+/** Emulated, on a machine that does other things. */
+const STEP_TIMEOUT_MS = 60_000;
+
+/** Each file is durable before it is announced. Files are kept apart by number and found by their digests. */
+const INIT = `#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mkdir -p /proc /dev /mnt /tmp
+mount -t proc none /proc
+mount -t devtmpfs none /dev
+for module in /modules/*; do insmod $module || echo "guest: no $module"; done
+mount -t ext4 /dev/vda /mnt || { echo "guest: cannot mount"; poweroff -f; }
+( read word < /dev/console; touch /tmp/stop ) &
+count=0
+while [ ! -e /tmp/stop ]; do
+  count=$((count + 1))
+  dd if=/dev/urandom of=/mnt/file-$((count % 60)) bs=64k count=4 conv=fsync 2>/dev/null
+  sha256sum /mnt/file-$((count % 60)) > /tmp/sum-$((count % 60))
+  echo "guest: wrote $count"
+done
+umount /mnt && mount -t ext4 /dev/vda /mnt
+cat /tmp/sum-* > /tmp/sums
+if sha256sum -c -s /tmp/sums; then echo "guest: all files are whole"; else echo "guest: files are damaged"; fi
+umount /mnt && echo "guest: done"
+poweroff -f
+`;
+
+interface Kernel {
+  readonly image: string;
+  readonly modules: string;
+}
+
+function findKernel(): Kernel | undefined {
+  if (!existsSync('/lib/modules') || !existsSync('/boot')) return undefined;
+  const versions = readdirSync('/lib/modules').sort().reverse();
+  for (const version of versions) {
+    const image = `/boot/vmlinuz-${version}`;
+    const modules = `/lib/modules/${version}/kernel/drivers`;
+    if (existsSync(image) && existsSync(join(modules, `${MODULES.at(-1)}.ko`))) return { image, modules };
+  }
+  return undefined;
+}
+
+/** Why there can be no such guest here; undefined where there can. */
+export function whyNoGuest(): string | undefined {
+  const missing = TOOLS.filter(tool => spawnSync('sh', ['-c', `command -v ${tool}`]).status !== 0);
+  if (missing.length > 0) return `${missing.join(', ')} not installed`;
+  return findKernel() === undefined ? 'no kernel with virtio_blk in /boot' : undefined;
+}
+
+/** The machine's first files: busybox, modules, and what it does. */
+async function makeInitramfs(folder: string, { modules }: Kernel): Promise<string> {
+  const root = join(folder, 'initramfs');
+  await mkdir(join(root, 'bin'), { recursive: true });
+  await mkdir(join(root, 'modules'));
+  await copyFile(BUSYBOX, join(root, 'bin/busybox'));
+  for (const [index, module] of MODULES.entries()) {
+    await copyFile(join(modules, `${module}.ko`), join(root, 'modules', `${index}-${basename(module)}.ko`));
+  }
+  await writeFile(join(root, 'init'), INIT);
+  await chmod(join(root, 'init'), 0o755);
+  const image = join(folder, 'initramfs.cpio');
+  await run('sh', ['-c', 'cd "$1" && find . | cpio --quiet -o -H newc > "$2"', 'sh', root, image]);
+  return image;
+}
+
+export class RealGuest {
+  readonly #child: ChildProcess;
+  readonly #lines: string[] = [];
+  readonly #waiting = new Set<() => void>();
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    createInterface({ input: child.stdout! }).on('line', line => {
+      if (!line.includes('guest: ')) return;
+      this.#lines.push(line.slice(line.indexOf('guest: ') + 'guest: '.length).trim());
+      for (const wake of this.#waiting) wake();
+    });
+  }
+
+  /** Boots with the export as its only disk. It ends with the test at the latest. */
+  static async boot(folder: string, uri: string): Promise<RealGuest> {
+    const kernel = findKernel()!;
+    const initramfs = await makeInitramfs(folder, kernel);
+    const child = spawn(
+      'qemu-system-x86_64',
+      [
+        ...[
+          '-accel',
+          'tcg',
+          '-m',
+          '256',
+          '-display',
+          'none',
+          '-serial',
+          'stdio',
+          '-monitor',
+          'none',
+          '-no-reboot',
+        ],
+        ...['-nic', 'none', '-kernel', kernel.image, '-initrd', initramfs],
+        ...['-append', 'console=ttyS0 quiet panic=-1'],
+        ...['-drive', `file=${uri},format=raw,if=virtio,cache=none`],
+      ],
+      { stdio: ['pipe', 'pipe', 'inherit'] },
+    );
+    onTestFinished(() => void child.kill('SIGKILL'));
+    return new RealGuest(child);
+  }
+
+  /** How many files it has written. */
+  get written(): number {
+    const last = this.#lines.findLast(line => line.startsWith('wrote '));
+    return last === undefined ? 0 : Number(last.slice('wrote '.length));
+  }
+
+  /** Resolves when it has written so many more files than now. */
+  async writes(more: number): Promise<void> {
+    const goal = this.written + more;
+    await this.#until(`${goal} files`, () => this.written >= goal);
+  }
+
+  /** Tells it to stop; resolves with what it found, once it is off. */
+  async stop(): Promise<string[]> {
+    const exited = once(this.#child, 'exit');
+    this.#child.stdin!.write('stop\n');
+    await this.#until('done', () => this.#lines.at(-1) === 'done');
+    await exited;
+    return this.#lines.filter(line => !line.startsWith('wrote '));
+  }
+
+  async #until(what: string, holds: () => boolean): Promise<void> {
+    const late = AbortSignal.timeout(STEP_TIMEOUT_MS);
+    while (!holds()) {
+      if (late.aborted || this.#child.exitCode !== null) {
+        throw new Error(`the guest never came to ${what}; it said: ${this.#lines.slice(-5).join(' | ')}`);
+      }
+      await new Promise<void>(resolve => {
+        const wake = () => {
+          this.#waiting.delete(wake);
+          clearTimeout(timer);
+          resolve();
+        };
+        const timer = setTimeout(wake, 1000);
+        this.#waiting.add(wake);
+      });
+    }
+  }
+}
