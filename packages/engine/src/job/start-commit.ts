@@ -41,7 +41,7 @@ export async function startCommit(options: StartCommitOptions): Promise<CommitJo
   if (isActive && options.backingFile !== undefined) {
     throw invalid("'backing-file' specified, but 'top' is the active layer");
   }
-  for (const node of chainFrom(device)) {
+  for (const node of chainFrom(top)) {
     node.assertNotBlocked();
     if (node === base) break;
   }
