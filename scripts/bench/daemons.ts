@@ -1,13 +1,14 @@
 // `tidemark-storage-daemon` beside `qemu-storage-daemon`: the same QMP commands to both, in turn, each result
 // checked before its time counts.
 
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Daemon, type Side } from '../../apps/storage-node/test/oracle/daemon.ts';
+import type { Side } from '../../apps/storage-node/test/oracle/daemon.ts';
 import { QemuIo } from '../../apps/storage-node/test/oracle/qemu-io.ts';
 import { makeSource } from './disk.ts';
 import { type RequestResult, requests, timed } from './load.ts';
 import { run } from './program.ts';
+import { openFile, type Running, withDaemon } from './running-daemon.ts';
 import type { Scale } from './scale.ts';
 
 export const SIDES: readonly Side[] = ['tidemark', 'qemu'];
@@ -38,44 +39,6 @@ export interface DaemonFigures {
   /** What a guest feels, by side. */
   readonly latency: readonly { readonly title: string; readonly results: Record<Side, RequestResult> }[];
 }
-
-interface Running {
-  readonly daemon: Daemon;
-  readonly folder: string;
-  /** Fails where the daemon refuses. */
-  ask(command: string, args?: object): Promise<unknown>;
-  exportNode(node: string): Promise<string>;
-}
-
-async function withDaemon<T>(side: Side, folder: string, use: (running: Running) => Promise<T>): Promise<T> {
-  const own = join(folder, side);
-  await mkdir(own, { recursive: true });
-  const daemon = await Daemon.start({ side, folder: own });
-  const ask = async (command: string, args?: object): Promise<unknown> => {
-    const reply = await daemon.qmp.execute(command, args);
-    if (reply.error !== undefined) throw new Error(`${side}: ${command}: ${reply.error.desc}`);
-    return reply.return;
-  };
-  const socket = join(own, 'nbd.sock');
-  const exportNode = async (node: string): Promise<string> => {
-    const id = `bench-${node}`;
-    await ask('block-export-add', { type: 'nbd', id, 'node-name': node, name: node, writable: true });
-    return `nbd+unix:///${node}?socket=${socket}`;
-  };
-  try {
-    await ask('nbd-server-start', { addr: { type: 'unix', data: { path: socket } } });
-    return await use({ daemon, folder: own, ask, exportNode });
-  } finally {
-    await daemon.quit().catch(() => daemon.kill());
-    await rm(own, { recursive: true, force: true });
-  }
-}
-
-const openFile = (driver: string, node: string, filename: string) => ({
-  driver,
-  'node-name': node,
-  file: { driver: 'file', filename },
-});
 
 async function backUp({ daemon, ask }: Running, options: object): Promise<void> {
   const ended = daemon.qmp.nextEvent('the end of the backup', ({ event }) => event === 'BLOCK_JOB_COMPLETED');

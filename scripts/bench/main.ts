@@ -13,8 +13,16 @@ import { StorageNodeProcess } from '../process/storage-node-process.ts';
 import { type BackupWay, measureBackup, ourBackup, qemuBackup, qemuBackupOverNbd } from './backup.ts';
 import { measureDaemons } from './daemons.ts';
 import { type Disk, makeDisk, makeSource } from './disk.ts';
+import { measureImages } from './images.ts';
 import { type Latency, measureLatency } from './latency.ts';
-import { backupTable, daemonTable, filterTable, latencyTable, throughputTable } from './report.ts';
+import {
+  backupTable,
+  daemonTable,
+  filterTable,
+  imageTables,
+  latencyTable,
+  throughputTable,
+} from './report.ts';
 import { FULL, QUICK, type Scale } from './scale.ts';
 import { missingPeers, startServers } from './servers.ts';
 import { measureThroughput, proveServers } from './throughput.ts';
@@ -97,7 +105,8 @@ async function benchBackups({ alpha, beta, disk, scale, folder }: Bench): Promis
 async function benchDaemons({ scale, folder }: Bench): Promise<string[]> {
   if (findTool('qemu-storage-daemon') === null) return [];
   const figures = await measureDaemons(scale, { folder, onProgress: progress });
-  return [daemonTable(figures), filterTable(figures)];
+  const images = await measureImages(scale, { folder, onProgress: progress });
+  return [daemonTable(figures), filterTable(figures), ...imageTables(images)];
 }
 
 async function bench(scale: Scale): Promise<void> {

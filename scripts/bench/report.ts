@@ -1,6 +1,7 @@
 // The figures as text: the median of ours, and of each other's beside it with the ratio to ours.
 
 import { type DaemonFigures, SIDES } from './daemons.ts';
+import type { ImageFigures } from './images.ts';
 import type { Latency } from './latency.ts';
 import { summarize } from './statistics.ts';
 import type { Row } from './throughput.ts';
@@ -78,4 +79,17 @@ export function filterTable({ latency }: DaemonFigures): string {
     }),
   );
   return table([['4 KiB random write, 1 deep', 'p50 µs', 'p99 µs', 'requests/s'], ...lines]);
+}
+
+/** Images in the hands of either: more is better above, less below. */
+export function imageTables({ rates, times }: ImageFigures): string[] {
+  const above = rates.map(({ title, unit, values }) => [
+    `${title}, ${unit}`,
+    ...SIDES.map(side => cell(values[side], values.tidemark, 'more')),
+  ]);
+  const below = times.map(({ title, values }) => [
+    title,
+    ...SIDES.map(side => cell(values[side], values.tidemark, 'less')),
+  ]);
+  return [table([['', ...SIDES], ...above]), table([['seconds', ...SIDES], ...below])];
 }

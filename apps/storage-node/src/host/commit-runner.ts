@@ -63,8 +63,8 @@ export class CommitRunner {
   }
 
   /**
-   * Ends a job that is ready. Good to repeat with the same decision. Throws `commit-not-found`, `commit-not-ready` before
-   * that, and `job-state` where it was decided otherwise.
+   * Ends a job that is ready. Good to repeat with the same decision. Throws `commit-not-found`, `commit-not-ready`
+   * before that, and `job-state` where it was decided otherwise.
    */
   finish({ volumeId, commitId, pivot }: { volumeId: string; commitId: string; pivot: boolean }): void {
     const record = this.#jobs.find(jobIdOf(commitId));
