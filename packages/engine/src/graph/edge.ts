@@ -17,8 +17,6 @@ export interface EdgeOptions {
   node: GraphNode;
   /** Mask of PERMISSION. */
   shares: number;
-  /** The user means exactly this node: it does not follow when another one is put above. Default false. */
-  stays?: boolean;
 }
 
 export class Edge implements BlockNode, NodeUser {
@@ -27,7 +25,6 @@ export class Edge implements BlockNode, NodeUser {
   readonly userText: string;
   /** The parent inside the graph; undefined for an attachment from outside. */
   readonly parent: GraphNode | undefined;
-  readonly stays: boolean;
   /** Changed by BlockGraph alone. */
   node: GraphNode;
   uses = 0;
@@ -40,7 +37,6 @@ export class Edge implements BlockNode, NodeUser {
     this.userText = userText ?? (parent === undefined ? 'an unnamed block device' : `node '${parent.name}'`);
     this.parent = options.parent;
     this.node = options.node;
-    this.stays = options.stays ?? false;
     this.shares = options.shares;
   }
 

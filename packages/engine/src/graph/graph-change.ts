@@ -33,15 +33,14 @@ export class GraphChange {
   }
 
   /**
-   * Gives the users of `from` to `to`, which has come to stand above it. Those that `to` itself stands on stay, and
-   * those that mean exactly this node.
+   * Gives the users of `from` to `to`, which has come to stand above it. Those that `to` itself stands on stay.
    */
   moveUsers(from: GraphNode, to: GraphNode): void {
     this.#touched.add(to);
     this.#left.add(from);
     for (const edge of [...from.parents]) {
       const below = edge.parent !== undefined && reaches(to, edge.parent);
-      if (!below && !edge.stays) this.#moveEdge(edge, to);
+      if (!below) this.#moveEdge(edge, to);
     }
   }
 
