@@ -1,5 +1,5 @@
-// A guest with a kernel of its own: Debian's kernel in an emulated machine, with a disk on an export, and a busybox that
-// writes files until it is told to stop and then reads all of them again.
+// A guest with a kernel of its own: Debian's kernel in an emulated machine, with a disk on an export, and a busybox
+// that writes files until it is told to stop and then reads all of them again.
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
