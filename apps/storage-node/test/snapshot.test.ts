@@ -5,7 +5,7 @@ import { copyFile, readdir } from 'node:fs/promises';
 import { openImage } from '@tidemark/engine';
 import { describe, expect, test } from 'vitest';
 import { MiB } from '../src/testing/backups.ts';
-import { jobEnd } from '../src/testing/live-volume.ts';
+import { BackupPair, jobEnd } from '../src/testing/live-volume.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
 import { type Commit, Disk, firstBytes } from '../src/testing/snapshot-disk.ts';
 
@@ -205,6 +205,38 @@ describe('the commit of what the guest writes to', () => {
     await disk.finish(again.commitId, true);
     await jobEnd(disk.node, again.jobId);
     expect(await disk.contents()).toEqual(after);
+  });
+});
+
+describe('beside a backup', () => {
+  test('a commit is refused; a backup beside the commit of a snapshot is right', async () => {
+    const [node, vault] = [await RunningStorageNode.start(), await RunningStorageNode.start()];
+    const pair = await BackupPair.make(node, vault, { volume: { sizeBytes: 8 * MiB } });
+    const disk = new Disk(node, pair.volume);
+    await disk.write(0, 1);
+    await disk.snapshot('one');
+    for (const at of [4, 5, 6]) await disk.write(at, at);
+    const two = await disk.snapshot('two');
+    await disk.write(1, 2);
+    const slow = await pair.start({ speedBytesPerSecond: 1 });
+    await expect(disk.commit({ active: true })).rejects.toMatchObject({ code: 'volume-busy' });
+    await disk.snapshot('three');
+    await disk.write(2, 3);
+    await node.clients.jobs.cancelJob({ step: newStep(), jobId: slow.jobId });
+    await jobEnd(node, slow.jobId);
+    const { jobId } = await disk.commit({ topSnapshotId: two, speedBytesPerSecond: 1 });
+    const { backup } = await pair.backUp();
+    expect(firstBytes(await pair.restored(backup))).toEqual([1, 2, 3, 0, 4, 5, 6, 0]);
+    await node.clients.jobs.cancelJob({ step: newStep(), jobId });
+    await jobEnd(node, jobId);
+    const active = await disk.commit({ active: true });
+    await disk.ready(active.jobId);
+    await disk.write(3, 4);
+    const { backup: during } = await pair.backUp(backup);
+    await disk.finish(active.commitId, true);
+    expect((await jobEnd(node, active.jobId)).error).toBeUndefined();
+    expect(firstBytes(await pair.restored(during))).toEqual([1, 2, 3, 4, 4, 5, 6, 0]);
+    expect(await disk.contents()).toEqual([1, 2, 3, 4, 4, 5, 6, 0]);
   });
 });
 

@@ -51,6 +51,7 @@ export class CommitRunner {
       const answer = known && this.#answers.get(known);
       if (answer !== undefined) return answer;
       const plan = planCommit(volume.record, request);
+      volume.assertNoBackup();
       const before = volume.record;
       await volume.beginCommit(plan);
       try {

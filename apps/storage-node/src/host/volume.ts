@@ -178,6 +178,14 @@ export class Volume {
     return taken!;
   }
 
+  /** Throws `volume-busy` while a backup keeps its frozen moment above the images. */
+  assertNoBackup(): void {
+    if ([...this.node.parents].every(edge => edge.parent === undefined)) return;
+    const { name } = this.#record;
+    const text = `Volume '${name}' is being backed up: its images cannot be committed. Wait for the backup's end.`;
+    throw new TidemarkError('volume-busy', text);
+  }
+
   /** The snapshots that it overwrites are listed no more, before the first byte is. */
   beginCommit(plan: CommitPlan): Promise<void> {
     return this.#saveRecord(begun(this.#record, plan));
