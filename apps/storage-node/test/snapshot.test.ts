@@ -209,7 +209,7 @@ describe('the commit of what the guest writes to', () => {
 });
 
 describe('beside a backup', () => {
-  test('a commit is refused; a backup beside the commit of a snapshot is right', async () => {
+  test('a commit is refused, and a backup beside the commit of a snapshot, not beside an active one', async () => {
     const [node, vault] = [await RunningStorageNode.start(), await RunningStorageNode.start()];
     const pair = await BackupPair.make(node, vault, { volume: { sizeBytes: 8 * MiB } });
     const disk = new Disk(node, pair.volume);
@@ -225,10 +225,11 @@ describe('beside a backup', () => {
     await node.clients.jobs.cancelJob({ step: newStep(), jobId: slow.jobId });
     await jobEnd(node, slow.jobId);
     const { jobId } = await disk.commit({ topSnapshotId: two, speedBytesPerSecond: 1 });
-    const { backup } = await pair.backUp();
-    expect(firstBytes(await pair.restored(backup))).toEqual([1, 2, 3, 0, 4, 5, 6, 0]);
+    await expect(pair.start()).rejects.toMatchObject({ code: 'volume-busy' });
     await node.clients.jobs.cancelJob({ step: newStep(), jobId });
     await jobEnd(node, jobId);
+    const { backup } = await pair.backUp();
+    expect(firstBytes(await pair.restored(backup))).toEqual([1, 2, 3, 0, 4, 5, 6, 0]);
     const active = await disk.commit({ active: true });
     await disk.ready(active.jobId);
     await disk.write(3, 4);
