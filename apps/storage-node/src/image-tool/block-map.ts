@@ -1,6 +1,8 @@
 // What each stretch of a disk is, and which image of the chain it comes from.
+import type { FileNode } from '@tidemark/engine';
 import type { Layer } from './layers.ts';
-import { Qcow2Map } from './qcow2-map.ts';
+import { isPreallocated } from './preallocated.ts';
+import { type OwnRun, Qcow2Map } from './qcow2-map.ts';
 
 /** As `qemu-img map --output=json` shows it. */
 export interface MapEntry {
@@ -21,6 +23,8 @@ export interface MapEntry {
 export class BlockMap {
   readonly #layers: readonly Layer[];
   readonly #maps: readonly (Qcow2Map | undefined)[];
+  /** Of each layer, once it is known. */
+  readonly #preallocated = new Map<number, boolean>();
 
   constructor(layers: readonly Layer[]) {
     this.#layers = layers;
@@ -52,9 +56,32 @@ export class BlockMap {
     }
     const run = await map.lookup(start, length);
     if (run.kind === 'unallocated') return this.#below(depth, start, run.length);
+    if (run.kind === 'data' && (await this.#isPreallocated(depth))) {
+      return { ...about, ...(await this.#holeOrData(file, run)) };
+    }
     const data = run.kind !== 'zero';
     const compressed = run.kind === 'compressed';
     return { ...about, length: run.length, zero: !data, data, offset: run.hostOffset, compressed };
+  }
+
+  async #isPreallocated(depth: number): Promise<boolean> {
+    const known = this.#preallocated.get(depth);
+    if (known !== undefined) return known;
+    const { file, header } = this.#layers[depth]!;
+    const found = await isPreallocated(file, header!);
+    this.#preallocated.set(depth, found);
+    return found;
+  }
+
+  /** The part of a run of clusters that the file tells one thing of; past its end there are zeroes. */
+  async #holeOrData(
+    file: FileNode,
+    { length, hostOffset }: OwnRun,
+  ): Promise<Pick<MapEntry, 'length' | 'zero' | 'data' | 'offset'>> {
+    const there = Math.min(length, file.sizeBytes - hostOffset!);
+    if (there <= 0) return { length, zero: true, data: true, offset: hostOffset };
+    const [extent] = await file.extents(hostOffset!, there);
+    return { length: extent!.length, zero: !extent!.data, data: true, offset: hostOffset };
   }
 
   async #below(depth: number, start: number, length: number): Promise<MapEntry> {

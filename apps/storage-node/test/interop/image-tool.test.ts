@@ -108,6 +108,27 @@ testWith(TOOLS, 'info and map tell the same of raw disks, chains and compressed 
   }
 });
 
+testWith(TOOLS, 'map tells the holes of images whose clusters were placed in advance', async () => {
+  const pair = await ImageToolPair.make();
+  for (const [name, options] of [
+    ['@metadata', 'preallocation=metadata'],
+    ['@small', 'preallocation=metadata,cluster_size=4k'],
+    ['@falloc', 'preallocation=falloc'],
+    ['@full', 'preallocation=full'],
+  ] as const) {
+    await pair.both('qemu-img', ...words(`create -q -f qcow2 -o ${options} ${name} 4M`));
+    await pair.same(['map', '--output=json', name]);
+    const io = ['write -q -z 1M 64k', 'write -q -P 3 2M 64k', 'write -q -zu 3M 64k'].flatMap(one => [
+      '-c',
+      one,
+    ]);
+    await pair.both('qemu-io', '-f', 'qcow2', ...io, name);
+    await pair.same(['map', '--output=json', name]);
+    await pair.same(['map', name]);
+  }
+  await pair.same(words('compare -s @metadata @full'));
+});
+
 testWith(TOOLS, 'compare finds the same first difference', async () => {
   const pair = await ImageToolPair.make();
   await makeImages(pair);
@@ -212,6 +233,14 @@ testWith(TOOLS, 'resize and rebase change the same', async () => {
     'resize @a foo',
     'resize @a',
     'resize --preallocation=foo @a 3M',
+    'resize --preallocation=metadata @a 3M',
+    'resize --preallocation=full @a 4M',
+    'create -q -f qcow2 @fresh 2M',
+    'resize --preallocation=metadata @fresh 4M',
+    'map --output=json @fresh',
+    'check --output=json @fresh',
+    'resize -f raw --preallocation=falloc @r 2M',
+    'resize -f raw --preallocation=metadata @r 3M',
     'resize @a +0',
     'resize @a 0',
     'resize @nothere 1M',

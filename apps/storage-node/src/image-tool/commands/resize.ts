@@ -1,5 +1,5 @@
 // `resize`: another size of the disk.
-import { openLayers } from '../layers.ts';
+import { openLayers, type TopLayer } from '../layers.ts';
 import { parseSize } from '../sizes.ts';
 import type { ToolCommand } from '../tool.ts';
 import { errorText, ToolError, usageError } from '../tool-error.ts';
@@ -7,7 +7,7 @@ import { warnOfGuess } from '../warnings.ts';
 
 export const resizeCommand: ToolCommand = {
   name: 'resize',
-  synopsis: '[-f fmt] [-q] [--shrink] filename [+ | -]size',
+  synopsis: '[-f fmt] [--preallocation=prealloc] [-q] [--shrink] filename [+ | -]size',
   options: { f: 'value', q: 'flag', shrink: 'flag', preallocation: 'value' },
   async run(line, tool) {
     const [name, text, ...more] = line.operands;
@@ -17,8 +17,6 @@ export const resizeCommand: ToolCommand = {
     if (!['off', 'metadata', 'falloc', 'full'].includes(preallocation)) {
       throw new ToolError(`Invalid preallocation mode '${preallocation}'`);
     }
-    if (preallocation !== 'off')
-      throw new ToolError(`Preallocation mode '${preallocation}' is not supported here`);
     const [, sign = '', digits = ''] = /^([+-]?)(.*)$/s.exec(text)!;
     const bytes = parseSize(digits);
     if (bytes === undefined) {
@@ -35,7 +33,14 @@ export const resizeCommand: ToolCommand = {
       const after = sign === '' ? bytes : before + (sign === '+' ? bytes : -bytes);
       if (after <= 0) throw new ToolError('New image size must be positive');
       if (after < before && !line.has('shrink')) throw new ToolError(SHRINK_REFUSED);
+      if (after < before && preallocation !== 'off') {
+        throw new ToolError('Preallocation can only be used for growing images');
+      }
+      if (layers.top.format === 'raw' && preallocation === 'metadata') {
+        throw new ToolError('Unsupported preallocation mode: metadata');
+      }
       await disk.resize!(after);
+      await preallocate(layers.top, { from: before, to: after, how: preallocation });
       await disk.flush();
     } catch (error) {
       throw error instanceof ToolError ? error : new ToolError(errorText(error));
@@ -46,6 +51,23 @@ export const resizeCommand: ToolCommand = {
     return 0;
   },
 };
+
+const CHUNK_BYTES = 2 * 1024 * 1024;
+
+/** Takes the space of what was added. */
+async function preallocate(
+  { image, disk, file }: TopLayer,
+  { from, to, how }: { from: number; to: number; how: string },
+): Promise<void> {
+  if (how === 'off' || from === to) return;
+  if (image !== undefined && how === 'metadata') return image.preallocate(from, to - from);
+  const zeroes = Buffer.alloc(CHUNK_BYTES);
+  for (let at = from; at < to; at += CHUNK_BYTES) {
+    const length = Math.min(CHUNK_BYTES, to - at);
+    if (image === undefined && how === 'falloc') await file.writeZeroes(at, length, { mayUnmap: false });
+    else await disk.write(at, zeroes.subarray(0, length));
+  }
+}
 
 const SHRINK_REFUSED =
   'Use the --shrink option to perform a shrink operation.\n' +

@@ -4,54 +4,19 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { expect } from 'vitest';
 import { ABORT, bitmapAction } from '../backup-chain.ts';
 import { ours, scenario } from '../scenario.ts';
-import type { Session } from '../session.ts';
-
-const SNAPSHOT = 'blockdev-snapshot';
-const SYNC = 'blockdev-snapshot-sync';
-
-interface NodeFacts {
-  readonly 'node-name': string;
-  readonly drv: string;
-  readonly image: { 'virtual-size'?: number };
-}
-
-/** Traced, but for the length of files: how far an image grows ahead of its use is the daemon's own business. */
-async function query(s: Session, flat = false): Promise<NodeFacts[]> {
-  const nodes = await s.ask<NodeFacts[]>('query-named-block-nodes', { flat });
-  for (const { drv, image } of nodes) if (drv === 'file') delete image['virtual-size'];
-  s.note('block nodes', nodes);
-  return nodes;
-}
-
-/** Traced, but for the space on the disk. */
-async function info(s: Session, name: string): Promise<void> {
-  const { stdout } = await s.peek('qemu-img', 'info', '-U', s.path(name));
-  s.note(`info of ${name}`, stdout.replace(/^disk size: .*$/m, ''));
-}
-
-const file = (s: Session, name: string) => ({ driver: 'file', filename: s.path(name) });
-const addRaw = (s: Session, name: string, more: object = {}) =>
-  s.add({ driver: 'raw', 'node-name': name, file: file(s, name), ...more });
-const addQcow2 = (s: Session, name: string, more: object = {}) =>
-  s.add({ driver: 'qcow2', 'node-name': name, file: file(s, name), ...more });
-const snapshot = (node: string, overlay: string) => ({ type: SNAPSHOT, data: { node, overlay } });
-const sync = (s: Session, node: string, name: string, more: object = {}) => ({
-  'node-name': node,
-  'snapshot-file': s.path(name),
-  'snapshot-node-name': name,
-  ...more,
-});
-const syncAction = (s: Session, node: string, name: string) => ({ type: SYNC, data: sync(s, node, name) });
-const refuse = async (s: Session, command: string, args: object) => (await s.refused(command, args)).desc;
-
-/** A raw and a qcow2 disk, and empty overlays. */
-async function disks(s: Session): Promise<void> {
-  await s.image('d', { format: 'raw', size: '4M' });
-  for (const name of ['q', 'o', 'o2']) await s.image(name, { format: 'qcow2', size: '4M' });
-  await addRaw(s, 'd');
-  await addQcow2(s, 'q');
-  await addQcow2(s, 'o', { backing: null });
-}
+import {
+  addQcow2,
+  addRaw,
+  disks,
+  info,
+  query,
+  refuse,
+  SNAPSHOT,
+  SYNC,
+  snapshot,
+  sync,
+  syncAction,
+} from '../snapshots.ts';
 
 scenario('SN-01', 'an overlay takes over the guest, and the base stays as it is', async s => {
   await disks(s);
@@ -164,22 +129,6 @@ scenario('SN-06', 'filters and formats below and above an overlay', async s => {
   await s.io('over-o', 'write -P 5 0 64k', 'read -P 0 64k 64k');
 });
 
-scenario('SN-13', 'internal snapshots of an image are shown with it', async s => {
-  await disks(s);
-  for (const name of ['first', 'second']) await s.tool('qemu-img', 'snapshot', '-c', name, s.path('o2'));
-  await addQcow2(s, 'o2', { 'read-only': true });
-  const listed =
-    await s.ask<{ 'node-name': string; image: { snapshots?: { name: string }[] } }[]>(
-      'query-named-block-nodes',
-    );
-  const { snapshots } = listed.find(node => node['node-name'] === 'o2')!.image;
-  expect(snapshots!.map(({ name }) => name)).toEqual(['first', 'second']);
-  s.note(
-    'snapshots',
-    snapshots!.map(snapshot => ({ ...snapshot, 'date-sec': 0, 'date-nsec': 0 })),
-  );
-});
-
 scenario('SN-07', 'a backup goes on while its source gets an overlay', async s => {
   await disks(s);
   await s.image('t', { format: 'raw', size: '4M' });
@@ -290,102 +239,6 @@ scenario('SN-11', 'an overlay of another size than its base', async s => {
   await query(s);
   await s.ok(SNAPSHOT, { node: 'large', overlay: 'small' });
   await query(s);
-});
-
-scenario(
-  'TX-10',
-  'bitmaps are handed over at a snapshot: one stays transient, one is copied, one moves',
-  async s => {
-    await s.image('base', { format: 'qcow2', size: '1M' });
-    await addQcow2(s, 'base');
-    for (const [name, persistent] of [
-      ['bitmap0', false],
-      ['bitmap1', true],
-      ['bitmap2', true],
-    ] as const) {
-      await s.ok('block-dirty-bitmap-add', { node: 'base', name, persistent });
-    }
-    await s.io('base', 'write -P 1 0 512k');
-    const into = (name: string, persistent: boolean) => [
-      bitmapAction('add', { node: 'top', name, persistent }),
-      bitmapAction('merge', { node: 'top', target: name, bitmaps: [{ node: 'base', name }] }),
-    ];
-    const actions = [
-      syncAction(s, 'base', 'top'),
-      ...into('bitmap0', false),
-      ...into('bitmap1', true),
-      ...into('bitmap2', true),
-      bitmapAction('remove', { node: 'base', name: 'bitmap2' }),
-    ];
-    await refuse(s, 'transaction', { actions: [...actions, ABORT] });
-    await s.bitmaps('base');
-    await s.io('base', 'write -P 2 512k 64k');
-    await s.bitmaps('base');
-    await s.ok('transaction', { actions });
-    await s.bitmaps('base');
-    await s.bitmaps('top');
-    await s.io('base', 'write -P 3 960k 64k', 'read -P 1 0 512k');
-    await s.bitmaps('base');
-    await s.bitmaps('top');
-    await s.daemon.quit();
-    for (const name of ['base', 'top']) {
-      await info(s, name);
-      await s.tool('qemu-img', 'check', '-q', s.path(name));
-    }
-  },
-);
-
-scenario('SN-15', 'an overlay and a base that keep bitmaps in their images', async s => {
-  await disks(s);
-  await s.tool('qemu-img', 'bitmap', '--add', s.path('o2'), 'stored');
-  await addQcow2(s, 'o2', { backing: null });
-  await s.ok('block-dirty-bitmap-add', { node: 'q', name: 'kept', persistent: true });
-  await s.io('q', 'write -P 1 0 64k');
-  await refuse(s, 'transaction', { actions: [snapshot('q', 'o2'), ABORT] });
-  await s.io('q', 'write -P 2 1M 64k');
-  await s.bitmaps('q');
-  await s.ok(SNAPSHOT, { node: 'q', overlay: 'o2' });
-  await s.io('q', 'write -P 3 2M 64k', 'read -P 1 0 64k');
-  await s.bitmaps('q');
-  await s.bitmaps('o2');
-  await query(s);
-  await s.daemon.quit();
-  for (const name of ['q', 'o2']) {
-    await info(s, name);
-    await s.tool('qemu-img', 'check', '-q', s.path(name));
-  }
-});
-
-scenario('SN-16', 'what a commit, a mirror or a stream works on gets no overlay', async s => {
-  await s.image('base', { format: 'qcow2', size: '4M' });
-  await s.tool('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 1 0 4M', s.path('base'));
-  await s.image('mid', { format: 'qcow2', backing: 'base' });
-  await s.image('top', { format: 'qcow2', backing: 'mid' });
-  for (const name of ['o', 't']) await s.image(name, { format: 'qcow2', size: '4M' });
-  await addQcow2(s, 'base');
-  await addQcow2(s, 'mid', { backing: 'base' });
-  await addQcow2(s, 'top', { backing: 'mid' });
-  for (const name of ['o', 't']) await addQcow2(s, name, { backing: null });
-  await s.io('top', 'write -P 2 0 1M');
-  const staying = { 'job-id': 'j', 'auto-finalize': false };
-  for (const [command, args] of [
-    ['blockdev-mirror', { device: 'top', target: 't', sync: 'full' }],
-    ['block-commit', { device: 'top', 'base-node': 'base' }],
-    ['block-stream', { device: 'top' }],
-  ] as const) {
-    await s.ok(command, { ...staying, ...args });
-    await s.until('the job waits', async () => {
-      const [job] = await s.ask<{ status: string }[]>('query-jobs');
-      return job?.status === 'ready' || job?.status === 'pending';
-    });
-    for (const node of ['top', 'mid', 'base', 't']) {
-      await refuse(s, 'transaction', { actions: [snapshot(node, 'o'), ABORT] });
-    }
-    await s.ok('block-job-cancel', { device: 'j', force: true });
-    await s.jobState('j', 'null');
-  }
-  await s.ok(SNAPSHOT, { node: 'top', overlay: 'o' });
-  await s.io('top', 'write -P 3 0 64k', 'read -P 2 64k 960k', 'read -P 1 1M 1M');
 });
 
 ours('SN-12', 'files that were made for an aborted transaction are gone again', async s => {
