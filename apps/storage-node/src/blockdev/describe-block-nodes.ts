@@ -1,8 +1,9 @@
 // What `query-named-block-nodes` tells of each block node.
-import { type DirtyBitmapInfo, FILTER_ROLES, type GraphNode, Qcow2Image } from '@tidemark/engine';
+import { type DirtyBitmapInfo, FILTER_ROLES, type GraphNode } from '@tidemark/engine';
 import { describeSnapshot } from '../image-tool/snapshot-list.ts';
 import type { StorageDaemon } from '../qmp/storage-daemon.ts';
 import { filenameOf } from './filename.ts';
+import { snapshotImageOf } from './internal-snapshots.ts';
 
 /** The youngest first. With `flat`, nothing is told of the images below. */
 export function describeBlockNodes(daemon: StorageDaemon, { flat }: { flat: boolean }): Promise<object[]> {
@@ -44,7 +45,7 @@ async function describeNode(node: GraphNode, daemon: StorageDaemon, flat: boolea
 async function describeImage(node: GraphNode, daemon: StorageDaemon, flat: boolean): Promise<object> {
   const blockdev = daemon.blockdevs.get(node);
   const backing = flat ? undefined : belowOf(node);
-  const snapshots = blockdev?.driver instanceof Qcow2Image ? await blockdev.driver.snapshots() : [];
+  const snapshots = (await snapshotImageOf(node, daemon)?.snapshots()) ?? [];
   return {
     ...(snapshots.length > 0 && { snapshots: snapshots.map(describeSnapshot) }),
     ...(backing && { 'backing-image': await describeImage(backing, daemon, flat) }),

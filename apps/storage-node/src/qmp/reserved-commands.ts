@@ -69,6 +69,8 @@ const CHECKS: Readonly<Record<string, Check>> = {
     for (const name of [args.node, args.overlay]) checkNode({ 'node-name': name }, reserved);
   },
   'blockdev-snapshot-sync': checkNode,
+  'blockdev-snapshot-internal-sync': checkNode,
+  'blockdev-snapshot-delete-internal-sync': checkNode,
   'blockdev-backup': checkUsedBitmap,
   'drive-backup': checkUsedBitmap,
   fleece: checkUsedBitmap,

@@ -8,6 +8,7 @@ import { commitCommands } from './commit.ts';
 import { createCommands } from './create.ts';
 import { exportCommands } from './exports.ts';
 import { fleeceCommands } from './fleece.ts';
+import { internalSnapshotCommands } from './internal-snapshots.ts';
 import { jobCommands } from './jobs.ts';
 import { mirrorCommands } from './mirror.ts';
 import { monitorCommands } from './monitor.ts';
@@ -30,6 +31,7 @@ const groups: readonly (readonly QmpCommand[])[] = [
   streamCommands,
   bitmapCommands,
   snapshotCommands,
+  internalSnapshotCommands,
   createCommands,
   transactionCommands,
 ];

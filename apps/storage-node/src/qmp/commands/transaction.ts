@@ -11,6 +11,7 @@ import {
 } from './backup.ts';
 import { bitmapActions } from './bitmaps.ts';
 import { fleeceAction, fleeceArguments } from './fleece.ts';
+import { internalSnapshotAction, internalSnapshotArguments } from './internal-snapshots.ts';
 import { snapshotAction, snapshotArguments, snapshotSyncAction, snapshotSyncArguments } from './snapshots.ts';
 
 interface Action {
@@ -27,6 +28,7 @@ const makers = new Map<string, (data: never, daemon: StorageDaemon) => Transacti
   ['fleece', fleeceAction],
   ['blockdev-snapshot', snapshotAction],
   ['blockdev-snapshot-sync', snapshotSyncAction],
+  ['blockdev-snapshot-internal-sync', internalSnapshotAction],
 ]);
 
 const bitmapShapes = bitmapActions.map(({ type, data }) => z.strictObject({ type: z.literal(type), data }));
@@ -38,6 +40,7 @@ const action = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('fleece'), data: fleeceArguments }),
   z.strictObject({ type: z.literal('blockdev-snapshot'), data: snapshotArguments }),
   z.strictObject({ type: z.literal('blockdev-snapshot-sync'), data: snapshotSyncArguments }),
+  z.strictObject({ type: z.literal('blockdev-snapshot-internal-sync'), data: internalSnapshotArguments }),
   ...bitmapShapes,
 ]);
 
