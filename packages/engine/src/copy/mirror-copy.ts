@@ -2,7 +2,7 @@
 // and copied, and copied again, until nothing is marked. With write-blocking, guests' writes go to both at once.
 //
 // Bit meanings. `dirty`: the granule has to be copied. A bit is cleared when a copy claims its granule, before the
-// source is read, and set again when that copy fails. A change of the source sets the bits when it has ended: a copy
+// source is asked for anything, and set again when that copy fails. A change of the source sets the bits when it has ended: a copy
 // that read the source before that saw old bytes, and one that begins afterwards sees the new ones.
 //
 // No two requests to the target overlap: a copy leaves out what another one is at, and a guest's write, with
@@ -124,15 +124,25 @@ export class MirrorCopy {
         continue;
       }
       const free = Math.min(other?.offset ?? Infinity, area.offset + area.length) - start;
-      const run = await this.#runAt(start, free);
-      // While the status was asked for, a guest may have taken a part of it.
-      const taken = this.#requests.overlapping(start, start + run.length) !== undefined;
-      if (taken || this.dirty.nextZero(start, start + run.length) >= 0) continue;
-      this.dirty.reset(start, run.length);
-      const request = this.#requests.start(start, run.length);
+      const { request, run } = await this.#claim(start, free);
       this.#copying++;
       void this.#copy(request, run.zero);
       return { offset: start, length: run.length };
+    }
+  }
+
+  /** Takes the start of the range that is all zeroes, or all data; the rest stays marked. */
+  async #claim(start: number, lengthMax: number) {
+    const whole = this.#requests.start(start, lengthMax);
+    this.dirty.reset(start, lengthMax);
+    let taken = 0;
+    try {
+      const run = await this.#runAt(start, lengthMax);
+      taken = run.length;
+      return { run, request: this.#requests.start(start, taken) };
+    } finally {
+      this.dirty.set(start + taken, lengthMax - taken);
+      this.#requests.finish(whole);
     }
   }
 
@@ -207,6 +217,8 @@ export class MirrorCopy {
     const request = this.#requests.start(start, end - start);
     this.#activeBytes += end - start;
     try {
+      // Before the change: what is marked from here on comes from somebody else.
+      this.dirty.reset(offset, length);
       await this.#changeSource({ offset, length }, change.source);
       try {
         await change.target();
@@ -214,7 +226,6 @@ export class MirrorCopy {
         this.dirty.set(offset, length);
         return this.#failure('target', cause, { offset, length });
       }
-      this.dirty.reset(offset, length);
       this.#doneBytes += length;
       return undefined;
     } finally {

@@ -1,8 +1,9 @@
-// Stands above the image that a stream job fills: a range that the job is copying into it is written by nobody
-// else meanwhile, or what the job has read would overwrite what a guest has just written.
+// Stands above the image that a stream job fills. While the job copies a range into the image nobody else may change
+// it there, or what the job has read would overwrite what a guest has just written: `guard` sees to that at the image
+// itself, whose users need not come through the filter.
 import { RequestList } from '../copy/request-list.ts';
 import { type ChildPermissions, filterPermissions, PERMISSION } from '../graph/permissions.ts';
-import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
+import type { BlockNode } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
 import { PassThrough } from './pass-through.ts';
 
@@ -15,10 +16,10 @@ export class CopyOnRead extends PassThrough {
     return this.child;
   }
 
-  /** Runs `section` while no guest writes to the range. */
+  /** Runs `section` while nobody else changes the range. */
   async alone<T>(offset: number, length: number, section: () => Promise<T>): Promise<T> {
     const end = offset + length;
-    // Guests that come from here on wait, so those that are there come to an end.
+    // Whoever comes from here on waits, so those that are there come to an end.
     const request = this.#copies.start(offset, length);
     try {
       for (;;) {
@@ -32,20 +33,8 @@ export class CopyOnRead extends PassThrough {
     }
   }
 
-  override write(offset: number, buffer: Buffer): Pending {
-    return this.#changing(offset, buffer.length, () => super.write(offset, buffer));
-  }
-  override writeCompressed(offset: number, buffer: Buffer): Pending {
-    return this.#changing(offset, buffer.length, () => super.writeCompressed(offset, buffer));
-  }
-  override writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
-    return this.#changing(offset, length, () => super.writeZeroes(offset, length, options));
-  }
-  override discard(offset: number, length: number): Pending {
-    return this.#changing(offset, length, () => super.discard(offset, length));
-  }
-
-  #changing(offset: number, length: number, change: () => Pending): Pending {
+  /** Begins a change of the image when no copy is under way in its range. */
+  guard(offset: number, length: number, change: () => Pending): Pending {
     if (this.#copies.overlapping(offset, offset + length) === undefined) {
       return this.#tracked(offset, length, change);
     }

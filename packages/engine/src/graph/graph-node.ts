@@ -15,6 +15,9 @@ export interface DrainedWriter {
   unquiesce(): void;
 }
 
+/** Lets a change begin, at once or later. */
+export type ChangeGuard = (offset: number, length: number, change: () => Pending) => Pending;
+
 /** What a node does with requests before its driver sees them. */
 export interface NodePolicy {
   /** Discards are dropped, and zeroes keep their space. Default false. */
@@ -59,6 +62,8 @@ export class GraphNode implements BlockNode {
   readonly forceShare: boolean;
   /** Jobs that read here past every attachment; added and removed by the jobs. */
   readonly readers = new Set<DrainedWriter>();
+  /** Set by a job that changes the node by itself, past it; whoever else changes it waits for its word. */
+  guard: ChangeGuard | undefined;
   #policy: Required<NodePolicy>;
   /** Somebody is turning it read-only. */
   #turning = false;
@@ -224,8 +229,17 @@ export class GraphNode implements BlockNode {
     if (this.detectZeroes !== 'off' && isZero(buffer)) {
       return this.writeZeroes(offset, buffer.length, { mayUnmap: this.detectZeroes === 'unmap' });
     }
+    if (this.guard !== undefined) {
+      return this.#change(offset, buffer.length, () => this.#inner.write(offset, buffer));
+    }
     this.bitmaps.recordWrite(offset, buffer.length);
     return this.bitmaps.watched(this.#inner.write(offset, buffer), offset, buffer.length);
+  }
+
+  #change(offset: number, length: number, change: () => Pending): Pending {
+    this.bitmaps.recordWrite(offset, length);
+    const begin = () => this.bitmaps.watched(change(), offset, length);
+    return this.guard === undefined ? begin() : this.guard(offset, length, begin);
   }
 
   /** As `write`, of what reads as this already: bitmaps take no note. */
@@ -248,7 +262,7 @@ export class GraphNode implements BlockNode {
   writeHostRange(offset: number, from: HostRange, length: number): Promise<void> | undefined {
     this.#checkWrite('write', offset, length);
     // Nobody sees the bytes, so nobody can look for zeroes in them.
-    if (this.detectZeroes !== 'off') return undefined;
+    if (this.detectZeroes !== 'off' || this.guard !== undefined) return undefined;
     const written = this.#inner.writeHostRange?.(offset, from, length);
     if (written === undefined) return undefined;
     this.bitmaps.recordWrite(offset, length);
@@ -265,23 +279,20 @@ export class GraphNode implements BlockNode {
         node: this.name,
       });
     }
-    this.bitmaps.recordWrite(offset, buffer.length);
-    return this.bitmaps.watched(driver.writeCompressed(offset, buffer), offset, buffer.length);
+    return this.#change(offset, buffer.length, () => driver.writeCompressed!(offset, buffer));
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Pending {
     this.#checkWrite('write-zeroes', offset, length);
-    this.bitmaps.recordWrite(offset, length);
     const mayUnmap = options.mayUnmap && !this.ignoreDiscard;
     const how = mayUnmap === options.mayUnmap ? options : { mayUnmap };
-    return this.bitmaps.watched(this.#inner.writeZeroes(offset, length, how), offset, length);
+    return this.#change(offset, length, () => this.#inner.writeZeroes(offset, length, how));
   }
 
   discard(offset: number, length: number): Pending {
     this.#checkWrite('discard', offset, length);
     if (this.ignoreDiscard) return undefined;
-    this.bitmaps.recordWrite(offset, length);
-    return this.bitmaps.watched(this.#inner.discard(offset, length), offset, length);
+    return this.#change(offset, length, () => this.#inner.discard(offset, length));
   }
 
   flush(): Pending {

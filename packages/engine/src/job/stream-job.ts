@@ -43,6 +43,7 @@ export class StreamJob extends ChainJob {
     this.#options = options;
     this.walked = options.filterDriver.image;
     this.depths = { min: 2, max: 1 + options.images };
+    options.image.guard = (...change) => options.filterDriver.guard(...change);
   }
 
   protected override async run(): Promise<void> {
@@ -100,6 +101,7 @@ export class StreamJob extends ChainJob {
   }
 
   protected override async clean(): Promise<void> {
+    this.#options.image.guard = undefined;
     await this.#options.place.leave();
     await this.#options.release();
   }
