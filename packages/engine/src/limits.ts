@@ -33,6 +33,8 @@ export const CHAIN_CHUNK_BYTES = 512 * KiB;
 
 /** Reads up to this size try the page cache on the spot: copying them costs less than a thread switch. */
 export const FILE_NOWAIT_READ_BYTES_MAX = 64 * KiB;
+/** Clusters of one request that are compressed side by side: each takes about half a MiB for as long. */
+export const QCOW2_COMPRESSIONS_AT_ONCE = 8;
 /** One write of zeroes where the filesystem cannot make them itself. */
 export const FILE_ZERO_CHUNK_BYTES = 1 * MiB;
 /** The largest block of a device that a file opened with O_DIRECT can lie on. */

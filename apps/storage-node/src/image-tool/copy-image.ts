@@ -5,7 +5,7 @@ import { BlockMap } from './block-map.ts';
 import type { Layers } from './layers.ts';
 import type { ProgressLine } from './progress.ts';
 import { ToolError } from './tool-error.ts';
-import { isZero, splitZeroes } from './zeroes.ts';
+import { splitZeroes } from './zeroes.ts';
 
 export interface CopyImageOptions {
   readonly sources: readonly Layers[];
@@ -114,12 +114,16 @@ async function writeZeroes(offset: number, length: number, options: CopyImageOpt
   if (!options.targetIsZero) await options.target.writeZeroes(offset, length, { mayUnmap: true });
 }
 
+/** Runs of clusters at a time: those of one run are compressed side by side. */
 async function writeCompressed(offset: number, bytes: Buffer, options: CopyImageOptions): Promise<void> {
   const { target, sparseBytes } = options;
   const clusterBytes = target.clusterSizeBytes!;
-  for (let at = 0; at < bytes.length; at += clusterBytes) {
-    const cluster = bytes.subarray(at, at + clusterBytes);
-    if (sparseBytes > 0 && isZero(cluster)) await writeZeroes(offset + at, cluster.length, options);
-    else await target.writeCompressed!(offset + at, cluster);
+  if (sparseBytes === 0) {
+    await target.writeCompressed!(offset, bytes);
+    return;
+  }
+  for (const { start, end, zero } of splitZeroes(bytes, clusterBytes)) {
+    if (zero) await writeZeroes(offset + start, end - start, options);
+    else await target.writeCompressed!(offset + start, bytes.subarray(start, end));
   }
 }

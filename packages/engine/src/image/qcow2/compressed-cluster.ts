@@ -9,11 +9,15 @@ import type { CompressionType } from './format.ts';
 const DEFLATE_WINDOW_BITS = 12;
 
 const deflate = promisify(deflateRaw) as (data: Buffer, options: object) => Promise<Buffer>;
-const compressZstd = promisify(zstdCompress) as (data: Buffer) => Promise<Buffer>;
+const compressZstd = promisify(zstdCompress) as (data: Buffer, options: object) => Promise<Buffer>;
 
 /** The whole cluster, compressed; may come out larger. */
 export function compressCluster(type: CompressionType, cluster: Buffer): Promise<Buffer> {
-  return type === 'zlib' ? deflate(cluster, { windowBits: DEFLATE_WINDOW_BITS }) : compressZstd(cluster);
+  // All of it comes out in one piece: what does not compress grows by less than this.
+  const chunkSize = cluster.length + cluster.length / 64 + 1024;
+  if (type === 'zlib') return deflate(cluster, { windowBits: DEFLATE_WINDOW_BITS, chunkSize });
+  // Without the size zstd makes room for a stream of any length, which takes longer than the compression.
+  return compressZstd(cluster, { pledgedSrcSize: cluster.length, chunkSize });
 }
 
 /** Rejects with `corrupt` where the data ends or fails before a whole cluster has come out. */

@@ -5,6 +5,7 @@
 // as long as no compressed cluster was unlinked since: its count might reach 0 otherwise, and it would be taken
 // by somebody else.
 import { EngineError } from '../../errors.ts';
+import { QCOW2_COMPRESSIONS_AT_ONCE } from '../../limits.ts';
 import type { Pending } from '../../pending.ts';
 import type { ClusterLocks } from './cluster-locks.ts';
 import type { ClusterMap } from './clusters.ts';
@@ -44,12 +45,16 @@ export class CompressedWriter {
   /** `offset` is a cluster's; the buffer has whole clusters, the last one may end with the disk. */
   async write(offset: number, buffer: Buffer): Promise<void> {
     const { clusterBytes } = this.#options;
-    const pending: Promise<void>[] = [];
-    for (let done = 0; done < buffer.length; done += clusterBytes) {
-      pending.push(this.#writeCluster(offset + done, buffer.subarray(done, done + clusterBytes)));
+    const batchBytes = clusterBytes * QCOW2_COMPRESSIONS_AT_ONCE;
+    for (let batch = 0; batch < buffer.length; batch += batchBytes) {
+      const pending: Promise<void>[] = [];
+      const end = Math.min(batch + batchBytes, buffer.length);
+      for (let done = batch; done < end; done += clusterBytes) {
+        pending.push(this.#writeCluster(offset + done, buffer.subarray(done, done + clusterBytes)));
+      }
+      await Promise.allSettled(pending);
+      await Promise.all(pending);
     }
-    await Promise.allSettled(pending);
-    await Promise.all(pending);
   }
 
   async #writeCluster(offset: number, data: Buffer): Promise<void> {
