@@ -115,3 +115,28 @@ scenario('SN-16', 'what a commit, a mirror or a stream works on gets no overlay'
   await s.ok(SNAPSHOT, { node: 'top', overlay: 'o' });
   await s.io('top', 'write -P 3 0 64k', 'read -P 2 64k 960k', 'read -P 1 1M 1M');
 });
+
+scenario('SN-17', 'no write is lost while overlays come above one another under a busy guest', async s => {
+  await disks(s);
+  const guest = await s.guest('q');
+  const writes: Promise<unknown>[] = [];
+  for (let layer = 1; layer <= 12; layer++) {
+    for (let at = 0; at < 16; at++) {
+      const place = (layer * 37 + at * 5) % 64;
+      writes.push(guest.run(`write -q -P ${layer * 16 + at} ${place * 64}k 64k`));
+    }
+    const base = layer === 1 ? 'q' : `layer${layer - 1}`;
+    await s.ok('transaction', { actions: [syncAction(s, base, `layer${layer}`)] });
+  }
+  await Promise.all(writes);
+  const last = new Map<number, number>();
+  for (let layer = 1; layer <= 12; layer++) {
+    for (let at = 0; at < 16; at++) last.set((layer * 37 + at * 5) % 64, layer * 16 + at);
+  }
+  const reads = [...last].map(([place, pattern]) => `read -q -P ${pattern} ${place * 64}k 64k`);
+  await s.io('q', ...reads, 'flush');
+  await s.daemon.quit();
+  for (let layer = 1; layer <= 12; layer++) await s.tool('qemu-img', 'check', '-q', s.path(`layer${layer}`));
+  const again = reads.flatMap(read => ['-c', read]);
+  await s.tool('qemu-io', '-r', '-f', 'qcow2', ...again, s.path('layer12'));
+});
