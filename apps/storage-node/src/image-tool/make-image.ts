@@ -3,6 +3,7 @@ import {
   alignUp,
   createQcow2,
   createRawFile,
+  EngineError,
   FileNode,
   IMAGE_BYTES_MAX,
   SECTOR_BYTES,
@@ -29,7 +30,9 @@ export async function makeImage({ path, format, sizeBytes, options }: MakeImageO
   try {
     return await stageFile({ path, token: `tidemark-${process.pid}`, make });
   } catch (error) {
-    throw new ToolError(errorText(error));
+    const inUse = error instanceof EngineError && error.kind === 'busy';
+    const question = inUse ? `\nIs another process using the image [${path}]?` : '';
+    throw new ToolError(`${errorText(error)}${question}`);
   }
 }
 

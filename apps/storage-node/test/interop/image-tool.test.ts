@@ -1,6 +1,7 @@
 // Goal: tidemark-image answers as qemu-img does: output, exit codes, and the images that come of it. Method: the
 // same command lines for both, on images made alike.
-import { expect } from 'vitest';
+import { FileNode, PERMISSION } from '@tidemark/engine';
+import { expect, onTestFinished } from 'vitest';
 import { testWith } from '../../src/testing/tools.ts';
 import { ImageToolPair } from './image-tool-pair.ts';
 
@@ -348,4 +349,38 @@ testWith(TOOLS, 'bitmaps are added, changed, merged, removed and copied alike', 
   await pair.same(words('info --output=json @c'));
   await pair.same(words('resize @a 8M'));
   await pair.same(words('info --output=json @a'));
+});
+
+testWith(TOOLS, 'an image that somebody writes to is left alone, and looked at when told so', async () => {
+  const pair = await ImageToolPair.make();
+  await makeImages(pair);
+  for (const side of ['qemu', 'tidemark'] as const) {
+    const file = await FileNode.open(pair.path(side, 'a'), { locking: 'permissions' });
+    onTestFinished(() => file.close());
+    const { consistentRead, write, resize } = PERMISSION;
+    file.setPermissions({ uses: consistentRead | write | resize, shares: consistentRead });
+  }
+  for (const line of [
+    'info @a',
+    'check @a',
+    'map @a',
+    'compare @a @r',
+    'convert -O raw @a @x',
+    'convert -O qcow2 @r @a',
+    'create -f qcow2 @a 1M',
+    'resize @a 5M',
+    'snapshot -c x @a',
+    'bitmap --add @a x',
+    'rebase -u -b @r -F raw @a',
+  ]) {
+    expect((await pair.same(words(line))).code, line).toBeGreaterThan(0);
+  }
+  for (const line of [
+    'info -U @a',
+    'map -U --output=json @a',
+    'compare -U @a @r',
+    'convert -U -O raw @a @x',
+  ]) {
+    await pair.same(words(line));
+  }
 });
