@@ -11,7 +11,7 @@ const WRITES = PERMISSION.write | PERMISSION.writeUnchanged;
 
 export class Attachment implements BlockNode {
   readonly edge: Edge;
-  readonly #release: () => void;
+  readonly #release: () => Promise<void>;
   #closings = 0;
   #inFlight = 0;
   #waiting: (() => void)[] = [];
@@ -26,7 +26,7 @@ export class Attachment implements BlockNode {
   };
 
   /** By BlockGraph.attach alone. */
-  constructor(edge: Edge, release: () => void) {
+  constructor(edge: Edge, release: () => Promise<void>) {
     this.edge = edge;
     this.#release = release;
   }
@@ -114,7 +114,7 @@ export class Attachment implements BlockNode {
   /** Lets requests in flight end, then lets go of the node. */
   async close(): Promise<void> {
     await this.quiesce();
-    this.#release();
+    await this.#release();
   }
 
   #assertWrites(): void {

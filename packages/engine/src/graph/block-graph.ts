@@ -200,9 +200,19 @@ export class BlockGraph {
     return attachment;
   }
 
-  #detach(edge: Edge): void {
+  /** A node that was there for its users alone goes with the last one. */
+  async #detach(edge: Edge): Promise<void> {
     if (!this.#attachments.delete(edge)) return;
-    edge.node.parents.delete(edge);
+    const { node } = edge;
+    node.parents.delete(edge);
+    settlePermissions([node]);
+    await this.#letGo([node]);
+  }
+
+  /** Lets the user stay, who from here on uses nothing and excludes nobody. */
+  loosen({ edge }: Attachment): void {
+    edge.uses = 0;
+    edge.shares = PERMISSIONS_ALL;
     settlePermissions([edge.node]);
   }
 

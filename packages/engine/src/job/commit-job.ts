@@ -79,7 +79,7 @@ export class CommitJob extends ChainJob {
   protected override async prepare(): Promise<void> {
     const { graph, access, place, base, pointer } = this.#options;
     const { filter } = place;
-    await place.detach();
+    place.loosen();
     const overlays = [...filter.parents].filter(edge => edge.role === 'backing').map(edge => edge.parent!);
     await withWritable(overlays, access, () =>
       graph.change([filter, base], {
@@ -114,6 +114,7 @@ export async function withWritable(
     }
     await section();
   } finally {
-    for (const node of turned) await access.setReadOnly(node, true);
+    // One that somebody writes to by then stays open for that.
+    for (const node of turned) await access.setReadOnly(node, true).catch(() => undefined);
   }
 }

@@ -69,15 +69,15 @@ export class JobPlace {
     }
   }
 
-  /** Gives back the uses, which others would meet when they come in the job's stead. */
-  async detach(): Promise<void> {
-    for (const attachment of this.#attachments.splice(0)) await attachment.close();
+  /** Lets others do what the job's uses exclude, for when they come in the job's stead. */
+  loosen(): void {
+    for (const attachment of this.#attachments) this.#options.graph.loosen(attachment);
   }
 
   /** Gives back everything; the filter is gone. */
   async leave(): Promise<void> {
     const { graph, written } = this.#options;
-    await this.detach();
+    for (const attachment of this.#attachments.splice(0)) await attachment.close();
     for (const node of this.#blocked) node.blockers.delete(this.#blocker!);
     if (this.#job !== undefined) written.writers.delete(this.#job);
     const filter = this.#filter;

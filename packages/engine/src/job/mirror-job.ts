@@ -259,7 +259,7 @@ export class MirrorJob extends PolicyJob implements Mirror {
   protected override async prepare(): Promise<void> {
     if (this.#decision?.pivot !== true) return;
     const { graph, place, source, target, replaces, beforePivot } = this.#options;
-    await place.detach();
+    place.loosen();
     await graph.change([source, target, ...(replaces ? [replaces] : [])], {
       async begin() {},
       apply(change) {
@@ -280,7 +280,7 @@ export class MirrorJob extends PolicyJob implements Mirror {
     const { source, place, filterDriver, bitmap, release } = this.#options;
     filterDriver.mirror = undefined;
     this.#ready.reject(this.error);
-    await place.detach();
+    place.loosen();
     source.bitmaps.delete(bitmap);
     this.#unwatch();
     await place.leave();

@@ -80,13 +80,13 @@ function findRange(options: StartCommitOptions, device: GraphNode): { top: Graph
   return { top, base };
 }
 
-/** Returns the way back, good to repeat. */
+/** Returns the way back, good to repeat; it stays open where somebody writes to it by then. */
 async function openForWriting(base: GraphNode, access: ChainAccess): Promise<() => Promise<void>> {
   if (!base.readOnly) return async () => {};
   await access.setReadOnly(base, false);
   let open = true;
   return async () => {
-    if (open) await access.setReadOnly(base, true);
+    if (open) await access.setReadOnly(base, true).catch(() => undefined);
     open = false;
   };
 }
@@ -123,9 +123,9 @@ async function startActive(options: StartCommitOptions, { top, base, restore }: 
       depthMax: imagesAbove(top, base),
       blocked: chain.slice(0, chain.indexOf(base) + 1),
       bufferBytes: options.bufferBytes ?? MIRROR_BUFFER_BYTES_DEFAULT,
-      // The guest lives on it from then on.
+      // The guest lives on it from then on, and may do as much as before.
       release: async ({ pivoted }) => {
-        if (!pivoted) await restore();
+        if (!pivoted || top.readOnly) await restore();
       },
     },
   );

@@ -5,6 +5,7 @@ import type { GraphNode } from '../graph/graph-node.ts';
 import { filterPermissions, PERMISSION } from '../graph/permissions.ts';
 import { MIRROR_BUFFER_BYTES_DEFAULT, MIRROR_BUFFER_BYTES_MAX } from '../limits.ts';
 import { isPowerOfTwo, MiB, SECTOR_BYTES } from '../units.ts';
+import type { ChainAccess } from './chain-access.ts';
 import { launchMirror, type MirrorOptions } from './launch-mirror.ts';
 import type { MirrorJob } from './mirror-job.ts';
 
@@ -17,6 +18,8 @@ export interface StartMirrorOptions extends MirrorOptions {
   source: string;
   target: string;
   sync: MirrorSync | 'incremental' | 'bitmap';
+  /** Lets the target be read-only in the end where the source is; without it, it stays writable. */
+  access?: ChainAccess | undefined;
   /** The block node that the target takes the place of; default: the source. */
   replaces?: string | undefined;
 }
@@ -51,6 +54,9 @@ export async function startMirror(options: StartMirrorOptions): Promise<MirrorJo
     between: [],
     uses: PERMISSION.write,
     shares: PERMISSION.writeUnchanged,
+    release: async ({ pivoted }) => {
+      if (pivoted && source.readOnly) await options.access?.setReadOnly(target, true).catch(() => undefined);
+    },
     depthMax: { full: Infinity, top: 1, none: 0 }[options.sync],
     blocked: [source, target],
     bufferBytes: Math.min(bufferBytes || MIRROR_BUFFER_BYTES_DEFAULT, MIRROR_BUFFER_BYTES_MAX),

@@ -47,7 +47,7 @@ export async function startStream(options: StartStreamOptions): Promise<StreamJo
   let opened = image.readOnly;
   if (opened) await access.setReadOnly(image, false);
   const release = async () => {
-    if (opened) await access.setReadOnly(image, true);
+    if (opened) await access.setReadOnly(image, true).catch(() => undefined);
     opened = false;
   };
   try {

@@ -89,7 +89,7 @@ export class StreamJob extends ChainJob {
   protected override async prepare(): Promise<void> {
     const { graph, access, image, base, pointer, place } = this.#options;
     if (childOf(image, 'backing') === undefined) return;
-    await place.detach();
+    place.loosen();
     await graph.change([image, ...(base ? [base] : [])], {
       async begin() {},
       apply: change => change.setChild(image, 'backing', base),

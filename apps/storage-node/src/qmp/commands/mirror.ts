@@ -1,6 +1,7 @@
 // `blockdev-mirror`: lets a target become and stay equal to a disk in use.
 import { COPY_MODES, ON_ERROR, startMirror } from '@tidemark/engine';
 import { z } from 'zod';
+import { chainAccess } from '../../blockdev/chain-access.ts';
 import { int64, uint32 } from '../arguments.ts';
 import { defineCommand, type QmpCommand } from '../command.ts';
 
@@ -23,11 +24,13 @@ export const mirrorCommands: readonly QmpCommand[] = [
       'auto-finalize': z.boolean().optional(),
       'auto-dismiss': z.boolean().optional(),
     }),
-    async run(args, { graph, jobs, clock }) {
+    async run(args, daemon) {
+      const { graph, jobs, clock } = daemon;
       await startMirror({
         graph,
         jobs,
         clock,
+        access: chainAccess(daemon),
         id: args['job-id'] ?? '',
         source: args.device,
         target: args.target,

@@ -14,7 +14,8 @@ import {
   startCommit,
 } from '../image-chain.ts';
 import { jobsAre, lookAt } from '../job-watch.ts';
-import { scenario } from '../scenario.ts';
+import { different, scenario } from '../scenario.ts';
+import type { Session } from '../session.ts';
 
 const READ_ONLY_BELOW = F040.map((layer, index) => (index < 2 ? { ...layer, readOnly: true } : layer));
 
@@ -424,3 +425,44 @@ scenario('BR-06', 'bitmaps of the base take note of what is committed into it', 
   await s.io('top', 'write 128k 64k');
   expect((await s.bitmap('base', 'bitmap0')).count).toBe(196_608);
 });
+
+for (const end of ['complete', 'keep'] as const) {
+  const title = `images that were opened by the header of the one above, active commit, ${end}`;
+  const play = async (s: Session) => {
+    await makeChain(s, F040);
+    await s.add({ driver: 'qcow2', 'node-name': 'top', file: { driver: 'file', filename: s.path('top') } });
+    await s.io('top', 'write -P 0x22 1M 64k');
+    await startCommit(s, {});
+    await jobReady(s);
+    await lookAtNodes(s);
+    await s.io('top', 'write -P 0x23 1088k 64k');
+    if (end === 'complete') await s.ok('job-complete', { id: 'job0' });
+    else await s.ok('block-job-cancel', { device: 'job0' });
+    await noJobs(s);
+    await lookAtNodes(s);
+    await s.io('top', 'read -P 0x22 1M 64k', 'read -P 0x23 1088k 64k', 'write -P 0x24 0 64k');
+    await closeNodes(s, ...(end === 'complete' ? ['top'] : []));
+    await s.closeGuest('top');
+    await lookAtNodes(s);
+  };
+  if (end === 'complete') scenario(`CM-03 nested ${end}`, title, play);
+  else different(`CM-03 nested ${end}`, title, '0031-a-commit-gives-back-what-it-opened.md', play);
+}
+
+scenario(
+  'CM-03 read-only',
+  'a commit of an image that nobody may write to leaves the base read-only',
+  async s => {
+    await newChain(
+      s,
+      F040.map(layer => ({ ...layer, readOnly: true })),
+    );
+    await startCommit(s, {});
+    await jobReady(s);
+    await lookAtNodes(s);
+    await s.ok('job-complete', { id: 'job0' });
+    await noJobs(s);
+    await lookAtNodes(s);
+    await closeNodes(s, 'top', 'mid', 'base');
+  },
+);
