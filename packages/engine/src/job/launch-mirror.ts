@@ -67,6 +67,7 @@ export async function launchMirror(options: MirrorOptions, parts: MirrorParts): 
         owner: 'job',
         children: { file: source.name },
         permissions: filterPermissions,
+        readOnly: false,
         // As in QEMU: what guests discard meanwhile stays, on both.
         ignoreDiscard: true,
       },
