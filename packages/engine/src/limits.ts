@@ -66,6 +66,8 @@ export const QCOW2_BITMAP_PART_BYTES = 32 * MiB;
 export const QCOW2_BITMAPS_MEMORY_BYTES_MAX = 1 * GiB;
 /** Clusters that a check counts: 4 bytes of memory each, 16 TiB of image at 64 KiB. */
 export const QCOW2_CHECKED_CLUSTERS_MAX = 2 ** 28;
+/** L2 tables that a check reads, those of snapshots each time anew: minutes, where a hostile image could mean days. */
+export const QCOW2_CHECKED_TABLES_MAX = 2 ** 24;
 /** Findings of a check that are told in words; all are counted. */
 export const QCOW2_CHECK_FINDINGS_MAX = 100;
 /** Refcount table of a qcow2 image, kept in memory; QEMU's own bound. */
@@ -86,6 +88,11 @@ export const GRAPH_DEPTH_MAX = 512;
 export const NODE_NAME_BYTES_MAX = 31;
 /** A qcow2 file grows by steps of this size, so that allocating seldom costs a system call. */
 export const QCOW2_FILE_GROWTH_BYTES = 16 * MiB;
+/**
+ * Clusters past the end of a qcow2 file that count as used: what a power cut took back of a file that had grown is
+ * far less, so that beyond it the counts are wrong.
+ */
+export const QCOW2_FILE_GAP_BYTES_MAX = 16 * GiB;
 /** Freed clusters wait for the metadata to be durable; with this many runs the request waits too. */
 export const QCOW2_PENDING_FREE_RUNS_MAX = 4096;
 /** With this many bytes waiting to be freed, the metadata is written without being asked. */

@@ -8,9 +8,11 @@ export function hasTool(name: string): boolean {
 }
 
 /** `test` where the tools are there or must be (`CI`), otherwise a skip that says what is missing. */
-export function testWithTools(names: readonly string[]): (title: string, run: () => Promise<void>) => void {
+export function testWithTools(
+  names: readonly string[],
+): (title: string, run: () => Promise<void>, timeoutMs?: number) => void {
   const missing = names.filter(name => !hasTool(name));
-  if (missing.length === 0 || process.env.CI) return (title, run) => test(title, run);
+  if (missing.length === 0 || process.env.CI) return (title, run, timeoutMs) => test(title, run, timeoutMs);
   return (title, run) => test.skip(`${title} (not installed: ${missing.join(', ')})`, run);
 }
 

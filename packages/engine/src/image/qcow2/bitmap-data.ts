@@ -20,6 +20,13 @@ export function isBitmapTooLarge(sizeBytes: number, granularityBytes: number): b
   return bitmapBytes(sizeBytes, granularityBytes) > QCOW2_BITMAP_BYTES_MAX;
 }
 
+/** Whether the table is one for a disk of that size. */
+export function hasRightTable({ sizeBytes, clusterBytes }: Qcow2Header, entry: BitmapEntry): boolean {
+  const granularityBytes = 2 ** entry.granularityBits;
+  const clusters = Math.ceil(bitmapBytes(sizeBytes, granularityBytes) / clusterBytes);
+  return clusters === entry.tableEntries && !isBitmapTooLarge(sizeBytes, granularityBytes);
+}
+
 /** Reads the table. Rejects with `corrupt`, naming the bitmap and the place, or `io`. */
 export async function readBitmapTable(
   file: BlockNode,
@@ -45,7 +52,7 @@ export async function readBitmapTable(
 }
 
 /**
- * Fills `bits`, which are as long as the disk. Rejects with `corrupt` (the table is not one for a disk of that size)
+ * Fills `bits`, which are as long as the disk; `hasRightTable` holds. Rejects with `corrupt` (an entry of the table)
  * or `io`; the bits are anything then.
  */
 export async function readBitmapBits(
@@ -56,11 +63,6 @@ export async function readBitmapBits(
 ): Promise<void> {
   const { sizeBytes, clusterBytes } = header;
   const { granularityBytes } = bits;
-  const clusters = Math.ceil(bitmapBytes(sizeBytes, granularityBytes) / clusterBytes);
-  if (clusters !== entry.tableEntries) {
-    const text = `bitmap '${entry.name}' has a table of ${entry.tableEntries} entries, not ${clusters}`;
-    throw new EngineError('corrupt', text, { op: 'load-bitmap', offset: entry.tableOffset });
-  }
   const table = await readBitmapTable(file, header, entry);
   const perPart = Math.max(1, Math.floor(QCOW2_BITMAP_PART_BYTES / clusterBytes));
   const span = clusterBytes * 8 * granularityBytes;

@@ -17,6 +17,8 @@ export interface BitmapEntry {
   type: number;
   granularityBits: number;
   name: string;
+  /** The name as it lies in the file, where it came from one: it may be no UTF-8. */
+  rawName?: Buffer;
   extraData: Buffer;
 }
 
@@ -84,6 +86,7 @@ function parseDirectory(bytes: Buffer, place: DirectoryPlace): BitmapEntry[] {
       type: bytes[position + 16]!,
       granularityBits,
       name,
+      rawName: bytes.subarray(extraEnd, end),
       extraData: Buffer.from(bytes.subarray(position + BITMAP_ENTRY_BYTES, extraEnd)),
     });
     position = alignUp(end, 8);
@@ -104,7 +107,7 @@ export function encodeBitmapDirectory(entries: readonly BitmapEntry[]): Buffer {
 }
 
 function encodeEntry(entry: BitmapEntry): Buffer {
-  const name = Buffer.from(entry.name, 'utf8');
+  const name = entry.rawName ?? Buffer.from(entry.name, 'utf8');
   const encoded = Buffer.alloc(alignUp(BITMAP_ENTRY_BYTES + entry.extraData.length + name.length, 8));
   encoded.writeBigUInt64BE(BigInt(entry.tableOffset), 0);
   encoded.writeUInt32BE(entry.tableEntries, 8);

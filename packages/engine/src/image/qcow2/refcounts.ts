@@ -5,6 +5,7 @@
 import { EngineError } from '../../errors.ts';
 import {
   QCOW2_CACHED_TABLES_MIN,
+  QCOW2_FILE_GAP_BYTES_MAX,
   QCOW2_FILE_GROWTH_BYTES,
   QCOW2_REFCOUNT_CACHE_BYTES_MAX,
 } from '../../limits.ts';
@@ -46,6 +47,8 @@ export class Refcounts {
   /** Bytes; from here on the file was never written to. */
   #freshFrom: number;
   readonly #openedBytes: number;
+  /** Bytes of all clusters that were ever allocated here. */
+  #takenBytes = 0;
 
   private constructor(
     file: BlockNode,
@@ -105,6 +108,8 @@ export class Refcounts {
 
   /** Takes `count` clusters in one run. Rejects with `io`; nothing is taken then. */
   async allocateContiguous(count: number): Promise<HostRun> {
+    // A block that is made takes the first of its clusters for itself.
+    if (count >= this.#perBlock) return this.#queue.run(() => this.#allocateAcrossBlocks(count));
     const tooShort: HostRun[] = [];
     try {
       for (;;) {
@@ -157,6 +162,7 @@ export class Refcounts {
       while (end < limit && this.#width.get(block.bytes, end) === 0) end++;
       const run = { offset: (blockIndex * this.#perBlock + first) * this.#clusterBytes, count: end - first };
       this.#assertFree(run);
+      this.#takenBytes += run.count * this.#clusterBytes;
       await this.#reach(run.offset + run.count * this.#clusterBytes);
       const fresh = run.offset >= this.#freshFrom;
       await this.#setCounts(run, () => 1);
@@ -165,25 +171,67 @@ export class Refcounts {
     }
   }
 
+  /** Behind all that any block covers: first the blocks that cover the run and themselves, then the run. */
+  async #allocateAcrossBlocks(count: number): Promise<HostRun> {
+    let firstBlock = this.#table.bytes.length / TABLE_ENTRY_BYTES;
+    while (firstBlock > 0 && this.#table.bytes.readBigUInt64BE((firstBlock - 1) * TABLE_ENTRY_BYTES) === 0n)
+      firstBlock--;
+    let blockCount = 1;
+    while (blockCount * this.#perBlock < count + blockCount) blockCount++;
+    const lastBlock = firstBlock + blockCount - 1;
+    if (lastBlock >= this.#table.bytes.length / TABLE_ENTRY_BYTES) {
+      // The larger table takes what comes next for itself and its blocks.
+      await this.#growTable(lastBlock);
+      return this.#allocateAcrossBlocks(count);
+    }
+    const start = firstBlock * this.#perBlock * this.#clusterBytes;
+    const run = { offset: start + blockCount * this.#clusterBytes, count };
+    this.#takenBytes += (blockCount + count) * this.#clusterBytes;
+    await this.#reach(run.offset + count * this.#clusterBytes);
+    for (let index = 0; index < blockCount; index++) {
+      await this.#insertBlock(firstBlock + index, start + index * this.#clusterBytes);
+      const clusters = Math.min(this.#perBlock, blockCount + count - index * this.#perBlock);
+      const offset = start + index * this.#perBlock * this.#clusterBytes;
+      await this.#setCounts({ offset, count: clusters }, () => 1);
+    }
+    return run;
+  }
+
   async #share(run: HostRun): Promise<void> {
+    this.#assertInFile(run, 'share');
     const counted: HostRun[] = [];
     for (let done = 0; done < run.count; ) {
       const index = run.offset / this.#clusterBytes + done;
-      const block = await this.#blockFor(Math.floor(index / this.#perBlock));
+      const block = await this.#existingBlock(Math.floor(index / this.#perBlock));
       const first = index % this.#perBlock;
       const count = Math.min(this.#perBlock - first, run.count - done);
       for (let at = first; at < first + count; at++) {
-        if (this.#width.get(block.bytes, at) < this.#width.max) continue;
+        const value = block === undefined ? 0 : this.#width.get(block.bytes, at);
+        if (value > 0 && value < this.#width.max) continue;
         for (const part of counted) await this.#setCounts(part, old => old - 1);
-        const offset = (index + at - first) * this.#clusterBytes;
-        const text = `the cluster at ${offset} is used ${this.#width.max} times, all that its refcount can count`;
-        throw new EngineError('unsupported', text, { op: 'share', offset });
+        throw this.#cannotShare((index + at - first) * this.#clusterBytes, value);
       }
       const part = { offset: index * this.#clusterBytes, count };
       await this.#setCounts(part, old => old + 1);
       counted.push(part);
       done += count;
     }
+  }
+
+  #cannotShare(offset: number, value: number): EngineError {
+    const context = { op: 'share', offset };
+    if (value === 0)
+      return new EngineError('corrupt', `the cluster at ${offset} is used but has refcount 0`, context);
+    const text = `the cluster at ${offset} is used ${value} times, all that its refcount can count`;
+    return new EngineError('unsupported', text, context);
+  }
+
+  #assertInFile(run: HostRun, op: string): void {
+    const end = run.offset + run.count * this.#clusterBytes;
+    if (run.offset % this.#clusterBytes === 0 && end <= alignUp(this.#file.sizeBytes, this.#clusterBytes))
+      return;
+    const text = `${run.count} clusters at ${run.offset} are to be counted but are not in the file`;
+    throw new EngineError('corrupt', text, { op, offset: run.offset });
   }
 
   /** What is in use in any image, whatever its counts say. */
@@ -201,16 +249,7 @@ export class Refcounts {
   }
 
   async #free(run: HostRun): Promise<void> {
-    if (run.offset + run.count * this.#clusterBytes > alignUp(this.#file.sizeBytes, this.#clusterBytes)) {
-      throw new EngineError(
-        'corrupt',
-        `${run.count} clusters at ${run.offset} are freed but not in the file`,
-        {
-          op: 'free',
-          offset: run.offset,
-        },
-      );
-    }
+    this.#assertInFile(run, 'free');
     for (let done = 0; done < run.count; ) {
       const index = run.offset / this.#clusterBytes + done;
       const block = await this.#blockFor(Math.floor(index / this.#perBlock));
@@ -296,10 +335,13 @@ export class Refcounts {
   async #makeBlock(blockIndex: number): Promise<void> {
     const offset = blockIndex * this.#perBlock * this.#clusterBytes;
     await this.#reach(offset + this.#clusterBytes);
-    await this.blocks.insert(blockIndex, offset);
+    await this.#insertBlock(blockIndex, offset);
     const block = this.blocks.peek(blockIndex);
-    if (block === undefined) return;
-    this.#width.set(block.bytes, 0, 1);
+    if (block !== undefined) this.#width.set(block.bytes, 0, 1);
+  }
+
+  async #insertBlock(blockIndex: number, offset: number): Promise<void> {
+    await this.blocks.insert(blockIndex, offset);
     const position = blockIndex * TABLE_ENTRY_BYTES;
     this.#table.bytes.writeBigUInt64BE(BigInt(offset), position);
     this.#table.markDirty(position, position + TABLE_ENTRY_BYTES);
@@ -329,6 +371,10 @@ export class Refcounts {
   /** Lets the file reach that far, in steps. */
   async #reach(end: number): Promise<void> {
     if (end <= this.#file.sizeBytes) return;
+    if (end > this.#openedBytes + this.#takenBytes + QCOW2_FILE_GAP_BYTES_MAX) {
+      const text = `all clusters up to ${end} have a refcount, in a file of ${this.#file.sizeBytes} bytes`;
+      throw new EngineError('corrupt', `${text}; repair the image`, { op: 'allocate', offset: end });
+    }
     if (this.#file.resize === undefined) {
       throw new EngineError('io', `the ${this.#file.driver} node under the image is full and cannot grow`, {
         op: 'allocate',

@@ -8,6 +8,7 @@ import { MemoryNode } from '../../testing/memory-node.ts';
 import { checkImage } from '../../testing/qcow2-check.ts';
 import { SeededRandom } from '../../testing/seeded-random.ts';
 import { alignDown, KiB, MiB } from '../../units.ts';
+import { checkQcow2 } from './check/check.ts';
 import { formatQcow2 } from './create.ts';
 import { Qcow2Image } from './qcow2-image.ts';
 
@@ -108,3 +109,27 @@ test('sizes that no image can have are refused with nothing changed', async () =
   await expect(image.resize(2 ** 50)).rejects.toMatchObject({ kind: 'unsupported' });
   expect(image.sizeBytes).toBe(MiB);
 });
+
+test.each([16, 64])(
+  'a new L1 table may be longer than what one block of %i-bit refcounts counts',
+  async refcountBits => {
+    const file = new MemoryNode({ sizeBytes: 0 });
+    await formatQcow2(file, { sizeBytes: MiB, clusterBytes: 512, refcountBits });
+    const image = await Qcow2Image.open(file, { keepChildren: true });
+    const data = Buffer.alloc(64 * KiB, 7);
+    await image.write(0, data);
+    for (const sizeBytes of [512 * MiB, 4096 * MiB, 4097 * MiB]) {
+      await image.resize(sizeBytes);
+      await image.write(sizeBytes - data.length, data);
+    }
+    await image.createSnapshot({ name: 'large', dateNanoseconds: 0n });
+    await image.close();
+    expect(await checkQcow2(file)).toMatchObject({ leaks: 0, corruptions: 0, findings: [] });
+    const again = await Qcow2Image.open(file, { keepChildren: true, readOnly: true });
+    for (const at of [0, 512 * MiB - data.length, 4097 * MiB - data.length]) {
+      const read = Buffer.alloc(data.length);
+      await again.read(at, read);
+      expect(read.equals(data)).toBe(true);
+    }
+  },
+);

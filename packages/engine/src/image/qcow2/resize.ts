@@ -35,6 +35,11 @@ export function assertQcow2Size(header: Qcow2Header, sizeBytes: number): void {
       hint,
     });
   }
+  assertL1Fits(header, sizeBytes);
+}
+
+/** Throws kind `unsupported` where the L1 table of a disk of that size would be larger than one may be. */
+export function assertL1Fits(header: Qcow2Header, sizeBytes: number): void {
   const l1Bytes = l1EntriesFor(sizeBytes, header.clusterBytes) * TABLE_ENTRY_BYTES;
   if (l1Bytes <= QCOW2_L1_BYTES_MAX) return;
   const hint = 'An image with larger clusters can be larger.';

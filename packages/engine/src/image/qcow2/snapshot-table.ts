@@ -27,6 +27,8 @@ export interface SnapshotEntry {
   vmStateBytes: bigint;
   /** Of the virtual disk; undefined where an old writer did not say: as the image. */
   sizeBytes: number | undefined;
+  /** Id and name as they lie in the file, where they came from one: their text may be no UTF-8. */
+  raw?: { id: Buffer; name: Buffer };
   /** Extra data that is not known here, which is kept: what follows the fields that are. */
   moreExtra: Buffer;
 }
@@ -95,11 +97,14 @@ function parseEntry(head: Buffer, rest: Buffer, extraBytes: number, place: Entry
     throw malformed(`entry ${index} is of a disk of ${sizeBytes} bytes`, position + 48);
   }
   const idEnd = extraBytes + head.readUInt16BE(12);
+  const id = rest.subarray(extraBytes, idEnd);
+  const name = rest.subarray(idEnd, idEnd + head.readUInt16BE(14));
   return {
     l1Offset: Number(l1Offset),
     l1Entries,
-    id: rest.toString('utf8', extraBytes, idEnd),
-    name: rest.toString('utf8', idEnd, idEnd + head.readUInt16BE(14)),
+    id: id.toString('utf8'),
+    name: name.toString('utf8'),
+    raw: { id, name },
     dateSeconds: head.readUInt32BE(16),
     dateNanoseconds: head.readUInt32BE(20),
     vmClockNanoseconds: head.readBigUInt64BE(24),
@@ -115,8 +120,8 @@ export function encodeSnapshotTable(entries: readonly SnapshotEntry[], imageByte
 }
 
 function encodeEntry(entry: SnapshotEntry, imageBytes: number): Buffer {
-  const id = Buffer.from(entry.id, 'utf8');
-  const name = Buffer.from(entry.name, 'utf8');
+  const id = entry.raw?.id ?? Buffer.from(entry.id, 'utf8');
+  const name = entry.raw?.name ?? Buffer.from(entry.name, 'utf8');
   const extraBytes = SNAPSHOT_EXTRA_BYTES + entry.moreExtra.length;
   const encoded = Buffer.alloc(alignUp(SNAPSHOT_ENTRY_BYTES + extraBytes + id.length + name.length, 8));
   encoded.writeBigUInt64BE(BigInt(entry.l1Offset), 0);

@@ -12,6 +12,7 @@ import type { HeaderFields, HeaderFile } from './header-file.ts';
 import { clearCopied, hostOffsetOfEntry, isCopied, kindOfEntry } from './l2-entry.ts';
 import { readPadded } from './read-padded.ts';
 import type { HostRun, Refcounts } from './refcounts.ts';
+import { assertL1Fits } from './resize.ts';
 import { encodeSnapshotTable, readSnapshotTable, type SnapshotEntry } from './snapshot-table.ts';
 import { l2TablesOf, runsOf } from './table-walk.ts';
 
@@ -76,6 +77,7 @@ export async function applySnapshot(context: SnapshotContext, entry: SnapshotEnt
   const { file, headerFile, refcounts } = context;
   const { header } = headerFile;
   const sizeBytes = entry.sizeBytes ?? header.sizeBytes;
+  assertL1Fits(header, sizeBytes);
   const l1Entries = Math.max(l1EntriesFor(sizeBytes, header.clusterBytes), entry.l1Entries, 1);
   const old = await readL1(file, header.l1Offset, header.l1Entries);
   const l1 = Buffer.alloc(l1Entries * TABLE_ENTRY_BYTES);

@@ -122,7 +122,7 @@ describe('bitmaps that cannot be relied on', () => {
     await assertClean(file);
   });
 
-  test('have a table that does not fit the disk, or points nowhere: the image opens, they are inconsistent', async () => {
+  test('have a table that does not fit the disk, or points nowhere: they are inconsistent', async () => {
     const file = await formatted(64 * KiB);
     const set = bitmap('b', 512);
     set.bits.setAll();
@@ -151,6 +151,23 @@ describe('bitmaps that cannot be relied on', () => {
     expect((await open(file, true)).storedBitmaps).toMatchObject([{ name: 'other', inUse: false }]);
     await assertClean(file);
   });
+});
+
+test('a name that is no text stays as it is', async () => {
+  const file = await formatted(64 * KiB);
+  await keep(file, bitmap('bbb', 64 * KiB), bitmap('c', 64 * KiB));
+  const { directoryOffset } = (await readQcow2Header(file)).bitmaps!;
+  file.write(directoryOffset + 24, Buffer.from([0xff, 0xfe, 0xfd]));
+  const image = await open(file);
+  const name = Buffer.alloc(3);
+  file.read(directoryOffset + 24, name);
+  expect([...name]).toEqual([0xff, 0xfe, 0xfd]);
+  expect(image.storedBitmaps.map(each => each.inUse)).toEqual([true, true]);
+  await image.close();
+  const { bitmaps } = await readQcow2Header(file);
+  file.read(bitmaps!.directoryOffset + 24, name);
+  expect([...name]).toEqual([0xff, 0xfe, 0xfd]);
+  await assertClean(file);
 });
 
 describe('refusals', () => {

@@ -13,7 +13,7 @@ import {
   QCOW2_BITMAPS_MEMORY_BYTES_MAX,
 } from '../../limits.ts';
 import type { BlockNode } from '../../node/block-node.ts';
-import { isBitmapTooLarge, readBitmapBits, readBitmapTable, writeBitmapBits } from './bitmap-data.ts';
+import { hasRightTable, readBitmapBits, readBitmapTable, writeBitmapBits } from './bitmap-data.ts';
 import { type BitmapEntry, encodeBitmapDirectory, readBitmapDirectory } from './bitmap-directory.ts';
 import {
   AUTOCLEAR,
@@ -23,7 +23,7 @@ import {
   TABLE_ENTRY_BYTES,
 } from './format.ts';
 import type { HeaderFile } from './header-file.ts';
-import { clearPromises } from './prepare-for-writing.ts';
+import { prepareForWriting } from './prepare-for-writing.ts';
 import type { HostRun, Refcounts } from './refcounts.ts';
 
 export interface StoredBitmapsContext {
@@ -94,7 +94,7 @@ export class StoredBitmaps {
     const { header } = headerFile;
     const { name, flags } = entry;
     const granularityBytes = 2 ** entry.granularityBits;
-    const usable = (flags & BITMAP_FLAG.inUse) === 0 && !isBitmapTooLarge(header.sizeBytes, granularityBytes);
+    const usable = (flags & BITMAP_FLAG.inUse) === 0 && hasRightTable(header, entry);
     const recording = usable && (flags & BITMAP_FLAG.auto) !== 0;
     // Of one that cannot be used no bits are held: its size may be anything.
     const sizeBytes = usable ? header.sizeBytes : 0;
@@ -117,7 +117,7 @@ export class StoredBitmaps {
    */
   async markInUse(): Promise<void> {
     const { file, headerFile } = this.#context;
-    await clearPromises(headerFile);
+    await prepareForWriting(file, headerFile);
     const place = headerFile.header.bitmaps;
     if (place === undefined || this.#entries.length === 0) return;
     const entries = this.#entries.map(entry =>
@@ -130,7 +130,8 @@ export class StoredBitmaps {
 
   /**
    * Keeps exactly these bitmaps, and what is not known here: the directory goes on in its order, new ones follow.
-   * Inconsistent ones stay in use as they are. Durable when it resolves. Rejects with `unsupported` (too many) or `io`: the image has the old ones then.
+   * Inconsistent ones stay in use as they are. Durable when it resolves. Rejects with `unsupported` (too many) or
+   * `io`: the image has the old ones then.
    */
   async store(bitmaps: readonly DirtyBitmap[]): Promise<void> {
     const { file, headerFile, refcounts, writeBack } = this.#context;
@@ -160,7 +161,7 @@ export class StoredBitmaps {
         }
         const { runs, ...place } = await writeBitmapBits(file, header, allBits(item), refcounts);
         taken.push(...runs);
-        entries.push(newEntry(item, place));
+        entries.push({ ...newEntry(item, place), ...(before?.rawName && { rawName: before.rawName }) });
       }
       await this.#replaceDirectory(entries, taken);
     } catch (error) {

@@ -5,6 +5,7 @@ import type { BlockNode } from '../../../node/block-node.ts';
 import { INCOMPATIBLE } from '../format.ts';
 import { type Qcow2Header, readQcow2Header } from '../header.ts';
 import { HeaderFile } from '../header-file.ts';
+import { completeLastCluster } from '../read-padded.ts';
 import { clustersOf } from './cluster-counts.ts';
 import { checkCopiedFlags } from './copied-flags.ts';
 import { Findings } from './findings.ts';
@@ -53,6 +54,7 @@ export async function checkQcow2(file: BlockNode, options: CheckOptions = {}): P
   let corruptionsFixed = 0;
   if (options.repair !== undefined) {
     const before = pass.findings;
+    await completeLastCluster(file, pass.header.clusterBytes);
     await repair(file, pass, options.repair);
     pass = await look(file);
     leaksFixed = Math.max(0, before.leaks - pass.findings.leaks);

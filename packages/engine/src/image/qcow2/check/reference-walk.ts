@@ -1,5 +1,7 @@
 // Follows every pointer of an image and counts how often each host cluster is used: header, active and
 // snapshots' L1 and L2 tables, snapshot table, refcount structures, bitmaps. It believes no refcount.
+import { EngineError } from '../../../errors.ts';
+import { QCOW2_CHECKED_TABLES_MAX } from '../../../limits.ts';
 import type { BlockNode } from '../../../node/block-node.ts';
 import { readBitmapDirectory } from '../bitmap-directory.ts';
 import { BITMAP_TABLE_OFFSET_MASK, L1_OFFSET_MASK, L1_RESERVED_MASK, TABLE_ENTRY_BYTES } from '../format.ts';
@@ -34,6 +36,7 @@ export class ReferenceWalk {
   readonly #header: Qcow2Header;
   readonly #findings: Findings;
   #nextContiguous = 0;
+  #tables = 0;
 
   constructor(file: BlockNode, header: Qcow2Header, findings: Findings) {
     this.#file = file;
@@ -82,8 +85,8 @@ export class ReferenceWalk {
         await this.#walkL1({ what, offset: l1Offset, entries: l1Entries, active: false });
       }
     } catch (error) {
-      if ((error as { kind?: string }).kind !== 'invalid-format') throw error;
-      this.#findings.corruption((error as Error).message);
+      if (!(error instanceof EngineError) || error.kind !== 'invalid-format') throw error;
+      this.#findings.corruption(error.message);
     }
   }
 
@@ -105,6 +108,10 @@ export class ReferenceWalk {
         continue;
       }
       if (!this.use(`the L2 table of ${name}`, l2Offset, header.clusterBytes)) continue;
+      if (++this.#tables > QCOW2_CHECKED_TABLES_MAX) {
+        const text = `the snapshots of the image lead to more than ${QCOW2_CHECKED_TABLES_MAX} L2 tables`;
+        throw new EngineError('unsupported', text, { op: 'check', offset: l2Offset });
+      }
       await readPadded(file, l2Offset, l2);
       this.#walkL2(l2, l2Offset, active);
     }
@@ -161,8 +168,8 @@ export class ReferenceWalk {
         await this.#walkBitmapTable(name, tableOffset, tableEntries);
       }
     } catch (error) {
-      if ((error as { kind?: string }).kind !== 'invalid-format') throw error;
-      this.#findings.corruption((error as Error).message);
+      if (!(error instanceof EngineError) || error.kind !== 'invalid-format') throw error;
+      this.#findings.corruption(error.message);
     }
   }
 
