@@ -34,11 +34,11 @@ async function restart(s: Session, more: object = {}): Promise<void> {
 }
 
 /** What qemu-img says of the image's bitmaps, traced, with a check of the image. */
-async function listStored(s: Session): Promise<unknown> {
-  const info = await run('qemu-img', ['info', '-U', '--output=json', s.path('disk')]);
+async function listStored(s: Session, name = 'disk'): Promise<unknown> {
+  const info = await run('qemu-img', ['info', '-U', '--output=json', s.path(name)]);
   const stored = JSON.parse(info.stdout)['format-specific'].data.bitmaps ?? [];
   s.note('stored', stored);
-  await run('qemu-img', ['check', '-U', '-q', s.path('disk')]);
+  await run('qemu-img', ['check', '-U', '-q', s.path(name)]);
   return stored;
 }
 
@@ -253,4 +253,41 @@ scenario('BR-15', 'a transaction that fails leaves the stored bitmaps as they we
   await s.ok('transaction', { actions: [action('add', 'c', { persistent: true }), action('remove', 'a')] });
   await restart(s);
   await s.bitmaps('disk');
+});
+
+scenario('BR-16', 'bitmaps are stored when the daemon ends', async s => {
+  await s.image('disk', { format: 'qcow2', size: '16M' });
+  await s.tool('qemu-img', 'bitmap', '--add', s.path('disk'), 'b');
+  await s.add(disk(s));
+  await add(s, 'c', { granularity: 512 });
+  await s.io('disk', 'write -P 1 1M 64k', 'write -P 2 9M 512', 'flush');
+  // What the image says meanwhile.
+  const nodes =
+    await s.ask<{ 'node-name': string; image: { 'format-specific': object } }[]>('query-named-block-nodes');
+  s.note('format', nodes.find(node => node['node-name'] === 'disk')!.image['format-specific']);
+  await s.daemon.quit();
+  expect(await listStored(s)).toEqual([
+    { flags: ['auto'], name: 'b', granularity: 64 * KiB },
+    { flags: ['auto'], name: 'c', granularity: 512 },
+  ]);
+});
+
+scenario('BR-17', 'in a copy of an image in use, as a kill would leave it, they are in use', async s => {
+  await s.image('disk', { format: 'qcow2', size: '16M' });
+  await s.tool('qemu-img', 'bitmap', '--add', s.path('disk'), 'b');
+  await s.add(disk(s));
+  await add(s, 'c');
+  await s.io('disk', 'write -P 1 1M 64k', 'flush');
+  await run('cp', [s.path('disk'), s.path('copy')]);
+  expect(await listStored(s, 'copy')).toEqual([
+    { flags: ['in-use', 'auto'], name: 'b', granularity: 64 * KiB },
+  ]);
+  const copy = { driver: 'qcow2', 'node-name': 'copy', file: { driver: 'file', filename: s.path('copy') } };
+  await s.add(copy);
+  expect(await s.bitmaps('copy')).toMatchObject([{ name: 'b', inconsistent: true, recording: false }]);
+  await s.io('copy', 'read -P 1 1M 64k', 'write -P 2 2M 64k');
+  await s.ok('block-dirty-bitmap-remove', { node: 'copy', name: 'b' });
+  await s.closeGuest('copy');
+  await s.ok('blockdev-del', { 'node-name': 'copy' });
+  expect(await listStored(s, 'copy')).toEqual([]);
 });
