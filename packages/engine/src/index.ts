@@ -81,7 +81,7 @@ export { JobGroup } from './job/job-group.ts';
 export type { JobOptions } from './job/job-options.ts';
 export { JobRegistry } from './job/job-registry.ts';
 export { JOB_STATES, type JobState } from './job/job-state.ts';
-export type { MirrorJob } from './job/mirror-job.ts';
+export { MirrorJob } from './job/mirror-job.ts';
 export { RestoreJob, type RestoreJobOptions } from './job/restore-job.ts';
 export { type StartCommitOptions, startCommit } from './job/start-commit.ts';
 export {
