@@ -55,10 +55,12 @@ export async function checkQcow2(file: BlockNode, options: CheckOptions = {}): P
   if (options.repair !== undefined) {
     const before = pass.findings;
     await completeLastCluster(file, pass.header.clusterBytes);
-    await repair(file, pass, options.repair);
+    const countsBefore = wrongCounts(pass);
+    const flagsBefore = await repair(file, pass, options.repair);
     pass = await look(file);
     leaksFixed = Math.max(0, before.leaks - pass.findings.leaks);
-    corruptionsFixed = Math.max(0, before.corruptions - pass.findings.corruptions);
+    const flagsFixed = Math.max(0, flagsBefore - pass.wrongFlags);
+    corruptionsFixed = Math.max(0, countsBefore - wrongCounts(pass)) + flagsFixed;
     if (options.repair === 'all') await markClean(file, pass);
   }
   const { findings, walk, header, stored } = pass;
@@ -103,17 +105,24 @@ function compare({ header, findings, walk, stored }: Omit<Pass, 'wrongFlags'>): 
   }
 }
 
-async function repair(file: BlockNode, pass: Pass, extent: 'leaks' | 'all'): Promise<void> {
+/** Corruptions that are no flags. */
+function wrongCounts({ findings, wrongFlags }: Pass): number {
+  return findings.corruptions - wrongFlags;
+}
+
+/** Returns how many flags were wrong when the counts had been put right: those that had to be changed themselves. */
+async function repair(file: BlockNode, pass: Pass, extent: 'leaks' | 'all'): Promise<number> {
   const { header, walk, stored, findings } = pass;
   if (extent === 'all') {
     const done = !stored.broken && (await setStoredCounts({ file, header, walk, stored, raise: true }));
     if (!done) await rebuildRefcounts(file, header, walk);
   } else if (!stored.broken) await setStoredCounts({ file, header, walk, stored, raise: false });
-  if (findings.leaks + findings.corruptions === 0) return;
+  if (findings.leaks + findings.corruptions === 0) return 0;
   const again = await look(file);
   const parts = { file, header: again.header, counts: again.stored.counts, findings: new Findings() };
   if (again.wrongFlags > 0)
     await checkCopiedFlags({ ...parts, repair: extent === 'all' ? 'all' : 'missing' });
+  return again.wrongFlags;
 }
 
 async function markClean(file: BlockNode, { header, findings }: Pass): Promise<void> {
