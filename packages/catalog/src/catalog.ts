@@ -2,12 +2,14 @@
 import { PrismaPg } from '@prisma/adapter-pg';
 import { BackupRepository } from './backup-repository.ts';
 import { CheckpointRepository } from './checkpoint-repository.ts';
+import { CommitRepository } from './commit-repository.ts';
 import { EventRepository } from './event-repository.ts';
 import { PrismaClient } from './generated/client.ts';
 import { RepositoryRepository } from './repository-repository.ts';
 import { RunLeaseRepository } from './run-lease-repository.ts';
 import { RunRepository } from './run-repository.ts';
 import { ClientScope, type Scope } from './scope.ts';
+import { SnapshotRepository } from './snapshot-repository.ts';
 import { StorageNodeRepository } from './storage-node-repository.ts';
 import { VolumeRepository } from './volume-repository.ts';
 
@@ -27,6 +29,8 @@ class Nouns {
   readonly storageNodes: StorageNodeRepository;
   readonly volumes: VolumeRepository;
   readonly checkpoints: CheckpointRepository;
+  readonly snapshots: SnapshotRepository;
+  readonly commits: CommitRepository;
   readonly repositories: RepositoryRepository;
   readonly backups: BackupRepository;
   readonly runs: RunRepository;
@@ -38,6 +42,8 @@ class Nouns {
     this.storageNodes = new StorageNodeRepository(scope);
     this.volumes = new VolumeRepository(scope);
     this.checkpoints = new CheckpointRepository(scope);
+    this.snapshots = new SnapshotRepository(scope);
+    this.commits = new CommitRepository(scope);
     this.repositories = new RepositoryRepository(scope);
     this.backups = new BackupRepository(scope);
     this.runs = new RunRepository(scope);

@@ -1,7 +1,16 @@
 // What the catalog rejects with. `${noun}-${kind}` is the stable code callers translate by.
 import { Prisma } from './generated/client.ts';
 
-export type Noun = 'storage-node' | 'volume' | 'checkpoint' | 'repository' | 'backup' | 'run' | 'catalog';
+export type Noun =
+  | 'storage-node'
+  | 'volume'
+  | 'checkpoint'
+  | 'snapshot'
+  | 'commit'
+  | 'repository'
+  | 'backup'
+  | 'run'
+  | 'catalog';
 
 export type CatalogErrorKind =
   | 'not-found'
@@ -10,7 +19,7 @@ export type CatalogErrorKind =
   | 'address-taken'
   /** Rows that must stay refer to it. */
   | 'in-use'
-  /** An unended run works on it. */
+  /** An unended run or commit works on it. */
   | 'busy'
   | 'not-ready'
   | 'ended'

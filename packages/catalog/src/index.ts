@@ -9,6 +9,15 @@ export type {
 } from './backup-repository.ts';
 export { Catalog, type CatalogOptions, type CatalogTransaction } from './catalog.ts';
 export type { Checkpoint, CheckpointRepository, CheckpointState } from './checkpoint-repository.ts';
+export {
+  type Commit,
+  type CommitDecision,
+  type CommitRepository,
+  type CommitState,
+  isUnended,
+  type LostSnapshot,
+  type NewCommit,
+} from './commit-repository.ts';
 export { CatalogError, type CatalogErrorKind, type Noun } from './errors.ts';
 export type { Event, EventRepository } from './event-repository.ts';
 export { applyMigrations } from './migrate.ts';
@@ -35,6 +44,7 @@ export {
 } from './run.ts';
 export type { Lease, RunEnd, RunFacts, RunLeaseRepository } from './run-lease-repository.ts';
 export type { DispatchableRun, NewRun, RunFilter, RunRepository } from './run-repository.ts';
+export type { Snapshot, SnapshotRepository, SnapshotState } from './snapshot-repository.ts';
 export type {
   StorageNode,
   StorageNodeReport,

@@ -7,7 +7,15 @@ export type Db = Prisma.TransactionClient;
 
 export interface NewEvent {
   kind: string;
-  subjectType: 'storage-node' | 'volume' | 'checkpoint' | 'repository' | 'backup' | 'run';
+  subjectType:
+    | 'storage-node'
+    | 'volume'
+    | 'checkpoint'
+    | 'snapshot'
+    | 'commit'
+    | 'repository'
+    | 'backup'
+    | 'run';
   subjectId: string;
   runId?: string | null;
   data?: Prisma.InputJsonObject;

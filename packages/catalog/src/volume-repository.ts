@@ -4,6 +4,7 @@ import type { VolumeModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { Scope } from './scope.ts';
+import { requireNoCommit } from './unended-commit.ts';
 
 export type VolumeState = 'creating' | 'ready' | 'deleting';
 export type VolumeFormat = 'raw' | 'qcow2';
@@ -137,8 +138,8 @@ export class VolumeRepository {
   }
 
   /**
-   * A deletion begins. Rejects `not-found`, and `busy` while another unended run works on the volume; the
-   * message names that run.
+   * A deletion begins. Rejects `not-found`, and `busy` while another unended run or a commit works on the
+   * volume; the message names it.
    */
   markDeleting(id: string, runId: string): Promise<void> {
     return this.#scope.write(async (db, tell) => {
@@ -154,6 +155,7 @@ export class VolumeRepository {
           `Volume '${volume.name}' is used by ${run.kind} run ${run.id}. Wait for it, or cancel it.`,
         );
       }
+      await requireNoCommit(db, volume);
       await db.volume.update({ where: { id }, data: { state: 'deleting' } });
       tell({
         kind: 'volume-deleting',
