@@ -156,3 +156,22 @@ test('cleaning up ends when the volume has been deleted meanwhile', async () => 
   const kinds = (await fleet.catalog.events.listAfter(0, 1000)).map(event => event.kind);
   expect(kinds).toContain('run-cleaned-up');
 });
+
+test('a commit whose storage node restarted before its start was known begins anew, or says why it cannot', async () => {
+  const { id: volumeId } = await fleet.catalog.volumes.get('disk');
+  for (const named of [false, true]) {
+    const taken = await fleet.succeed(await fleet.snapshot(`snapshot-${named}`));
+    await fleet.succeed(await fleet.snapshot(`above-${named}`));
+    const base = named ? { baseSnapshotId: String(taken.request.snapshotId) } : {};
+    fleet.alpha.fail('startCommit', 'storage-node-unreachable', LOST);
+    const run = await afterOneFailure(await fleet.commit(base));
+    fleet.alpha.snapshots.forget();
+    const ended = await fleet.end(run);
+    const commit = await fleet.catalog.commits.get(volumeId, String(run.request.commitId));
+    expect(commit.lostSnapshots.map(({ name }) => name)).toEqual([`snapshot-${named}`, `above-${named}`]);
+    expect((await fleet.catalog.snapshots.list(volumeId)).items).toEqual([]);
+    const outcome = named ? ['failed', 'snapshot-not-found', 'failed'] : ['succeeded', undefined, 'ready'];
+    expect([ended.state, ended.error?.code, commit.state]).toEqual(outcome);
+    await fleet.catalog.commits.end(commit.id, { state: 'cancelled' }, run.id);
+  }
+});

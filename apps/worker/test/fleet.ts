@@ -49,7 +49,7 @@ export class Fleet {
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.#workers].map(worker => this.stopWorker(worker)));
+    await this.stopWorkers();
     await this.catalog.close();
     this.alpha.stop();
     this.beta.stop();
@@ -68,6 +68,10 @@ export class Fleet {
     this.#workers.add(worker);
     await worker.start();
     return worker;
+  }
+
+  async stopWorkers(): Promise<void> {
+    await Promise.all([...this.#workers].map(worker => this.stopWorker(worker)));
   }
 
   async stopWorker(worker: RunWorker): Promise<void> {
@@ -153,6 +157,25 @@ export class Fleet {
       await catalog.volumes.create({ id: volumeId, ...wanted, sizeBytes: VOLUME_BYTES });
       const request = { ...source, target: { volume: { volumeId, ...wanted } } };
       return catalog.runs.create({ id: randomUUID(), kind: 'restore', volumeId, request });
+    });
+  }
+
+  snapshot(name: string): Promise<Run> {
+    const snapshotId = randomUUID();
+    return this.ask('create-snapshot', { snapshotId, name }, async (runId, { id: volumeId }) => {
+      await this.catalog.snapshots.create({ id: snapshotId, volumeId, name }, runId);
+    });
+  }
+
+  /** Without a top: of what the guest writes to. */
+  commit({ topSnapshotId, baseSnapshotId }: { topSnapshotId?: string; baseSnapshotId?: string } = {}) {
+    const commitId = randomUUID();
+    const facts = { shallow: false, active: topSnapshotId === undefined, deleteFiles: true };
+    const ends = { topSnapshotId: topSnapshotId ?? null, baseSnapshotId: baseSnapshotId ?? null };
+    const names = { topSnapshot: topSnapshotId ? 'top' : null, baseSnapshot: baseSnapshotId ? 'base' : null };
+    const request = { commitId, ...ends, ...facts, speedBytesPerSecond: null };
+    return this.ask('commit', request, async (runId, { id: volumeId }) => {
+      await this.catalog.commits.create({ id: commitId, volumeId, runId, ...ends, ...names, ...facts });
     });
   }
 

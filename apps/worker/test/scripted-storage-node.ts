@@ -1,6 +1,5 @@
 // A storage node that speaks the whole contract and keeps everything in memory: the tests of the worker need
 // one that fails on command. Its jobs copy nothing; they count up while nobody holds them.
-
 import {
   Server,
   ServerCredentials,
@@ -17,6 +16,7 @@ import {
   JobServiceService,
   JobStatus,
   RepositoryServiceService,
+  SnapshotServiceService,
   type StartBackupRequest,
   type StartRestoreRequest,
   type StepContext,
@@ -27,6 +27,7 @@ import {
   Volume,
   VolumeServiceService,
 } from '@tidemark/proto';
+import { ScriptedSnapshots } from './scripted-snapshots.ts';
 
 interface Call {
   method: string;
@@ -40,7 +41,7 @@ type Handler = (request: any) => unknown;
 
 const NONE: Empty = {};
 /** Repeated steps of these are answered from memory; all others are done again, and are good to repeat. */
-const ANSWERED_AGAIN = new Set(['createVolume', 'createCheckpoint', 'createRepository', 'publishBackup']);
+const ANSWERED_AGAIN = /^(create|publish)/;
 const TICK_MS = 10;
 const TICKS = 4;
 
@@ -59,6 +60,7 @@ export class ScriptedStorageNode {
   readonly published = new Map<string, StoredBackup>();
   readonly openBackups = new Set<string>();
   readonly jobs = new Map<string, JobStatus>();
+  readonly snapshots = new ScriptedSnapshots(this);
   /** While set, jobs stay halfway. */
   holdJobs = false;
   /** Of all storage nodes of a fleet: what can be connected to. */
@@ -88,6 +90,7 @@ export class ScriptedStorageNode {
       StorageNodeServiceService,
       VolumeServiceService,
       CheckpointServiceService,
+      SnapshotServiceService,
       RepositoryServiceService,
       JobServiceService,
     ];
@@ -170,7 +173,7 @@ export class ScriptedStorageNode {
     const newest = this.#epochs.get(step.runId) ?? 0;
     if (step.leaseEpoch < newest) throw refuse('run-superseded', `epoch ${step.leaseEpoch} after ${newest}`);
     this.#epochs.set(step.runId, step.leaseEpoch);
-    if (!ANSWERED_AGAIN.has(method)) return handle();
+    if (!ANSWERED_AGAIN.test(method)) return handle();
     const key = `${step.runId} ${method} ${step.step}`;
     if (!this.#answers.has(key)) this.#answers.set(key, handle());
     return this.#answers.get(key);
@@ -184,6 +187,7 @@ export class ScriptedStorageNode {
     return {
       getStatus: () => ({ ...status, instanceId: this.instanceId }),
       ...this.#volumeHandlers(),
+      ...this.snapshots.handlers(),
       ...this.#repositoryHandlers(),
       ...this.#jobHandlers(),
     };

@@ -14,6 +14,22 @@ export const runRequestSchemas = {
   'delete-volume': z.object({ volumeId: id, name, storageNodeId: id }),
   'create-checkpoint': z.object({ volumeId: id, checkpointId: id, name }),
   'delete-checkpoint': z.object({ volumeId: id, checkpointId: id, name }),
+  'create-snapshot': z.object({ volumeId: id, snapshotId: id, name }),
+  /** Ends when the job has ended, or waits for a decision. */
+  commit: z.object({
+    volumeId: id,
+    commitId: id,
+    /** Null: what the guest writes to. */
+    topSnapshotId: id.nullable(),
+    /** Null: the oldest image, or with `shallow` the one right below top. */
+    baseSnapshotId: id.nullable(),
+    shallow: z.boolean(),
+    active: z.boolean(),
+    deleteFiles: z.boolean(),
+    /** Null: as fast as it goes. */
+    speedBytesPerSecond: bytes.nullable(),
+  }),
+  'finish-commit': z.object({ volumeId: id, commitId: id, decision: z.enum(['pivot', 'keep']) }),
   'create-repository': z.object({
     repositoryId: id,
     name,

@@ -1,11 +1,14 @@
 // Every kind of run, by name.
 import type { RunRequestKind } from '@tidemark/proto';
 import { backupRun } from './backup-run.ts';
+import { commitRun } from './commit-run.ts';
 import { createCheckpointRun } from './create-checkpoint-run.ts';
 import { createRepositoryRun } from './create-repository-run.ts';
+import { createSnapshotRun } from './create-snapshot-run.ts';
 import { createVolumeRun } from './create-volume-run.ts';
 import { deleteCheckpointRun } from './delete-checkpoint-run.ts';
 import { deleteVolumeRun } from './delete-volume-run.ts';
+import { finishCommitRun } from './finish-commit-run.ts';
 import { registerStorageNodeRun } from './register-storage-node-run.ts';
 import { removeStorageNodeRun } from './remove-storage-node-run.ts';
 import { restoreRun } from './restore-run.ts';
@@ -18,6 +21,9 @@ export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K>
   'delete-volume': deleteVolumeRun,
   'create-checkpoint': createCheckpointRun,
   'delete-checkpoint': deleteCheckpointRun,
+  'create-snapshot': createSnapshotRun,
+  commit: commitRun,
+  'finish-commit': finishCommitRun,
   'create-repository': createRepositoryRun,
   backup: backupRun,
   restore: restoreRun,

@@ -17,9 +17,18 @@ export interface WatchedJob {
  * reason on stop or cancel (the job goes on); and with `storage-node-unreachable` when the connection ends
  * first.
  */
-export async function watchToEnd(context: RunContext, job: WatchedJob): Promise<JobStatus> {
+export function watchToEnd(context: RunContext, job: WatchedJob): Promise<JobStatus> {
+  return watchUntil(context, job, () => false);
+}
+
+/** The same, or resolves earlier: with the first status of the job that `isThere` accepts. */
+export async function watchUntil(
+  context: RunContext,
+  job: WatchedJob,
+  isThere: (status: JobStatus) => boolean,
+): Promise<JobStatus> {
   try {
-    return await watch(context, job);
+    return await watch(context, job, isThere);
   } catch (error) {
     if (!(error instanceof TidemarkError) || error.code !== 'job-not-found') throw error;
     throw new JobFailed(
@@ -31,12 +40,16 @@ export async function watchToEnd(context: RunContext, job: WatchedJob): Promise<
   }
 }
 
-async function watch(context: RunContext, job: WatchedJob): Promise<JobStatus> {
+async function watch(
+  context: RunContext,
+  job: WatchedJob,
+  isThere: (status: JobStatus) => boolean,
+): Promise<JobStatus> {
   const signal = AbortSignal.any([context.stop, context.cancel]);
   signal.throwIfAborted();
   let writtenAt = Number.NEGATIVE_INFINITY;
   for await (const status of job.storageNode.watchJob({ jobId: job.jobId }, { signal })) {
-    const ended = status.state === CONCLUDED;
+    const ended = status.state === CONCLUDED || isThere(status);
     if (ended || performance.now() - writtenAt >= context.limits.progressMs) {
       await writeProgress(context, status);
       writtenAt = performance.now();

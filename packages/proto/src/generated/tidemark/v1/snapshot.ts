@@ -44,7 +44,7 @@ export interface ListSnapshotsResponse {
 export interface StartCommitRequest {
   step: StepContext | undefined;
   volumeId: string;
-  /** Also the job's id. */
+  /** The job's id is this after 'commit-'. */
   commitId: string;
   /** The snapshot whose image is merged; empty: what the guest writes to. */
   topSnapshotId: string;
