@@ -169,8 +169,10 @@ export class CommitRepository {
       const commit = await db.volumeCommit.findUnique({ where: { id } });
       if (!commit) return;
       const { volumeId, createdAt } = commit;
+      // Whoever speaks to a storage node directly may have used other ids.
+      const kept = listedIds.filter(isId);
       const rows = await db.snapshot.findMany({
-        where: { volumeId, state: 'ready', createdAt: { lte: createdAt }, id: { notIn: [...listedIds] } },
+        where: { volumeId, state: 'ready', createdAt: { lte: createdAt }, id: { notIn: kept } },
         orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
         select: { id: true, name: true },
       });
