@@ -11,10 +11,12 @@ import { services } from './plugins/services.ts';
 import { healthRoutes } from './routes/health.ts';
 import { backupRoutes } from './routes/v1/backups.ts';
 import { checkpointRoutes } from './routes/v1/checkpoints.ts';
+import { commitRoutes } from './routes/v1/commits.ts';
 import { eventRoutes } from './routes/v1/events.ts';
 import { repositoryRoutes } from './routes/v1/repositories.ts';
 import { restoreRoutes } from './routes/v1/restores.ts';
 import { runRoutes } from './routes/v1/runs.ts';
+import { snapshotRoutes } from './routes/v1/snapshots.ts';
 import { storageNodeRoutes } from './routes/v1/storage-nodes.ts';
 import { volumeRoutes } from './routes/v1/volumes.ts';
 import { validatorCompiler } from './validation.ts';
@@ -29,6 +31,8 @@ const V1 = [
   storageNodeRoutes,
   volumeRoutes,
   checkpointRoutes,
+  snapshotRoutes,
+  commitRoutes,
   repositoryRoutes,
   backupRoutes,
   restoreRoutes,

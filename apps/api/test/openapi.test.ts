@@ -58,6 +58,10 @@ test('lists every call of the contract', () => {
       'get /v1/volumes/{volume}',
       'get /v1/volumes/{volume}/checkpoints',
       'get /v1/volumes/{volume}/checkpoints/{checkpoint}',
+      'get /v1/volumes/{volume}/commits',
+      'get /v1/volumes/{volume}/commits/{commit}',
+      'get /v1/volumes/{volume}/snapshots',
+      'get /v1/volumes/{volume}/snapshots/{snapshot}',
       'delete /v1/storage-nodes/{storageNode}',
       'delete /v1/volumes/{volume}',
       'delete /v1/volumes/{volume}/checkpoints/{checkpoint}',
@@ -68,6 +72,10 @@ test('lists every call of the contract', () => {
       'post /v1/storage-nodes',
       'post /v1/volumes',
       'post /v1/volumes/{volume}/checkpoints',
+      'post /v1/volumes/{volume}/commits',
+      'post /v1/volumes/{volume}/commits/{commit}/keep',
+      'post /v1/volumes/{volume}/commits/{commit}/pivot',
+      'post /v1/volumes/{volume}/snapshots',
     ].sort(),
   );
 });

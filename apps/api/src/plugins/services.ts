@@ -2,11 +2,13 @@
 import fastifyPlugin from 'fastify-plugin';
 import { BackupService } from '../backups/backup-service.ts';
 import { CheckpointService } from '../checkpoints/checkpoint-service.ts';
+import { CommitService } from '../commits/commit-service.ts';
 import { EventService } from '../events/event-service.ts';
 import { RepositoryService } from '../repositories/repository-service.ts';
 import { RestoreService } from '../restores/restore-service.ts';
 import { RunService } from '../runs/run-service.ts';
 import { RunStarter } from '../runs/run-starter.ts';
+import { SnapshotService } from '../snapshots/snapshot-service.ts';
 import { StorageNodeService } from '../storage-nodes/storage-node-service.ts';
 import { VolumeService } from '../volumes/volume-service.ts';
 
@@ -15,6 +17,8 @@ declare module 'fastify' {
     storageNodes: StorageNodeService;
     volumes: VolumeService;
     checkpoints: CheckpointService;
+    snapshots: SnapshotService;
+    commits: CommitService;
     repositories: RepositoryService;
     backups: BackupService;
     restores: RestoreService;
@@ -30,6 +34,8 @@ export const services = fastifyPlugin(
     app.decorate('storageNodes', new StorageNodeService(app.catalog, starter));
     app.decorate('volumes', new VolumeService(app.catalog, starter));
     app.decorate('checkpoints', new CheckpointService(app.catalog, starter));
+    app.decorate('snapshots', new SnapshotService(app.catalog, starter));
+    app.decorate('commits', new CommitService(app.catalog, starter));
     app.decorate('repositories', new RepositoryService(app.catalog, starter));
     app.decorate('backups', new BackupService(app.catalog, starter));
     app.decorate('restores', new RestoreService(starter));

@@ -43,6 +43,8 @@ export const EXAMPLE_IDS = {
   checkpoint: '9a1f6c2d-7b5e-4e3a-8c4d-2e1f0a9b8c03',
   repository: 'c3e2d1f0-1a2b-4c3d-9e4f-5a6b7c8d9e04',
   backup: 'e7f8a9b0-2c3d-4e5f-8a6b-7c8d9e0f1a05',
+  snapshot: 'a4b5c6d7-8e9f-4a0b-8c1d-2e3f4a5b6c07',
+  commit: 'b8c9d0e1-3f4a-4b5c-9d6e-7f8a9b0c1d08',
   run: 'f1e2d3c4-4b5a-4d6c-9e7f-8a9b0c1d2e06',
 } as const;
 export const EXAMPLE_MOMENT = '2026-11-21T08:00:00.000Z';

@@ -8,7 +8,7 @@ export const eventSchema = z
     kind: z.string().meta({ examples: ['volume-ready'] }),
     subjectType: z
       .string()
-      .meta({ description: 'storage-node, volume, checkpoint, repository, backup or run' }),
+      .meta({ description: 'storage-node, volume, checkpoint, snapshot, commit, repository, backup or run' }),
     subjectId: idField,
     runId: idField.nullable(),
     data: z.record(z.string(), z.unknown()),

@@ -52,7 +52,7 @@ export const runSchema = z
     error: errorSchema,
     checkpointAt: momentField
       .nullable()
-      .meta({ description: 'The point in time that a backup or checkpoint holds.' }),
+      .meta({ description: 'The point in time that a backup, checkpoint or snapshot holds.' }),
     createdAt: momentField,
     startedAt: momentField.nullable(),
     finishedAt: momentField.nullable(),

@@ -6,7 +6,8 @@ import { buildApp } from '../../src/app.ts';
 import type { Problem } from '../../src/schemas/problem.ts';
 
 const LEASE_MS = 60_000;
-const TABLES = ['storage_node', 'volume', 'checkpoint', 'repository', 'backup', 'run', 'event'];
+const NOUNS = ['storage_node', 'volume', 'checkpoint', 'snapshot', 'volume_commit', 'repository', 'backup'];
+const TABLES = [...NOUNS, 'run', 'event'];
 
 type Method = 'GET' | 'POST' | 'DELETE';
 

@@ -60,7 +60,7 @@ const remove = {
   schema: {
     tags,
     summary: 'Delete a volume',
-    description: 'Starts a delete-volume run. Its checkpoints go with it; its backups stay.',
+    description: 'Starts a delete-volume run. Its checkpoints and snapshots go with it; its backups stay.',
     params,
     querystring: waitQuery,
     response: {
