@@ -31,6 +31,28 @@ export interface Checkpoint {
   backups: string[];
 }
 
+export interface Snapshot {
+  id: string;
+  name: string;
+  state: string;
+  pointInTime: string | null;
+}
+
+export interface Commit {
+  id: string;
+  runId: string;
+  state: string;
+  top: { name: string } | null;
+  base: { name: string } | null;
+  shallow: boolean;
+  delete: boolean;
+  decision: string | null;
+  lostSnapshots: { name: string }[];
+  error: { code: string; message: string } | null;
+  createdAt: string;
+  finishedAt: string | null;
+}
+
 export interface Repository {
   id: string;
   name: string;

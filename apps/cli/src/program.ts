@@ -2,11 +2,13 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { backupCommands } from './commands/backup.ts';
 import { checkpointCommands } from './commands/checkpoint.ts';
+import { commitCommands } from './commands/commit.ts';
 import type { Surroundings } from './commands/context.ts';
 import { eventCommands } from './commands/event.ts';
 import { repositoryCommands } from './commands/repository.ts';
 import { restoreCommands } from './commands/restore.ts';
 import { runCommands } from './commands/run.ts';
+import { snapshotCommands } from './commands/snapshot.ts';
 import { storageNodeCommands } from './commands/storage-node.ts';
 import { volumeCommands } from './commands/volume.ts';
 import { describeFailure, type Terminal } from './output.ts';
@@ -50,6 +52,8 @@ function buildProgram({ url, terminal }: ProgramOptions): Command {
   storageNodeCommands(program, around);
   volumeCommands(program, around);
   checkpointCommands(program, around);
+  snapshotCommands(program, around);
+  commitCommands(program, around);
   repositoryCommands(program, around);
   backupCommands(program, around);
   restoreCommands(program, around);

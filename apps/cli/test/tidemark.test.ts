@@ -143,6 +143,38 @@ test('the main job: checkpoint, backups, restores', async () => {
   );
 });
 
+test('snapshots are taken and committed, with a decision where the guest writes', async () => {
+  await done('volume', 'create', 'snap', '--storage-node', 'alpha', '--size', '2MiB');
+  expect(await done('snapshot', 'create', 'snap', 'one')).toMatch(/^NAME +one\nSTATE +ready$/m);
+  await done('snapshot', 'create', 'snap', 'two');
+  expect(await done('snapshot', 'show', 'snap', 'two')).toMatch(/^NAME +two$/m);
+  const merged = await json(
+    'commit',
+    'start',
+    'snap',
+    '--top',
+    'two',
+    '--shallow',
+    '--keep-files',
+    '--speed',
+    '1MiB',
+  );
+  expect(merged.commit).toMatchObject({ state: 'done', shallow: true, delete: false, active: false });
+  expect(merged.run.request.speedBytesPerSecond).toBe(1_048_576);
+  expect((await done('snapshot', 'list', 'snap')).match(/^\w+/gm)).toEqual(['NAME', 'two']);
+  const out = await done('commit', 'start', 'snap', '--active');
+  expect(out).toMatch(/^STATE +ready$/m);
+  expect(out).toMatch(/^OVERWROTE +two$/m);
+  const [, id] = /tidemark commit pivot snap ([0-9a-f-]{36})\n {2}tidemark commit keep snap/.exec(out) ?? [];
+  expect((await tidemark('snapshot', 'create', 'snap', 'three')).err).toMatch(/^code: volume-busy$/m);
+  expect(await done('commit', 'show', 'snap', id!)).toBe(out);
+  expect(await done('commit', 'pivot', 'snap', id!)).toMatch(/^STATE +done\n.*\n.*\nDECISION +pivot$/m);
+  expect((await tidemark('commit', 'keep', 'snap', id!)).err).toMatch(/^code: commit-not-ready$/m);
+  expect((await done('commit', 'list', 'snap')).split('\n')[1]).toMatch(
+    /done +\(the guest\) +\(the oldest\) +pivot/,
+  );
+});
+
 test('lists take limits, and long ones are shown whole', async () => {
   const runs = await json('run', 'list', '--limit', '2', '--kind', 'create-volume', '--state', 'succeeded');
   expect(runs.items).toHaveLength(2);
@@ -227,6 +259,9 @@ test.each([
     ['restore', '--backup', 'b', '--volume', 'v', '--storage-node', 'a', '--to-file', 'x'],
     /cannot be used with/,
   ],
+  [['commit', 'start', 'v', '--top', 's', '--active'], /cannot be used with/],
+  [['commit', 'start', 'v', '--base', 's', '--shallow'], /cannot be used with/],
+  [['commit', 'pivot', 'v'], /missing required argument 'commit'/],
   [['event', 'list', '--after', 'monday'], /Give a whole number/],
   [['volume', 'list', '--url', 'localhost'], /Give an address like/],
 ])('%j is a usage error', async (args, words) => {

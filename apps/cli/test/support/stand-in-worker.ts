@@ -82,6 +82,11 @@ export class StandInWorker {
     if (run.kind === 'create-repository') await catalog.repositories.markReady(run.repositoryId!, run.id);
     if (run.kind === 'create-checkpoint') await catalog.checkpoints.markReady(run.checkpointId!, now, run.id);
     if (run.kind === 'delete-checkpoint') await catalog.checkpoints.delete(run.checkpointId!, run.id);
+    if (run.kind === 'create-snapshot')
+      await catalog.snapshots.markReady(String(run.request.snapshotId), now, run.id);
+    if (run.kind === 'commit') await this.#commit(run);
+    if (run.kind === 'finish-commit')
+      await catalog.commits.end(String(run.request.commitId), { state: 'done' }, run.id);
     if (run.kind === 'backup') {
       await catalog.checkpoints.markReady(run.checkpointId!, now, run.id);
       await catalog.backups.markStarted(run.backupId!, { pointInTime: now, dirtyBytes: 4096 });
@@ -91,5 +96,14 @@ export class StandInWorker {
     if (run.kind !== 'restore') return {};
     if (run.volumeId) await catalog.volumes.markReady(run.volumeId, { exportUri, sizeBytes }, run.id);
     return run.volumeId ? {} : { filePath: '/restores/disk.raw' };
+  }
+
+  async #commit({ id: runId, request }: Run): Promise<void> {
+    const { commits } = this.#catalog;
+    const commitId = String(request.commitId);
+    await commits.dropLostSnapshots(commitId, request.active ? [] : [String(request.topSnapshotId)], runId);
+    await commits.markCopying(commitId, runId);
+    if (request.active) await commits.markReady(commitId, runId);
+    else await commits.end(commitId, { state: 'done' }, runId);
   }
 }
