@@ -70,10 +70,16 @@ async function lookAt(client: Client, { kind, id }: Run): Promise<Run> {
   }
 }
 
+/** Of what cannot be undone. */
+const WHAT_STAYS: Record<string, string> = {
+  commit: '; the guest goes on where it was. Snapshots that the commit had overwritten by then stay lost.',
+};
+
 /** Passes a run that has succeeded, or goes on; throws the failure of any other. */
 export function requireSuccess(run: Run): void {
   if (run.state === 'cancelled') {
-    const detail = `The ${run.kind} run ${run.id} was cancelled, and what it had made is undone.`;
+    const rest = WHAT_STAYS[run.kind] ?? ', and what it had made is undone.';
+    const detail = `The ${run.kind} run ${run.id} was cancelled${rest}`;
     throw new ProblemFailure({ title: 'The run was cancelled', detail, code: 'run-cancelled' });
   }
   if (run.state !== 'failed') return;

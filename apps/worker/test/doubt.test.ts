@@ -157,7 +157,7 @@ test('cleaning up ends when the volume has been deleted meanwhile', async () => 
   expect(kinds).toContain('run-cleaned-up');
 });
 
-test('a commit whose storage node restarted before its start was known begins anew, or says why it cannot', async () => {
+test('a commit whose storage node restarted before its start was known begins anew, or says why not', async () => {
   const { id: volumeId } = await fleet.catalog.volumes.get('disk');
   for (const named of [false, true]) {
     const taken = await fleet.succeed(await fleet.snapshot(`snapshot-${named}`));

@@ -1,4 +1,4 @@
-// Snapshots: what a volume held at one instant, kept for going back. The images are the storage node's.
+// Snapshots: what a volume held at one instant, kept in images, which are the storage node's.
 import { nameTaken, notFound } from './errors.ts';
 import type { SnapshotModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';

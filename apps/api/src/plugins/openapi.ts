@@ -27,7 +27,7 @@ const TAGS = [
   { name: 'Storage nodes', description: 'The machines that own volumes and repositories.' },
   { name: 'Volumes', description: 'Block devices of guests, each exported over NBD by one storage node.' },
   { name: 'Checkpoints', description: 'Named points in time of a volume, the bases of incremental backups.' },
-  { name: 'Snapshots', description: 'What a volume held at one instant, kept for going back.' },
+  { name: 'Snapshots', description: 'What a volume held at one instant, kept in an image of its own.' },
   { name: 'Commits', description: "Merges of a volume's images into ones below." },
   { name: 'Repositories', description: 'Places on storage nodes that hold backups.' },
   { name: 'Backups', description: 'The content of a volume at a checkpoint, kept in a repository.' },

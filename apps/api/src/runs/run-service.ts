@@ -10,13 +10,18 @@ import { toRunJson } from './run-json.ts';
 
 const ENDED: readonly Run['state'][] = ['succeeded', 'failed', 'cancelled'];
 
+/** Of what cannot be undone. */
+const WHAT_STAYS: Partial<Record<Run['kind'], string>> = {
+  commit: '; the guest goes on where it was. Snapshots that the commit had overwritten by then stay lost.',
+};
+
 /** What a run that did not succeed is answered with. */
 function failureOf(run: Run): ProblemError {
   const extra = { runId: run.id };
   if (run.state === 'cancelled') {
     return new ProblemError(
       'run-cancelled',
-      `The ${run.kind} run ${run.id} was cancelled, and what it had made is undone.`,
+      `The ${run.kind} run ${run.id} was cancelled${WHAT_STAYS[run.kind] ?? ', and what it had made is undone.'}`,
       extra,
     );
   }

@@ -1,4 +1,4 @@
-// Snapshots: what a volume held at one instant, kept for going back.
+// Snapshots: what a volume held at one instant, kept in an image of its own.
 import { z } from 'zod';
 import { EXAMPLE_IDS, EXAMPLE_MOMENT, idField, momentField, nameField, pageOf } from './common.ts';
 import { runSchema } from './run.ts';

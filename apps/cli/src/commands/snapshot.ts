@@ -22,7 +22,7 @@ const pathOf = (volume: string): string => `/v1/volumes/${segment(volume)}/snaps
 export function snapshotCommands(program: Command, around: Surroundings): void {
   const group = program
     .command('snapshot')
-    .description('what a volume held at one instant, kept for going back; snapshots go by commits');
+    .description('what a volume held at one instant; snapshots go by commits');
 
   withWait(group.command('create <volume> <name>').description('take a snapshot')).action(
     async (volume, name, options, command) => {
