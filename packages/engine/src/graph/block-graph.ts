@@ -1,7 +1,6 @@
 // All block nodes of a process by name, the edges between them, and the rules for changing them: every
 // change either holds with everybody's permissions or has not happened.
 import { EngineError } from '../errors.ts';
-import { GRAPH_DEPTH_MAX } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
 import { Attachment } from './attachment.ts';
 import { Drain, type DrainedUsers } from './drain.ts';
@@ -11,7 +10,7 @@ import { GraphNode } from './graph-node.ts';
 import type { AddOptions, AttachOptions, ChangeSteps, OpeningNode } from './graph-options.ts';
 import { NodeNames } from './node-names.ts';
 import { formatPermissions, PERMISSION, PERMISSIONS_ALL } from './permissions.ts';
-import { depthOf, reaches, settlePermissions } from './settle.ts';
+import { assertDepth, reaches, settlePermissions } from './settle.ts';
 import { Turns } from './turns.ts';
 
 export class BlockGraph {
@@ -59,7 +58,7 @@ export class BlockGraph {
       settlePermissions([node]);
       this.#nodes.set(node.name, node);
     } catch (error) {
-      await driver?.close().catch(() => undefined);
+      await (node.opened ? node : driver)?.close().catch(() => undefined);
       await this.#letGo(this.#disconnect(node));
       throw error;
     } finally {
@@ -391,14 +390,4 @@ export class BlockGraph {
       to.parents.add(edge);
     }
   }
-}
-
-function assertDepth(parent: GraphNode, child: GraphNode): void {
-  if (reaches(child, parent)) {
-    const text = `Making '${child.name}' a child of '${parent.name}' would create a cycle`;
-    throw new EngineError('conflict', text, { node: parent.name });
-  }
-  if (depthOf(child) < GRAPH_DEPTH_MAX) return;
-  const text = `Block node '${child.name}' has ${GRAPH_DEPTH_MAX} levels of block nodes below it already`;
-  throw new EngineError('unsupported', text, { node: child.name, hint: 'Shorten the chain of images.' });
 }

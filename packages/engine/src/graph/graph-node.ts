@@ -160,6 +160,11 @@ export class GraphNode implements BlockNode {
     return this.#driver !== undefined;
   }
 
+  /** It has its driver, and the bitmaps that the image keeps. */
+  get opened(): boolean {
+    return this.#driver !== undefined;
+  }
+
   get #inner(): BlockNode {
     if (this.#driver === undefined) throw new Error(`block node ${this.name} has no driver yet`);
     return this.#driver;

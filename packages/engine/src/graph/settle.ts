@@ -1,5 +1,7 @@
 // Carries permissions through the graph: from the users of a node to what it does to its children, down to
 // the files. Either all of it holds afterwards, or nothing has changed.
+import { EngineError } from '../errors.ts';
+import { GRAPH_DEPTH_MAX } from '../limits.ts';
 import type { GraphNode } from './graph-node.ts';
 import { assertNoConflict, PERMISSION, PERMISSIONS_ALL, totalPermissions } from './permissions.ts';
 
@@ -67,7 +69,7 @@ export function reaches(node: GraphNode, other: GraphNode): boolean {
 }
 
 /** How many levels of nodes hang below, this one included. */
-export function depthOf(node: GraphNode): number {
+function depthOf(node: GraphNode): number {
   const known = new Map<GraphNode, number>();
   const measure = (at: GraphNode): number => {
     const before = known.get(at);
@@ -77,4 +79,15 @@ export function depthOf(node: GraphNode): number {
     return depth;
   };
   return measure(node);
+}
+
+/** Throws kind `conflict` (a cycle) or `unsupported` (too deep) where the node cannot be a child of the other. */
+export function assertDepth(parent: GraphNode, child: GraphNode): void {
+  if (reaches(child, parent)) {
+    const text = `Making '${child.name}' a child of '${parent.name}' would create a cycle`;
+    throw new EngineError('conflict', text, { node: parent.name });
+  }
+  if (depthOf(child) < GRAPH_DEPTH_MAX) return;
+  const text = `Block node '${child.name}' has ${GRAPH_DEPTH_MAX} levels of block nodes below it already`;
+  throw new EngineError('unsupported', text, { node: child.name, hint: 'Shorten the chain of images.' });
 }
