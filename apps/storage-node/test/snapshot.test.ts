@@ -104,6 +104,28 @@ describe('snapshots', () => {
     expect(await changed()).toEqual([4 * MiB]);
   });
 
+  test('asked for once more are answered again, though the answer was never stored', async () => {
+    const disk = await Disk.make(await RunningStorageNode.start());
+    await disk.write(1, 1);
+    const one = await disk.snapshot('one');
+    await disk.write(2, 2);
+    const { volumeId } = disk.volume;
+    const again = { step: newStep(), volumeId, snapshotId: one, name: 'one' };
+    const first = (await disk.node.clients.snapshots.listSnapshots({ volumeId })).snapshots[0];
+    expect(await disk.node.clients.snapshots.createSnapshot(again)).toEqual(first);
+    expect(await disk.names()).toEqual(['one']);
+    // Its image is the guest's still when it is listed no more.
+    const { jobId } = await disk.commit({ active: true, speedBytesPerSecond: 1 });
+    await disk.node.clients.jobs.cancelJob({ step: newStep(), jobId });
+    await jobEnd(disk.node, jobId);
+    const later = { ...again, step: newStep() };
+    await expect(disk.node.clients.snapshots.createSnapshot(later)).rejects.toMatchObject({
+      code: 'invalid-request',
+    });
+    await disk.node.restart();
+    expect(await disk.contents()).toEqual([0, 1, 2, 0, 0, 0, 0, 0]);
+  });
+
   test('a file that a crash left behind is removed', async () => {
     const { disk } = await diskWithTwoSnapshots();
     const folder = disk.node.path('volumes', disk.volume.volumeId);
@@ -130,6 +152,19 @@ describe('the commit of a snapshot', () => {
     await disk.node.stop();
     expect(await imageContents(disk, `disk.${format}`)).toEqual([2, 2, 0, 1, 0, 0, 0, 0]);
     expect(await imageContents(disk, `layer-${two}.qcow2`)).toEqual(after.with(5, 5));
+  });
+
+  test('leaves the guest what it wrote and never flushed', async () => {
+    const { disk, two, after } = await diskWithTwoSnapshots();
+    await disk.guest(async guest => {
+      await guest.write(5 * MiB, Buffer.alloc(MiB, 5));
+      const { jobId } = await disk.commit({ topSnapshotId: two });
+      expect((await jobEnd(disk.node, jobId)).error).toBeUndefined();
+      await guest.write(6 * MiB, Buffer.alloc(MiB, 6));
+    });
+    expect(await disk.contents()).toEqual(after.with(5, 5).with(6, 6));
+    await disk.node.restart();
+    expect(await disk.contents()).toEqual(after.with(5, 5).with(6, 6));
   });
 
   test('keeps the merged file where it is not to be deleted', async () => {

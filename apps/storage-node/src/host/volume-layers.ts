@@ -80,52 +80,54 @@ export class VolumeLayers {
   }
 
   async allocatedBytes(layers: readonly LayerRecord[]): Promise<number> {
-    const sizes = await Promise.all(layers.map(layer => this.node(layer).allocatedBytes()));
+    // Images that a commit has just taken out of the chain are in the record until that says so.
+    const there = layers.filter(({ layerId }) => this.#host.graph.has(nodeName(this.#volumeId, layerId)));
+    const sizes = await Promise.all(there.map(layer => this.node(layer).allocatedBytes()));
     return sizes.reduce((sum, bytes) => sum + bytes, 0);
   }
 
   /**
    * Puts a new, empty image above `active`, whose contents are from then on those of one instant. `record` is
-   * called with guests at rest and everything they wrote on stable storage: once it has resolved the new image
-   * counts; `unrecord` takes it back. What fails leaves neither file nor block node.
+   * called with guests at rest, everything they wrote on stable storage, and nothing left that could fail: once it
+   * has resolved the new image counts. What fails leaves neither file nor block node, and a file that was there alone.
    */
-  async putAbove(
-    active: LayerRecord,
-    layer: LayerRecord,
-    { record, unrecord }: { record: () => Promise<void>; unrecord: () => Promise<void> },
-  ): Promise<void> {
-    const { graph, store } = this.#host;
+  async putAbove(active: LayerRecord, layer: LayerRecord, record: () => Promise<void>): Promise<void> {
+    const { store } = this.#host;
     const layout = new VolumeLayout(this.#volumeId);
     const file = layout.layer(layer);
-    const base = this.node(active);
-    let node: GraphNode | undefined;
+    const backing = { path: path.basename(layout.layer(active)), format: active.format };
+    await createQcow2(store.path(file), { sizeBytes: this.top.sizeBytes, backing });
+    let overlay: GraphNode | undefined;
     try {
-      const backing = { path: path.basename(layout.layer(active)), format: active.format };
-      await createQcow2(store.path(file), { sizeBytes: this.top.sizeBytes, backing });
-      node = await openLayer(this.#host, this.#volumeId, { layer, below: undefined });
-      const overlay = node;
+      overlay = await openLayer(this.#host, this.#volumeId, { layer, below: undefined });
       // Most of it now, so that guests stand still for less.
       await this.top.flush();
-      const action = takeSnapshot({
-        kind: 'blockdev-snapshot',
-        base: () => base,
-        overlay: async () => {
-          await base.flush();
-          await record();
-          return {
-            node: overlay,
-            canHaveBacking: true,
-            reopen: () => reopenOverBacking(overlay),
-            discard: unrecord,
-          };
-        },
-      });
-      await runTransaction(graph, [action]);
+      await this.#insert(this.node(active), overlay, record);
     } catch (error) {
-      if (node !== undefined) await graph.release(node).catch(() => undefined);
+      if (overlay !== undefined) await this.#host.graph.release(overlay).catch(() => undefined);
       await store.remove(file);
       throw error;
     }
+  }
+
+  #insert(base: GraphNode, overlay: GraphNode, record: () => Promise<void>): Promise<void> {
+    const action = takeSnapshot({
+      kind: 'blockdev-snapshot',
+      base: () => base,
+      overlay: async () => {
+        await base.flush();
+        return {
+          node: overlay,
+          canHaveBacking: true,
+          reopen: async () => {
+            const image = await reopenOverBacking(overlay);
+            await record();
+            return image;
+          },
+        };
+      },
+    });
+    return runTransaction(this.#host.graph, [action]);
   }
 
   async close(): Promise<void> {
@@ -155,28 +157,42 @@ async function openLayer(
   const fileNode = graph.add({ name: `${name}-file`, owner: 'parents' }, () => file);
   try {
     const children = { file: fileNode.name, ...(below !== undefined && { backing: below }) };
-    return await graph.open({ name, owner: 'parents', children }, ({ children: { file: image, backing } }) =>
-      Qcow2Image.open(image!, imageOptions(backing)),
+    let opened: Qcow2Image | undefined;
+    const node = await graph.open(
+      { name, owner: 'parents', children },
+      async ({ children: { file: image, backing } }) => {
+        opened = await Qcow2Image.open(image!, imageOptions(backing));
+        return opened;
+      },
     );
+    images.set(node, opened!);
+    return node;
   } catch (error) {
     await graph.release(fileNode);
     throw error;
   }
 }
 
+/** What is behind the block node of a qcow2 image. */
+const images = new WeakMap<GraphNode, Qcow2Image>();
+
 /** As ChainAccess.repoint. A raw image is the file itself here. */
 export async function repointLayer(
   node: GraphNode,
   pointer: BackingPointer | undefined,
 ): Promise<Qcow2Image> {
+  // What guests wrote is found through tables that may be in memory alone: the file has to have them first.
+  await images.get(node)!.settle();
   const named = pointer?.format === 'file' ? { ...pointer, format: 'raw' } : pointer;
   await rewriteBackingPointer(node.children.find(edge => edge.role === 'file')!, named);
   return reopenOverBacking(node);
 }
 
-function reopenOverBacking(node: GraphNode): Promise<Qcow2Image> {
+async function reopenOverBacking(node: GraphNode): Promise<Qcow2Image> {
   const [file, backing] = ['file', 'backing'].map(role => node.children.find(edge => edge.role === role));
-  return Qcow2Image.open(file!, imageOptions(backing));
+  const image = await Qcow2Image.open(file!, imageOptions(backing));
+  images.set(node, image);
+  return image;
 }
 
 /** The lowest image caches as much as any; of those above there may be many. */

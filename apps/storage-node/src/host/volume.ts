@@ -23,6 +23,7 @@ import { decodeBitmap, encodeBitmap } from './bitmap-file.ts';
 import { CheckpointChain } from './checkpoint-chain.ts';
 import { assertNoCommit, begun, type CommitPlan, merged, withoutCommit } from './commit-plan.ts';
 import { dirtyBitmapContext } from './dirty-bitmap-context.ts';
+import { isNoSpace } from './disk-space.ts';
 import type { StateStore } from './state-store.ts';
 import { VolumeLayers } from './volume-layers.ts';
 import {
@@ -76,8 +77,11 @@ export class Volume {
   /** Opens the images and the bitmaps, and exports a volume that is ready. A commit that was under way is over. */
   static async open(host: VolumeHost, stored: VolumeRecord): Promise<Volume> {
     const record = withoutCommit(stored);
-    if (stored.commit !== undefined) await host.store.write(new VolumeLayout(record.volumeId).record, record);
     await removeUnrecordedLayers(host.store, record);
+    if (stored.commit !== undefined) {
+      // On a full disk the next change stores it: a guest need not wait for that.
+      await host.store.write(new VolumeLayout(record.volumeId).record, record).catch(passNoSpace);
+    }
     const layers = await VolumeLayers.open(host, record.volumeId, layersOf(record));
     const volume = new Volume(host, record, layers);
     try {
@@ -152,7 +156,8 @@ export class Volume {
 
   /**
    * Keeps the contents of one instant, which lies between the call and its end; from then on the guest writes to
-   * a new image. What fails changes nothing. Throws `snapshot-limit`.
+   * a new image. Good to repeat. What fails changes nothing. Throws `snapshot-limit`, `volume-busy`, and
+   * `invalid-request` for an id that was used before.
    */
   async takeSnapshot(snapshot: {
     snapshotId: string;
@@ -161,19 +166,19 @@ export class Volume {
   }): Promise<SnapshotRecord> {
     const before = this.#record;
     const layers = layersOf(before);
-    assertNoCommit(before);
-    if (before.snapshots.length >= VOLUME_SNAPSHOTS_MAX) throw tooManySnapshots(before);
     const { snapshotId, name, now } = snapshot;
+    const known = before.snapshots.find(one => one.snapshotId === snapshotId);
+    if (known !== undefined) return known;
+    assertNoCommit(before);
+    assertNewLayer(before, snapshotId);
+    if (before.snapshots.length >= VOLUME_SNAPSHOTS_MAX) throw tooManySnapshots(before);
     const active = layers.at(-1)!;
     const layer = { layerId: snapshotId, format: 'qcow2' } as const;
     let taken: SnapshotRecord | undefined;
-    await this.#layers.putAbove(active, layer, {
-      record: async () => {
-        taken = { snapshotId, name, createdAtMs: now(), layerId: active.layerId };
-        const snapshots = [...before.snapshots, taken];
-        await this.#saveRecord({ ...before, layers: [...layers, layer], snapshots });
-      },
-      unrecord: () => this.#saveRecord(before),
+    await this.#layers.putAbove(active, layer, async () => {
+      taken = { snapshotId, name, createdAtMs: now(), layerId: active.layerId };
+      const snapshots = [...before.snapshots, taken];
+      await this.#saveRecord({ ...before, layers: [...layers, layer], snapshots });
     });
     return taken!;
   }
@@ -193,7 +198,7 @@ export class Volume {
 
   /** The commit has not begun after all. */
   restoreRecord(record: VolumeRecord): Promise<void> {
-    return this.#saveRecord(record);
+    return this.#becomeRecord(record);
   }
 
   /** From here on the volume is the base and what is below it: to be called while the guest is at rest. */
@@ -204,13 +209,10 @@ export class Volume {
   /** Puts the files of merged images away; `isMerged`: the job took them out of the chain. */
   async endCommit(plan: CommitPlan, isMerged: boolean): Promise<void> {
     const before = this.#record;
-    if (!isMerged) {
-      if (before.commit !== undefined) await this.#saveRecord(withoutCommit(before));
-      return;
-    }
-    // The record of an active commit says so since the pivot.
-    const isPivoted = before.commit === undefined;
-    if (!isPivoted) await this.#saveRecord(merged(before, plan));
+    // The record of an active commit says since the pivot that it is over, and may by now speak of another one.
+    const isOpen = before.commit?.commitId === plan.commit.commitId;
+    if (isOpen) await this.#becomeRecord(isMerged ? merged(before, plan) : withoutCommit(before));
+    if (!isMerged) return;
     for (const layer of plan.mergedLayers) {
       const file = this.#layout.layer(layer);
       if (plan.commit.deleteFiles) await this.#host.store.remove(file);
@@ -290,6 +292,12 @@ export class Volume {
     this.#guest = undefined;
   }
 
+  /** For what is so already: where it cannot be stored it still is, and is stored with the next change. */
+  async #becomeRecord(record: VolumeRecord): Promise<void> {
+    this.#record = record;
+    await this.#saveRecord(record);
+  }
+
   async #saveRecord(record: VolumeRecord): Promise<void> {
     await this.#host.store.write(this.#layout.record, record);
     this.#record = record;
@@ -327,12 +335,25 @@ export class Volume {
   }
 }
 
+/** The image that is made with a snapshot has its id, and may outlive it. */
+function assertNewLayer(record: VolumeRecord, snapshotId: string): void {
+  if (!layersOf(record).some(({ layerId }) => layerId === snapshotId)) return;
+  throw new TidemarkError(
+    'invalid-request',
+    `Volume '${record.name}' had a snapshot ${snapshotId} before. Take the new one under a new id.`,
+  );
+}
+
 function tooManySnapshots({ name, snapshots }: VolumeRecord): TidemarkError {
   return new TidemarkError(
     'snapshot-limit',
     `Volume '${name}' has ${snapshots.length} snapshots, which is as many as it can have. ` +
       'Commit one of them into the one below first.',
   );
+}
+
+function passNoSpace(error: unknown): void {
+  if (!isNoSpace(error)) throw error;
 }
 
 /** Images that were made for a snapshot that never came to be, or whose end was not reached. */
