@@ -36,6 +36,7 @@ export {
   childOf,
   FILTER_ROLES,
   isFilter,
+  isImplicit,
   withoutFilters,
 } from './graph/chain.ts';
 export type { Edge } from './graph/edge.ts';

@@ -1,5 +1,5 @@
 // The names by which block nodes' images are called in answers.
-import { childOf, type GraphNode } from '@tidemark/engine';
+import { childOf, type GraphNode, isImplicit } from '@tidemark/engine';
 import type { StorageDaemon } from '../qmp/storage-daemon.ts';
 
 type Blockdevs = Pick<StorageDaemon, 'blockdevs'>;
@@ -40,13 +40,6 @@ function hasOtherBacking(node: GraphNode, daemon: Blockdevs): boolean {
   if (backing === undefined) return named !== undefined;
   return blockdev.given.backing !== undefined && filenameOf(backing, daemon) !== named;
 }
-
-/** A filter that a job has put there, and that nobody has named: it is not told of. */
-function isImplicit({ owner, name, driver }: GraphNode): boolean {
-  return owner === 'job' && name.startsWith('#') && IMPLICIT.has(driver);
-}
-
-const IMPLICIT = new Set(['commit_top', 'copy-on-read', 'mirror_top']);
 
 /** The options that make the image what it is, with those of all children. */
 function fullOptions(node: GraphNode, daemon: Blockdevs): object {

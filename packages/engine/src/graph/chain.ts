@@ -1,4 +1,5 @@
 // Chains of images: which block node lies below which, with the filters between them.
+import type { Edge } from './edge.ts';
 import type { GraphNode } from './graph-node.ts';
 
 /** Drivers that change nothing of what they show, and the role of what they show. */
@@ -21,6 +22,18 @@ export function isFilter(node: GraphNode): boolean {
   return FILTER_ROLES[node.driver] !== undefined;
 }
 
+const JOB_FILTERS = new Set(['commit_top', 'copy-on-read', 'mirror_top']);
+
+/** The filter of a job on a chain. */
+export function isJobFilter({ owner, driver }: GraphNode): boolean {
+  return owner === 'job' && JOB_FILTERS.has(driver);
+}
+
+/** One that nobody has named: it is not told of. */
+export function isImplicit(node: GraphNode): boolean {
+  return isJobFilter(node) && node.name.startsWith('#');
+}
+
 /** What a filter shows, or the backing image. */
 export function belowOf(node: GraphNode): GraphNode | undefined {
   return childOf(node, FILTER_ROLES[node.driver] ?? 'backing');
@@ -31,6 +44,13 @@ export function chainFrom(node: GraphNode): GraphNode[] {
   const chain: GraphNode[] = [];
   for (let at: GraphNode | undefined = node; at !== undefined; at = belowOf(at)) chain.push(at);
   return chain;
+}
+
+/** The links of the chain from the node down to `end`. */
+export function linksDownTo(node: GraphNode, end: GraphNode): Edge[] {
+  const chain = chainFrom(node);
+  const above = chain.slice(0, chain.indexOf(end));
+  return above.flatMap((at, index) => at.children.filter(edge => edge.node === (above[index + 1] ?? end)));
 }
 
 /** The first that is no filter, from the node on downwards. */

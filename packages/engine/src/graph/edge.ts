@@ -25,6 +25,8 @@ export class Edge implements BlockNode, NodeUser {
   readonly userText: string;
   /** The parent inside the graph; undefined for an attachment from outside. */
   readonly parent: GraphNode | undefined;
+  /** By how many jobs: the child is not exchanged meanwhile. */
+  frozen = 0;
   /** Changed by BlockGraph alone. */
   node: GraphNode;
   uses = 0;

@@ -2,6 +2,7 @@
 // by BlockGraph.change alone.
 import { EngineError } from '../errors.ts';
 import type { BlockNode } from '../node/block-node.ts';
+import { isJobFilter } from './chain.ts';
 import { Edge } from './edge.ts';
 import type { GraphNode, NodePolicy } from './graph-node.ts';
 import { PERMISSIONS_ALL } from './permissions.ts';
@@ -23,7 +24,9 @@ export class GraphChange {
   setChild(parent: GraphNode, role: string, child: GraphNode | undefined): void {
     const edge = parent.children.find(candidate => candidate.role === role);
     if (edge?.node === child) return;
+    if (edge !== undefined && isJobFilter(edge.node)) throw implicitChild(parent, role);
     if (child !== undefined) assertNoCycle(parent, role, child);
+    if (edge !== undefined && edge.frozen > 0) throw frozenLink(parent, role, edge.node);
     this.#touched.add(parent);
     if (child !== undefined) this.#touched.add(child);
     if (edge !== undefined) this.#left.add(edge.node);
@@ -108,6 +111,17 @@ export class GraphChange {
       from.parents.add(edge);
     });
   }
+}
+
+function frozenLink({ name }: GraphNode, role: string, child: GraphNode): EngineError {
+  const text = `Cannot change frozen '${role}' link from '${name}' to '${child.name}'`;
+  const hint = 'Wait for the end of the job on this chain, or cancel it.';
+  return new EngineError('busy', text, { node: name, hint });
+}
+
+function implicitChild({ name }: GraphNode, role: string): EngineError {
+  const hint = 'Wait for the end of the job whose filter it is, or cancel it.';
+  return new EngineError('busy', `Cannot replace implicit ${role} child of ${name}`, { node: name, hint });
 }
 
 function assertNoCycle(parent: GraphNode, role: string, child: GraphNode): void {

@@ -2,6 +2,7 @@
 // that nobody else may have them. All of it is given back at once.
 import type { Attachment } from '../graph/attachment.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
+import type { Edge } from '../graph/edge.ts';
 import type { DrainedWriter, GraphNode } from '../graph/graph-node.ts';
 import type { AttachOptions } from '../graph/graph-options.ts';
 import type { Job } from './job.ts';
@@ -22,6 +23,8 @@ export interface JobPlaceOptions {
   uses(filter: GraphNode): readonly JobUse[];
   /** Block nodes that are neither removed nor resized nor given to another job. */
   blocked(filter: GraphNode): readonly GraphNode[];
+  /** Links that nobody changes. */
+  frozen(filter: GraphNode): readonly Edge[];
   /** What the job writes to. */
   readonly written: GraphNode;
 }
@@ -32,6 +35,7 @@ export class JobPlace {
   readonly #attachments: Attachment[] = [];
   #blocker: string | undefined;
   #blocked: readonly GraphNode[] = [];
+  #frozen: readonly Edge[] = [];
   #job: DrainedWriter | undefined;
   #filter: GraphNode | undefined;
 
@@ -62,6 +66,8 @@ export class JobPlace {
     this.#blocker = `block job: ${job.type}`;
     this.#blocked = blocked(this.filter);
     for (const node of this.#blocked) node.blockers.add(this.#blocker);
+    this.#frozen = this.#options.frozen(this.filter);
+    for (const edge of this.#frozen) edge.frozen++;
     this.filter.readers.add(job);
     written.writers.add(job);
     for (const { node, ...use } of uses(this.filter)) {
@@ -71,12 +77,19 @@ export class JobPlace {
 
   /** Lets others do what the job's uses exclude, for when they come in the job's stead. */
   loosen(): void {
+    this.#thaw();
     for (const attachment of this.#attachments) this.#options.graph.loosen(attachment);
+  }
+
+  #thaw(): void {
+    for (const edge of this.#frozen) edge.frozen--;
+    this.#frozen = [];
   }
 
   /** Gives back everything; the filter is gone. */
   async leave(): Promise<void> {
     const { graph, written } = this.#options;
+    this.#thaw();
     for (const attachment of this.#attachments.splice(0)) await attachment.close();
     for (const node of this.#blocked) node.blockers.delete(this.#blocker!);
     if (this.#job !== undefined) written.writers.delete(this.#job);

@@ -2,6 +2,7 @@
 import { DirtyBitmap } from '../bitmap/dirty-bitmap.ts';
 import { type CopyMode, MirrorTop } from '../filter/mirror-top.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
+import { linksDownTo } from '../graph/chain.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
 import type { AttachOptions } from '../graph/graph-options.ts';
 import { assertNodeName } from '../graph/node-names.ts';
@@ -89,6 +90,7 @@ export async function launchMirror(options: MirrorOptions, parts: MirrorParts): 
       ...parts.between.map(node => ({ node, ...senseless(id) })),
     ],
     blocked: filter => [...parts.blocked, filter],
+    frozen: filter => (type === 'commit' ? linksDownTo(filter, target) : []),
     written: target,
   });
   const { speedBytesPerSecond: _, ...rest } = options;

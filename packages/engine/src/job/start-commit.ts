@@ -3,7 +3,7 @@
 import { EngineError } from '../errors.ts';
 import { CommitTop, commitTopPermissions } from '../filter/commit-top.ts';
 import { commitMirrorPermissions } from '../filter/mirror-top.ts';
-import { chainFrom, imagesAbove, isFilter, withoutFilters } from '../graph/chain.ts';
+import { chainFrom, imagesAbove, isFilter, linksDownTo, withoutFilters } from '../graph/chain.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
 import { assertNodeName } from '../graph/node-names.ts';
 import { PERMISSION, PERMISSIONS_ALL } from '../graph/permissions.ts';
@@ -176,6 +176,7 @@ async function startIntermediate(
       ...merged.map(node => ({ node, ...senseless(options.id, isOver(base, node)) })),
     ],
     blocked: () => [device, ...merged, base],
+    frozen: filter => linksDownTo(filter, base),
     written: base,
   });
   const { speedBytesPerSecond: _, onError, ...rest } = options;

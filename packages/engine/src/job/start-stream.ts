@@ -2,7 +2,7 @@
 import { EngineError } from '../errors.ts';
 import { CopyOnRead, copyOnReadPermissions } from '../filter/copy-on-read.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
-import { belowOf, chainFrom, isFilter, withoutFilters } from '../graph/chain.ts';
+import { belowOf, chainFrom, isFilter, linksDownTo, withoutFilters } from '../graph/chain.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
 import { assertNodeName } from '../graph/node-names.ts';
 import { PERMISSION } from '../graph/permissions.ts';
@@ -112,6 +112,7 @@ async function launch(options: StartStreamOptions, parts: Parts): Promise<Stream
         .map(node => ({ node, user, userText: user, role: 'intermediate node', uses: 0, shares })),
     ],
     blocked: filter => [...between, filter],
+    frozen: filter => linksDownTo(filter, between.at(-1)!),
     written: image,
   });
   const { speedBytesPerSecond: _, onError, ...rest } = options;

@@ -7,6 +7,7 @@ import {
   newChain,
   noJobs,
   startCommit,
+  startStream,
 } from '../image-chain.ts';
 import { lookAt } from '../job-watch.ts';
 import { scenario } from '../scenario.ts';
@@ -141,3 +142,33 @@ scenario('CM-07 export', 'an export of an image that is merged moves to the base
   await s.readExport('mid', 'read -P 5 0 64k');
   await closeNodes(s, 'mid');
 });
+
+const HELD: Readonly<Record<string, (s: Session) => Promise<unknown>>> = {
+  'active commit': s => startCommit(s, {}),
+  'intermediate commit': s => startCommit(s, { 'top-node': 'mid', speed: 1 }),
+  stream: s => startStream(s, { speed: 1 }),
+  'stream to a base': s => startStream(s, { speed: 1, 'base-node': 'base' }),
+};
+
+for (const [job, start] of Object.entries(HELD)) {
+  scenario(`CM-14 held ${job}`, `nobody changes the links of a chain under a job: ${job}`, async s => {
+    const layers = [
+      { name: 'base', data: ['write -q 0 2M'] },
+      { name: 'mid', data: ['write -q 0 2M'] },
+    ];
+    await newChain(s, layers);
+    await s.image('top', { format: 'qcow2', size: '2M', backing: 'mid' });
+    await s.add({ driver: 'file', 'node-name': 'top-file', filename: s.path('top') });
+    await s.add({ driver: 'qcow2', 'node-name': 'top', file: 'top-file', backing: 'mid' });
+    await start(s);
+    if (job === 'active commit') await jobReady(s);
+    else await s.ok('job-pause', { id: 'job0' });
+    for (const backing of ['base', null]) {
+      const options = { driver: 'qcow2', 'node-name': 'top', file: 'top-file', backing };
+      await s.refused('blockdev-reopen', { options: [options] });
+    }
+    await s.ok('job-cancel', { id: 'job0' });
+    await noJobs(s);
+    await lookAtNodes(s);
+  });
+}
