@@ -164,11 +164,13 @@ export class BlockGraph {
 
   /** Closes those of the nodes that nobody asked for by name and nobody uses any more. */
   async #letGo(nodes: readonly GraphNode[]): Promise<void> {
+    const failures: unknown[] = [];
     for (const node of nodes) {
-      if (node.owner === 'parents' && node.parents.size === 0 && this.#nodes.get(node.name) === node) {
-        await this.#close(node);
-      }
+      if (node.owner !== 'parents' || node.parents.size > 0 || this.#nodes.get(node.name) !== node) continue;
+      // One that fails keeps no other one open.
+      await this.#close(node).catch(error => failures.push(error));
     }
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Throws kind `conflict` when another user of the node, or of one below, excludes it. */
@@ -330,7 +332,8 @@ export class BlockGraph {
       // Where that fails it is tried again by the next write, which fails then.
       for (const node of nodes) await node.resumeBitmaps().catch(() => undefined);
     });
-    await this.#letGo(change.left);
+    // The change has taken place, whatever closing what nobody uses any more comes to.
+    await this.#letGo(change.left).catch(() => undefined);
   }
 
   /**

@@ -283,8 +283,12 @@ export class MirrorJob extends PolicyJob implements Mirror {
     place.loosen();
     source.bitmaps.delete(bitmap);
     this.#unwatch();
-    await place.leave();
-    await release?.({ pivoted: this.#pivoted });
-    await this.#still.end();
+    try {
+      await place.leave();
+      await release?.({ pivoted: this.#pivoted });
+    } finally {
+      // Whatever could not be given back: guests must not wait for it.
+      await this.#still.end();
+    }
   }
 }
