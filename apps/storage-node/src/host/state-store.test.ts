@@ -2,9 +2,9 @@
 // process uses a directory. Method: real folders, files as a crash leaves them, a killed child process.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { z } from 'zod';
 import { temporaryFolder } from '../testing/temporary-folder.ts';
 import { StateLockedError } from './state-lock.ts';
@@ -38,6 +38,24 @@ test('writes of one name end in the order of the calls and leave no temporary fi
     Array.from({ length: 30 }, (_, index) => store.write('doc.json', { version: 1, text: `${index}` })),
   );
   expect(await store.read('doc.json', schema)).toEqual({ version: 1, text: '29' });
+  expect(await readdir(store.folder)).toEqual(['doc.json', 'lock.1']);
+});
+
+test('a write whose name cannot be made durable leaves the old content, or none', async () => {
+  const store = await openStore(await temporaryFolder());
+  await store.write('doc.json', { version: 1, text: 'old' });
+  const handle = await open(store.folder, 'r');
+  const handles = Object.getPrototypeOf(handle) as FileHandle;
+  await handle.close();
+  const { sync } = handles;
+  const spy = vi.spyOn(handles, 'sync').mockImplementation(async function (this: FileHandle) {
+    if ((await this.stat()).isDirectory()) throw Object.assign(new Error('EIO: i/o error'), { code: 'EIO' });
+    return sync.call(this);
+  });
+  onTestFinished(() => spy.mockRestore());
+  await expect(store.write('doc.json', { version: 1, text: 'new' })).rejects.toMatchObject({ kind: 'io' });
+  await expect(store.write('other.json', { version: 1, text: 'new' })).rejects.toMatchObject({ kind: 'io' });
+  expect(await store.read('doc.json', schema)).toEqual({ version: 1, text: 'old' });
   expect(await readdir(store.folder)).toEqual(['doc.json', 'lock.1']);
 });
 

@@ -2,7 +2,7 @@
 // A write is a temporary file, fsync, rename, fsync of the folder, so that after any crash a file holds
 // either what it held before or all of what was written.
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fromSystemError } from '@tidemark/engine';
 import type { z } from 'zod';
@@ -137,22 +137,25 @@ export class StateStore {
   }
 
   async #replace(path: string, bytes: Uint8Array): Promise<void> {
-    if (!(await exists(dirname(path)))) await makeFolderAt(dirname(path));
-    const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+    const folder = dirname(path);
+    if (!(await exists(folder))) await makeFolderAt(folder);
+    const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+    await using opened = new AsyncDisposableStack();
     try {
-      const handle = await open(temporary, 'wx', 0o600);
-      try {
-        await handle.writeFile(bytes);
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
+      await writeDurably(temporary, bytes);
+      // Both now: once the new content is in its place nothing but the disk may stand in the way.
+      const before = await openIfThere(path);
+      if (before !== undefined) opened.defer(() => before.close());
+      const names = opened.adopt(await open(folder, 'r'), handle => handle.close());
       await rename(temporary, path);
+      await names.sync().catch(async (error: unknown) => {
+        await putBack(path, temporary, before);
+        throw error;
+      });
     } catch (error) {
       await rm(temporary, { force: true });
       throw fromSystemError(error, { op: 'write', path });
     }
-    await syncFolder(dirname(path));
   }
 
   async #sweep(folder: string): Promise<void> {
@@ -162,6 +165,32 @@ export class StateStore {
       else if (entry.isFile() && TEMPORARY_NAME.test(entry.name)) await rm(path, { force: true });
     }
   }
+}
+
+async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
+  const handle = await open(path, 'wx', 0o600);
+  try {
+    await handle.writeFile(bytes);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function openIfThere(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Whoever is told of a failure goes on with the old content: the next start has to find that, too. */
+async function putBack(path: string, temporary: string, before: FileHandle | undefined): Promise<void> {
+  if (before === undefined) return rm(path, { force: true });
+  await writeDurably(temporary, await before.readFile());
+  await rename(temporary, path);
 }
 
 function parseJson(bytes: Buffer, path: string): unknown {
