@@ -96,8 +96,12 @@ export class MetadataWriter {
   }
 
   async #write(writes: TableWrite[]): Promise<void> {
-    for (const write of writes) {
-      await this.#options.file.write(write.table.offset + write.from, write.bytes);
+    const { file } = this.#options;
+    for (const { table, from, bytes } of writes) {
+      // A table is a cluster, and one of the last cluster may begin before the end of the file and end behind.
+      const end = table.offset + from + bytes.length;
+      if (end > file.sizeBytes) await file.resize?.(end);
+      await file.write(table.offset + from, bytes);
     }
   }
 

@@ -7,7 +7,6 @@ import { AUTOCLEAR, EXTENSION, INCOMPATIBLE } from './format.ts';
 import { type Qcow2Header, readQcow2Header } from './header.ts';
 import { findExtension } from './header-extensions.ts';
 import type { HeaderFile } from './header-file.ts';
-import { completeLastCluster } from './read-padded.ts';
 
 /**
  * Counts anew what a writer who did not end well left, and returns the header as it is then. Rejects with `corrupt`
@@ -28,12 +27,11 @@ export async function repairIfDirty(
 }
 
 /**
- * Unknown autoclear features end, and with them the bitmaps of whoever did not keep them up; the file ends with a whole
- * cluster. Rejects with `io`.
+ * Unknown autoclear features end, and with them the bitmaps of whoever did not keep them up. Without effect where
+ * there are none. Rejects with `io`.
  */
-export async function prepareForWriting(file: BlockNode, headerFile: HeaderFile): Promise<void> {
+export async function clearPromises(headerFile: HeaderFile): Promise<void> {
   const { header } = headerFile;
-  await completeLastCluster(file, header.clusterBytes);
   const autoclearFeatures = header.bitmaps === undefined ? 0n : AUTOCLEAR.bitmaps;
   const extension = findExtension(header.extensions, EXTENSION.bitmaps);
   if (header.bitmaps === undefined && extension !== undefined) {

@@ -10,7 +10,7 @@ import { INCOMPATIBLE, TABLE_ENTRY_BYTES } from './format.ts';
 import { l1EntriesFor } from './header.ts';
 import type { HeaderFields, HeaderFile } from './header-file.ts';
 import { clearCopied, hostOffsetOfEntry, isCopied, kindOfEntry } from './l2-entry.ts';
-import { readPadded } from './read-padded.ts';
+import { completeLastCluster, readPadded } from './read-padded.ts';
 import type { HostRun, Refcounts } from './refcounts.ts';
 import { assertL1Fits } from './resize.ts';
 import { encodeSnapshotTable, readSnapshotTable, type SnapshotEntry } from './snapshot-table.ts';
@@ -267,8 +267,9 @@ function setCopied(table: Buffer, position: number, copied: boolean): boolean {
   return true;
 }
 
-async function markDirty({ headerFile }: SnapshotContext, dirty: boolean): Promise<void> {
-  const { version, incompatibleFeatures } = headerFile.header;
+async function markDirty({ file, headerFile }: SnapshotContext, dirty: boolean): Promise<void> {
+  const { version, incompatibleFeatures, clusterBytes } = headerFile.header;
+  if (dirty) await completeLastCluster(file, clusterBytes);
   if (version === 2) return;
   const bits = incompatibleFeatures & ~INCOMPATIBLE.dirty;
   await headerFile.patch({ incompatibleFeatures: dirty ? bits | INCOMPATIBLE.dirty : bits });

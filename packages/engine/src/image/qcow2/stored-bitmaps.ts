@@ -23,7 +23,7 @@ import {
   TABLE_ENTRY_BYTES,
 } from './format.ts';
 import type { HeaderFile } from './header-file.ts';
-import { prepareForWriting } from './prepare-for-writing.ts';
+import { clearPromises } from './prepare-for-writing.ts';
 import type { HostRun, Refcounts } from './refcounts.ts';
 
 export interface StoredBitmapsContext {
@@ -117,7 +117,7 @@ export class StoredBitmaps {
    */
   async markInUse(): Promise<void> {
     const { file, headerFile } = this.#context;
-    await prepareForWriting(file, headerFile);
+    await clearPromises(headerFile);
     const place = headerFile.header.bitmaps;
     if (place === undefined || this.#entries.length === 0) return;
     const entries = this.#entries.map(entry =>

@@ -8,6 +8,7 @@ import type { EpochGate } from './epoch-gate.ts';
 import type { Qcow2Header } from './header.ts';
 import type { ImageReader } from './image-reader.ts';
 import { MetadataWriter } from './metadata-writer.ts';
+import { completeLastCluster } from './read-padded.ts';
 import type { Refcounts } from './refcounts.ts';
 
 export interface WriteSideOptions {
@@ -36,7 +37,9 @@ export function makeWriteSide(options: WriteSideOptions): WriteSide {
   const metadata = new MetadataWriter({ file, refcounts, clusters, gate });
   const writeHost = (offset: number, buffer: Buffer): Pending => {
     file.debugEvent?.('write_aio');
-    return reader.hostRequest(gate.enter(), () => file.write(offset, buffer));
+    const write = () => file.write(offset, buffer);
+    if (offset + buffer.length <= file.sizeBytes) return reader.hostRequest(gate.enter(), write);
+    return reader.hostRequest(gate.enter(), () => completeLastCluster(file, header.clusterBytes).then(write));
   };
   const { clusterBytes, sizeBytes } = header;
   const shared = { clusters, refcounts, clusterBytes, writeHost };
