@@ -2,8 +2,8 @@
 // and copied, and copied again, until nothing is marked. With write-blocking, guests' writes go to both at once.
 //
 // Bit meanings. `dirty`: the granule has to be copied. A bit is cleared when a copy claims its granule, before the
-// source is asked for anything, and set again when that copy fails. A change of the source sets the bits when it has ended: a copy
-// that read the source before that saw old bytes, and one that begins afterwards sees the new ones.
+// source is asked for anything, and set again when that copy fails. A change of the source sets the bits when it has
+// ended: a copy that read the source before that saw old bytes, and one that begins afterwards sees the new ones.
 //
 // No two requests to the target overlap: a copy leaves out what another one is at, and a guest's write, with
 // write-blocking, waits for it.

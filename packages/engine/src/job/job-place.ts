@@ -1,5 +1,5 @@
-// What a job on a chain takes hold of in the block graph: the place of its filter, its uses of block nodes, and the word
-// that nobody else may have them. All of it is given back at once.
+// What a job on a chain takes hold of in the block graph: the place of its filter, its uses of block nodes, and the
+// word that nobody else may have them. All of it is given back at once.
 import type { Attachment } from '../graph/attachment.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
 import type { Edge } from '../graph/edge.ts';
