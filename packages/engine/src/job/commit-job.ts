@@ -54,7 +54,21 @@ export class CommitJob extends ChainJob {
       graph.fitBitmaps([base]);
     }
     await this.walk();
-    await this.#base.flush();
+    await this.#flushBase(sizeBytes);
+  }
+
+  /** What the base holds must be durable before anybody lets go of the images above. */
+  async #flushBase(offset: number): Promise<void> {
+    for (;;) {
+      try {
+        await this.#base.flush();
+        return;
+      } catch (cause) {
+        if (this.cancelled) return;
+        await this.settleFailure({ side: 'target', error: fromSystemError(cause, { op: 'flush' }), offset });
+        await this.pausePoint();
+      }
+    }
   }
 
   protected override async copyRun(offset: number, run: ChainRun): Promise<JobFailure | undefined> {

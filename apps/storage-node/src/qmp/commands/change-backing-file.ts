@@ -5,6 +5,7 @@ import { repoint } from '../../blockdev/chain-access.ts';
 import { setReadOnly } from '../../blockdev/turn-read-only.ts';
 import { defineCommand, type QmpCommand } from '../command.ts';
 import { genericError } from '../qmp-error.ts';
+import { systemErrorText } from '../system-error-text.ts';
 
 /** As the format stores it. */
 const NAME_BYTES_MAX = 1023;
@@ -28,8 +29,8 @@ export const changeBackingFileCommands: readonly QmpCommand[] = [
       }
       if (!chainFrom(top).includes(image))
         throw genericError(`'${device}' and image file are not in the same chain`);
-      if (Buffer.byteLength(name) > NAME_BYTES_MAX)
-        throw genericError(`Could not change backing file to '${name}': Invalid argument`);
+      const failed = (why: string) => genericError(`Could not change backing file to '${name}': ${why}`);
+      if (Buffer.byteLength(name) > NAME_BYTES_MAX) throw failed('Invalid argument');
       const { readOnly } = image;
       if (readOnly) await setReadOnly(image, false, daemon);
       try {
@@ -40,6 +41,8 @@ export const changeBackingFileCommands: readonly QmpCommand[] = [
           prepare: async change => change.setDriver(image, await repoint(image, pointer, daemon)),
           commit() {},
         });
+      } catch (error) {
+        throw failed(systemErrorText(error));
       } finally {
         if (readOnly) await setReadOnly(image, true, daemon);
       }

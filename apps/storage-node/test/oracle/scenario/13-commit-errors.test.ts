@@ -1,7 +1,15 @@
 // Requests of a commit that fail, under each policy, of both kinds of commit.
 import { expect } from 'vitest';
-import { closeNodes, type Layer, lookAtNodes, newChain, noJobs, startCommit } from '../image-chain.ts';
-import { scenario } from '../scenario.ts';
+import {
+  closeNodes,
+  type Layer,
+  lookAtNodes,
+  newChain,
+  noJobs,
+  startCommit,
+  startStream,
+} from '../image-chain.ts';
+import { ours, scenario } from '../scenario.ts';
 
 /** Once, where the first half MiB of data lies in the file. */
 const once = (event: string) => ({
@@ -85,3 +93,57 @@ scenario('CM-13 ready', 'a write that fails while the job is ready lets it stand
   await closeNodes(s, 'top');
   await s.io('mid', 'read -P 1 0 64k', 'read -P 2 64k 64k');
 });
+
+for (const policy of ['report', 'stop'] as const) {
+  ours(`CM-13 flush ${policy}`, 'a commit is not over before the base is durable', async s => {
+    const fault = {
+      'inject-error': [{ event: 'flush_to_disk', iotype: 'flush', errno: 5, once: true, immediately: false }],
+    };
+    await newChain(s, [
+      { name: 'base', format: 'raw', fault },
+      { name: 'mid', data: ['write -q -P 1 0 64k'] },
+      { name: 'top' },
+    ]);
+    await startCommit(s, { 'top-node': 'mid', 'on-error': policy });
+    const { data } = await s.event('BLOCK_JOB_ERROR');
+    expect(data).toMatchObject({ operation: 'write', action: policy });
+    if (policy === 'stop') await s.ok('job-resume', { id: 'job0' });
+    const end = await s.event('BLOCK_JOB_COMPLETED');
+    expect(end.data?.error).toBe(policy === 'stop' ? undefined : 'Input/output error');
+    await noJobs(s);
+    await s.io('top', 'read -P 1 0 64k');
+    await s.closeGuest('top');
+    if (policy === 'stop') await closeNodes(s, 'mid', 'top', 'base');
+    else await closeNodes(s, 'top', 'mid', 'base');
+  });
+}
+
+ours(
+  'CM-13 header',
+  'a header that cannot be rewritten fails the job, and the chain is as it was',
+  async s => {
+    const fault = {
+      'inject-error': [{ event: 'none', iotype: 'write', errno: 5, sector: 0, immediately: false }],
+    };
+    await newChain(s, [
+      { name: 'base', format: 'raw' },
+      { name: 'mid', data: ['write -q -P 1 0 64k'] },
+      { name: 'top', fault },
+    ]);
+    for (const start of [
+      () => startCommit(s, { 'top-node': 'mid' }),
+      () => startStream(s, { 'base-node': 'base' }),
+    ]) {
+      await start();
+      const { data } = await s.event('BLOCK_JOB_COMPLETED');
+      expect(data?.error).toBe('Input/output error');
+      await noJobs(s);
+      await s.io('top', 'read -P 1 0 64k');
+    }
+    const pointer = { device: 'top', 'image-node-name': 'top', 'backing-file': 'x' };
+    const { desc } = await s.refused('change-backing-file', pointer);
+    expect(desc).toBe("Could not change backing file to 'x': Input/output error");
+    await s.closeGuest('top');
+    await closeNodes(s, 'top', 'mid', 'base');
+  },
+);
