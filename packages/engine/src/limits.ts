@@ -62,7 +62,7 @@ export const QCOW2_BITMAP_DIRECTORY_BYTES_MAX = 72 * MiB;
 export const QCOW2_BITMAP_BYTES_MAX = 512 * MiB;
 /** Bits of a stored bitmap that are taken over at once: each time costs a pass over all of its bits. */
 export const QCOW2_BITMAP_PART_BYTES = 32 * MiB;
-/** All bitmaps of one image together: sixteen of 8 TiB at 64 KiB, many times over, and an end to hostile ones. */
+/** All bitmaps of one image together: sixty for a disk of 8 TiB at 64 KiB, and an end to hostile ones. */
 export const QCOW2_BITMAPS_MEMORY_BYTES_MAX = 1 * GiB;
 /** Clusters that a check counts: 4 bytes of memory each, 16 TiB of image at 64 KiB. */
 export const QCOW2_CHECKED_CLUSTERS_MAX = 2 ** 28;
