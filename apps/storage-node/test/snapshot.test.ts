@@ -1,9 +1,9 @@
 // Goal: snapshots keep what a volume held, commits merge them, and whatever happens the guest finds its data. Method: a
 // storage node over gRPC, a guest over NBD, images read as they lie on the disk.
 import { randomUUID } from 'node:crypto';
-import { copyFile, readdir } from 'node:fs/promises';
+import { copyFile, type FileHandle, open, readdir } from 'node:fs/promises';
 import { openImage } from '@tidemark/engine';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { MiB } from '../src/testing/backups.ts';
 import { BackupPair, jobEnd } from '../src/testing/live-volume.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
@@ -22,6 +22,17 @@ async function imageContents({ node, volume }: Disk, name: string): Promise<numb
 async function filesOf({ node, volume }: Disk): Promise<string[]> {
   const names = await readdir(node.path('volumes', volume.volumeId));
   return names.filter(name => /\.(raw|qcow2)$/.test(name));
+}
+
+/** No document can be stored until that is restored. */
+async function fillDisk(folder: string) {
+  const handle = await open(folder, 'r');
+  const handles = Object.getPrototypeOf(handle) as FileHandle;
+  await handle.close();
+  const full = Object.assign(new Error('ENOSPC: no space left on device, fsync'), { code: 'ENOSPC' });
+  const room = vi.spyOn(handles, 'sync').mockRejectedValue(full);
+  onTestFinished(() => room.mockRestore());
+  return room;
 }
 
 /** First MiB 1, then 2, then 3 with a snapshot after each but the last. */
@@ -154,6 +165,38 @@ describe('the commit of a snapshot', () => {
     expect(await imageContents(disk, `layer-${two}.qcow2`)).toEqual(after.with(5, 5));
   });
 
+  test('that is done merges no more when it is asked for again, also after a restart', async () => {
+    const { disk, two, after } = await diskWithTwoSnapshots();
+    const three = await disk.snapshot('three');
+    const options = { topSnapshotId: three, shallow: true };
+    const { commitId, jobId } = await disk.commit(options);
+    expect((await jobEnd(disk.node, jobId)).error).toBeUndefined();
+    expect(await disk.names()).toEqual(['one', 'three']);
+    expect((await disk.startCommit(commitId, options)).lostSnapshotIds).toEqual([two]);
+    await disk.node.restart();
+    await expect(disk.startCommit(commitId, options)).rejects.toMatchObject({ code: 'commit-invalid' });
+    expect(await disk.names()).toEqual(['one', 'three']);
+    expect(await disk.contents()).toEqual(after);
+  });
+
+  test('whose end cannot be stored leaves a volume that can be used', async () => {
+    const { disk, two, after } = await diskWithTwoSnapshots();
+    const { volumeId } = disk.volume;
+    const { jobId } = await disk.commit({ topSnapshotId: two, speedBytesPerSecond: 1 });
+    const room = await fillDisk(disk.node.path());
+    await disk.node.clients.jobs.setJobSpeed({ step: newStep(), jobId, speedBytesPerSecond: 0 });
+    expect((await jobEnd(disk.node, jobId)).error).toMatchObject({ code: 'storage-full' });
+    room.mockRestore();
+    expect((await disk.node.clients.volumes.getVolume({ volumeId })).allocatedBytes).toBeGreaterThan(0);
+    expect(await disk.contents()).toEqual(after);
+    await disk.snapshot('three');
+    await disk.write(5, 5);
+    await disk.node.restart();
+    expect(await disk.names()).toEqual(['two', 'three']);
+    expect(await disk.contents()).toEqual(after.with(5, 5));
+    expect((await filesOf(disk)).length).toBe(3);
+  });
+
   test('leaves the guest what it wrote and never flushed', async () => {
     const { disk, two, after } = await diskWithTwoSnapshots();
     await disk.guest(async guest => {
@@ -206,6 +249,8 @@ describe('the commit of what the guest writes to', () => {
     expect(await filesOf(disk)).toEqual(['disk.raw']);
     await disk.write(6, 6);
     await disk.node.restart();
+    await disk.finish(commitId, true);
+    await expect(disk.finish(commitId, false)).rejects.toMatchObject({ code: 'job-state' });
     expect(await disk.contents()).toEqual(now.with(6, 6));
     await disk.node.stop();
     expect(await imageContents(disk, 'disk.raw')).toEqual(now.with(6, 6));

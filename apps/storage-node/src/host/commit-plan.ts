@@ -28,6 +28,7 @@ export function planCommit(record: VolumeRecord, request: CommitRequest): Commit
   const { commitId, topSnapshotId, baseSnapshotId, shallow, active, deleteFiles } = request;
   const layers = layersOf(record);
   assertNoCommit(record);
+  assertNotMerged(record, commitId);
   if (shallow && baseSnapshotId !== '') {
     throw new TidemarkError('invalid-request', "A commit is 'shallow' or names its base, not both.");
   }
@@ -54,13 +55,14 @@ export function begun(record: VolumeRecord, { commit, lostSnapshotIds }: CommitP
 }
 
 /** The volume without the merged images: base shows what top showed. */
-export function merged(record: VolumeRecord, { top, base, mergedLayers }: CommitPlan): VolumeRecord {
+export function merged(record: VolumeRecord, { top, base, mergedLayers, commit }: CommitPlan): VolumeRecord {
   const gone = mergedLayers.map(({ layerId }) => layerId);
   const snapshots = record.snapshots.map(snapshot =>
     snapshot.layerId === top.layerId ? { ...snapshot, layerId: base.layerId } : snapshot,
   );
   return withoutCommit({
     ...record,
+    mergedCommitId: commit.commitId,
     snapshots,
     layers: layersOf(record).filter(({ layerId }) => !gone.includes(layerId)),
   });
@@ -76,6 +78,15 @@ export function assertNoCommit({ name, commit }: VolumeRecord): void {
   throw new TidemarkError(
     'volume-busy',
     `Volume '${name}' has commit ${commit.commitId} under way. Wait for its end, or end it by pivot, keep or cancel.`,
+  );
+}
+
+/** A caller who never got the answer asks again, also of a storage node that has forgotten the job. */
+function assertNotMerged({ name, mergedCommitId }: VolumeRecord, commitId: string): void {
+  if (mergedCommitId !== commitId) return;
+  throw new TidemarkError(
+    'commit-invalid',
+    `Commit ${commitId} of volume '${name}' is done: its images are merged. Start another one under a new id.`,
   );
 }
 

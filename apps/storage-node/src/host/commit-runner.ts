@@ -27,13 +27,18 @@ export interface CommitAnswer {
   readonly lostSnapshotIds: string[];
 }
 
+interface KnownCommit {
+  readonly volumeId: string;
+  readonly answer: CommitAnswer;
+  /** Whether it was told to pivot or to keep. */
+  decision?: boolean;
+}
+
 export class CommitRunner {
   readonly #graph: BlockGraph;
   readonly #volumes: VolumeRegistry;
   readonly #jobs: JobRunner;
-  readonly #answers = new WeakMap<JobRecord, CommitAnswer>();
-  /** Whether to pivot. */
-  readonly #decisions = new WeakMap<JobRecord, boolean>();
+  readonly #commits = new WeakMap<JobRecord, KnownCommit>();
 
   constructor(options: { graph: BlockGraph; volumes: VolumeRegistry; jobs: JobRunner }) {
     this.#graph = options.graph;
@@ -47,9 +52,8 @@ export class CommitRunner {
    */
   start(request: StartCommitRequest): Promise<CommitAnswer> {
     return this.#volumes.inTurn(request.volumeId, async volume => {
-      const known = this.#jobs.find(jobIdOf(request.commitId));
-      const answer = known && this.#answers.get(known);
-      if (answer !== undefined) return answer;
+      const known = this.#find(request);
+      if (known !== undefined) return known.commit.answer;
       const plan = planCommit(volume.record, request);
       volume.assertNoBackup();
       const before = volume.record;
@@ -67,31 +71,40 @@ export class CommitRunner {
    * Ends a job that is ready. Good to repeat with the same decision. Throws `commit-not-found`, `commit-not-ready`
    * before that, and `job-state` where it was decided otherwise.
    */
-  finish({ volumeId, commitId, pivot }: { volumeId: string; commitId: string; pivot: boolean }): void {
-    const record = this.#jobs.find(jobIdOf(commitId));
-    const { name } = this.#volumes.get(volumeId).record;
-    if (record === undefined) {
+  finish(request: { volumeId: string; commitId: string; pivot: boolean }): void {
+    const { volumeId, commitId, pivot } = request;
+    const { name, mergedCommitId } = this.#volumes.get(volumeId).record;
+    const known = this.#find(request);
+    const text = `Commit ${commitId} of volume '${name}'`;
+    // A storage node that has forgotten the job knows by the record how it ended.
+    const decided = known === undefined && mergedCommitId === commitId ? true : known?.commit.decision;
+    if (decided === pivot) return;
+    if (decided !== undefined) {
+      throw new TidemarkError('job-state', `${text} was told to ${decided ? 'pivot' : 'keep'} already.`);
+    }
+    if (known === undefined) {
       throw new TidemarkError(
         'commit-not-found',
         `Volume '${name}' has no commit ${commitId}: it was dismissed, or ended when the storage node last ` +
           'stopped. Its guest goes on where it was; start a new commit.',
       );
     }
-    const decided = this.#decisions.get(record);
-    if (decided === pivot) return;
+    const { record, commit } = known;
     const { state } = record.snapshot();
-    const known = `Commit ${commitId} of volume '${name}'`;
-    if (decided !== undefined) {
-      throw new TidemarkError('job-state', `${known} was told to ${decided ? 'pivot' : 'keep'} already.`);
-    }
     if (record.isEnded || (state !== 'ready' && state !== 'standby')) {
       const next = record.isEnded ? 'It has ended; start a new one.' : 'Wait until it is, or cancel it.';
-      throw new TidemarkError('commit-not-ready', `${known} is ${state}, not ready. ${next}`);
+      throw new TidemarkError('commit-not-ready', `${text} is ${state}, not ready. ${next}`);
     }
     // Asked to end where it stands, a ready job leaves the guest where it is.
     if (pivot) record.job.complete();
     else record.job.cancel({ force: false });
-    this.#decisions.set(record, pivot);
+    commit.decision = pivot;
+  }
+
+  #find({ volumeId, commitId }: { volumeId: string; commitId: string }) {
+    const record = this.#jobs.find(jobIdOf(commitId));
+    const commit = record && this.#commits.get(record);
+    return commit?.volumeId === volumeId ? { record: record!, commit } : undefined;
   }
 
   async #begin(volume: Volume, plan: CommitPlan, speedBytesPerSecond: number): Promise<CommitAnswer> {
@@ -111,7 +124,7 @@ export class CommitRunner {
     });
     const record = this.#jobs.adopt(job, succeeded => this.#after(volume, plan, { job, succeeded }));
     const answer = { jobId, lostSnapshotIds: [...plan.lostSnapshotIds] };
-    this.#answers.set(record, answer);
+    this.#commits.set(record, { volumeId: volume.record.volumeId, answer });
     return answer;
   }
 

@@ -62,6 +62,8 @@ export const volumeSchema = z.strictObject({
   snapshots: z.array(snapshotSchema).default([]),
   /** Under way: the snapshots that it overwrites are no longer listed. */
   commit: commitSchema.optional(),
+  /** The latest that has merged images: asked for again, it is not to merge more of them. */
+  mergedCommitId: z.string().optional(),
 });
 
 export const cleanSchema = z.strictObject({ version: z.literal(1), checkpointId: z.string() });
