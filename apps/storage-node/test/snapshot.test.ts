@@ -35,6 +35,20 @@ async function fillDisk(folder: string) {
   return room;
 }
 
+/** Each document takes a while to be stored. */
+async function slowDisk(folder: string) {
+  const handle = await open(folder, 'r');
+  const handles = Object.getPrototypeOf(handle) as FileHandle;
+  await handle.close();
+  const { sync } = handles;
+  const slow = vi.spyOn(handles, 'sync').mockImplementation(async function (this: FileHandle) {
+    await new Promise(resolve => setTimeout(resolve, 100));
+    return sync.call(this);
+  });
+  onTestFinished(() => slow.mockRestore());
+  return slow;
+}
+
 /** First MiB 1, then 2, then 3 with a snapshot after each but the last. */
 async function diskWithTwoSnapshots(format = 'raw') {
   const disk = await Disk.make(await RunningStorageNode.start(), format);
@@ -254,6 +268,26 @@ describe('the commit of what the guest writes to', () => {
     expect(await disk.contents()).toEqual(now.with(6, 6));
     await disk.node.stop();
     expect(await imageContents(disk, 'disk.raw')).toEqual(now.with(6, 6));
+  });
+
+  test('pivots beside a checkpoint that is being added: the record has both', async () => {
+    const { disk, after } = await diskWithTwoSnapshots();
+    const { volumeId } = disk.volume;
+    const { commitId, jobId } = await disk.commit({ active: true });
+    await disk.ready(jobId);
+    const slow = await slowDisk(disk.node.path());
+    const checkpointId = randomUUID();
+    const { checkpoints } = disk.node.clients;
+    const adding = checkpoints.createCheckpoint({ step: newStep(), volumeId, checkpointId, name: 'monday' });
+    await vi.waitFor(() => expect(slow.mock.calls.length).toBeGreaterThan(1));
+    await disk.finish(commitId, true);
+    await adding;
+    expect((await jobEnd(disk.node, jobId)).error).toBeUndefined();
+    await disk.node.restart();
+    const listed = await disk.node.clients.checkpoints.listCheckpoints({ volumeId });
+    expect(listed.checkpoints.map(one => one.checkpointId)).toEqual([checkpointId]);
+    expect(await filesOf(disk)).toEqual(['disk.raw']);
+    expect(await disk.contents()).toEqual(after);
   });
 
   test('can leave the guest where it is, and the base with a copy of that instant', async () => {

@@ -56,12 +56,12 @@ export class CommitRunner {
       if (known !== undefined) return known.commit.answer;
       const plan = planCommit(volume.record, request);
       volume.assertNoBackup();
-      const before = volume.record;
+      const { snapshots } = volume.record;
       await volume.beginCommit(plan);
       try {
         return await this.#begin(volume, plan, request.speedBytesPerSecond);
       } catch (error) {
-        await volume.restoreRecord(before);
+        await volume.withdrawCommit(snapshots);
         throw error;
       }
     });

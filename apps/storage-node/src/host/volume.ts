@@ -25,6 +25,7 @@ import { assertNoCommit, begun, type CommitPlan, merged, withoutCommit } from '.
 import { dirtyBitmapContext } from './dirty-bitmap-context.ts';
 import { isNoSpace } from './disk-space.ts';
 import type { StateStore } from './state-store.ts';
+import { Turns } from './turns.ts';
 import { VolumeLayers } from './volume-layers.ts';
 import {
   type CheckpointRecord,
@@ -48,6 +49,7 @@ export class Volume {
   readonly #layers: VolumeLayers;
   readonly #host: VolumeHost;
   readonly #layout: VolumeLayout;
+  readonly #changes = new Turns();
   #record: VolumeRecord;
   #guest: Attachment | undefined;
 
@@ -115,7 +117,7 @@ export class Volume {
 
   /** A restore has filled the volume: durable, and the guest may come. */
   async becomeReady(): Promise<void> {
-    await this.#saveRecord({ ...this.#record, state: 'ready' });
+    await this.#change(record => ({ ...record, state: 'ready' }));
     this.#export();
   }
 
@@ -135,7 +137,7 @@ export class Volume {
     this.chain.setRecords([...records, record]);
     try {
       if (last !== undefined) await this.#saveBitmap(last.checkpointId);
-      await this.#saveRecord({ ...this.#record, checkpoints: [...this.chain.records] });
+      await this.#change(current => ({ ...current, checkpoints: [...this.chain.records] }));
     } catch (error) {
       await more.undo();
       await runTransaction(this.#host.graph, this.chain.actionsToDelete(record.checkpointId));
@@ -150,7 +152,7 @@ export class Volume {
     await runTransaction(this.#host.graph, this.chain.actionsToDelete(checkpointId));
     this.chain.setRecords(this.chain.records.filter(record => record.checkpointId !== checkpointId));
     if (before !== undefined) await this.#saveBitmap(before.checkpointId);
-    await this.#saveRecord({ ...this.#record, checkpoints: [...this.chain.records] });
+    await this.#change(current => ({ ...current, checkpoints: [...this.chain.records] }));
     await this.#host.store.remove(this.#layout.bitmap(checkpointId));
   }
 
@@ -176,9 +178,13 @@ export class Volume {
     const layer = { layerId: snapshotId, format: 'qcow2' } as const;
     let taken: SnapshotRecord | undefined;
     await this.#layers.putAbove(active, layer, async () => {
-      taken = { snapshotId, name, createdAtMs: now(), layerId: active.layerId };
-      const snapshots = [...before.snapshots, taken];
-      await this.#saveRecord({ ...before, layers: [...layers, layer], snapshots });
+      const record = { snapshotId, name, createdAtMs: now(), layerId: active.layerId };
+      await this.#change(current => ({
+        ...current,
+        layers: [...layers, layer],
+        snapshots: [...current.snapshots, record],
+      }));
+      taken = record;
     });
     return taken!;
   }
@@ -193,25 +199,25 @@ export class Volume {
 
   /** The snapshots that it overwrites are listed no more, before the first byte is. */
   beginCommit(plan: CommitPlan): Promise<void> {
-    return this.#saveRecord(begun(this.#record, plan));
+    return this.#change(record => begun(record, plan));
   }
 
-  /** The commit has not begun after all. */
-  restoreRecord(record: VolumeRecord): Promise<void> {
-    return this.#becomeRecord(record);
+  /** The commit has not begun after all: `snapshots` are those of before. */
+  withdrawCommit(snapshots: readonly SnapshotRecord[]): Promise<void> {
+    return this.#become(record => withoutCommit({ ...record, snapshots: [...snapshots] }));
   }
 
   /** From here on the volume is the base and what is below it: to be called while the guest is at rest. */
   pivot(plan: CommitPlan): Promise<void> {
-    return this.#saveRecord(merged(this.#record, plan));
+    return this.#change(record => merged(record, plan));
   }
 
   /** Puts the files of merged images away; `isMerged`: the job took them out of the chain. */
   async endCommit(plan: CommitPlan, isMerged: boolean): Promise<void> {
-    const before = this.#record;
     // The record of an active commit says since the pivot that it is over, and may by now speak of another one.
-    const isOpen = before.commit?.commitId === plan.commit.commitId;
-    if (isOpen) await this.#becomeRecord(isMerged ? merged(before, plan) : withoutCommit(before));
+    if (this.#record.commit?.commitId === plan.commit.commitId) {
+      await this.#become(record => (isMerged ? merged(record, plan) : withoutCommit(record)));
+    }
     if (!isMerged) return;
     for (const layer of plan.mergedLayers) {
       const file = this.#layout.layer(layer);
@@ -293,14 +299,20 @@ export class Volume {
   }
 
   /** For what is so already: where it cannot be stored it still is, and is stored with the next change. */
-  async #becomeRecord(record: VolumeRecord): Promise<void> {
-    this.#record = record;
-    await this.#saveRecord(record);
+  #become(change: (record: VolumeRecord) => VolumeRecord): Promise<void> {
+    return this.#changes.take(this.#layout.record, async () => {
+      this.#record = change(this.#record);
+      await this.#host.store.write(this.#layout.record, this.#record);
+    });
   }
 
-  async #saveRecord(record: VolumeRecord): Promise<void> {
-    await this.#host.store.write(this.#layout.record, record);
-    this.#record = record;
+  /** One after the other: a job pivots whenever it is told to, in nobody's turn. */
+  #change(change: (record: VolumeRecord) => VolumeRecord): Promise<void> {
+    return this.#changes.take(this.#layout.record, async () => {
+      const record = change(this.#record);
+      await this.#host.store.write(this.#layout.record, record);
+      this.#record = record;
+    });
   }
 
   /** An untrusted bitmap has no file. */
