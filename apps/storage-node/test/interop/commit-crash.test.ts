@@ -1,7 +1,7 @@
-// Goal: whenever a storage node is killed around the pivot of a commit, exactly one chain of images is the volume, and
-// the guest finds all that it flushed (scenario CM-20). Method: a storage node in a process of its own, SIGKILL at
-// random moments after the decision.
-import { readdir } from 'node:fs/promises';
+// Goal: whenever a storage node is killed while images come and go, exactly one chain of them is the volume, and the
+// guest finds all that it flushed (scenario CM-20). Method: a storage node in a process of its own, SIGKILL at random
+// moments around the pivot of a commit, and around snapshots and commits of them.
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SeededRandom } from '@tidemark/engine/testing';
 import { expect, onTestFinished, test } from 'vitest';
@@ -51,4 +51,44 @@ test(`seed ${SEED}: kills around the pivot leave one chain`, { timeout: 180_000 
     expect(await disk.names()).toEqual([]);
   }
   expect(pivoted, 'some kills came before the pivot was recorded').toBeLessThan(ROUNDS);
+});
+
+test(`seed ${SEED}: kills while snapshots are taken and merged lose nothing`, {
+  timeout: 180_000,
+}, async () => {
+  const stateDir = await temporaryFolder();
+  const random = new SeededRandom(SEED);
+  let node = await start(stateDir);
+  const disk = await Disk.make(node, 'qcow2');
+  const { volumeId } = disk.volume;
+  const expected = Array.from({ length: 8 }, () => 0);
+  let interrupted = 0;
+  for (let round = 1; round <= ROUNDS; round++) {
+    for (const name of ['lower', 'upper']) {
+      const at = random.int(0, 7);
+      await disk.write(at, round);
+      expected[at] = round;
+      await disk.snapshot(`${name}-${round}`);
+    }
+    const { snapshots } = await node.clients.snapshots.listSnapshots({ volumeId });
+    const topSnapshotId = snapshots.at(-1)!.snapshotId;
+    const dying = (async () => {
+      await disk.snapshot(`last-${round}`);
+      await disk.commit({ topSnapshotId });
+    })().catch(() => {
+      interrupted++;
+    });
+    await new Promise(resolve => setTimeout(resolve, random.int(0, 4 * WINDOW_MS)));
+    process.kill(node.pid, 'SIGKILL');
+    await dying;
+    await node.stop();
+    node = await start(stateDir);
+    disk.node = node;
+    expect(await disk.contents(), `round ${round}`).toEqual(expected);
+    const { layers } = JSON.parse(await readFile(join(stateDir, 'volumes', volumeId, 'volume.json'), 'utf8'));
+    const images = await readdir(join(stateDir, 'volumes', volumeId));
+    const files = images.filter(name => name.endsWith('.qcow2'));
+    expect(files.length, 'files of images that are no part of the volume').toBe(layers.length);
+  }
+  expect(interrupted, 'some kills came in the middle').toBeGreaterThan(0);
 });
