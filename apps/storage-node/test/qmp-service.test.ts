@@ -69,6 +69,17 @@ test('what belongs to the storage node stays', async () => {
   expect(await refusal('quit', {})).toBe('A storage node is not stopped over QMP');
 });
 
+test('nobody writes to the images of a volume past its checkpoints', async () => {
+  const { volumeId } = volume;
+  const snapshotId = randomUUID();
+  await node.clients.snapshots.createSnapshot({ step: newStep(), volumeId, snapshotId, name: 'one' });
+  await ok('nbd-server-start', { addr: { type: 'inet', data: { host: '127.0.0.1', port: '0' } } });
+  for (const image of [`${device}-first`, `${device}-${snapshotId}`]) {
+    const writing = { id: 'w', type: 'nbd', 'node-name': image, name: image, writable: true };
+    expect(await refusal('block-export-add', writing)).toContain('write');
+  }
+});
+
 test('a volume is backed up by a script, with a bitmap of its own', async () => {
   const target = node.path('copy.qcow2');
   await createQcow2(target, { sizeBytes: VOLUME_BYTES });

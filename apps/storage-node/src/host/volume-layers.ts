@@ -7,12 +7,12 @@
 import path from 'node:path';
 import {
   Anchor,
+  anchorPermissions,
   type BackingPointer,
   type BlockGraph,
   createQcow2,
   createRawFile,
   FileNode,
-  filterPermissions,
   type GraphNode,
   Qcow2Image,
   rewriteBackingPointer,
@@ -65,7 +65,7 @@ export class VolumeLayers {
       const name = `volume-${volumeId}`;
       const children = { file: below!.name };
       const top = graph.add(
-        { name, children, permissions: filterPermissions },
+        { name, children, permissions: anchorPermissions },
         ({ file }) => new Anchor(file!),
       );
       return new VolumeLayers(host, volumeId, top);
