@@ -1,10 +1,11 @@
 // Goal: snapshots keep what a volume held, commits merge them, and whatever happens the guest finds its data. Method: a
 // storage node over gRPC, a guest over NBD, images read as they lie on the disk.
 import { randomUUID } from 'node:crypto';
-import { copyFile, type FileHandle, open, readdir } from 'node:fs/promises';
+import { copyFile, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { openImage } from '@tidemark/engine';
-import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { MiB } from '../src/testing/backups.ts';
+import { fillDisk, slowDisk } from '../src/testing/disk-trouble.ts';
 import { BackupPair, jobEnd } from '../src/testing/live-volume.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
 import { type Commit, Disk, firstBytes } from '../src/testing/snapshot-disk.ts';
@@ -22,31 +23,6 @@ async function imageContents({ node, volume }: Disk, name: string): Promise<numb
 async function filesOf({ node, volume }: Disk): Promise<string[]> {
   const names = await readdir(node.path('volumes', volume.volumeId));
   return names.filter(name => /\.(raw|qcow2)$/.test(name));
-}
-
-/** No document can be stored until that is restored. */
-async function fillDisk(folder: string) {
-  const handle = await open(folder, 'r');
-  const handles = Object.getPrototypeOf(handle) as FileHandle;
-  await handle.close();
-  const full = Object.assign(new Error('ENOSPC: no space left on device, fsync'), { code: 'ENOSPC' });
-  const room = vi.spyOn(handles, 'sync').mockRejectedValue(full);
-  onTestFinished(() => room.mockRestore());
-  return room;
-}
-
-/** Each document takes a while to be stored. */
-async function slowDisk(folder: string) {
-  const handle = await open(folder, 'r');
-  const handles = Object.getPrototypeOf(handle) as FileHandle;
-  await handle.close();
-  const { sync } = handles;
-  const slow = vi.spyOn(handles, 'sync').mockImplementation(async function (this: FileHandle) {
-    await new Promise(resolve => setTimeout(resolve, 100));
-    return sync.call(this);
-  });
-  onTestFinished(() => slow.mockRestore());
-  return slow;
 }
 
 /** First MiB 1, then 2, then 3 with a snapshot after each but the last. */
@@ -151,6 +127,17 @@ describe('snapshots', () => {
     expect(await disk.contents()).toEqual([0, 1, 2, 0, 0, 0, 0, 0]);
   });
 
+  test('are deleted with a volume that could not be opened', async () => {
+    const { disk } = await diskWithTwoSnapshots();
+    const { volumeId } = disk.volume;
+    await disk.node.stop();
+    await writeFile(disk.node.path('volumes', volumeId, 'volume.json'), '{');
+    await disk.node.begin();
+    expect((await disk.node.clients.volumes.listVolumes({})).volumes).toEqual([]);
+    await disk.node.clients.volumes.deleteVolume({ step: newStep(), volumeId });
+    expect(await readdir(disk.node.path('volumes'))).toEqual([]);
+  });
+
   test('a file that a crash left behind is removed', async () => {
     const { disk } = await diskWithTwoSnapshots();
     const folder = disk.node.path('volumes', disk.volume.volumeId);
@@ -197,7 +184,7 @@ describe('the commit of a snapshot', () => {
     const { disk, two, after } = await diskWithTwoSnapshots();
     const { volumeId } = disk.volume;
     const { jobId } = await disk.commit({ topSnapshotId: two, speedBytesPerSecond: 1 });
-    const room = await fillDisk(disk.node.path());
+    const room = await fillDisk();
     await disk.node.clients.jobs.setJobSpeed({ step: newStep(), jobId, speedBytesPerSecond: 0 });
     expect((await jobEnd(disk.node, jobId)).error).toMatchObject({ code: 'storage-full' });
     room.mockRestore();
@@ -209,6 +196,22 @@ describe('the commit of a snapshot', () => {
     expect(await disk.names()).toEqual(['two', 'three']);
     expect(await disk.contents()).toEqual(after.with(5, 5));
     expect((await filesOf(disk)).length).toBe(3);
+  });
+
+  test('that was interrupted by a disk that is full does not keep the volume from its guest', async () => {
+    const { disk, two, after } = await diskWithTwoSnapshots();
+    const { volumeId } = disk.volume;
+    await disk.commit({ topSnapshotId: two, speedBytesPerSecond: 1 });
+    const file = disk.node.path('volumes', volumeId, 'volume.json');
+    const interrupted = await readFile(file);
+    await disk.node.stop();
+    await writeFile(file, interrupted);
+    const room = await fillDisk();
+    await disk.node.begin();
+    expect(await disk.contents()).toEqual(after);
+    room.mockRestore();
+    await disk.snapshot('three');
+    expect(await disk.names()).toEqual(['two', 'three']);
   });
 
   test('leaves the guest what it wrote and never flushed', async () => {
@@ -228,7 +231,14 @@ describe('the commit of a snapshot', () => {
     const { disk, one, two } = await diskWithTwoSnapshots();
     const { jobId } = await disk.commit({ topSnapshotId: two, deleteFiles: false });
     await jobEnd(disk.node, jobId);
-    expect((await filesOf(disk)).sort()).toEqual(['disk.raw', `layer-${two}.qcow2`, `merged-${one}.qcow2`]);
+    const files = ['disk.raw', `layer-${two}.qcow2`, `merged-${one}.qcow2`];
+    expect((await filesOf(disk)).sort()).toEqual(files);
+    // As a crash leaves it that comes before it has its new name.
+    await disk.node.stop();
+    const folder = disk.node.path('volumes', disk.volume.volumeId);
+    await rename(`${folder}/merged-${one}.qcow2`, `${folder}/layer-${one}.qcow2`);
+    await disk.node.begin();
+    expect((await filesOf(disk)).sort()).toEqual(files);
   });
 
   test('that is cancelled, or ends with its storage node, leaves the guest its data', async () => {
@@ -275,7 +285,7 @@ describe('the commit of what the guest writes to', () => {
     const { volumeId } = disk.volume;
     const { commitId, jobId } = await disk.commit({ active: true });
     await disk.ready(jobId);
-    const slow = await slowDisk(disk.node.path());
+    const slow = await slowDisk();
     const checkpointId = randomUUID();
     const { checkpoints } = disk.node.clients;
     const adding = checkpoints.createCheckpoint({ step: newStep(), volumeId, checkpointId, name: 'monday' });

@@ -63,6 +63,7 @@ export function merged(record: VolumeRecord, { top, base, mergedLayers, commit }
   return withoutCommit({
     ...record,
     mergedCommitId: commit.commitId,
+    keptLayers: commit.deleteFiles ? undefined : [...mergedLayers],
     snapshots,
     layers: layersOf(record).filter(({ layerId }) => !gone.includes(layerId)),
   });

@@ -64,6 +64,8 @@ export const volumeSchema = z.strictObject({
   commit: commitSchema.optional(),
   /** The latest that has merged images: asked for again, it is not to merge more of them. */
   mergedCommitId: z.string().optional(),
+  /** The images that it merged, whose files are to stay under other names. */
+  keptLayers: z.array(layerSchema).optional(),
 });
 
 export const cleanSchema = z.strictObject({ version: z.literal(1), checkpointId: z.string() });

@@ -128,8 +128,20 @@ export class VolumeRegistry {
   delete(volumeId: string): Promise<void> {
     checkId(volumeId, 'volume');
     return this.#turns.take(volumeId, async () => {
-      await this.#volumes.get(volumeId)?.delete();
+      const volume = this.#volumes.get(volumeId);
+      if (volume === undefined) return this.#deleteUnopened(volumeId);
+      await volume.delete();
       this.#volumes.delete(volumeId);
+    });
+  }
+
+  /** One that could not be opened must not come back with the next start. Not while one is being made. */
+  #deleteUnopened(volumeId: string): Promise<void> {
+    return this.#turns.take('create', async () => {
+      if (this.#volumes.has(volumeId)) return;
+      const layout = new VolumeLayout(volumeId);
+      await this.#host.store.remove(layout.record);
+      await this.#host.store.removeFolder(layout.folder);
     });
   }
 

@@ -222,7 +222,7 @@ export class Volume {
     for (const layer of plan.mergedLayers) {
       const file = this.#layout.layer(layer);
       if (plan.commit.deleteFiles) await this.#host.store.remove(file);
-      else await this.#host.store.publishFile(file, this.#layout.mergedLayer(layer));
+      else await keepMerged(this.#host.store, this.#layout, layer);
     }
   }
 
@@ -372,8 +372,21 @@ function passNoSpace(error: unknown): void {
 async function removeUnrecordedLayers(store: StateStore, record: VolumeRecord): Promise<void> {
   const layout = new VolumeLayout(record.volumeId);
   const known = new Set(layersOf(record).map(layer => layout.layer(layer)));
+  for (const layer of record.keptLayers ?? []) {
+    // A later image may have come by the same name.
+    if (!known.has(layout.layer(layer))) await keepMerged(store, layout, layer);
+  }
   for (const name of await store.list(layout.folder)) {
     const file = `${layout.folder}/${name}`;
     if (name.startsWith(LAYER_PREFIX) && !known.has(file)) await store.remove(file);
+  }
+}
+
+/** Good to repeat. */
+async function keepMerged(store: StateStore, layout: VolumeLayout, layer: LayerRecord): Promise<void> {
+  const file = layout.layer(layer);
+  const names = await store.list(layout.folder);
+  if (names.some(name => `${layout.folder}/${name}` === file)) {
+    await store.publishFile(file, layout.mergedLayer(layer));
   }
 }
