@@ -189,6 +189,8 @@ test('a storage node that is killed while a commit waits ends it, and a new one 
   expect(answer.body.detail).toMatch(/was restarted.*begins with its first phase/);
   expect((await call('GET', path)).body).toMatchObject({ state: 'failed' });
   expect(await disk.contents()).toEqual(AFTER);
+  // The catalog may not have heard yet that the storage node is back.
+  while ((await call('GET', 'storage-nodes/alpha')).body.state !== 'online') await delay(50);
   const next = await disk.commit({ active: true });
   await disk.write(4, 4);
   await disk.finish(next.id, 'pivot');
