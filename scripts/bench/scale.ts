@@ -15,7 +15,7 @@ export interface Scale {
   readonly latencySeconds: number;
 }
 
-/** About eight minutes on two cores and a disk of 1 GiB/s. */
+/** About ten minutes on two cores and a disk of 1 GiB/s. */
 export const FULL: Scale = {
   dataBytes: 2 * GiB,
   rounds: 3,

@@ -113,7 +113,7 @@ for (const end of ['complete', 'keep'] as const) {
     await lookAtNodes(s);
   };
   if (end === 'complete') scenario(`CM-03 nested ${end}`, title, play);
-  else different(`CM-03 nested ${end}`, title, '0033-a-commit-gives-back-what-it-opened.md', play);
+  else different(`CM-03 nested ${end}`, title, '0033-a-commit-gives-back-what-it-opened', play);
 }
 
 scenario(

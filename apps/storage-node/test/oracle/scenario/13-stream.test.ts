@@ -229,7 +229,7 @@ scenario('CB-01', 'change-backing-file rewrites one image’s header, and nothin
 different(
   'CB-02',
   'change-backing-file writes the format that the backing image has',
-  '0029-change-backing-file-keeps-the-format.md',
+  '0029-change-backing-file-keeps-the-format',
   async s => {
     await newChain(s, F040);
     await s.ok('change-backing-file', {
