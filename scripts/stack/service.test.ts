@@ -39,6 +39,7 @@ function service(code: string): Service {
     program,
     environment: process.env,
     logPath: join(folder, 'probe.log'),
+    restartDelayMaxMs: 10_000,
     onStarted: () => notices.push('started'),
     onEnded: (_name, reason) => notices.push(reason ?? 'stopped'),
   });

@@ -5,13 +5,7 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { spawnNode } from '../process/node-process.mjs';
-import {
-  HEALTHY_AFTER_MS,
-  READY_POLL_MS,
-  READY_TIMEOUT_MS,
-  RESTART_DELAY_MAX_MS,
-  RESTART_DELAY_MIN_MS,
-} from './limits.ts';
+import { HEALTHY_AFTER_MS, READY_POLL_MS, READY_TIMEOUT_MS, RESTART_DELAY_MIN_MS } from './limits.ts';
 import { LogFile } from './log-file.ts';
 
 export interface ServiceOptions {
@@ -20,6 +14,8 @@ export interface ServiceOptions {
   program: string;
   environment: NodeJS.ProcessEnv;
   logPath: string;
+  /** It is started again after at most this long. */
+  restartDelayMaxMs: number;
   /** Told of each process that was started, and of each that has ended: why, if it is started again. */
   onStarted(name: string, pid: number): void;
   onEnded(name: string, reason: string | null): void;
@@ -109,7 +105,7 @@ export class Service {
     if (over) return;
     if (performance.now() - started > HEALTHY_AFTER_MS) this.#delayMs = RESTART_DELAY_MIN_MS;
     const waitMs = this.#delayMs;
-    this.#delayMs = Math.min(waitMs * 2, RESTART_DELAY_MAX_MS);
+    this.#delayMs = Math.min(waitMs * 2, this.#options.restartDelayMaxMs);
     delay(waitMs, undefined, { signal: this.#stopping.signal }).then(
       () => this.#spawn(),
       () => {}, // stopped while it waited

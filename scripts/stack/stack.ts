@@ -37,6 +37,10 @@ export interface StackOptions {
   queueUrl?: string;
   /** Environment of the services beside what the stack sets. */
   environment?: NodeJS.ProcessEnv;
+  /** More of it, for the service of that name. */
+  environmentOf?(service: string): NodeJS.ProcessEnv;
+  /** A service that ends again and again is started again after at most this long. */
+  restartDelayMaxMs?: number;
   /** One line for each thing an operator should know: orphans, ends, restarts. */
   onNotice?(line: string): void;
 }
@@ -72,6 +76,8 @@ export class Stack {
       nodes: ['alpha', 'beta'],
       register: true,
       environment: {},
+      environmentOf: () => ({}),
+      restartDelayMaxMs: RESTART_DELAY_MAX_MS,
       onNotice: () => {},
       ...options,
     };
@@ -193,7 +199,11 @@ export class Stack {
 
   /** Until it runs or the stack is stopped: without it nothing else gets on. */
   async #restartPostgres(port: number): Promise<void> {
-    for (let waitMs = RESTART_DELAY_MIN_MS; ; waitMs = Math.min(waitMs * 2, RESTART_DELAY_MAX_MS)) {
+    for (
+      let waitMs = RESTART_DELAY_MIN_MS;
+      ;
+      waitMs = Math.min(waitMs * 2, this.#options.restartDelayMaxMs)
+    ) {
       await delay(waitMs, undefined, { signal: this.#stopping.signal });
       try {
         return await this.#startPostgres(port);
@@ -234,7 +244,13 @@ export class Stack {
     const service = new Service({
       name,
       program: join(rootFolder, 'apps', app, 'src', 'main.ts'),
-      environment: { ...this.#baseEnvironment(), ...environment, [HOME_VARIABLE]: this.home },
+      environment: {
+        ...this.#baseEnvironment(),
+        ...environment,
+        ...this.#options.environmentOf(name),
+        [HOME_VARIABLE]: this.home,
+      },
+      restartDelayMaxMs: this.#options.restartDelayMaxMs,
       logPath: this.#home.path('logs', `${name}.log`),
       onStarted: (_name, pid) => this.#children.add(name, pid),
       onEnded: (_name, reason) => {

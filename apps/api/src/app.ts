@@ -1,5 +1,6 @@
 // Builds the service; listening is main.ts's.
 import { randomUUID } from 'node:crypto';
+import type { PassPoint } from '@tidemark/proto';
 import Fastify, { type FastifyInstance, type FastifyServerOptions, LogController } from 'fastify';
 import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import { BODY_BYTES_MAX } from './limits.ts';
@@ -24,6 +25,8 @@ import { validatorCompiler } from './validation.ts';
 export interface AppOptions {
   readonly databaseUrl: string;
   readonly queueUrl: string;
+  /** Told between any two durable steps of a request. */
+  readonly pass?: PassPoint | undefined;
   readonly logger?: FastifyServerOptions['logger'];
 }
 
@@ -72,7 +75,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await app.register(errorHandler);
   await app.register(catalogPlugin, { url: options.databaseUrl });
   await app.register(queuePlugin, { url: options.queueUrl });
-  await app.register(services);
+  await app.register(services, { pass: options.pass });
   await app.register(openapi);
   await app.register(healthRoutes);
   for (const routes of V1) await app.register(routes, { prefix: '/v1' });

@@ -9,6 +9,7 @@ test('the queue is the database unless told', () => {
     databaseUrl: database,
     queueUrl: database,
     listen: { host: '127.0.0.1', port: 7400 },
+    killPoints: undefined,
     logLevel: 'info',
   });
   const redis = readConfig({ TIDEMARK_DATABASE_URL: database, TIDEMARK_QUEUE_URL: 'redis://queue:6379' });

@@ -2,6 +2,7 @@
 import {
   addressSetting,
   databaseUrlSetting,
+  killPointsSetting,
   logLevelSetting,
   queueUrlSetting,
   readSettings,
@@ -13,12 +14,14 @@ const environment = z
     TIDEMARK_DATABASE_URL: databaseUrlSetting,
     TIDEMARK_QUEUE_URL: queueUrlSetting,
     TIDEMARK_API_LISTEN: addressSetting('127.0.0.1:7400').prefault('127.0.0.1:7400'),
+    TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
   .transform(env => ({
     databaseUrl: env.TIDEMARK_DATABASE_URL,
     queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
     listen: env.TIDEMARK_API_LISTEN,
+    killPoints: env.TIDEMARK_KILL_POINTS,
     logLevel: env.TIDEMARK_LOG_LEVEL,
   }));
 

@@ -1,4 +1,5 @@
 // Starts the api service, and ends it on SIGTERM or SIGINT.
+import { killPoints } from '@tidemark/proto';
 import { pino } from 'pino';
 import { buildApp } from './app.ts';
 import { readConfig } from './config.ts';
@@ -8,6 +9,7 @@ async function main(): Promise<void> {
   const app = await buildApp({
     databaseUrl: config.databaseUrl,
     queueUrl: config.queueUrl,
+    pass: killPoints(config.killPoints, 'api'),
     // Written at once: a line still on its way when the process ends is late or lost.
     logger: {
       level: config.logLevel,

@@ -14,6 +14,7 @@ test('defaults stand where nothing is said', () => {
     nbdAdvertise: undefined,
     healthListen: undefined,
     qmpListen: undefined,
+    killPoints: undefined,
     logLevel: 'info',
   });
   expect(Object.isFrozen(config)).toBe(true);

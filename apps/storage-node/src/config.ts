@@ -1,6 +1,6 @@
 // The settings of a storage node, read once from the environment. All faults are reported together.
 import { resolve } from 'node:path';
-import { addressSetting, logLevelSetting, readSettings } from '@tidemark/proto';
+import { addressSetting, killPointsSetting, logLevelSetting, readSettings } from '@tidemark/proto';
 import { z } from 'zod';
 import { type HostPort, isWildcard } from './host-port.ts';
 
@@ -29,6 +29,7 @@ const environment = z
       .max(UNIX_PATH_BYTES_MAX, 'is longer than the path of a Unix socket may be')
       .regex(/^\//, 'must be the absolute path of a Unix socket, such as /run/tidemark/qmp.sock')
       .optional(),
+    TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
   .superRefine((value, context) => {
@@ -53,6 +54,8 @@ export interface StorageNodeConfig {
   readonly healthListen: HostPort | undefined;
   /** Path of the Unix socket on which QMP clients are served; undefined: none are. */
   readonly qmpListen: string | undefined;
+  /** For tests alone: the folder in which it is told at which moment to die. */
+  readonly killPoints: string | undefined;
   readonly logLevel: string;
 }
 
@@ -67,6 +70,7 @@ export function parseConfig(variables: Readonly<Record<string, string | undefine
     nbdAdvertise: value.TIDEMARK_NBD_ADVERTISE,
     healthListen: value.TIDEMARK_HEALTH_LISTEN,
     qmpListen: value.TIDEMARK_QMP_LISTEN,
+    killPoints: value.TIDEMARK_KILL_POINTS,
     logLevel: value.TIDEMARK_LOG_LEVEL,
   });
 }

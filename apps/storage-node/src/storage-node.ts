@@ -1,7 +1,7 @@
 // One storage node: puts state, exports, repositories and the control service together, and starts and
 // stops them in the order in which they need each other.
 import { BlockGraph, systemClock } from '@tidemark/engine';
-import { type HealthServer, type StorageNodeStatus, startHealthServer } from '@tidemark/proto';
+import { type HealthServer, killPoints, type StorageNodeStatus, startHealthServer } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import type { StorageNodeConfig } from './config.ts';
 import { type ExportEvent, NbdExports } from './exports/nbd-exports.ts';
@@ -58,9 +58,11 @@ export class StorageNode {
     this.#log = log;
     this.#now = now;
     this.#version = options.version;
-    this.#store = new StateStore({ folder: config.stateDir });
+    const pass = killPoints(config.killPoints, config.nodeName);
+    this.#store = new StateStore({ folder: config.stateDir, pass });
     this.#ledger = new StepLedger({
       store: this.#store,
+      pass,
       now,
       report: problem => log.warn(problem, 'step ledger problem'),
     });
@@ -83,7 +85,13 @@ export class StorageNode {
       now,
       report: problem => log.warn(problem, 'volume problem'),
     });
-    this.#jobs = new JobRunner({ clock: systemClock, report: end => log.info(end, 'job ended') });
+    this.#jobs = new JobRunner({
+      clock: systemClock,
+      report: end => {
+        pass?.('job ended');
+        log.info(end, 'job ended');
+      },
+    });
     const volumes = this.#volumes;
     const jobs = this.#jobs;
     this.#backups = new BackupRunner({ graph, volumes, jobs });

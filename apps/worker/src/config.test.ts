@@ -11,6 +11,8 @@ test('the queue is in the catalog database unless told', () => {
     queueUrl: url,
     concurrency: 8,
     healthListen: undefined,
+    leaseMs: 15_000,
+    killPoints: undefined,
     logLevel: 'info',
   });
   expect(Object.isFrozen(config)).toBe(true);

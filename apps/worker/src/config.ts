@@ -2,11 +2,13 @@
 import {
   addressSetting,
   databaseUrlSetting,
+  killPointsSetting,
   logLevelSetting,
   queueUrlSetting,
   readSettings,
 } from '@tidemark/proto';
 import { z } from 'zod';
+import { LEASE_MS_MAX, LEASE_MS_MIN, WORKER_LIMITS } from './limits.ts';
 
 const environment = z
   .object({
@@ -20,6 +22,13 @@ const environment = z
       .max(64, 'must be at most 64')
       .default(8),
     TIDEMARK_HEALTH_LISTEN: addressSetting('127.0.0.1:7401').optional(),
+    TIDEMARK_WORKER_LEASE_MS: z.coerce
+      .number('must be a number')
+      .int('must be a whole number')
+      .min(LEASE_MS_MIN, `must be at least ${LEASE_MS_MIN}`)
+      .max(LEASE_MS_MAX, `must be at most ${LEASE_MS_MAX}`)
+      .default(WORKER_LIMITS.leaseMs),
+    TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
   .transform(env => ({
@@ -27,6 +36,8 @@ const environment = z
     queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
     concurrency: env.TIDEMARK_WORKER_CONCURRENCY,
     healthListen: env.TIDEMARK_HEALTH_LISTEN,
+    leaseMs: env.TIDEMARK_WORKER_LEASE_MS,
+    killPoints: env.TIDEMARK_KILL_POINTS,
     logLevel: env.TIDEMARK_LOG_LEVEL,
   }));
 

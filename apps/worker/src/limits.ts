@@ -1,6 +1,10 @@
 // Bounds and rhythms of the worker, each with its reason.
 import { strict as assert } from 'node:assert';
 
+/** Below, three renewals do not fit in; above, a dead worker's runs would stand still for too long. */
+export const LEASE_MS_MIN = 3_000;
+export const LEASE_MS_MAX = 600_000;
+
 export interface WorkerLimits {
   /** How long a run is left alone after its worker was last heard of. */
   leaseMs: number;

@@ -1,7 +1,7 @@
 // The worker's process: settings, log, signals.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { type HealthServer, startHealthServer } from '@tidemark/proto';
+import { type HealthServer, killPoints, startHealthServer } from '@tidemark/proto';
 import { pino } from 'pino';
 import { readConfig } from './config.ts';
 import { RunWorker } from './worker.ts';
@@ -13,7 +13,13 @@ const log = pino(
   pino.destination({ dest: process.stdout.fd, sync: true }),
 );
 const owner = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
-const worker = new RunWorker({ ...config, owner, log });
+const worker = new RunWorker({
+  ...config,
+  owner,
+  log,
+  limits: { leaseMs: config.leaseMs },
+  pass: killPoints(config.killPoints, 'worker'),
+});
 
 let health: HealthServer | undefined;
 

@@ -3,7 +3,7 @@
 // often, or a cancel request turns the run around: what was begun is undone in reverse, then it has ended.
 // What a storage node that is away still holds is undone by later attempts, after the end.
 import { CatalogError, type Lease, type Run, type RunError } from '@tidemark/catalog';
-import type { RunPayload, RunRequestKind } from '@tidemark/proto';
+import type { PassPoint, RunPayload, RunRequestKind } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import { isSuperseded, isWorthRetrying, toRunError, WorkerStopping } from './errors.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
@@ -31,9 +31,11 @@ export class RunExecutor {
   readonly #services: RunServices;
   readonly #owner: string;
   readonly #log: Logger;
+  readonly #pass: PassPoint | undefined;
 
-  constructor(services: RunServices, options: { owner: string; log: Logger }) {
+  constructor(services: RunServices, options: { owner: string; log: Logger; pass?: PassPoint | undefined }) {
     this.#services = services;
+    this.#pass = options.pass;
     this.#owner = options.owner;
     this.#log = options.log;
   }
@@ -50,6 +52,7 @@ export class RunExecutor {
     if (!claim) return 'left';
     const { run, lease } = claim;
     const log = this.#log.child({ runId, kind: run.kind, attempt, epoch: lease.epoch });
+    this.#pass?.(`${run.kind} claimed`);
     log.info('run claimed');
     const keeper = new LeaseKeeper(catalog, lease, limits, claimedAtMs);
     keeper.start(run);
@@ -120,6 +123,7 @@ export class RunExecutor {
         return this.#turnBack(attempt, toRunError(context.cancel.reason));
       }
       await catalog.leases.startStep(lease, step.name);
+      this.#pass?.(`${run.kind} ${step.name} begun`);
       outcomes.set(step.name, { state: 'running', output: null, error: null });
       try {
         await this.#doStep(attempt, step);
@@ -133,18 +137,21 @@ export class RunExecutor {
     }
     const result = definition.result(context);
     await catalog.leases.finish(lease, { state: 'succeeded', result });
+    this.#pass?.(`${run.kind} succeeded`);
     attempt.log.info({ volumeId: run.volumeId, backupId: run.backupId }, 'run succeeded');
     return 'succeeded';
   }
 
-  async #doStep({ outcomes, context, lease, log }: Attempt, step: Step<RunRequestKind>): Promise<void> {
+  async #doStep({ run, outcomes, context, lease, log }: Attempt, step: Step<RunRequestKind>): Promise<void> {
     const { catalog } = this.#services;
     const { output = {}, facts, commit } = await step.run(context);
+    this.#pass?.(`${run.kind} ${step.name} done, not recorded`);
     await catalog.transaction(async tx => {
       await tx.leases.finishStep(lease, step.name, output);
       if (facts !== undefined) await tx.leases.update(lease, facts);
       await commit?.(tx);
     });
+    this.#pass?.(`${run.kind} ${step.name} recorded`);
     outcomes.set(step.name, { state: 'succeeded', output, error: null });
     log.info({ step: step.name }, 'step done');
   }
@@ -177,6 +184,7 @@ export class RunExecutor {
   async #turnBack(attempt: Attempt, cause: RunError): Promise<Outcome> {
     attempt.log.warn({ code: cause.code, detail: cause.message }, 'run turns back');
     await this.#services.catalog.leases.beginUndo(attempt.lease, cause);
+    this.#pass?.(`${attempt.run.kind} turned back`);
     return this.#goBack({ ...attempt, run: { ...attempt.run, error: cause } });
   }
 
@@ -191,6 +199,7 @@ export class RunExecutor {
       await tx.leases.finish(lease, { state, error, ...cleanup });
       await definition.withdraw(tx, context);
     });
+    this.#pass?.(`${run.kind} withdrawn`);
     log.info({ code: error.code, cleanupPending: failure !== null }, `run ${state}`);
     return state;
   }
@@ -210,7 +219,7 @@ export class RunExecutor {
   }
 
   /** Undoes what was begun, in reverse, as far as it goes; the first failure, if any was left. */
-  async #undoSteps({ definition, outcomes, context, lease, log }: Attempt) {
+  async #undoSteps({ run, definition, outcomes, context, lease, log }: Attempt) {
     let failure: ReturnType<typeof toRunError> | null = null;
     for (const step of definition.steps.toReversed()) {
       const outcome = outcomes.find(step.name);
@@ -218,7 +227,9 @@ export class RunExecutor {
       try {
         context.stop.throwIfAborted();
         await undo(step, context);
+        this.#pass?.(`${run.kind} ${step.name} undone, not recorded`);
         await this.#services.catalog.leases.markUndone(lease, step.name);
+        this.#pass?.(`${run.kind} ${step.name} undone`);
         outcomes.set(step.name, { ...outcome, state: 'undone' });
         log.info({ step: step.name }, 'step undone');
       } catch (error) {

@@ -1,7 +1,7 @@
 // The worker: takes runs from the queue and drives them, fills the queue from the catalog, and watches the
 // storage nodes. Any number of workers may share one catalog and queue.
 import { Catalog } from '@tidemark/catalog';
-import { QUEUE_NAME, type RunPayload, runPayloadSchema } from '@tidemark/proto';
+import { type PassPoint, QUEUE_NAME, type RunPayload, runPayloadSchema } from '@tidemark/proto';
 import { createQueueWorker } from '@tidemark/proto/queue-connection';
 import { UnrecoverableError } from 'bullmq';
 import type { Logger } from 'pino';
@@ -22,6 +22,8 @@ export interface WorkerOptions {
   readonly owner: string;
   readonly log: Logger;
   readonly limits?: Partial<WorkerLimits>;
+  /** Told between any two durable steps of a run. */
+  readonly pass?: PassPoint | undefined;
 }
 
 /**
@@ -52,7 +54,8 @@ export class RunWorker {
     const storageNodes = new StorageNodes(catalog);
     this.#catalog = catalog;
     this.#storageNodes = storageNodes;
-    this.#executor = new RunExecutor({ catalog, storageNodes, limits }, { owner, log });
+    const { pass } = options;
+    this.#executor = new RunExecutor({ catalog, storageNodes, limits }, { owner, log, pass });
     const queue = { url: options.queueUrl };
     this.#dispatcher = new Dispatcher({ catalog, queue, limits, log: log.child({ part: 'dispatcher' }) });
     this.#monitor = new StorageMonitor({

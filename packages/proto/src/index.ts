@@ -10,6 +10,7 @@ export * from './generated/tidemark/v1/storage_node.ts';
 export * from './generated/tidemark/v1/volume.ts';
 export * from './health-server.ts';
 export * from './host-port.ts';
+export * from './kill-points.ts';
 export * from './queues.ts';
 export * from './run-requests.ts';
 export * from './settings.ts';

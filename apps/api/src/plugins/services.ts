@@ -1,4 +1,5 @@
 // One service a noun, made once from the catalog and the queue. Routes call these and nothing below them.
+import type { PassPoint } from '@tidemark/proto';
 import fastifyPlugin from 'fastify-plugin';
 import { BackupService } from '../backups/backup-service.ts';
 import { CheckpointService } from '../checkpoints/checkpoint-service.ts';
@@ -27,9 +28,9 @@ declare module 'fastify' {
   }
 }
 
-export const services = fastifyPlugin(
-  async app => {
-    const starter = new RunStarter(app.catalog, app.runQueue);
+export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
+  async (app, { pass }) => {
+    const starter = new RunStarter(app.catalog, app.runQueue, pass);
     const runs = new RunService(app.catalog);
     app.decorate('storageNodes', new StorageNodeService(app.catalog, starter));
     app.decorate('volumes', new VolumeService(app.catalog, starter));

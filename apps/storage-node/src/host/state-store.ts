@@ -5,12 +5,15 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fromSystemError } from '@tidemark/engine';
+import type { PassPoint } from '@tidemark/proto';
 import type { z } from 'zod';
 import { STATE_FILE_BYTES_MAX } from '../limits.ts';
 import { StateLock } from './state-lock.ts';
 import { Turns } from './turns.ts';
 
 const TEMPORARY_NAME = /^\..+\.tmp$/;
+const ID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
+const CHOSEN_NAME = /(?<=^restores\/(\.partial-)?)[^/.*].*/;
 
 /** A state file that is there but cannot be used. The text names the file, the fault and the next step. */
 export class StateFileError extends Error {
@@ -32,10 +35,12 @@ export class StateStore {
   readonly folder: string;
   /** Writes of one name happen in the order of the calls. */
   readonly #writes = new Turns();
+  readonly #pass: PassPoint | undefined;
   #lock: StateLock | undefined;
 
-  constructor(options: { folder: string }) {
+  constructor(options: { folder: string; pass?: PassPoint | undefined }) {
     this.folder = options.folder;
+    this.#pass = options.pass;
   }
 
   /** Makes the directory, locks it and removes what an interrupted write left. */
@@ -94,36 +99,45 @@ export class StateStore {
    * (kind `io` with the errno, such as ENOSPC); the old content stands then.
    */
   writeBytes(name: string, bytes: Uint8Array): Promise<void> {
-    return this.#writes.take(name, () => this.#replace(this.path(name), bytes));
+    return this.#writes.take(name, () => this.#replace(name, bytes));
   }
 
   /** Removes a file for good; good to repeat. */
   remove(name: string): Promise<void> {
     return this.#writes.take(name, async () => {
       const path = this.path(name);
+      this.#passed('remove', name, 'begins');
       await rm(path, { force: true });
+      this.#passed('remove', name, 'removed');
       if (await exists(dirname(path))) await syncFolder(dirname(path));
+      this.#passed('remove', name, 'durable');
     });
   }
 
   /** Removes a folder with all that is in it; good to repeat. */
   async removeFolder(name: string): Promise<void> {
     const path = this.path(name);
+    this.#passed('remove-folder', name, 'begins');
     await rm(path, { recursive: true, force: true });
+    this.#passed('remove-folder', name, 'removed');
     if (await exists(dirname(path))) await syncFolder(dirname(path));
   }
 
   /** Makes a folder and those above it; afterwards they survive a power cut. */
   async makeFolder(name: string): Promise<void> {
     await makeFolderAt(this.path(name));
+    this.#passed('make-folder', name, 'durable');
   }
 
   /** Gives a file that somebody else wrote its final name, durably: content first, then the name. */
   async publishFile(from: string, to: string): Promise<void> {
     await syncFile(this.path(from));
+    this.#passed('publish', to, 'synced');
     await rename(this.path(from), this.path(to));
+    this.#passed('publish', to, 'renamed');
     await syncFolder(dirname(this.path(to)));
     if (dirname(from) !== dirname(to)) await syncFolder(dirname(this.path(from)));
+    this.#passed('publish', to, 'durable');
   }
 
   /** Names inside a folder, sorted, with hidden ones; empty where the folder is missing. */
@@ -136,18 +150,22 @@ export class StateStore {
     }
   }
 
-  async #replace(path: string, bytes: Uint8Array): Promise<void> {
+  async #replace(name: string, bytes: Uint8Array): Promise<void> {
+    const path = this.path(name);
     const folder = dirname(path);
+    this.#passed('write', name, 'begins');
     if (!(await exists(folder))) await makeFolderAt(folder);
     const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
     await using opened = new AsyncDisposableStack();
     try {
       await writeDurably(temporary, bytes);
+      this.#passed('write', name, 'synced');
       // Both now: once the new content is in its place nothing but the disk may stand in the way.
       const before = await openIfThere(path);
       if (before !== undefined) opened.defer(() => before.close());
       const names = opened.adopt(await open(folder, 'r'), handle => handle.close());
       await rename(temporary, path);
+      this.#passed('write', name, 'renamed');
       await names.sync().catch(async (error: unknown) => {
         await putBack(path, temporary, before);
         throw error;
@@ -156,6 +174,14 @@ export class StateStore {
       await rm(temporary, { force: true });
       throw fromSystemError(error, { op: 'write', path });
     }
+    this.#passed('write', name, 'durable');
+  }
+
+  /** Points are named by kind of file: ids, and the names that operators chose, are left out. */
+  #passed(what: string, name: string, moment: string): void {
+    if (this.#pass === undefined) return;
+    const kind = name.replaceAll(ID, '*').replace(CHOSEN_NAME, '*');
+    this.#pass(`${what} ${kind} ${moment}`);
   }
 
   async #sweep(folder: string): Promise<void> {

@@ -4,7 +4,7 @@
 //
 // One file a run, `runs/RUN.json`. Bounds: LEDGER_RUNS_MAX runs, LEDGER_RUN_AGE_MAX_MS since a run was
 // last heard of, LEDGER_STEPS_MAX answers a run; what was heard of longest ago is forgotten first.
-import { TidemarkError } from '@tidemark/proto';
+import { type PassPoint, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { LEDGER_RUN_AGE_MAX_MS, LEDGER_RUNS_MAX, LEDGER_STEPS_MAX, STEP_NAME_LENGTH_MAX } from '../limits.ts';
 import { isNoSpace } from './disk-space.ts';
@@ -50,6 +50,7 @@ export class StepLedger {
   readonly #now: () => number;
   readonly #report: (problem: { file: string; message: string }) => void;
   readonly #runsMax: number;
+  readonly #pass: PassPoint | undefined;
   /** The one heard of longest ago comes first. */
   readonly #runs = new Map<string, Run>();
 
@@ -59,11 +60,13 @@ export class StepLedger {
     /** Told of a run file that cannot be read; the run is taken for one never heard of. */
     report: (problem: { file: string; message: string }) => void;
     runsMax?: number;
+    pass?: PassPoint | undefined;
   }) {
     this.#store = options.store;
     this.#now = options.now;
     this.#report = options.report;
     this.#runsMax = options.runsMax ?? LEDGER_RUNS_MAX;
+    this.#pass = options.pass;
   }
 
   /** Reads what earlier lives of the process stored. */
@@ -151,7 +154,10 @@ export class StepLedger {
     const isRemembered = repeat === 'answer-again';
     const known = isRemembered ? run.answers.get(id) : undefined;
     if (known !== undefined) return known;
+    const call = `call ${id.slice(id.lastIndexOf('/') + 1)}`;
+    this.#pass?.(`${call} begins`);
     const answer = await action();
+    this.#pass?.(`${call} done`);
     if (!isRemembered) return answer;
     run.answers.set(id, answer);
     for (const oldest of run.answers.keys()) {
@@ -159,6 +165,7 @@ export class StepLedger {
       run.answers.delete(oldest);
     }
     await this.#save(run);
+    this.#pass?.(`${call} answer stored`);
     return answer;
   }
 
