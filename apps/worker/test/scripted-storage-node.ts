@@ -8,7 +8,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import {
-  type Checkpoint,
+  Checkpoint,
   CheckpointServiceService,
   type Empty,
   ERROR_CODES,
@@ -335,8 +335,9 @@ export class ScriptedStorageNode {
     const { volumeId, checkpointId, name } = wanted;
     const facts = { granularityBytes: 65_536, changedSinceBytes: 0, recording: true, inconsistent: false };
     const createdAtMs = 1_700_000_000_000 + this.checkpoints.size;
-    this.checkpoints.set(checkpointId, { checkpointId, name, createdAtMs, volumeId, ...facts });
-    return { checkpointId, name, createdAtMs, ...facts };
+    const checkpoint = Checkpoint.fromPartial({ checkpointId, name, createdAtMs, ...facts });
+    this.checkpoints.set(checkpointId, { ...checkpoint, volumeId });
+    return checkpoint;
   }
 
   #publish(request: { repositoryId: string; backupId: string; kind: string; reason: string }): StoredBackup {

@@ -5,8 +5,9 @@ import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { isId } from './ref.ts';
 import type { Scope } from './scope.ts';
 
-export type BackupKind = 'full' | 'incremental';
-export type BackupState = 'creating' | 'available';
+export type BackupKind = 'full' | 'incremental' | 'differential';
+/** `hidden`: waits to be taken out of its chain; `removing`: is being taken out. */
+export type BackupState = 'creating' | 'available' | 'hidden' | 'removing';
 
 export interface Backup {
   id: string;

@@ -66,6 +66,10 @@ export interface Run {
   result: JsonObject | null;
   error: RunError | null;
   cancelRequested: boolean;
+  pauseRequested: boolean;
+  finishRequested: boolean;
+  /** As last asked for; 0: no limit; null: as the request has it. */
+  speedBytesPerSecond: number | null;
   undoing: boolean;
   cleanupPending: boolean;
   leaseOwner: string | null;
@@ -99,7 +103,7 @@ function toStep(row: RunStepModel): RunStep {
 }
 
 export function toRun(row: RunModel & { steps: RunStepModel[] }): Run {
-  const { currentBytes, totalBytes, sentBytes, dirtyBytes, ...rest } = row;
+  const { currentBytes, totalBytes, sentBytes, dirtyBytes, speedBytesPerSecond, ...rest } = row;
   return {
     ...rest,
     kind: row.kind as RunKind,
@@ -110,6 +114,7 @@ export function toRun(row: RunModel & { steps: RunStepModel[] }): Run {
       sentBytes: Number(sentBytes),
       dirtyBytes: Number(dirtyBytes),
     },
+    speedBytesPerSecond: speedBytesPerSecond === null ? null : Number(speedBytesPerSecond),
     request: row.request as JsonObject,
     result: row.result as JsonObject | null,
     error: row.error as RunError | null,

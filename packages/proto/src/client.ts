@@ -39,14 +39,17 @@ type Unary<Request, Response> = (
   callback: (error: Error | null, response: Response) => void,
 ) => ClientUnaryCall;
 
-/** The unary calls of a generated client, as promises. They reject with a `TidemarkError`. */
+/**
+ * The unary calls of a generated client, as promises. They reject with a `TidemarkError`. Fields that a request
+ * leaves out have their defaults, as on the wire.
+ */
 export type Promised<C> = {
   // biome-ignore lint/suspicious/noExplicitAny: matches a call of any message types
   [K in keyof C as C[K] extends Unary<any, any> ? K : never]: C[K] extends Unary<
     infer Request,
     infer Response
   >
-    ? (request: Request, options?: UnaryOptions) => Promise<Response>
+    ? (request: Partial<Request>, options?: UnaryOptions) => Promise<Response>
     : never;
 };
 
@@ -106,11 +109,12 @@ export function connectStorageNode(peer: { name: string; address: string }): Sto
 function promised<C extends Client>(client: C, service: ServiceDefinition, peer: string): Promised<C> {
   const unary = Object.keys(service).filter(method => !service[method]!.responseStream);
   const calls = client as unknown as Record<string, Unary<unknown, unknown>>;
-  const entries = unary.map(method => [
-    method,
-    (request: unknown, options?: UnaryOptions) =>
-      callUnary(calls[method]!.bind(client), request, peer, options),
-  ]);
+  const entries = unary.map(method => {
+    const defaults = service[method]!.requestDeserialize(Buffer.alloc(0)) as object;
+    const call = (request: object, options?: UnaryOptions) =>
+      callUnary(calls[method]!.bind(client), { ...defaults, ...request }, peer, options);
+    return [method, call];
+  });
   return Object.fromEntries(entries) as Promised<C>;
 }
 

@@ -13,7 +13,7 @@ import {
 } from './common.ts';
 import { runSchema } from './run.ts';
 
-const kind = z.enum(['full', 'incremental']);
+const kind = z.enum(['full', 'incremental', 'differential']);
 
 export const backupSchema = z
   .object({
@@ -27,7 +27,7 @@ export const backupSchema = z
       .meta({ description: 'The backup that this one builds on; null for a full one.' }),
     kind,
     reason: z.string().meta({ description: 'Why it is full or incremental.' }),
-    state: z.enum(['creating', 'available']),
+    state: z.enum(['creating', 'available', 'hidden', 'removing']),
     sizeBytes: bytesField.meta({ description: 'Size of the volume.' }),
     storedBytes: bytesField.nullable().meta({ description: 'Bytes it takes in the repository.' }),
     dirtyBytes: bytesField.nullable().meta({ description: 'Bytes found changed when it began.' }),
@@ -68,7 +68,7 @@ export const createBackupSchema = z
   .strictObject({
     volume: ref('volume'),
     repository: ref('repository'),
-    kind,
+    kind: z.enum(['full', 'incremental']),
     checkpoint: nameField.meta({ description: 'Name of the new checkpoint, taken in the same instant.' }),
     base: ref(
       'checkpoint whose changes since are kept; by default the newest with a backup in the repository',

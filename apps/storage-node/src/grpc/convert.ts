@@ -1,10 +1,17 @@
 // Between host objects and messages: names and units differ here and nowhere else.
-import type {
+import {
   BackupEndpoint as BackupEndpointMessage,
+  BackupStarted,
+  Checkpoint,
+  JobStatus,
   Repository,
+  RestoreStarted,
   StoredBackup,
   Volume,
 } from '@tidemark/proto';
+import type { BackupAnswer } from '../host/backup-runner.ts';
+import type { CheckpointSummary } from '../host/checkpoint-chain.ts';
+import type { JobSnapshot } from '../host/job-record.ts';
 import type { Manifest } from '../host/manifest.ts';
 import type { BackupEndpoint } from '../host/open-backups.ts';
 import type { RepositorySummary } from '../host/repository.ts';
@@ -12,15 +19,15 @@ import { imageFileName } from '../host/repository-layout.ts';
 import type { Volume as OpenVolume } from '../host/volume.ts';
 
 export function toRepository(summary: RepositorySummary): Repository {
-  return { ...summary };
+  return Repository.fromPartial(summary);
 }
 
 export function toBackupEndpoint(endpoint: BackupEndpoint): BackupEndpointMessage {
-  return { ...endpoint };
+  return BackupEndpointMessage.fromPartial(endpoint);
 }
 
 export function toStoredBackup(manifest: Manifest): StoredBackup {
-  return {
+  return StoredBackup.fromPartial({
     backupId: manifest.backupId,
     volumeId: manifest.volumeId,
     volumeName: manifest.volumeName,
@@ -33,12 +40,12 @@ export function toStoredBackup(manifest: Manifest): StoredBackup {
     sizeBytes: manifest.sizeBytes,
     storedBytes: manifest.storedBytes,
     fileName: `backups/${imageFileName(manifest.backupId)}`,
-  };
+  });
 }
 
 export async function toVolume(volume: OpenVolume): Promise<Volume> {
   const { volumeId, name, sizeBytes, format } = volume.record;
-  return {
+  return Volume.fromPartial({
     volumeId,
     name,
     sizeBytes,
@@ -46,5 +53,21 @@ export async function toVolume(volume: OpenVolume): Promise<Volume> {
     allocatedBytes: await volume.allocatedBytes(),
     exportUri: volume.exportUri,
     checkpoints: volume.chain.summaries(),
-  };
+  });
+}
+
+export function toCheckpoint(summary: CheckpointSummary): Checkpoint {
+  return Checkpoint.fromPartial(summary);
+}
+
+export function toJobStatus(snapshot: JobSnapshot): JobStatus {
+  return JobStatus.fromPartial(snapshot);
+}
+
+export function toBackupStarted(answer: BackupAnswer): BackupStarted {
+  return BackupStarted.fromPartial(answer);
+}
+
+export function toRestoreStarted(answer: { jobId: string; filePath: string }): RestoreStarted {
+  return RestoreStarted.fromPartial(answer);
 }

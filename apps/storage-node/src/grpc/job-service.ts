@@ -11,8 +11,9 @@ import {
 import type { BackupRunner } from '../host/backup-runner.ts';
 import type { JobRunner } from '../host/job-runner.ts';
 import type { RestoreRequest, RestoreRunner } from '../host/restore-runner.ts';
+import { toBackupStarted, toJobStatus, toRestoreStarted } from './convert.ts';
 import { toTidemarkError } from './errors.ts';
-import { type CallContext, query, step } from './handlers.ts';
+import { type CallContext, query, step, unimplemented } from './handlers.ts';
 import type { GrpcService } from './server.ts';
 
 export function jobService(options: {
@@ -29,16 +30,25 @@ export function jobService(options: {
   // Starting is good to repeat by what the host knows of its jobs: a remembered answer could name a job that
   // ended with an earlier life of the process.
   const implementation: JobServiceServer = {
-    startBackup: step(context, methods.startBackup, 'do-again', request => backups.start(request)),
-    startRestore: step(context, methods.startRestore, 'do-again', (request, { runId }) =>
-      restores.start(toRestoreRequest(request, runId)),
+    startBackup: step(context, methods.startBackup, 'do-again', async request =>
+      toBackupStarted(await backups.start(request)),
+    ),
+    continueBackup: unimplemented(context, methods.continueBackup),
+    releaseMoment: unimplemented(context, methods.releaseMoment),
+    listMoments: unimplemented(context, methods.listMoments),
+    startExport: unimplemented(context, methods.startExport),
+    startAudit: unimplemented(context, methods.startAudit),
+    getJobDamage: unimplemented(context, methods.getJobDamage),
+    startRestore: step(context, methods.startRestore, 'do-again', async (request, { runId }) =>
+      toRestoreStarted(await restores.start(toRestoreRequest(request, runId))),
     ),
     watchJob: call => {
       const ended = new AbortController();
       call.on('cancelled', () => ended.abort());
       call.on('error', () => ended.abort());
       const send = async () => {
-        for await (const status of jobs.watch(call.request.jobId, ended.signal)) call.write(status);
+        for await (const status of jobs.watch(call.request.jobId, ended.signal))
+          call.write(toJobStatus(status));
         call.end();
       };
       send().catch((thrown: unknown) => {
@@ -47,8 +57,8 @@ export function jobService(options: {
         call.emit('error', toServiceError(error));
       });
     },
-    getJob: query(context, methods.getJob, ({ jobId }) => jobs.get(jobId).snapshot()),
-    listJobs: query(context, methods.listJobs, () => ({ jobs: jobs.list() })),
+    getJob: query(context, methods.getJob, ({ jobId }) => toJobStatus(jobs.get(jobId).snapshot())),
+    listJobs: query(context, methods.listJobs, () => ({ jobs: jobs.list().map(toJobStatus) })),
     cancelJob: step(
       context,
       methods.cancelJob,

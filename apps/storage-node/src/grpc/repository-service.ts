@@ -8,7 +8,7 @@ import {
 import type { Publication } from '../host/repository.ts';
 import type { RepositoryStore } from '../host/repository-store.ts';
 import { toBackupEndpoint, toRepository, toStoredBackup } from './convert.ts';
-import { type CallContext, query, step } from './handlers.ts';
+import { type CallContext, query, step, unimplemented } from './handlers.ts';
 import type { GrpcService } from './server.ts';
 
 export function repositoryService(options: {
@@ -53,6 +53,11 @@ export function repositoryService(options: {
         return {};
       },
     ),
+    startVerify: unimplemented(context, methods.startVerify),
+    startRemoval: unimplemented(context, methods.startRemoval),
+    deleteRepository: unimplemented(context, methods.deleteRepository),
+    listRepositoryWork: unimplemented(context, methods.listRepositoryWork),
+    scanRepository: unimplemented(context, methods.scanRepository),
     getBackup: query(context, methods.getBackup, ({ repositoryId, backupId }) =>
       toStoredBackup(repositories.get(repositoryId).get(backupId)),
     ),

@@ -2,14 +2,16 @@
 import {
   type CheckpointServiceServer,
   CheckpointServiceService,
+  TidemarkError,
+  toServiceError,
   type VolumeServiceServer,
   VolumeServiceService,
 } from '@tidemark/proto';
 import { checkId } from '../host/plain-id.ts';
 import type { VolumeRegistry } from '../host/volume-registry.ts';
 import { CHECKPOINT_GRANULARITY_BYTES } from '../limits.ts';
-import { toVolume } from './convert.ts';
-import { type CallContext, query, step } from './handlers.ts';
+import { toCheckpoint, toVolume } from './convert.ts';
+import { type CallContext, query, step, unimplemented } from './handlers.ts';
 import type { GrpcService } from './server.ts';
 
 export function volumeService(options: { context: CallContext; volumes: VolumeRegistry }): GrpcService {
@@ -49,7 +51,7 @@ export function checkpointService(options: {
           createdAtMs: now(),
           granularityBytes: CHECKPOINT_GRANULARITY_BYTES,
         });
-        return volume.chain.summaries().at(-1)!;
+        return toCheckpoint(volume.chain.summaries().at(-1)!);
       }),
     ),
     deleteCheckpoint: step(context, methods.deleteCheckpoint, 'do-again', ({ volumeId, checkpointId }) =>
@@ -59,8 +61,13 @@ export function checkpointService(options: {
       }),
     ),
     listCheckpoints: query(context, methods.listCheckpoints, ({ volumeId }) => ({
-      checkpoints: volumes.get(volumeId).chain.summaries(),
+      checkpoints: volumes.get(volumeId).chain.summaries().map(toCheckpoint),
     })),
+    updateCheckpoint: unimplemented(context, methods.updateCheckpoint),
+    countChangedBytes: unimplemented(context, methods.countChangedBytes),
+    listChangedBlocks: call => {
+      call.emit('error', toServiceError(new TidemarkError('invalid-request', 'Not there yet.')));
+    },
   };
   return { definition: methods, implementation };
 }

@@ -2,7 +2,7 @@
 // another storage node, follow the job, restore.
 import { randomUUID } from 'node:crypto';
 import { NbdClient } from '@tidemark/nbd';
-import type { JobStatus, StoredBackup, Volume } from '@tidemark/proto';
+import { type JobStatus, RestoreVolume, type StoredBackup, type Volume } from '@tidemark/proto';
 import { createRepository, MiB } from './backups.ts';
 import { newStep, type ReachedStorageNode, type RunningStorageNode } from './running-storage-node.ts';
 
@@ -130,7 +130,7 @@ export class BackupPair<Node extends ReachedStorageNode = RunningStorageNode> {
     const place = { step, repositoryId: this.repositoryId, backupId: backup.backupId };
     const { uri, sizeBytes } = await this.vault.clients.repositories.openBackup(place);
     const volumeId = randomUUID();
-    const value = { volumeId, name: `restored-${volumeId}`, format: 'raw' };
+    const value = RestoreVolume.fromPartial({ volumeId, name: `restored-${volumeId}`, format: 'raw' });
     const { jobId } = await this.source.clients.jobs.startRestore({
       step: newStep(),
       sourceUri: uri,

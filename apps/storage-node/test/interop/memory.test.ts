@@ -4,6 +4,7 @@
 // record of the most memory each process ever had resident.
 import { randomFillSync, randomInt, randomUUID } from 'node:crypto';
 import { NbdClient } from '@tidemark/nbd';
+import { RestoreVolume } from '@tidemark/proto';
 import { expect, onTestFinished, test } from 'vitest';
 import { StorageNodeProcess } from '../../../../scripts/process/storage-node-process.ts';
 import { MiB } from '../../src/testing/backups.ts';
@@ -63,12 +64,13 @@ function writeOver(guest: NbdClient, offsets: readonly number[], stopped: () => 
 async function restore(pair: BackupPair<StorageNodeProcess>, backupId: string): Promise<void> {
   const place = { step: newStep(), repositoryId: pair.repositoryId, backupId };
   const { uri, sizeBytes } = await pair.vault.clients.repositories.openBackup(place);
+  const value = RestoreVolume.fromPartial({ volumeId: randomUUID(), name: 'restored', format: 'raw' });
   const { jobId } = await pair.source.clients.jobs.startRestore({
     step: newStep(),
     sourceUri: uri,
     sizeBytes,
     speedBytesPerSecond: 0,
-    target: { $case: 'volume', value: { volumeId: randomUUID(), name: 'restored', format: 'raw' } },
+    target: { $case: 'volume', value },
   });
   expect((await jobEnd(pair.source, jobId)).error).toBeUndefined();
   await pair.vault.clients.repositories.closeBackup(place);

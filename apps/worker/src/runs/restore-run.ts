@@ -1,7 +1,7 @@
 // A restore: a backup's export is copied to a new volume, or to a plain file, on any storage node.
 
 import type { JsonObject } from '@tidemark/catalog';
-import { TidemarkError } from '@tidemark/proto';
+import { RestoreVolume, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import type { RunContext, RunDefinition, Step } from './run-definition.ts';
@@ -135,11 +135,15 @@ async function startRestore(context: Context, { uri, sizeBytes }: z.output<typeo
       speedBytesPerSecond: 0,
       target:
         'volume' in target
-          ? { $case: 'volume', value: target.volume }
+          ? { $case: 'volume', value: toRestoreVolume(target.volume) }
           : { $case: 'file', value: { name: target.file.name } },
     },
     { signal: stop },
   );
+}
+
+function toRestoreVolume({ volumeId, name, format }: { volumeId: string; name: string; format: string }) {
+  return RestoreVolume.fromPartial({ volumeId, name, format });
 }
 
 async function closeBackup(context: Context, step: string): Promise<void> {

@@ -20,7 +20,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { Empty, StepContext } from "./common.ts";
+import { ByteRange, Empty, StepContext } from "./common.ts";
 
 export interface StartBackupRequest {
   step: StepContext | undefined;
@@ -33,6 +33,99 @@ export interface StartBackupRequest {
   targetUri: string;
   /** 0: as fast as it goes. */
   speedBytesPerSecond: number;
+  /** Where the checksums of what is copied go; empty: nowhere. */
+  sumsUri: string;
+  /** What guests overwrite goes to the target itself, not to a local scratch. */
+  direct: boolean;
+  /** break-snapshot (default) or break-guest-write. */
+  onCbwError: string;
+  /** 0: 10,000. */
+  cbwTimeoutMs: number;
+  /** Most bytes of the local scratch; 0: as the storage node is set. Where they do not do, on_cbw_error decides. */
+  scratchLimitBytes: number;
+  /** Copied whether changed or not: what was damaged in the parent. */
+  also: ByteRange[];
+  checkpointDescription: string;
+}
+
+export interface ContinueBackupRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+  checkpointId: string;
+  targetUri: string;
+  sumsUri: string;
+  speedBytesPerSecond: number;
+}
+
+export interface ReleaseMomentRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+  /** Of the backup; of an export: its id. */
+  momentId: string;
+}
+
+export interface ListMomentsRequest {
+}
+
+export interface ListMomentsResponse {
+  moments: Moment[];
+}
+
+export interface Moment {
+  momentId: string;
+  volumeId: string;
+  /** backup, export or audit */
+  kind: string;
+  sinceMs: number;
+  scratchBytes: number;
+  /** Why it is lost; empty while it is whole. */
+  broken: string;
+}
+
+export interface StartExportRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+  /** Given by the caller; the moment's id. */
+  exportId: string;
+  /** A checkpoint of the same instant; empty: none. */
+  checkpointId: string;
+  checkpointName: string;
+  checkpointDescription: string;
+  scratchLimitBytes: number;
+  /** Only what changed since this checkpoint is readable and kept; empty: all of the disk. */
+  baseCheckpointId: string;
+}
+
+export interface ExportStarted {
+  /** Of an unguessable, unlisted name. */
+  uri: string;
+  sizeBytes: number;
+  pointInTimeMs: number;
+  /** qemu:dirty-bitmap:CHECKPOINT for each checkpoint: what changed from it to the moment. */
+  contexts: string[];
+}
+
+export interface StartAuditRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+  baseCheckpointId: string;
+  sumsUri: string;
+  /** How much to read; 0: all that is called unchanged. */
+  sampleBytes: number;
+  /** Chooses the sample. */
+  seed: number;
+}
+
+export interface AuditStarted {
+  jobId: string;
+  cleanBytes: number;
+}
+
+export interface JobDamage {
+  ranges: ByteRange[];
+  bytes: number;
+  /** There are more ranges than these. */
+  truncated: boolean;
 }
 
 export interface BackupStarted {
@@ -40,20 +133,59 @@ export interface BackupStarted {
   pointInTimeMs: number;
   /** Bytes the job has to look at: the whole disk, or the dirty granules. */
   dirtyBytes: number;
+  /** Of these: marked only because a crash left it open. */
+  grownBytes: number;
+  /** Set by ContinueBackup: the copy goes on at the same point in time. */
+  continued: boolean;
 }
 
 export interface StartRestoreRequest {
   step: StepContext | undefined;
   sourceUri: string;
   sizeBytes: number;
-  target: { $case: "volume"; value: RestoreVolume } | { $case: "file"; value: RestoreFile } | undefined;
+  target:
+    | { $case: "volume"; value: RestoreVolume }
+    | { $case: "file"; value: RestoreFile }
+    | { $case: "inPlace"; value: RestoreInPlace }
+    | { $case: "instant"; value: RestoreInstant }
+    | undefined;
   speedBytesPerSecond: number;
+  /** Checksums of what the source holds, for leaving out what is the same; empty: none. */
+  sumsUri: string;
+  /** What cannot be read of the source is left as holes, and told as damage; otherwise it ends the job. */
+  skipDamage: boolean;
+}
+
+/** Over a volume that is there. Refused with `volume-busy` while a guest is connected, unless forced. */
+export interface RestoreInPlace {
+  volumeId: string;
+  evenIfConnected: boolean;
+  /** The checkpoint whose contents the source holds, where the volume still has it; else empty. */
+  checkpointId: string;
+}
+
+/**
+ * A volume that reads from the backup's export until a job has pulled all of it. The job's id is in the answer; the
+ * volume is ready at once.
+ */
+export interface RestoreInstant {
+  volumeId: string;
+  name: string;
+  format: string;
+  backupId: string;
+  /** The volume's first checkpoint, for increments on that backup. */
+  checkpointId: string;
+  checkpointName: string;
 }
 
 export interface RestoreVolume {
   volumeId: string;
   name: string;
   format: string;
+  /** The volume's first checkpoint, for increments on that backup; empty: none. */
+  checkpointId: string;
+  checkpointName: string;
+  backupId: string;
 }
 
 export interface RestoreFile {
@@ -65,6 +197,8 @@ export interface RestoreStarted {
   jobId: string;
   /** Where the file will be, for a restore to a file. */
   filePath: string;
+  /** In place: bytes that differ as far as that is known before the copy. */
+  differingBytes: number;
 }
 
 export interface JobRequest {
@@ -91,7 +225,7 @@ export interface SetJobSpeedRequest {
 
 export interface JobStatus {
   jobId: string;
-  /** backup or restore */
+  /** backup, restore, stream, commit, verify, removal or audit */
   type: string;
   /** The engine's states: created, running, paused, ready, standby, waiting, pending, aborting, concluded. */
   state: string;
@@ -103,6 +237,9 @@ export interface JobStatus {
   error: JobError | undefined;
   startedAtMs: number;
   finishedAtMs: number;
+  /** What it could not read or found different; GetJobDamage has the ranges. */
+  damagedBytes: number;
+  speedBytesPerSecond: number;
 }
 
 export interface JobError {
@@ -120,6 +257,13 @@ function createBaseStartBackupRequest(): StartBackupRequest {
     baseCheckpointId: "",
     targetUri: "",
     speedBytesPerSecond: 0,
+    sumsUri: "",
+    direct: false,
+    onCbwError: "",
+    cbwTimeoutMs: 0,
+    scratchLimitBytes: 0,
+    also: [],
+    checkpointDescription: "",
   };
 }
 
@@ -145,6 +289,27 @@ export const StartBackupRequest: MessageFns<StartBackupRequest> = {
     }
     if (message.speedBytesPerSecond !== 0) {
       writer.uint32(56).uint64(message.speedBytesPerSecond);
+    }
+    if (message.sumsUri !== "") {
+      writer.uint32(66).string(message.sumsUri);
+    }
+    if (message.direct !== false) {
+      writer.uint32(72).bool(message.direct);
+    }
+    if (message.onCbwError !== "") {
+      writer.uint32(82).string(message.onCbwError);
+    }
+    if (message.cbwTimeoutMs !== 0) {
+      writer.uint32(88).uint32(message.cbwTimeoutMs);
+    }
+    if (message.scratchLimitBytes !== 0) {
+      writer.uint32(96).uint64(message.scratchLimitBytes);
+    }
+    for (const v of message.also) {
+      ByteRange.encode(v!, writer.uint32(106).fork()).join();
+    }
+    if (message.checkpointDescription !== "") {
+      writer.uint32(114).string(message.checkpointDescription);
     }
     return writer;
   },
@@ -218,6 +383,62 @@ export const StartBackupRequest: MessageFns<StartBackupRequest> = {
             message.speedBytesPerSecond = longToNumber(reader.uint64());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.sumsUri = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.direct = reader.bool();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.onCbwError = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.cbwTimeoutMs = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.scratchLimitBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.also.push(ByteRange.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.checkpointDescription = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -263,6 +484,35 @@ export const StartBackupRequest: MessageFns<StartBackupRequest> = {
         : isSet(object.speed_bytes_per_second)
         ? globalThis.Number(object.speed_bytes_per_second)
         : 0,
+      sumsUri: isSet(object.sumsUri)
+        ? globalThis.String(object.sumsUri)
+        : isSet(object.sums_uri)
+        ? globalThis.String(object.sums_uri)
+        : "",
+      direct: isSet(object.direct) ? globalThis.Boolean(object.direct) : false,
+      onCbwError: isSet(object.onCbwError)
+        ? globalThis.String(object.onCbwError)
+        : isSet(object.on_cbw_error)
+        ? globalThis.String(object.on_cbw_error)
+        : "",
+      cbwTimeoutMs: isSet(object.cbwTimeoutMs)
+        ? globalThis.Number(object.cbwTimeoutMs)
+        : isSet(object.cbw_timeout_ms)
+        ? globalThis.Number(object.cbw_timeout_ms)
+        : 0,
+      scratchLimitBytes: isSet(object.scratchLimitBytes)
+        ? globalThis.Number(object.scratchLimitBytes)
+        : isSet(object.scratch_limit_bytes)
+        ? globalThis.Number(object.scratch_limit_bytes)
+        : 0,
+      also: globalThis.Array.isArray(object?.also)
+        ? object.also.map((e: any) => ByteRange.fromJSON(e))
+        : [],
+      checkpointDescription: isSet(object.checkpointDescription)
+        ? globalThis.String(object.checkpointDescription)
+        : isSet(object.checkpoint_description)
+        ? globalThis.String(object.checkpoint_description)
+        : "",
     };
   },
 
@@ -289,6 +539,27 @@ export const StartBackupRequest: MessageFns<StartBackupRequest> = {
     if (message.speedBytesPerSecond !== 0) {
       obj.speedBytesPerSecond = Math.round(message.speedBytesPerSecond);
     }
+    if (message.sumsUri !== "") {
+      obj.sumsUri = message.sumsUri;
+    }
+    if (message.direct !== false) {
+      obj.direct = message.direct;
+    }
+    if (message.onCbwError !== "") {
+      obj.onCbwError = message.onCbwError;
+    }
+    if (message.cbwTimeoutMs !== 0) {
+      obj.cbwTimeoutMs = Math.round(message.cbwTimeoutMs);
+    }
+    if (message.scratchLimitBytes !== 0) {
+      obj.scratchLimitBytes = Math.round(message.scratchLimitBytes);
+    }
+    if (message.also?.length) {
+      obj.also = message.also.map((e) => ByteRange.toJSON(e));
+    }
+    if (message.checkpointDescription !== "") {
+      obj.checkpointDescription = message.checkpointDescription;
+    }
     return obj;
   },
 
@@ -306,12 +577,1293 @@ export const StartBackupRequest: MessageFns<StartBackupRequest> = {
     message.baseCheckpointId = object.baseCheckpointId ?? "";
     message.targetUri = object.targetUri ?? "";
     message.speedBytesPerSecond = object.speedBytesPerSecond ?? 0;
+    message.sumsUri = object.sumsUri ?? "";
+    message.direct = object.direct ?? false;
+    message.onCbwError = object.onCbwError ?? "";
+    message.cbwTimeoutMs = object.cbwTimeoutMs ?? 0;
+    message.scratchLimitBytes = object.scratchLimitBytes ?? 0;
+    message.also = object.also?.map((e) => ByteRange.fromPartial(e)) || [];
+    message.checkpointDescription = object.checkpointDescription ?? "";
+    return message;
+  },
+};
+
+function createBaseContinueBackupRequest(): ContinueBackupRequest {
+  return { step: undefined, volumeId: "", checkpointId: "", targetUri: "", sumsUri: "", speedBytesPerSecond: 0 };
+}
+
+export const ContinueBackupRequest: MessageFns<ContinueBackupRequest> = {
+  encode(message: ContinueBackupRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    if (message.checkpointId !== "") {
+      writer.uint32(26).string(message.checkpointId);
+    }
+    if (message.targetUri !== "") {
+      writer.uint32(34).string(message.targetUri);
+    }
+    if (message.sumsUri !== "") {
+      writer.uint32(42).string(message.sumsUri);
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      writer.uint32(48).uint64(message.speedBytesPerSecond);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ContinueBackupRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseContinueBackupRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.checkpointId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.targetUri = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.sumsUri = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.speedBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ContinueBackupRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      checkpointId: isSet(object.checkpointId)
+        ? globalThis.String(object.checkpointId)
+        : isSet(object.checkpoint_id)
+        ? globalThis.String(object.checkpoint_id)
+        : "",
+      targetUri: isSet(object.targetUri)
+        ? globalThis.String(object.targetUri)
+        : isSet(object.target_uri)
+        ? globalThis.String(object.target_uri)
+        : "",
+      sumsUri: isSet(object.sumsUri)
+        ? globalThis.String(object.sumsUri)
+        : isSet(object.sums_uri)
+        ? globalThis.String(object.sums_uri)
+        : "",
+      speedBytesPerSecond: isSet(object.speedBytesPerSecond)
+        ? globalThis.Number(object.speedBytesPerSecond)
+        : isSet(object.speed_bytes_per_second)
+        ? globalThis.Number(object.speed_bytes_per_second)
+        : 0,
+    };
+  },
+
+  toJSON(message: ContinueBackupRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.checkpointId !== "") {
+      obj.checkpointId = message.checkpointId;
+    }
+    if (message.targetUri !== "") {
+      obj.targetUri = message.targetUri;
+    }
+    if (message.sumsUri !== "") {
+      obj.sumsUri = message.sumsUri;
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      obj.speedBytesPerSecond = Math.round(message.speedBytesPerSecond);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ContinueBackupRequest>, I>>(base?: I): ContinueBackupRequest {
+    return ContinueBackupRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ContinueBackupRequest>, I>>(object: I): ContinueBackupRequest {
+    const message = createBaseContinueBackupRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    message.checkpointId = object.checkpointId ?? "";
+    message.targetUri = object.targetUri ?? "";
+    message.sumsUri = object.sumsUri ?? "";
+    message.speedBytesPerSecond = object.speedBytesPerSecond ?? 0;
+    return message;
+  },
+};
+
+function createBaseReleaseMomentRequest(): ReleaseMomentRequest {
+  return { step: undefined, volumeId: "", momentId: "" };
+}
+
+export const ReleaseMomentRequest: MessageFns<ReleaseMomentRequest> = {
+  encode(message: ReleaseMomentRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    if (message.momentId !== "") {
+      writer.uint32(26).string(message.momentId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReleaseMomentRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReleaseMomentRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.momentId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReleaseMomentRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      momentId: isSet(object.momentId)
+        ? globalThis.String(object.momentId)
+        : isSet(object.moment_id)
+        ? globalThis.String(object.moment_id)
+        : "",
+    };
+  },
+
+  toJSON(message: ReleaseMomentRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.momentId !== "") {
+      obj.momentId = message.momentId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ReleaseMomentRequest>, I>>(base?: I): ReleaseMomentRequest {
+    return ReleaseMomentRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ReleaseMomentRequest>, I>>(object: I): ReleaseMomentRequest {
+    const message = createBaseReleaseMomentRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    message.momentId = object.momentId ?? "";
+    return message;
+  },
+};
+
+function createBaseListMomentsRequest(): ListMomentsRequest {
+  return {};
+}
+
+export const ListMomentsRequest: MessageFns<ListMomentsRequest> = {
+  encode(_: ListMomentsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListMomentsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListMomentsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ListMomentsRequest {
+    return {};
+  },
+
+  toJSON(_: ListMomentsRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListMomentsRequest>, I>>(base?: I): ListMomentsRequest {
+    return ListMomentsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListMomentsRequest>, I>>(_: I): ListMomentsRequest {
+    const message = createBaseListMomentsRequest();
+    return message;
+  },
+};
+
+function createBaseListMomentsResponse(): ListMomentsResponse {
+  return { moments: [] };
+}
+
+export const ListMomentsResponse: MessageFns<ListMomentsResponse> = {
+  encode(message: ListMomentsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.moments) {
+      Moment.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListMomentsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListMomentsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.moments.push(Moment.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListMomentsResponse {
+    return {
+      moments: globalThis.Array.isArray(object?.moments) ? object.moments.map((e: any) => Moment.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: ListMomentsResponse): unknown {
+    const obj: any = {};
+    if (message.moments?.length) {
+      obj.moments = message.moments.map((e) => Moment.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListMomentsResponse>, I>>(base?: I): ListMomentsResponse {
+    return ListMomentsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListMomentsResponse>, I>>(object: I): ListMomentsResponse {
+    const message = createBaseListMomentsResponse();
+    message.moments = object.moments?.map((e) => Moment.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseMoment(): Moment {
+  return { momentId: "", volumeId: "", kind: "", sinceMs: 0, scratchBytes: 0, broken: "" };
+}
+
+export const Moment: MessageFns<Moment> = {
+  encode(message: Moment, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.momentId !== "") {
+      writer.uint32(10).string(message.momentId);
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    if (message.kind !== "") {
+      writer.uint32(26).string(message.kind);
+    }
+    if (message.sinceMs !== 0) {
+      writer.uint32(32).uint64(message.sinceMs);
+    }
+    if (message.scratchBytes !== 0) {
+      writer.uint32(40).uint64(message.scratchBytes);
+    }
+    if (message.broken !== "") {
+      writer.uint32(50).string(message.broken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Moment {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMoment();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.momentId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.sinceMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.scratchBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.broken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Moment {
+    return {
+      momentId: isSet(object.momentId)
+        ? globalThis.String(object.momentId)
+        : isSet(object.moment_id)
+        ? globalThis.String(object.moment_id)
+        : "",
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      kind: isSet(object.kind) ? globalThis.String(object.kind) : "",
+      sinceMs: isSet(object.sinceMs)
+        ? globalThis.Number(object.sinceMs)
+        : isSet(object.since_ms)
+        ? globalThis.Number(object.since_ms)
+        : 0,
+      scratchBytes: isSet(object.scratchBytes)
+        ? globalThis.Number(object.scratchBytes)
+        : isSet(object.scratch_bytes)
+        ? globalThis.Number(object.scratch_bytes)
+        : 0,
+      broken: isSet(object.broken) ? globalThis.String(object.broken) : "",
+    };
+  },
+
+  toJSON(message: Moment): unknown {
+    const obj: any = {};
+    if (message.momentId !== "") {
+      obj.momentId = message.momentId;
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.kind !== "") {
+      obj.kind = message.kind;
+    }
+    if (message.sinceMs !== 0) {
+      obj.sinceMs = Math.round(message.sinceMs);
+    }
+    if (message.scratchBytes !== 0) {
+      obj.scratchBytes = Math.round(message.scratchBytes);
+    }
+    if (message.broken !== "") {
+      obj.broken = message.broken;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Moment>, I>>(base?: I): Moment {
+    return Moment.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Moment>, I>>(object: I): Moment {
+    const message = createBaseMoment();
+    message.momentId = object.momentId ?? "";
+    message.volumeId = object.volumeId ?? "";
+    message.kind = object.kind ?? "";
+    message.sinceMs = object.sinceMs ?? 0;
+    message.scratchBytes = object.scratchBytes ?? 0;
+    message.broken = object.broken ?? "";
+    return message;
+  },
+};
+
+function createBaseStartExportRequest(): StartExportRequest {
+  return {
+    step: undefined,
+    volumeId: "",
+    exportId: "",
+    checkpointId: "",
+    checkpointName: "",
+    checkpointDescription: "",
+    scratchLimitBytes: 0,
+    baseCheckpointId: "",
+  };
+}
+
+export const StartExportRequest: MessageFns<StartExportRequest> = {
+  encode(message: StartExportRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    if (message.exportId !== "") {
+      writer.uint32(26).string(message.exportId);
+    }
+    if (message.checkpointId !== "") {
+      writer.uint32(34).string(message.checkpointId);
+    }
+    if (message.checkpointName !== "") {
+      writer.uint32(42).string(message.checkpointName);
+    }
+    if (message.checkpointDescription !== "") {
+      writer.uint32(50).string(message.checkpointDescription);
+    }
+    if (message.scratchLimitBytes !== 0) {
+      writer.uint32(56).uint64(message.scratchLimitBytes);
+    }
+    if (message.baseCheckpointId !== "") {
+      writer.uint32(66).string(message.baseCheckpointId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartExportRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartExportRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.exportId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.checkpointId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.checkpointName = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.checkpointDescription = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.scratchLimitBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.baseCheckpointId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StartExportRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      exportId: isSet(object.exportId)
+        ? globalThis.String(object.exportId)
+        : isSet(object.export_id)
+        ? globalThis.String(object.export_id)
+        : "",
+      checkpointId: isSet(object.checkpointId)
+        ? globalThis.String(object.checkpointId)
+        : isSet(object.checkpoint_id)
+        ? globalThis.String(object.checkpoint_id)
+        : "",
+      checkpointName: isSet(object.checkpointName)
+        ? globalThis.String(object.checkpointName)
+        : isSet(object.checkpoint_name)
+        ? globalThis.String(object.checkpoint_name)
+        : "",
+      checkpointDescription: isSet(object.checkpointDescription)
+        ? globalThis.String(object.checkpointDescription)
+        : isSet(object.checkpoint_description)
+        ? globalThis.String(object.checkpoint_description)
+        : "",
+      scratchLimitBytes: isSet(object.scratchLimitBytes)
+        ? globalThis.Number(object.scratchLimitBytes)
+        : isSet(object.scratch_limit_bytes)
+        ? globalThis.Number(object.scratch_limit_bytes)
+        : 0,
+      baseCheckpointId: isSet(object.baseCheckpointId)
+        ? globalThis.String(object.baseCheckpointId)
+        : isSet(object.base_checkpoint_id)
+        ? globalThis.String(object.base_checkpoint_id)
+        : "",
+    };
+  },
+
+  toJSON(message: StartExportRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.exportId !== "") {
+      obj.exportId = message.exportId;
+    }
+    if (message.checkpointId !== "") {
+      obj.checkpointId = message.checkpointId;
+    }
+    if (message.checkpointName !== "") {
+      obj.checkpointName = message.checkpointName;
+    }
+    if (message.checkpointDescription !== "") {
+      obj.checkpointDescription = message.checkpointDescription;
+    }
+    if (message.scratchLimitBytes !== 0) {
+      obj.scratchLimitBytes = Math.round(message.scratchLimitBytes);
+    }
+    if (message.baseCheckpointId !== "") {
+      obj.baseCheckpointId = message.baseCheckpointId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StartExportRequest>, I>>(base?: I): StartExportRequest {
+    return StartExportRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StartExportRequest>, I>>(object: I): StartExportRequest {
+    const message = createBaseStartExportRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    message.exportId = object.exportId ?? "";
+    message.checkpointId = object.checkpointId ?? "";
+    message.checkpointName = object.checkpointName ?? "";
+    message.checkpointDescription = object.checkpointDescription ?? "";
+    message.scratchLimitBytes = object.scratchLimitBytes ?? 0;
+    message.baseCheckpointId = object.baseCheckpointId ?? "";
+    return message;
+  },
+};
+
+function createBaseExportStarted(): ExportStarted {
+  return { uri: "", sizeBytes: 0, pointInTimeMs: 0, contexts: [] };
+}
+
+export const ExportStarted: MessageFns<ExportStarted> = {
+  encode(message: ExportStarted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.uri !== "") {
+      writer.uint32(10).string(message.uri);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(16).uint64(message.sizeBytes);
+    }
+    if (message.pointInTimeMs !== 0) {
+      writer.uint32(24).uint64(message.pointInTimeMs);
+    }
+    for (const v of message.contexts) {
+      writer.uint32(34).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportStarted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportStarted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.uri = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.pointInTimeMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.contexts.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ExportStarted {
+    return {
+      uri: isSet(object.uri) ? globalThis.String(object.uri) : "",
+      sizeBytes: isSet(object.sizeBytes)
+        ? globalThis.Number(object.sizeBytes)
+        : isSet(object.size_bytes)
+        ? globalThis.Number(object.size_bytes)
+        : 0,
+      pointInTimeMs: isSet(object.pointInTimeMs)
+        ? globalThis.Number(object.pointInTimeMs)
+        : isSet(object.point_in_time_ms)
+        ? globalThis.Number(object.point_in_time_ms)
+        : 0,
+      contexts: globalThis.Array.isArray(object?.contexts) ? object.contexts.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: ExportStarted): unknown {
+    const obj: any = {};
+    if (message.uri !== "") {
+      obj.uri = message.uri;
+    }
+    if (message.sizeBytes !== 0) {
+      obj.sizeBytes = Math.round(message.sizeBytes);
+    }
+    if (message.pointInTimeMs !== 0) {
+      obj.pointInTimeMs = Math.round(message.pointInTimeMs);
+    }
+    if (message.contexts?.length) {
+      obj.contexts = message.contexts;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ExportStarted>, I>>(base?: I): ExportStarted {
+    return ExportStarted.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExportStarted>, I>>(object: I): ExportStarted {
+    const message = createBaseExportStarted();
+    message.uri = object.uri ?? "";
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.pointInTimeMs = object.pointInTimeMs ?? 0;
+    message.contexts = object.contexts?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseStartAuditRequest(): StartAuditRequest {
+  return { step: undefined, volumeId: "", baseCheckpointId: "", sumsUri: "", sampleBytes: 0, seed: 0 };
+}
+
+export const StartAuditRequest: MessageFns<StartAuditRequest> = {
+  encode(message: StartAuditRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    if (message.baseCheckpointId !== "") {
+      writer.uint32(26).string(message.baseCheckpointId);
+    }
+    if (message.sumsUri !== "") {
+      writer.uint32(34).string(message.sumsUri);
+    }
+    if (message.sampleBytes !== 0) {
+      writer.uint32(40).uint64(message.sampleBytes);
+    }
+    if (message.seed !== 0) {
+      writer.uint32(48).uint32(message.seed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartAuditRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartAuditRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.baseCheckpointId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.sumsUri = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.sampleBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.seed = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StartAuditRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      baseCheckpointId: isSet(object.baseCheckpointId)
+        ? globalThis.String(object.baseCheckpointId)
+        : isSet(object.base_checkpoint_id)
+        ? globalThis.String(object.base_checkpoint_id)
+        : "",
+      sumsUri: isSet(object.sumsUri)
+        ? globalThis.String(object.sumsUri)
+        : isSet(object.sums_uri)
+        ? globalThis.String(object.sums_uri)
+        : "",
+      sampleBytes: isSet(object.sampleBytes)
+        ? globalThis.Number(object.sampleBytes)
+        : isSet(object.sample_bytes)
+        ? globalThis.Number(object.sample_bytes)
+        : 0,
+      seed: isSet(object.seed) ? globalThis.Number(object.seed) : 0,
+    };
+  },
+
+  toJSON(message: StartAuditRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.baseCheckpointId !== "") {
+      obj.baseCheckpointId = message.baseCheckpointId;
+    }
+    if (message.sumsUri !== "") {
+      obj.sumsUri = message.sumsUri;
+    }
+    if (message.sampleBytes !== 0) {
+      obj.sampleBytes = Math.round(message.sampleBytes);
+    }
+    if (message.seed !== 0) {
+      obj.seed = Math.round(message.seed);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StartAuditRequest>, I>>(base?: I): StartAuditRequest {
+    return StartAuditRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StartAuditRequest>, I>>(object: I): StartAuditRequest {
+    const message = createBaseStartAuditRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    message.baseCheckpointId = object.baseCheckpointId ?? "";
+    message.sumsUri = object.sumsUri ?? "";
+    message.sampleBytes = object.sampleBytes ?? 0;
+    message.seed = object.seed ?? 0;
+    return message;
+  },
+};
+
+function createBaseAuditStarted(): AuditStarted {
+  return { jobId: "", cleanBytes: 0 };
+}
+
+export const AuditStarted: MessageFns<AuditStarted> = {
+  encode(message: AuditStarted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jobId !== "") {
+      writer.uint32(10).string(message.jobId);
+    }
+    if (message.cleanBytes !== 0) {
+      writer.uint32(16).uint64(message.cleanBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AuditStarted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAuditStarted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.cleanBytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AuditStarted {
+    return {
+      jobId: isSet(object.jobId)
+        ? globalThis.String(object.jobId)
+        : isSet(object.job_id)
+        ? globalThis.String(object.job_id)
+        : "",
+      cleanBytes: isSet(object.cleanBytes)
+        ? globalThis.Number(object.cleanBytes)
+        : isSet(object.clean_bytes)
+        ? globalThis.Number(object.clean_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: AuditStarted): unknown {
+    const obj: any = {};
+    if (message.jobId !== "") {
+      obj.jobId = message.jobId;
+    }
+    if (message.cleanBytes !== 0) {
+      obj.cleanBytes = Math.round(message.cleanBytes);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<AuditStarted>, I>>(base?: I): AuditStarted {
+    return AuditStarted.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AuditStarted>, I>>(object: I): AuditStarted {
+    const message = createBaseAuditStarted();
+    message.jobId = object.jobId ?? "";
+    message.cleanBytes = object.cleanBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseJobDamage(): JobDamage {
+  return { ranges: [], bytes: 0, truncated: false };
+}
+
+export const JobDamage: MessageFns<JobDamage> = {
+  encode(message: JobDamage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ranges) {
+      ByteRange.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(16).uint64(message.bytes);
+    }
+    if (message.truncated !== false) {
+      writer.uint32(24).bool(message.truncated);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): JobDamage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseJobDamage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ranges.push(ByteRange.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.truncated = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): JobDamage {
+    return {
+      ranges: globalThis.Array.isArray(object?.ranges) ? object.ranges.map((e: any) => ByteRange.fromJSON(e)) : [],
+      bytes: isSet(object.bytes) ? globalThis.Number(object.bytes) : 0,
+      truncated: isSet(object.truncated) ? globalThis.Boolean(object.truncated) : false,
+    };
+  },
+
+  toJSON(message: JobDamage): unknown {
+    const obj: any = {};
+    if (message.ranges?.length) {
+      obj.ranges = message.ranges.map((e) => ByteRange.toJSON(e));
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    if (message.truncated !== false) {
+      obj.truncated = message.truncated;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<JobDamage>, I>>(base?: I): JobDamage {
+    return JobDamage.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<JobDamage>, I>>(object: I): JobDamage {
+    const message = createBaseJobDamage();
+    message.ranges = object.ranges?.map((e) => ByteRange.fromPartial(e)) || [];
+    message.bytes = object.bytes ?? 0;
+    message.truncated = object.truncated ?? false;
     return message;
   },
 };
 
 function createBaseBackupStarted(): BackupStarted {
-  return { jobId: "", pointInTimeMs: 0, dirtyBytes: 0 };
+  return { jobId: "", pointInTimeMs: 0, dirtyBytes: 0, grownBytes: 0, continued: false };
 }
 
 export const BackupStarted: MessageFns<BackupStarted> = {
@@ -324,6 +1876,12 @@ export const BackupStarted: MessageFns<BackupStarted> = {
     }
     if (message.dirtyBytes !== 0) {
       writer.uint32(24).uint64(message.dirtyBytes);
+    }
+    if (message.grownBytes !== 0) {
+      writer.uint32(32).uint64(message.grownBytes);
+    }
+    if (message.continued !== false) {
+      writer.uint32(40).bool(message.continued);
     }
     return writer;
   },
@@ -365,6 +1923,22 @@ export const BackupStarted: MessageFns<BackupStarted> = {
             message.dirtyBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.grownBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.continued = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -394,6 +1968,12 @@ export const BackupStarted: MessageFns<BackupStarted> = {
         : isSet(object.dirty_bytes)
         ? globalThis.Number(object.dirty_bytes)
         : 0,
+      grownBytes: isSet(object.grownBytes)
+        ? globalThis.Number(object.grownBytes)
+        : isSet(object.grown_bytes)
+        ? globalThis.Number(object.grown_bytes)
+        : 0,
+      continued: isSet(object.continued) ? globalThis.Boolean(object.continued) : false,
     };
   },
 
@@ -408,6 +1988,12 @@ export const BackupStarted: MessageFns<BackupStarted> = {
     if (message.dirtyBytes !== 0) {
       obj.dirtyBytes = Math.round(message.dirtyBytes);
     }
+    if (message.grownBytes !== 0) {
+      obj.grownBytes = Math.round(message.grownBytes);
+    }
+    if (message.continued !== false) {
+      obj.continued = message.continued;
+    }
     return obj;
   },
 
@@ -419,12 +2005,22 @@ export const BackupStarted: MessageFns<BackupStarted> = {
     message.jobId = object.jobId ?? "";
     message.pointInTimeMs = object.pointInTimeMs ?? 0;
     message.dirtyBytes = object.dirtyBytes ?? 0;
+    message.grownBytes = object.grownBytes ?? 0;
+    message.continued = object.continued ?? false;
     return message;
   },
 };
 
 function createBaseStartRestoreRequest(): StartRestoreRequest {
-  return { step: undefined, sourceUri: "", sizeBytes: 0, target: undefined, speedBytesPerSecond: 0 };
+  return {
+    step: undefined,
+    sourceUri: "",
+    sizeBytes: 0,
+    target: undefined,
+    speedBytesPerSecond: 0,
+    sumsUri: "",
+    skipDamage: false,
+  };
 }
 
 export const StartRestoreRequest: MessageFns<StartRestoreRequest> = {
@@ -445,9 +2041,21 @@ export const StartRestoreRequest: MessageFns<StartRestoreRequest> = {
       case "file":
         RestoreFile.encode(message.target.value, writer.uint32(42).fork()).join();
         break;
+      case "inPlace":
+        RestoreInPlace.encode(message.target.value, writer.uint32(58).fork()).join();
+        break;
+      case "instant":
+        RestoreInstant.encode(message.target.value, writer.uint32(66).fork()).join();
+        break;
     }
     if (message.speedBytesPerSecond !== 0) {
       writer.uint32(48).uint64(message.speedBytesPerSecond);
+    }
+    if (message.sumsUri !== "") {
+      writer.uint32(74).string(message.sumsUri);
+    }
+    if (message.skipDamage !== false) {
+      writer.uint32(80).bool(message.skipDamage);
     }
     return writer;
   },
@@ -505,12 +2113,44 @@ export const StartRestoreRequest: MessageFns<StartRestoreRequest> = {
             message.target = { $case: "file", value: RestoreFile.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.target = { $case: "inPlace", value: RestoreInPlace.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.target = { $case: "instant", value: RestoreInstant.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 6: {
             if (tag !== 48) {
               break;
             }
 
             message.speedBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.sumsUri = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.skipDamage = reader.bool();
             continue;
           }
         }
@@ -542,12 +2182,28 @@ export const StartRestoreRequest: MessageFns<StartRestoreRequest> = {
         ? { $case: "volume", value: RestoreVolume.fromJSON(object.volume) }
         : isSet(object.file)
         ? { $case: "file", value: RestoreFile.fromJSON(object.file) }
+        : isSet(object.inPlace)
+        ? { $case: "inPlace", value: RestoreInPlace.fromJSON(object.inPlace) }
+        : isSet(object.in_place)
+        ? { $case: "inPlace", value: RestoreInPlace.fromJSON(object.in_place) }
+        : isSet(object.instant)
+        ? { $case: "instant", value: RestoreInstant.fromJSON(object.instant) }
         : undefined,
       speedBytesPerSecond: isSet(object.speedBytesPerSecond)
         ? globalThis.Number(object.speedBytesPerSecond)
         : isSet(object.speed_bytes_per_second)
         ? globalThis.Number(object.speed_bytes_per_second)
         : 0,
+      sumsUri: isSet(object.sumsUri)
+        ? globalThis.String(object.sumsUri)
+        : isSet(object.sums_uri)
+        ? globalThis.String(object.sums_uri)
+        : "",
+      skipDamage: isSet(object.skipDamage)
+        ? globalThis.Boolean(object.skipDamage)
+        : isSet(object.skip_damage)
+        ? globalThis.Boolean(object.skip_damage)
+        : false,
     };
   },
 
@@ -566,9 +2222,19 @@ export const StartRestoreRequest: MessageFns<StartRestoreRequest> = {
       obj.volume = RestoreVolume.toJSON(message.target.value);
     } else if (message.target?.$case === "file") {
       obj.file = RestoreFile.toJSON(message.target.value);
+    } else if (message.target?.$case === "inPlace") {
+      obj.inPlace = RestoreInPlace.toJSON(message.target.value);
+    } else if (message.target?.$case === "instant") {
+      obj.instant = RestoreInstant.toJSON(message.target.value);
     }
     if (message.speedBytesPerSecond !== 0) {
       obj.speedBytesPerSecond = Math.round(message.speedBytesPerSecond);
+    }
+    if (message.sumsUri !== "") {
+      obj.sumsUri = message.sumsUri;
+    }
+    if (message.skipDamage !== false) {
+      obj.skipDamage = message.skipDamage;
     }
     return obj;
   },
@@ -596,14 +2262,306 @@ export const StartRestoreRequest: MessageFns<StartRestoreRequest> = {
         }
         break;
       }
+      case "inPlace": {
+        if (object.target?.value !== undefined && object.target?.value !== null) {
+          message.target = { $case: "inPlace", value: RestoreInPlace.fromPartial(object.target.value) };
+        }
+        break;
+      }
+      case "instant": {
+        if (object.target?.value !== undefined && object.target?.value !== null) {
+          message.target = { $case: "instant", value: RestoreInstant.fromPartial(object.target.value) };
+        }
+        break;
+      }
     }
     message.speedBytesPerSecond = object.speedBytesPerSecond ?? 0;
+    message.sumsUri = object.sumsUri ?? "";
+    message.skipDamage = object.skipDamage ?? false;
+    return message;
+  },
+};
+
+function createBaseRestoreInPlace(): RestoreInPlace {
+  return { volumeId: "", evenIfConnected: false, checkpointId: "" };
+}
+
+export const RestoreInPlace: MessageFns<RestoreInPlace> = {
+  encode(message: RestoreInPlace, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.volumeId !== "") {
+      writer.uint32(10).string(message.volumeId);
+    }
+    if (message.evenIfConnected !== false) {
+      writer.uint32(16).bool(message.evenIfConnected);
+    }
+    if (message.checkpointId !== "") {
+      writer.uint32(26).string(message.checkpointId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestoreInPlace {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestoreInPlace();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.evenIfConnected = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.checkpointId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RestoreInPlace {
+    return {
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      evenIfConnected: isSet(object.evenIfConnected)
+        ? globalThis.Boolean(object.evenIfConnected)
+        : isSet(object.even_if_connected)
+        ? globalThis.Boolean(object.even_if_connected)
+        : false,
+      checkpointId: isSet(object.checkpointId)
+        ? globalThis.String(object.checkpointId)
+        : isSet(object.checkpoint_id)
+        ? globalThis.String(object.checkpoint_id)
+        : "",
+    };
+  },
+
+  toJSON(message: RestoreInPlace): unknown {
+    const obj: any = {};
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.evenIfConnected !== false) {
+      obj.evenIfConnected = message.evenIfConnected;
+    }
+    if (message.checkpointId !== "") {
+      obj.checkpointId = message.checkpointId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RestoreInPlace>, I>>(base?: I): RestoreInPlace {
+    return RestoreInPlace.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RestoreInPlace>, I>>(object: I): RestoreInPlace {
+    const message = createBaseRestoreInPlace();
+    message.volumeId = object.volumeId ?? "";
+    message.evenIfConnected = object.evenIfConnected ?? false;
+    message.checkpointId = object.checkpointId ?? "";
+    return message;
+  },
+};
+
+function createBaseRestoreInstant(): RestoreInstant {
+  return { volumeId: "", name: "", format: "", backupId: "", checkpointId: "", checkpointName: "" };
+}
+
+export const RestoreInstant: MessageFns<RestoreInstant> = {
+  encode(message: RestoreInstant, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.volumeId !== "") {
+      writer.uint32(10).string(message.volumeId);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.format !== "") {
+      writer.uint32(26).string(message.format);
+    }
+    if (message.backupId !== "") {
+      writer.uint32(34).string(message.backupId);
+    }
+    if (message.checkpointId !== "") {
+      writer.uint32(42).string(message.checkpointId);
+    }
+    if (message.checkpointName !== "") {
+      writer.uint32(50).string(message.checkpointName);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestoreInstant {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestoreInstant();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.format = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.checkpointId = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.checkpointName = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RestoreInstant {
+    return {
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      format: isSet(object.format) ? globalThis.String(object.format) : "",
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
+      checkpointId: isSet(object.checkpointId)
+        ? globalThis.String(object.checkpointId)
+        : isSet(object.checkpoint_id)
+        ? globalThis.String(object.checkpoint_id)
+        : "",
+      checkpointName: isSet(object.checkpointName)
+        ? globalThis.String(object.checkpointName)
+        : isSet(object.checkpoint_name)
+        ? globalThis.String(object.checkpoint_name)
+        : "",
+    };
+  },
+
+  toJSON(message: RestoreInstant): unknown {
+    const obj: any = {};
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.format !== "") {
+      obj.format = message.format;
+    }
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
+    if (message.checkpointId !== "") {
+      obj.checkpointId = message.checkpointId;
+    }
+    if (message.checkpointName !== "") {
+      obj.checkpointName = message.checkpointName;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RestoreInstant>, I>>(base?: I): RestoreInstant {
+    return RestoreInstant.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RestoreInstant>, I>>(object: I): RestoreInstant {
+    const message = createBaseRestoreInstant();
+    message.volumeId = object.volumeId ?? "";
+    message.name = object.name ?? "";
+    message.format = object.format ?? "";
+    message.backupId = object.backupId ?? "";
+    message.checkpointId = object.checkpointId ?? "";
+    message.checkpointName = object.checkpointName ?? "";
     return message;
   },
 };
 
 function createBaseRestoreVolume(): RestoreVolume {
-  return { volumeId: "", name: "", format: "" };
+  return { volumeId: "", name: "", format: "", checkpointId: "", checkpointName: "", backupId: "" };
 }
 
 export const RestoreVolume: MessageFns<RestoreVolume> = {
@@ -616,6 +2574,15 @@ export const RestoreVolume: MessageFns<RestoreVolume> = {
     }
     if (message.format !== "") {
       writer.uint32(26).string(message.format);
+    }
+    if (message.checkpointId !== "") {
+      writer.uint32(34).string(message.checkpointId);
+    }
+    if (message.checkpointName !== "") {
+      writer.uint32(42).string(message.checkpointName);
+    }
+    if (message.backupId !== "") {
+      writer.uint32(50).string(message.backupId);
     }
     return writer;
   },
@@ -657,6 +2624,30 @@ export const RestoreVolume: MessageFns<RestoreVolume> = {
             message.format = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.checkpointId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.checkpointName = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -678,6 +2669,21 @@ export const RestoreVolume: MessageFns<RestoreVolume> = {
         : "",
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       format: isSet(object.format) ? globalThis.String(object.format) : "",
+      checkpointId: isSet(object.checkpointId)
+        ? globalThis.String(object.checkpointId)
+        : isSet(object.checkpoint_id)
+        ? globalThis.String(object.checkpoint_id)
+        : "",
+      checkpointName: isSet(object.checkpointName)
+        ? globalThis.String(object.checkpointName)
+        : isSet(object.checkpoint_name)
+        ? globalThis.String(object.checkpoint_name)
+        : "",
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
     };
   },
 
@@ -692,6 +2698,15 @@ export const RestoreVolume: MessageFns<RestoreVolume> = {
     if (message.format !== "") {
       obj.format = message.format;
     }
+    if (message.checkpointId !== "") {
+      obj.checkpointId = message.checkpointId;
+    }
+    if (message.checkpointName !== "") {
+      obj.checkpointName = message.checkpointName;
+    }
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
     return obj;
   },
 
@@ -703,6 +2718,9 @@ export const RestoreVolume: MessageFns<RestoreVolume> = {
     message.volumeId = object.volumeId ?? "";
     message.name = object.name ?? "";
     message.format = object.format ?? "";
+    message.checkpointId = object.checkpointId ?? "";
+    message.checkpointName = object.checkpointName ?? "";
+    message.backupId = object.backupId ?? "";
     return message;
   },
 };
@@ -775,7 +2793,7 @@ export const RestoreFile: MessageFns<RestoreFile> = {
 };
 
 function createBaseRestoreStarted(): RestoreStarted {
-  return { jobId: "", filePath: "" };
+  return { jobId: "", filePath: "", differingBytes: 0 };
 }
 
 export const RestoreStarted: MessageFns<RestoreStarted> = {
@@ -785,6 +2803,9 @@ export const RestoreStarted: MessageFns<RestoreStarted> = {
     }
     if (message.filePath !== "") {
       writer.uint32(18).string(message.filePath);
+    }
+    if (message.differingBytes !== 0) {
+      writer.uint32(24).uint64(message.differingBytes);
     }
     return writer;
   },
@@ -818,6 +2839,14 @@ export const RestoreStarted: MessageFns<RestoreStarted> = {
             message.filePath = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.differingBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -842,6 +2871,11 @@ export const RestoreStarted: MessageFns<RestoreStarted> = {
         : isSet(object.file_path)
         ? globalThis.String(object.file_path)
         : "",
+      differingBytes: isSet(object.differingBytes)
+        ? globalThis.Number(object.differingBytes)
+        : isSet(object.differing_bytes)
+        ? globalThis.Number(object.differing_bytes)
+        : 0,
     };
   },
 
@@ -853,6 +2887,9 @@ export const RestoreStarted: MessageFns<RestoreStarted> = {
     if (message.filePath !== "") {
       obj.filePath = message.filePath;
     }
+    if (message.differingBytes !== 0) {
+      obj.differingBytes = Math.round(message.differingBytes);
+    }
     return obj;
   },
 
@@ -863,6 +2900,7 @@ export const RestoreStarted: MessageFns<RestoreStarted> = {
     const message = createBaseRestoreStarted();
     message.jobId = object.jobId ?? "";
     message.filePath = object.filePath ?? "";
+    message.differingBytes = object.differingBytes ?? 0;
     return message;
   },
 };
@@ -1272,6 +3310,8 @@ function createBaseJobStatus(): JobStatus {
     error: undefined,
     startedAtMs: 0,
     finishedAtMs: 0,
+    damagedBytes: 0,
+    speedBytesPerSecond: 0,
   };
 }
 
@@ -1303,6 +3343,12 @@ export const JobStatus: MessageFns<JobStatus> = {
     }
     if (message.finishedAtMs !== 0) {
       writer.uint32(72).uint64(message.finishedAtMs);
+    }
+    if (message.damagedBytes !== 0) {
+      writer.uint32(80).uint64(message.damagedBytes);
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      writer.uint32(88).uint64(message.speedBytesPerSecond);
     }
     return writer;
   },
@@ -1392,6 +3438,22 @@ export const JobStatus: MessageFns<JobStatus> = {
             message.finishedAtMs = longToNumber(reader.uint64());
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.damagedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.speedBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1439,6 +3501,16 @@ export const JobStatus: MessageFns<JobStatus> = {
         : isSet(object.finished_at_ms)
         ? globalThis.Number(object.finished_at_ms)
         : 0,
+      damagedBytes: isSet(object.damagedBytes)
+        ? globalThis.Number(object.damagedBytes)
+        : isSet(object.damaged_bytes)
+        ? globalThis.Number(object.damaged_bytes)
+        : 0,
+      speedBytesPerSecond: isSet(object.speedBytesPerSecond)
+        ? globalThis.Number(object.speedBytesPerSecond)
+        : isSet(object.speed_bytes_per_second)
+        ? globalThis.Number(object.speed_bytes_per_second)
+        : 0,
     };
   },
 
@@ -1471,6 +3543,12 @@ export const JobStatus: MessageFns<JobStatus> = {
     if (message.finishedAtMs !== 0) {
       obj.finishedAtMs = Math.round(message.finishedAtMs);
     }
+    if (message.damagedBytes !== 0) {
+      obj.damagedBytes = Math.round(message.damagedBytes);
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      obj.speedBytesPerSecond = Math.round(message.speedBytesPerSecond);
+    }
     return obj;
   },
 
@@ -1490,6 +3568,8 @@ export const JobStatus: MessageFns<JobStatus> = {
       : undefined;
     message.startedAtMs = object.startedAtMs ?? 0;
     message.finishedAtMs = object.finishedAtMs ?? 0;
+    message.damagedBytes = object.damagedBytes ?? 0;
+    message.speedBytesPerSecond = object.speedBytesPerSecond ?? 0;
     return message;
   },
 };
@@ -1595,7 +3675,51 @@ export const JobServiceService = {
     responseSerialize: (value: BackupStarted): Buffer => Buffer.from(BackupStarted.encode(value).finish()),
     responseDeserialize: (value: Buffer): BackupStarted => BackupStarted.decode(value),
   },
-  /** Copies a backup's export to a new volume or to a plain file of this storage node. */
+  /**
+   * Copies the frozen moment of a backup that was started before once more, to a new target: the first copy
+   * failed, and the moment is whole. Refused with `moment-lost` where it is not.
+   */
+  continueBackup: {
+    path: "/tidemark.v1.JobService/ContinueBackup" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ContinueBackupRequest): Buffer =>
+      Buffer.from(ContinueBackupRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ContinueBackupRequest => ContinueBackupRequest.decode(value),
+    responseSerialize: (value: BackupStarted): Buffer => Buffer.from(BackupStarted.encode(value).finish()),
+    responseDeserialize: (value: Buffer): BackupStarted => BackupStarted.decode(value),
+  },
+  /** Gives up the frozen moment of a backup: filter, scratch, exports. Good to repeat. */
+  releaseMoment: {
+    path: "/tidemark.v1.JobService/ReleaseMoment" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReleaseMomentRequest): Buffer => Buffer.from(ReleaseMomentRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReleaseMomentRequest => ReleaseMomentRequest.decode(value),
+    responseSerialize: (value: Empty): Buffer => Buffer.from(Empty.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Empty => Empty.decode(value),
+  },
+  /** Moments that are kept, of backups and of exports. */
+  listMoments: {
+    path: "/tidemark.v1.JobService/ListMoments" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListMomentsRequest): Buffer => Buffer.from(ListMomentsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListMomentsRequest => ListMomentsRequest.decode(value),
+    responseSerialize: (value: ListMomentsResponse): Buffer => Buffer.from(ListMomentsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListMomentsResponse => ListMomentsResponse.decode(value),
+  },
+  /** Freezes a moment and exports it for others to read, with a dirty bitmap context for each checkpoint. */
+  startExport: {
+    path: "/tidemark.v1.JobService/StartExport" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartExportRequest): Buffer => Buffer.from(StartExportRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartExportRequest => StartExportRequest.decode(value),
+    responseSerialize: (value: ExportStarted): Buffer => Buffer.from(ExportStarted.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExportStarted => ExportStarted.decode(value),
+  },
+  /** Copies a backup's export to a new volume, to a plain file of this storage node, or over a volume. */
   startRestore: {
     path: "/tidemark.v1.JobService/StartRestore" as const,
     requestStream: false as const,
@@ -1604,6 +3728,29 @@ export const JobServiceService = {
     requestDeserialize: (value: Buffer): StartRestoreRequest => StartRestoreRequest.decode(value),
     responseSerialize: (value: RestoreStarted): Buffer => Buffer.from(RestoreStarted.encode(value).finish()),
     responseDeserialize: (value: Buffer): RestoreStarted => RestoreStarted.decode(value),
+  },
+  /**
+   * Reads what a volume's bitmaps call unchanged since a checkpoint, from a frozen moment, and compares it with the
+   * checksums of that checkpoint's backup.
+   */
+  startAudit: {
+    path: "/tidemark.v1.JobService/StartAudit" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartAuditRequest): Buffer => Buffer.from(StartAuditRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartAuditRequest => StartAuditRequest.decode(value),
+    responseSerialize: (value: AuditStarted): Buffer => Buffer.from(AuditStarted.encode(value).finish()),
+    responseDeserialize: (value: Buffer): AuditStarted => AuditStarted.decode(value),
+  },
+  /** What a job could not read, or found different. */
+  getJobDamage: {
+    path: "/tidemark.v1.JobService/GetJobDamage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: JobRequest): Buffer => Buffer.from(JobRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): JobRequest => JobRequest.decode(value),
+    responseSerialize: (value: JobDamage): Buffer => Buffer.from(JobDamage.encode(value).finish()),
+    responseDeserialize: (value: Buffer): JobDamage => JobDamage.decode(value),
   },
   /**
    * Sends the status at once, on each change of state, and at most every 100 ms while bytes move; ends
@@ -1691,8 +3838,26 @@ export interface JobServiceServer extends UntypedServiceImplementation {
    * job. The answer is sent after commit, so the point in time lies between request and answer.
    */
   startBackup: handleUnaryCall<StartBackupRequest, BackupStarted>;
-  /** Copies a backup's export to a new volume or to a plain file of this storage node. */
+  /**
+   * Copies the frozen moment of a backup that was started before once more, to a new target: the first copy
+   * failed, and the moment is whole. Refused with `moment-lost` where it is not.
+   */
+  continueBackup: handleUnaryCall<ContinueBackupRequest, BackupStarted>;
+  /** Gives up the frozen moment of a backup: filter, scratch, exports. Good to repeat. */
+  releaseMoment: handleUnaryCall<ReleaseMomentRequest, Empty>;
+  /** Moments that are kept, of backups and of exports. */
+  listMoments: handleUnaryCall<ListMomentsRequest, ListMomentsResponse>;
+  /** Freezes a moment and exports it for others to read, with a dirty bitmap context for each checkpoint. */
+  startExport: handleUnaryCall<StartExportRequest, ExportStarted>;
+  /** Copies a backup's export to a new volume, to a plain file of this storage node, or over a volume. */
   startRestore: handleUnaryCall<StartRestoreRequest, RestoreStarted>;
+  /**
+   * Reads what a volume's bitmaps call unchanged since a checkpoint, from a frozen moment, and compares it with the
+   * checksums of that checkpoint's backup.
+   */
+  startAudit: handleUnaryCall<StartAuditRequest, AuditStarted>;
+  /** What a job could not read, or found different. */
+  getJobDamage: handleUnaryCall<JobRequest, JobDamage>;
   /**
    * Sends the status at once, on each change of state, and at most every 100 ms while bytes move; ends
    * after the terminal state.
@@ -1729,7 +3894,74 @@ export interface JobServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: BackupStarted) => void,
   ): ClientUnaryCall;
-  /** Copies a backup's export to a new volume or to a plain file of this storage node. */
+  /**
+   * Copies the frozen moment of a backup that was started before once more, to a new target: the first copy
+   * failed, and the moment is whole. Refused with `moment-lost` where it is not.
+   */
+  continueBackup(
+    request: ContinueBackupRequest,
+    callback: (error: ServiceError | null, response: BackupStarted) => void,
+  ): ClientUnaryCall;
+  continueBackup(
+    request: ContinueBackupRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: BackupStarted) => void,
+  ): ClientUnaryCall;
+  continueBackup(
+    request: ContinueBackupRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: BackupStarted) => void,
+  ): ClientUnaryCall;
+  /** Gives up the frozen moment of a backup: filter, scratch, exports. Good to repeat. */
+  releaseMoment(
+    request: ReleaseMomentRequest,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  releaseMoment(
+    request: ReleaseMomentRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  releaseMoment(
+    request: ReleaseMomentRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  /** Moments that are kept, of backups and of exports. */
+  listMoments(
+    request: ListMomentsRequest,
+    callback: (error: ServiceError | null, response: ListMomentsResponse) => void,
+  ): ClientUnaryCall;
+  listMoments(
+    request: ListMomentsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListMomentsResponse) => void,
+  ): ClientUnaryCall;
+  listMoments(
+    request: ListMomentsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListMomentsResponse) => void,
+  ): ClientUnaryCall;
+  /** Freezes a moment and exports it for others to read, with a dirty bitmap context for each checkpoint. */
+  startExport(
+    request: StartExportRequest,
+    callback: (error: ServiceError | null, response: ExportStarted) => void,
+  ): ClientUnaryCall;
+  startExport(
+    request: StartExportRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ExportStarted) => void,
+  ): ClientUnaryCall;
+  startExport(
+    request: StartExportRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ExportStarted) => void,
+  ): ClientUnaryCall;
+  /** Copies a backup's export to a new volume, to a plain file of this storage node, or over a volume. */
   startRestore(
     request: StartRestoreRequest,
     callback: (error: ServiceError | null, response: RestoreStarted) => void,
@@ -1744,6 +3976,41 @@ export interface JobServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RestoreStarted) => void,
+  ): ClientUnaryCall;
+  /**
+   * Reads what a volume's bitmaps call unchanged since a checkpoint, from a frozen moment, and compares it with the
+   * checksums of that checkpoint's backup.
+   */
+  startAudit(
+    request: StartAuditRequest,
+    callback: (error: ServiceError | null, response: AuditStarted) => void,
+  ): ClientUnaryCall;
+  startAudit(
+    request: StartAuditRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: AuditStarted) => void,
+  ): ClientUnaryCall;
+  startAudit(
+    request: StartAuditRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: AuditStarted) => void,
+  ): ClientUnaryCall;
+  /** What a job could not read, or found different. */
+  getJobDamage(
+    request: JobRequest,
+    callback: (error: ServiceError | null, response: JobDamage) => void,
+  ): ClientUnaryCall;
+  getJobDamage(
+    request: JobRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: JobDamage) => void,
+  ): ClientUnaryCall;
+  getJobDamage(
+    request: JobRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: JobDamage) => void,
   ): ClientUnaryCall;
   /**
    * Sends the status at once, on each change of state, and at most every 100 ms while bytes move; ends

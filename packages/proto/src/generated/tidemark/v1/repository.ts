@@ -26,6 +26,8 @@ export interface CreateRepositoryRequest {
   name: string;
   /** 0: as much as the file system has. */
   limitBytes: number;
+  /** none or zstd; of backups that do not say. Empty: none. */
+  compression: string;
 }
 
 export interface GetRepositoryRequest {
@@ -45,6 +47,7 @@ export interface Repository {
   limitBytes: number;
   usedBytes: number;
   availableBytes: number;
+  compression: string;
 }
 
 export interface PrepareBackupRequest {
@@ -55,12 +58,21 @@ export interface PrepareBackupRequest {
   sizeBytes: number;
   /** Empty for a full backup. */
   parentBackupId: string;
+  /** none or zstd; empty: as the repository has it. */
+  compression: string;
+  /** Room that is set aside before the copy starts; refused with `repository-full` where it is not there. */
+  expectedBytes: number;
 }
 
 export interface BackupEndpoint {
   /** nbd://host:port/name */
   uri: string;
   sizeBytes: number;
+  /**
+   * A second export: one record of 16 bytes for each 64 KiB of the disk. Of a partial backup it is written by the
+   * copier (see docs/adr/0038); of an open one it holds what the chain as a whole has. Its size is a multiple of 512.
+   */
+  sumsUri: string;
 }
 
 export interface PublishBackupRequest {
@@ -71,7 +83,7 @@ export interface PublishBackupRequest {
   checkpointId: string;
   checkpointName: string;
   pointInTimeMs: number;
-  /** full or incremental */
+  /** full, incremental or differential */
   kind: string;
   /** Why it is full or incremental. */
   reason: string;
@@ -87,12 +99,79 @@ export interface OpenBackupRequest {
   step: StepContext | undefined;
   repositoryId: string;
   backupId: string;
+  /** Data that does not have its checksum fails to be read (EIO), and so is data of a damaged image. */
+  verified: boolean;
+  /** The exports keep their names over restarts of the storage node, until CloseBackup: a lease. */
+  durable: boolean;
 }
 
 export interface CloseBackupRequest {
   step: StepContext | undefined;
   repositoryId: string;
   backupId: string;
+}
+
+export interface StartVerifyRequest {
+  step: StepContext | undefined;
+  repositoryId: string;
+  backupId: string;
+  speedBytesPerSecond: number;
+  /** Its parents are looked at too; otherwise only what is its own. */
+  chain: boolean;
+}
+
+export interface StartRemovalRequest {
+  step: StepContext | undefined;
+  repositoryId: string;
+  backupId: string;
+  speedBytesPerSecond: number;
+}
+
+export interface RepositoryJobStarted {
+  jobId: string;
+}
+
+export interface DeleteRepositoryRequest {
+  step: StepContext | undefined;
+  repositoryId: string;
+}
+
+export interface ListRepositoryWorkRequest {
+  repositoryId: string;
+}
+
+export interface RepositoryWork {
+  partials: PartialBackupInfo[];
+  open: OpenBackupInfo[];
+  /** Backups hidden or being removed. */
+  leavingBackupIds: string[];
+}
+
+export interface PartialBackupInfo {
+  backupId: string;
+  sinceMs: number;
+}
+
+export interface OpenBackupInfo {
+  backupId: string;
+  runId: string;
+  durable: boolean;
+}
+
+export interface ScanRepositoryRequest {
+  repositoryId: string;
+}
+
+export interface ScanReport {
+  backups: StoredBackup[];
+  problems: ScanProblem[];
+}
+
+export interface ScanProblem {
+  /** record-damaged, manifest-damaged, manifest-missing, image-missing, partial-removed, sums-damaged, parent-missing */
+  what: string;
+  backupId: string;
+  message: string;
 }
 
 export interface GetBackupRequest {
@@ -122,10 +201,15 @@ export interface StoredBackup {
   storedBytes: number;
   /** Inside the repository's folder. */
   fileName: string;
+  compression: string;
+  /** Waits to be taken out of its chain: no restore, no new child. */
+  hidden: boolean;
+  /** It has checksums of all its data. */
+  hasSums: boolean;
 }
 
 function createBaseCreateRepositoryRequest(): CreateRepositoryRequest {
-  return { step: undefined, repositoryId: "", name: "", limitBytes: 0 };
+  return { step: undefined, repositoryId: "", name: "", limitBytes: 0, compression: "" };
 }
 
 export const CreateRepositoryRequest: MessageFns<CreateRepositoryRequest> = {
@@ -141,6 +225,9 @@ export const CreateRepositoryRequest: MessageFns<CreateRepositoryRequest> = {
     }
     if (message.limitBytes !== 0) {
       writer.uint32(32).uint64(message.limitBytes);
+    }
+    if (message.compression !== "") {
+      writer.uint32(42).string(message.compression);
     }
     return writer;
   },
@@ -190,6 +277,14 @@ export const CreateRepositoryRequest: MessageFns<CreateRepositoryRequest> = {
             message.limitBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.compression = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -216,6 +311,7 @@ export const CreateRepositoryRequest: MessageFns<CreateRepositoryRequest> = {
         : isSet(object.limit_bytes)
         ? globalThis.Number(object.limit_bytes)
         : 0,
+      compression: isSet(object.compression) ? globalThis.String(object.compression) : "",
     };
   },
 
@@ -233,6 +329,9 @@ export const CreateRepositoryRequest: MessageFns<CreateRepositoryRequest> = {
     if (message.limitBytes !== 0) {
       obj.limitBytes = Math.round(message.limitBytes);
     }
+    if (message.compression !== "") {
+      obj.compression = message.compression;
+    }
     return obj;
   },
 
@@ -247,6 +346,7 @@ export const CreateRepositoryRequest: MessageFns<CreateRepositoryRequest> = {
     message.repositoryId = object.repositoryId ?? "";
     message.name = object.name ?? "";
     message.limitBytes = object.limitBytes ?? 0;
+    message.compression = object.compression ?? "";
     return message;
   },
 };
@@ -448,7 +548,7 @@ export const ListRepositoriesResponse: MessageFns<ListRepositoriesResponse> = {
 };
 
 function createBaseRepository(): Repository {
-  return { repositoryId: "", name: "", limitBytes: 0, usedBytes: 0, availableBytes: 0 };
+  return { repositoryId: "", name: "", limitBytes: 0, usedBytes: 0, availableBytes: 0, compression: "" };
 }
 
 export const Repository: MessageFns<Repository> = {
@@ -467,6 +567,9 @@ export const Repository: MessageFns<Repository> = {
     }
     if (message.availableBytes !== 0) {
       writer.uint32(40).uint64(message.availableBytes);
+    }
+    if (message.compression !== "") {
+      writer.uint32(50).string(message.compression);
     }
     return writer;
   },
@@ -524,6 +627,14 @@ export const Repository: MessageFns<Repository> = {
             message.availableBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.compression = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -559,6 +670,7 @@ export const Repository: MessageFns<Repository> = {
         : isSet(object.available_bytes)
         ? globalThis.Number(object.available_bytes)
         : 0,
+      compression: isSet(object.compression) ? globalThis.String(object.compression) : "",
     };
   },
 
@@ -579,6 +691,9 @@ export const Repository: MessageFns<Repository> = {
     if (message.availableBytes !== 0) {
       obj.availableBytes = Math.round(message.availableBytes);
     }
+    if (message.compression !== "") {
+      obj.compression = message.compression;
+    }
     return obj;
   },
 
@@ -592,12 +707,22 @@ export const Repository: MessageFns<Repository> = {
     message.limitBytes = object.limitBytes ?? 0;
     message.usedBytes = object.usedBytes ?? 0;
     message.availableBytes = object.availableBytes ?? 0;
+    message.compression = object.compression ?? "";
     return message;
   },
 };
 
 function createBasePrepareBackupRequest(): PrepareBackupRequest {
-  return { step: undefined, repositoryId: "", backupId: "", volumeId: "", sizeBytes: 0, parentBackupId: "" };
+  return {
+    step: undefined,
+    repositoryId: "",
+    backupId: "",
+    volumeId: "",
+    sizeBytes: 0,
+    parentBackupId: "",
+    compression: "",
+    expectedBytes: 0,
+  };
 }
 
 export const PrepareBackupRequest: MessageFns<PrepareBackupRequest> = {
@@ -619,6 +744,12 @@ export const PrepareBackupRequest: MessageFns<PrepareBackupRequest> = {
     }
     if (message.parentBackupId !== "") {
       writer.uint32(50).string(message.parentBackupId);
+    }
+    if (message.compression !== "") {
+      writer.uint32(58).string(message.compression);
+    }
+    if (message.expectedBytes !== 0) {
+      writer.uint32(64).uint64(message.expectedBytes);
     }
     return writer;
   },
@@ -684,6 +815,22 @@ export const PrepareBackupRequest: MessageFns<PrepareBackupRequest> = {
             message.parentBackupId = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.compression = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.expectedBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -724,6 +871,12 @@ export const PrepareBackupRequest: MessageFns<PrepareBackupRequest> = {
         : isSet(object.parent_backup_id)
         ? globalThis.String(object.parent_backup_id)
         : "",
+      compression: isSet(object.compression) ? globalThis.String(object.compression) : "",
+      expectedBytes: isSet(object.expectedBytes)
+        ? globalThis.Number(object.expectedBytes)
+        : isSet(object.expected_bytes)
+        ? globalThis.Number(object.expected_bytes)
+        : 0,
     };
   },
 
@@ -747,6 +900,12 @@ export const PrepareBackupRequest: MessageFns<PrepareBackupRequest> = {
     if (message.parentBackupId !== "") {
       obj.parentBackupId = message.parentBackupId;
     }
+    if (message.compression !== "") {
+      obj.compression = message.compression;
+    }
+    if (message.expectedBytes !== 0) {
+      obj.expectedBytes = Math.round(message.expectedBytes);
+    }
     return obj;
   },
 
@@ -763,12 +922,14 @@ export const PrepareBackupRequest: MessageFns<PrepareBackupRequest> = {
     message.volumeId = object.volumeId ?? "";
     message.sizeBytes = object.sizeBytes ?? 0;
     message.parentBackupId = object.parentBackupId ?? "";
+    message.compression = object.compression ?? "";
+    message.expectedBytes = object.expectedBytes ?? 0;
     return message;
   },
 };
 
 function createBaseBackupEndpoint(): BackupEndpoint {
-  return { uri: "", sizeBytes: 0 };
+  return { uri: "", sizeBytes: 0, sumsUri: "" };
 }
 
 export const BackupEndpoint: MessageFns<BackupEndpoint> = {
@@ -778,6 +939,9 @@ export const BackupEndpoint: MessageFns<BackupEndpoint> = {
     }
     if (message.sizeBytes !== 0) {
       writer.uint32(16).uint64(message.sizeBytes);
+    }
+    if (message.sumsUri !== "") {
+      writer.uint32(26).string(message.sumsUri);
     }
     return writer;
   },
@@ -811,6 +975,14 @@ export const BackupEndpoint: MessageFns<BackupEndpoint> = {
             message.sizeBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sumsUri = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -831,6 +1003,11 @@ export const BackupEndpoint: MessageFns<BackupEndpoint> = {
         : isSet(object.size_bytes)
         ? globalThis.Number(object.size_bytes)
         : 0,
+      sumsUri: isSet(object.sumsUri)
+        ? globalThis.String(object.sumsUri)
+        : isSet(object.sums_uri)
+        ? globalThis.String(object.sums_uri)
+        : "",
     };
   },
 
@@ -842,6 +1019,9 @@ export const BackupEndpoint: MessageFns<BackupEndpoint> = {
     if (message.sizeBytes !== 0) {
       obj.sizeBytes = Math.round(message.sizeBytes);
     }
+    if (message.sumsUri !== "") {
+      obj.sumsUri = message.sumsUri;
+    }
     return obj;
   },
 
@@ -852,6 +1032,7 @@ export const BackupEndpoint: MessageFns<BackupEndpoint> = {
     const message = createBaseBackupEndpoint();
     message.uri = object.uri ?? "";
     message.sizeBytes = object.sizeBytes ?? 0;
+    message.sumsUri = object.sumsUri ?? "";
     return message;
   },
 };
@@ -1201,7 +1382,7 @@ export const DiscardBackupRequest: MessageFns<DiscardBackupRequest> = {
 };
 
 function createBaseOpenBackupRequest(): OpenBackupRequest {
-  return { step: undefined, repositoryId: "", backupId: "" };
+  return { step: undefined, repositoryId: "", backupId: "", verified: false, durable: false };
 }
 
 export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
@@ -1214,6 +1395,12 @@ export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
     }
     if (message.backupId !== "") {
       writer.uint32(26).string(message.backupId);
+    }
+    if (message.verified !== false) {
+      writer.uint32(32).bool(message.verified);
+    }
+    if (message.durable !== false) {
+      writer.uint32(40).bool(message.durable);
     }
     return writer;
   },
@@ -1255,6 +1442,22 @@ export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
             message.backupId = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.verified = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.durable = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1280,6 +1483,8 @@ export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
         : isSet(object.backup_id)
         ? globalThis.String(object.backup_id)
         : "",
+      verified: isSet(object.verified) ? globalThis.Boolean(object.verified) : false,
+      durable: isSet(object.durable) ? globalThis.Boolean(object.durable) : false,
     };
   },
 
@@ -1294,6 +1499,12 @@ export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
     if (message.backupId !== "") {
       obj.backupId = message.backupId;
     }
+    if (message.verified !== false) {
+      obj.verified = message.verified;
+    }
+    if (message.durable !== false) {
+      obj.durable = message.durable;
+    }
     return obj;
   },
 
@@ -1307,6 +1518,8 @@ export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
       : undefined;
     message.repositoryId = object.repositoryId ?? "";
     message.backupId = object.backupId ?? "";
+    message.verified = object.verified ?? false;
+    message.durable = object.durable ?? false;
     return message;
   },
 };
@@ -1418,6 +1631,1097 @@ export const CloseBackupRequest: MessageFns<CloseBackupRequest> = {
       : undefined;
     message.repositoryId = object.repositoryId ?? "";
     message.backupId = object.backupId ?? "";
+    return message;
+  },
+};
+
+function createBaseStartVerifyRequest(): StartVerifyRequest {
+  return { step: undefined, repositoryId: "", backupId: "", speedBytesPerSecond: 0, chain: false };
+}
+
+export const StartVerifyRequest: MessageFns<StartVerifyRequest> = {
+  encode(message: StartVerifyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.repositoryId !== "") {
+      writer.uint32(18).string(message.repositoryId);
+    }
+    if (message.backupId !== "") {
+      writer.uint32(26).string(message.backupId);
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      writer.uint32(32).uint64(message.speedBytesPerSecond);
+    }
+    if (message.chain !== false) {
+      writer.uint32(40).bool(message.chain);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartVerifyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartVerifyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.repositoryId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.speedBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.chain = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StartVerifyRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      repositoryId: isSet(object.repositoryId)
+        ? globalThis.String(object.repositoryId)
+        : isSet(object.repository_id)
+        ? globalThis.String(object.repository_id)
+        : "",
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
+      speedBytesPerSecond: isSet(object.speedBytesPerSecond)
+        ? globalThis.Number(object.speedBytesPerSecond)
+        : isSet(object.speed_bytes_per_second)
+        ? globalThis.Number(object.speed_bytes_per_second)
+        : 0,
+      chain: isSet(object.chain) ? globalThis.Boolean(object.chain) : false,
+    };
+  },
+
+  toJSON(message: StartVerifyRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.repositoryId !== "") {
+      obj.repositoryId = message.repositoryId;
+    }
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      obj.speedBytesPerSecond = Math.round(message.speedBytesPerSecond);
+    }
+    if (message.chain !== false) {
+      obj.chain = message.chain;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StartVerifyRequest>, I>>(base?: I): StartVerifyRequest {
+    return StartVerifyRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StartVerifyRequest>, I>>(object: I): StartVerifyRequest {
+    const message = createBaseStartVerifyRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.repositoryId = object.repositoryId ?? "";
+    message.backupId = object.backupId ?? "";
+    message.speedBytesPerSecond = object.speedBytesPerSecond ?? 0;
+    message.chain = object.chain ?? false;
+    return message;
+  },
+};
+
+function createBaseStartRemovalRequest(): StartRemovalRequest {
+  return { step: undefined, repositoryId: "", backupId: "", speedBytesPerSecond: 0 };
+}
+
+export const StartRemovalRequest: MessageFns<StartRemovalRequest> = {
+  encode(message: StartRemovalRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.repositoryId !== "") {
+      writer.uint32(18).string(message.repositoryId);
+    }
+    if (message.backupId !== "") {
+      writer.uint32(26).string(message.backupId);
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      writer.uint32(32).uint64(message.speedBytesPerSecond);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartRemovalRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartRemovalRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.repositoryId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.speedBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StartRemovalRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      repositoryId: isSet(object.repositoryId)
+        ? globalThis.String(object.repositoryId)
+        : isSet(object.repository_id)
+        ? globalThis.String(object.repository_id)
+        : "",
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
+      speedBytesPerSecond: isSet(object.speedBytesPerSecond)
+        ? globalThis.Number(object.speedBytesPerSecond)
+        : isSet(object.speed_bytes_per_second)
+        ? globalThis.Number(object.speed_bytes_per_second)
+        : 0,
+    };
+  },
+
+  toJSON(message: StartRemovalRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.repositoryId !== "") {
+      obj.repositoryId = message.repositoryId;
+    }
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      obj.speedBytesPerSecond = Math.round(message.speedBytesPerSecond);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StartRemovalRequest>, I>>(base?: I): StartRemovalRequest {
+    return StartRemovalRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StartRemovalRequest>, I>>(object: I): StartRemovalRequest {
+    const message = createBaseStartRemovalRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.repositoryId = object.repositoryId ?? "";
+    message.backupId = object.backupId ?? "";
+    message.speedBytesPerSecond = object.speedBytesPerSecond ?? 0;
+    return message;
+  },
+};
+
+function createBaseRepositoryJobStarted(): RepositoryJobStarted {
+  return { jobId: "" };
+}
+
+export const RepositoryJobStarted: MessageFns<RepositoryJobStarted> = {
+  encode(message: RepositoryJobStarted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jobId !== "") {
+      writer.uint32(10).string(message.jobId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryJobStarted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryJobStarted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepositoryJobStarted {
+    return {
+      jobId: isSet(object.jobId)
+        ? globalThis.String(object.jobId)
+        : isSet(object.job_id)
+        ? globalThis.String(object.job_id)
+        : "",
+    };
+  },
+
+  toJSON(message: RepositoryJobStarted): unknown {
+    const obj: any = {};
+    if (message.jobId !== "") {
+      obj.jobId = message.jobId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RepositoryJobStarted>, I>>(base?: I): RepositoryJobStarted {
+    return RepositoryJobStarted.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RepositoryJobStarted>, I>>(object: I): RepositoryJobStarted {
+    const message = createBaseRepositoryJobStarted();
+    message.jobId = object.jobId ?? "";
+    return message;
+  },
+};
+
+function createBaseDeleteRepositoryRequest(): DeleteRepositoryRequest {
+  return { step: undefined, repositoryId: "" };
+}
+
+export const DeleteRepositoryRequest: MessageFns<DeleteRepositoryRequest> = {
+  encode(message: DeleteRepositoryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.repositoryId !== "") {
+      writer.uint32(18).string(message.repositoryId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteRepositoryRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteRepositoryRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.repositoryId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeleteRepositoryRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      repositoryId: isSet(object.repositoryId)
+        ? globalThis.String(object.repositoryId)
+        : isSet(object.repository_id)
+        ? globalThis.String(object.repository_id)
+        : "",
+    };
+  },
+
+  toJSON(message: DeleteRepositoryRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.repositoryId !== "") {
+      obj.repositoryId = message.repositoryId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<DeleteRepositoryRequest>, I>>(base?: I): DeleteRepositoryRequest {
+    return DeleteRepositoryRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DeleteRepositoryRequest>, I>>(object: I): DeleteRepositoryRequest {
+    const message = createBaseDeleteRepositoryRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.repositoryId = object.repositoryId ?? "";
+    return message;
+  },
+};
+
+function createBaseListRepositoryWorkRequest(): ListRepositoryWorkRequest {
+  return { repositoryId: "" };
+}
+
+export const ListRepositoryWorkRequest: MessageFns<ListRepositoryWorkRequest> = {
+  encode(message: ListRepositoryWorkRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.repositoryId !== "") {
+      writer.uint32(10).string(message.repositoryId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListRepositoryWorkRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListRepositoryWorkRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.repositoryId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListRepositoryWorkRequest {
+    return {
+      repositoryId: isSet(object.repositoryId)
+        ? globalThis.String(object.repositoryId)
+        : isSet(object.repository_id)
+        ? globalThis.String(object.repository_id)
+        : "",
+    };
+  },
+
+  toJSON(message: ListRepositoryWorkRequest): unknown {
+    const obj: any = {};
+    if (message.repositoryId !== "") {
+      obj.repositoryId = message.repositoryId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListRepositoryWorkRequest>, I>>(base?: I): ListRepositoryWorkRequest {
+    return ListRepositoryWorkRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListRepositoryWorkRequest>, I>>(object: I): ListRepositoryWorkRequest {
+    const message = createBaseListRepositoryWorkRequest();
+    message.repositoryId = object.repositoryId ?? "";
+    return message;
+  },
+};
+
+function createBaseRepositoryWork(): RepositoryWork {
+  return { partials: [], open: [], leavingBackupIds: [] };
+}
+
+export const RepositoryWork: MessageFns<RepositoryWork> = {
+  encode(message: RepositoryWork, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.partials) {
+      PartialBackupInfo.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.open) {
+      OpenBackupInfo.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.leavingBackupIds) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryWork {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryWork();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.partials.push(PartialBackupInfo.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.open.push(OpenBackupInfo.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.leavingBackupIds.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepositoryWork {
+    return {
+      partials: globalThis.Array.isArray(object?.partials)
+        ? object.partials.map((e: any) => PartialBackupInfo.fromJSON(e))
+        : [],
+      open: globalThis.Array.isArray(object?.open) ? object.open.map((e: any) => OpenBackupInfo.fromJSON(e)) : [],
+      leavingBackupIds: globalThis.Array.isArray(object?.leavingBackupIds)
+        ? object.leavingBackupIds.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.leaving_backup_ids)
+        ? object.leaving_backup_ids.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: RepositoryWork): unknown {
+    const obj: any = {};
+    if (message.partials?.length) {
+      obj.partials = message.partials.map((e) => PartialBackupInfo.toJSON(e));
+    }
+    if (message.open?.length) {
+      obj.open = message.open.map((e) => OpenBackupInfo.toJSON(e));
+    }
+    if (message.leavingBackupIds?.length) {
+      obj.leavingBackupIds = message.leavingBackupIds;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RepositoryWork>, I>>(base?: I): RepositoryWork {
+    return RepositoryWork.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RepositoryWork>, I>>(object: I): RepositoryWork {
+    const message = createBaseRepositoryWork();
+    message.partials = object.partials?.map((e) => PartialBackupInfo.fromPartial(e)) || [];
+    message.open = object.open?.map((e) => OpenBackupInfo.fromPartial(e)) || [];
+    message.leavingBackupIds = object.leavingBackupIds?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBasePartialBackupInfo(): PartialBackupInfo {
+  return { backupId: "", sinceMs: 0 };
+}
+
+export const PartialBackupInfo: MessageFns<PartialBackupInfo> = {
+  encode(message: PartialBackupInfo, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.backupId !== "") {
+      writer.uint32(10).string(message.backupId);
+    }
+    if (message.sinceMs !== 0) {
+      writer.uint32(16).uint64(message.sinceMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PartialBackupInfo {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePartialBackupInfo();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sinceMs = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PartialBackupInfo {
+    return {
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
+      sinceMs: isSet(object.sinceMs)
+        ? globalThis.Number(object.sinceMs)
+        : isSet(object.since_ms)
+        ? globalThis.Number(object.since_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: PartialBackupInfo): unknown {
+    const obj: any = {};
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
+    if (message.sinceMs !== 0) {
+      obj.sinceMs = Math.round(message.sinceMs);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PartialBackupInfo>, I>>(base?: I): PartialBackupInfo {
+    return PartialBackupInfo.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PartialBackupInfo>, I>>(object: I): PartialBackupInfo {
+    const message = createBasePartialBackupInfo();
+    message.backupId = object.backupId ?? "";
+    message.sinceMs = object.sinceMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseOpenBackupInfo(): OpenBackupInfo {
+  return { backupId: "", runId: "", durable: false };
+}
+
+export const OpenBackupInfo: MessageFns<OpenBackupInfo> = {
+  encode(message: OpenBackupInfo, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.backupId !== "") {
+      writer.uint32(10).string(message.backupId);
+    }
+    if (message.runId !== "") {
+      writer.uint32(18).string(message.runId);
+    }
+    if (message.durable !== false) {
+      writer.uint32(24).bool(message.durable);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OpenBackupInfo {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOpenBackupInfo();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.runId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.durable = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): OpenBackupInfo {
+    return {
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
+      runId: isSet(object.runId)
+        ? globalThis.String(object.runId)
+        : isSet(object.run_id)
+        ? globalThis.String(object.run_id)
+        : "",
+      durable: isSet(object.durable) ? globalThis.Boolean(object.durable) : false,
+    };
+  },
+
+  toJSON(message: OpenBackupInfo): unknown {
+    const obj: any = {};
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
+    if (message.runId !== "") {
+      obj.runId = message.runId;
+    }
+    if (message.durable !== false) {
+      obj.durable = message.durable;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<OpenBackupInfo>, I>>(base?: I): OpenBackupInfo {
+    return OpenBackupInfo.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<OpenBackupInfo>, I>>(object: I): OpenBackupInfo {
+    const message = createBaseOpenBackupInfo();
+    message.backupId = object.backupId ?? "";
+    message.runId = object.runId ?? "";
+    message.durable = object.durable ?? false;
+    return message;
+  },
+};
+
+function createBaseScanRepositoryRequest(): ScanRepositoryRequest {
+  return { repositoryId: "" };
+}
+
+export const ScanRepositoryRequest: MessageFns<ScanRepositoryRequest> = {
+  encode(message: ScanRepositoryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.repositoryId !== "") {
+      writer.uint32(10).string(message.repositoryId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ScanRepositoryRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScanRepositoryRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.repositoryId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ScanRepositoryRequest {
+    return {
+      repositoryId: isSet(object.repositoryId)
+        ? globalThis.String(object.repositoryId)
+        : isSet(object.repository_id)
+        ? globalThis.String(object.repository_id)
+        : "",
+    };
+  },
+
+  toJSON(message: ScanRepositoryRequest): unknown {
+    const obj: any = {};
+    if (message.repositoryId !== "") {
+      obj.repositoryId = message.repositoryId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ScanRepositoryRequest>, I>>(base?: I): ScanRepositoryRequest {
+    return ScanRepositoryRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ScanRepositoryRequest>, I>>(object: I): ScanRepositoryRequest {
+    const message = createBaseScanRepositoryRequest();
+    message.repositoryId = object.repositoryId ?? "";
+    return message;
+  },
+};
+
+function createBaseScanReport(): ScanReport {
+  return { backups: [], problems: [] };
+}
+
+export const ScanReport: MessageFns<ScanReport> = {
+  encode(message: ScanReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.backups) {
+      StoredBackup.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.problems) {
+      ScanProblem.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ScanReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScanReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backups.push(StoredBackup.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.problems.push(ScanProblem.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ScanReport {
+    return {
+      backups: globalThis.Array.isArray(object?.backups)
+        ? object.backups.map((e: any) => StoredBackup.fromJSON(e))
+        : [],
+      problems: globalThis.Array.isArray(object?.problems)
+        ? object.problems.map((e: any) => ScanProblem.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ScanReport): unknown {
+    const obj: any = {};
+    if (message.backups?.length) {
+      obj.backups = message.backups.map((e) => StoredBackup.toJSON(e));
+    }
+    if (message.problems?.length) {
+      obj.problems = message.problems.map((e) => ScanProblem.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ScanReport>, I>>(base?: I): ScanReport {
+    return ScanReport.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ScanReport>, I>>(object: I): ScanReport {
+    const message = createBaseScanReport();
+    message.backups = object.backups?.map((e) => StoredBackup.fromPartial(e)) || [];
+    message.problems = object.problems?.map((e) => ScanProblem.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseScanProblem(): ScanProblem {
+  return { what: "", backupId: "", message: "" };
+}
+
+export const ScanProblem: MessageFns<ScanProblem> = {
+  encode(message: ScanProblem, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.what !== "") {
+      writer.uint32(10).string(message.what);
+    }
+    if (message.backupId !== "") {
+      writer.uint32(18).string(message.backupId);
+    }
+    if (message.message !== "") {
+      writer.uint32(26).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ScanProblem {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScanProblem();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.what = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ScanProblem {
+    return {
+      what: isSet(object.what) ? globalThis.String(object.what) : "",
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+    };
+  },
+
+  toJSON(message: ScanProblem): unknown {
+    const obj: any = {};
+    if (message.what !== "") {
+      obj.what = message.what;
+    }
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ScanProblem>, I>>(base?: I): ScanProblem {
+    return ScanProblem.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ScanProblem>, I>>(object: I): ScanProblem {
+    const message = createBaseScanProblem();
+    message.what = object.what ?? "";
+    message.backupId = object.backupId ?? "";
+    message.message = object.message ?? "";
     return message;
   },
 };
@@ -1673,6 +2977,9 @@ function createBaseStoredBackup(): StoredBackup {
     sizeBytes: 0,
     storedBytes: 0,
     fileName: "",
+    compression: "",
+    hidden: false,
+    hasSums: false,
   };
 }
 
@@ -1713,6 +3020,15 @@ export const StoredBackup: MessageFns<StoredBackup> = {
     }
     if (message.fileName !== "") {
       writer.uint32(98).string(message.fileName);
+    }
+    if (message.compression !== "") {
+      writer.uint32(106).string(message.compression);
+    }
+    if (message.hidden !== false) {
+      writer.uint32(112).bool(message.hidden);
+    }
+    if (message.hasSums !== false) {
+      writer.uint32(120).bool(message.hasSums);
     }
     return writer;
   },
@@ -1826,6 +3142,30 @@ export const StoredBackup: MessageFns<StoredBackup> = {
             message.fileName = reader.string();
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.compression = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.hidden = reader.bool();
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.hasSums = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1892,6 +3232,13 @@ export const StoredBackup: MessageFns<StoredBackup> = {
         : isSet(object.file_name)
         ? globalThis.String(object.file_name)
         : "",
+      compression: isSet(object.compression) ? globalThis.String(object.compression) : "",
+      hidden: isSet(object.hidden) ? globalThis.Boolean(object.hidden) : false,
+      hasSums: isSet(object.hasSums)
+        ? globalThis.Boolean(object.hasSums)
+        : isSet(object.has_sums)
+        ? globalThis.Boolean(object.has_sums)
+        : false,
     };
   },
 
@@ -1933,6 +3280,15 @@ export const StoredBackup: MessageFns<StoredBackup> = {
     if (message.fileName !== "") {
       obj.fileName = message.fileName;
     }
+    if (message.compression !== "") {
+      obj.compression = message.compression;
+    }
+    if (message.hidden !== false) {
+      obj.hidden = message.hidden;
+    }
+    if (message.hasSums !== false) {
+      obj.hasSums = message.hasSums;
+    }
     return obj;
   },
 
@@ -1953,6 +3309,9 @@ export const StoredBackup: MessageFns<StoredBackup> = {
     message.sizeBytes = object.sizeBytes ?? 0;
     message.storedBytes = object.storedBytes ?? 0;
     message.fileName = object.fileName ?? "";
+    message.compression = object.compression ?? "";
+    message.hidden = object.hidden ?? false;
+    message.hasSums = object.hasSums ?? false;
     return message;
   },
 };
@@ -2039,6 +3398,65 @@ export const RepositoryServiceService = {
     responseSerialize: (value: Empty): Buffer => Buffer.from(Empty.encode(value).finish()),
     responseDeserialize: (value: Buffer): Empty => Empty.decode(value),
   },
+  /** Starts a job that reads a backup and its chain: checksums of all data, and the check of the images. */
+  startVerify: {
+    path: "/tidemark.v1.RepositoryService/StartVerify" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartVerifyRequest): Buffer => Buffer.from(StartVerifyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartVerifyRequest => StartVerifyRequest.decode(value),
+    responseSerialize: (value: RepositoryJobStarted): Buffer =>
+      Buffer.from(RepositoryJobStarted.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RepositoryJobStarted => RepositoryJobStarted.decode(value),
+  },
+  /**
+   * Starts a job that takes a hidden backup out of its chain: its only child is merged into its image, which
+   * then is the child's; without a child its files are removed. Restartable at any step. Refused, with
+   * `backup-in-use`, while somebody reads it, and where it has several children.
+   */
+  startRemoval: {
+    path: "/tidemark.v1.RepositoryService/StartRemoval" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartRemovalRequest): Buffer => Buffer.from(StartRemovalRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartRemovalRequest => StartRemovalRequest.decode(value),
+    responseSerialize: (value: RepositoryJobStarted): Buffer =>
+      Buffer.from(RepositoryJobStarted.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RepositoryJobStarted => RepositoryJobStarted.decode(value),
+  },
+  /** Removes the record of the repository and its folder; refused while there are backups. */
+  deleteRepository: {
+    path: "/tidemark.v1.RepositoryService/DeleteRepository" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DeleteRepositoryRequest): Buffer =>
+      Buffer.from(DeleteRepositoryRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DeleteRepositoryRequest => DeleteRepositoryRequest.decode(value),
+    responseSerialize: (value: Empty): Buffer => Buffer.from(Empty.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Empty => Empty.decode(value),
+  },
+  /** What lies in the folder besides published backups: partial images, open exports, removals under way. */
+  listRepositoryWork: {
+    path: "/tidemark.v1.RepositoryService/ListRepositoryWork" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListRepositoryWorkRequest): Buffer =>
+      Buffer.from(ListRepositoryWorkRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListRepositoryWorkRequest => ListRepositoryWorkRequest.decode(value),
+    responseSerialize: (value: RepositoryWork): Buffer => Buffer.from(RepositoryWork.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RepositoryWork => RepositoryWork.decode(value),
+  },
+  /** Reads the folder anew, as at start; published backups that were put there are found. */
+  scanRepository: {
+    path: "/tidemark.v1.RepositoryService/ScanRepository" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ScanRepositoryRequest): Buffer =>
+      Buffer.from(ScanRepositoryRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ScanRepositoryRequest => ScanRepositoryRequest.decode(value),
+    responseSerialize: (value: ScanReport): Buffer => Buffer.from(ScanReport.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ScanReport => ScanReport.decode(value),
+  },
   getBackup: {
     path: "/tidemark.v1.RepositoryService/GetBackup" as const,
     requestStream: false as const,
@@ -2072,6 +3490,20 @@ export interface RepositoryServiceServer extends UntypedServiceImplementation {
   /** A read-only export of a published backup, through its chain, for one run. */
   openBackup: handleUnaryCall<OpenBackupRequest, BackupEndpoint>;
   closeBackup: handleUnaryCall<CloseBackupRequest, Empty>;
+  /** Starts a job that reads a backup and its chain: checksums of all data, and the check of the images. */
+  startVerify: handleUnaryCall<StartVerifyRequest, RepositoryJobStarted>;
+  /**
+   * Starts a job that takes a hidden backup out of its chain: its only child is merged into its image, which
+   * then is the child's; without a child its files are removed. Restartable at any step. Refused, with
+   * `backup-in-use`, while somebody reads it, and where it has several children.
+   */
+  startRemoval: handleUnaryCall<StartRemovalRequest, RepositoryJobStarted>;
+  /** Removes the record of the repository and its folder; refused while there are backups. */
+  deleteRepository: handleUnaryCall<DeleteRepositoryRequest, Empty>;
+  /** What lies in the folder besides published backups: partial images, open exports, removals under way. */
+  listRepositoryWork: handleUnaryCall<ListRepositoryWorkRequest, RepositoryWork>;
+  /** Reads the folder anew, as at start; published backups that were put there are found. */
+  scanRepository: handleUnaryCall<ScanRepositoryRequest, ScanReport>;
   getBackup: handleUnaryCall<GetBackupRequest, StoredBackup>;
   listBackups: handleUnaryCall<ListBackupsRequest, ListBackupsResponse>;
 }
@@ -2200,6 +3632,90 @@ export interface RepositoryServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  /** Starts a job that reads a backup and its chain: checksums of all data, and the check of the images. */
+  startVerify(
+    request: StartVerifyRequest,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  startVerify(
+    request: StartVerifyRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  startVerify(
+    request: StartVerifyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  /**
+   * Starts a job that takes a hidden backup out of its chain: its only child is merged into its image, which
+   * then is the child's; without a child its files are removed. Restartable at any step. Refused, with
+   * `backup-in-use`, while somebody reads it, and where it has several children.
+   */
+  startRemoval(
+    request: StartRemovalRequest,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  startRemoval(
+    request: StartRemovalRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  startRemoval(
+    request: StartRemovalRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  /** Removes the record of the repository and its folder; refused while there are backups. */
+  deleteRepository(
+    request: DeleteRepositoryRequest,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  deleteRepository(
+    request: DeleteRepositoryRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  deleteRepository(
+    request: DeleteRepositoryRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  /** What lies in the folder besides published backups: partial images, open exports, removals under way. */
+  listRepositoryWork(
+    request: ListRepositoryWorkRequest,
+    callback: (error: ServiceError | null, response: RepositoryWork) => void,
+  ): ClientUnaryCall;
+  listRepositoryWork(
+    request: ListRepositoryWorkRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RepositoryWork) => void,
+  ): ClientUnaryCall;
+  listRepositoryWork(
+    request: ListRepositoryWorkRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RepositoryWork) => void,
+  ): ClientUnaryCall;
+  /** Reads the folder anew, as at start; published backups that were put there are found. */
+  scanRepository(
+    request: ScanRepositoryRequest,
+    callback: (error: ServiceError | null, response: ScanReport) => void,
+  ): ClientUnaryCall;
+  scanRepository(
+    request: ScanRepositoryRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ScanReport) => void,
+  ): ClientUnaryCall;
+  scanRepository(
+    request: ScanRepositoryRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ScanReport) => void,
   ): ClientUnaryCall;
   getBackup(
     request: GetBackupRequest,

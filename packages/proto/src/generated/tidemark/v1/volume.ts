@@ -11,14 +11,16 @@ import {
   type ChannelCredentials,
   Client,
   type ClientOptions,
+  type ClientReadableStream,
   type ClientUnaryCall,
+  type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { Empty, StepContext } from "./common.ts";
+import { ByteRange, Empty, StepContext } from "./common.ts";
 
 export interface CreateVolumeRequest {
   step: StepContext | undefined;
@@ -56,6 +58,19 @@ export interface Volume {
   /** nbd://host:port/name */
   exportUri: string;
   checkpoints: Checkpoint[];
+  /** Set while an instant restore still pulls its backup: where from, and what is left to pull. */
+  source:
+    | VolumeSource
+    | undefined;
+  /** Clients of its export at this moment. */
+  connections: number;
+}
+
+/** The backup that a volume of an instant restore still reads from. */
+export interface VolumeSource {
+  backupId: string;
+  uri: string;
+  leftBytes: number;
 }
 
 export interface CreateCheckpointRequest {
@@ -63,12 +78,45 @@ export interface CreateCheckpointRequest {
   volumeId: string;
   checkpointId: string;
   name: string;
+  description: string;
 }
 
 export interface DeleteCheckpointRequest {
   step: StepContext | undefined;
   volumeId: string;
   checkpointId: string;
+}
+
+export interface UpdateCheckpointRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+  checkpointId: string;
+  /** Absent: stays as it is. */
+  name?: string | undefined;
+  description?: string | undefined;
+}
+
+export interface ChangedBlocksRequest {
+  volumeId: string;
+  sinceCheckpointId: string;
+  /** Empty: until now. */
+  untilCheckpointId: string;
+  offset: number;
+  /** 0: to the end of the disk. */
+  length: number;
+}
+
+/** One part of the answer. */
+export interface ChangedBlocks {
+  ranges: ByteRange[];
+  /** What has been looked at so far ends here; of the last part: the end of what was asked for. */
+  nextOffset: number;
+  granularityBytes: number;
+}
+
+export interface ChangedBytes {
+  changedBytes: number;
+  granularityBytes: number;
 }
 
 export interface ListCheckpointsRequest {
@@ -89,6 +137,11 @@ export interface Checkpoint {
   recording: boolean;
   /** After a crash: the bits cannot be trusted, the next backup from here has to be full. */
   inconsistent: boolean;
+  /** Bytes marked as changed since it only because a crash left it open whether they were. */
+  grownBytes: number;
+  description: string;
+  /** The volume was restored from this backup, and holds it since this checkpoint; else empty. */
+  originBackupId: string;
 }
 
 function createBaseCreateVolumeRequest(): CreateVolumeRequest {
@@ -520,7 +573,17 @@ export const ListVolumesResponse: MessageFns<ListVolumesResponse> = {
 };
 
 function createBaseVolume(): Volume {
-  return { volumeId: "", name: "", sizeBytes: 0, format: "", allocatedBytes: 0, exportUri: "", checkpoints: [] };
+  return {
+    volumeId: "",
+    name: "",
+    sizeBytes: 0,
+    format: "",
+    allocatedBytes: 0,
+    exportUri: "",
+    checkpoints: [],
+    source: undefined,
+    connections: 0,
+  };
 }
 
 export const Volume: MessageFns<Volume> = {
@@ -545,6 +608,12 @@ export const Volume: MessageFns<Volume> = {
     }
     for (const v of message.checkpoints) {
       Checkpoint.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.source !== undefined) {
+      VolumeSource.encode(message.source, writer.uint32(66).fork()).join();
+    }
+    if (message.connections !== 0) {
+      writer.uint32(72).uint32(message.connections);
     }
     return writer;
   },
@@ -618,6 +687,22 @@ export const Volume: MessageFns<Volume> = {
             message.checkpoints.push(Checkpoint.decode(reader, reader.uint32()));
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.source = VolumeSource.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.connections = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -657,6 +742,8 @@ export const Volume: MessageFns<Volume> = {
       checkpoints: globalThis.Array.isArray(object?.checkpoints)
         ? object.checkpoints.map((e: any) => Checkpoint.fromJSON(e))
         : [],
+      source: isSet(object.source) ? VolumeSource.fromJSON(object.source) : undefined,
+      connections: isSet(object.connections) ? globalThis.Number(object.connections) : 0,
     };
   },
 
@@ -683,6 +770,12 @@ export const Volume: MessageFns<Volume> = {
     if (message.checkpoints?.length) {
       obj.checkpoints = message.checkpoints.map((e) => Checkpoint.toJSON(e));
     }
+    if (message.source !== undefined) {
+      obj.source = VolumeSource.toJSON(message.source);
+    }
+    if (message.connections !== 0) {
+      obj.connections = Math.round(message.connections);
+    }
     return obj;
   },
 
@@ -698,12 +791,125 @@ export const Volume: MessageFns<Volume> = {
     message.allocatedBytes = object.allocatedBytes ?? 0;
     message.exportUri = object.exportUri ?? "";
     message.checkpoints = object.checkpoints?.map((e) => Checkpoint.fromPartial(e)) || [];
+    message.source = (object.source !== undefined && object.source !== null)
+      ? VolumeSource.fromPartial(object.source)
+      : undefined;
+    message.connections = object.connections ?? 0;
+    return message;
+  },
+};
+
+function createBaseVolumeSource(): VolumeSource {
+  return { backupId: "", uri: "", leftBytes: 0 };
+}
+
+export const VolumeSource: MessageFns<VolumeSource> = {
+  encode(message: VolumeSource, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.backupId !== "") {
+      writer.uint32(10).string(message.backupId);
+    }
+    if (message.uri !== "") {
+      writer.uint32(18).string(message.uri);
+    }
+    if (message.leftBytes !== 0) {
+      writer.uint32(24).uint64(message.leftBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VolumeSource {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVolumeSource();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.uri = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.leftBytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): VolumeSource {
+    return {
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
+      uri: isSet(object.uri) ? globalThis.String(object.uri) : "",
+      leftBytes: isSet(object.leftBytes)
+        ? globalThis.Number(object.leftBytes)
+        : isSet(object.left_bytes)
+        ? globalThis.Number(object.left_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: VolumeSource): unknown {
+    const obj: any = {};
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
+    if (message.uri !== "") {
+      obj.uri = message.uri;
+    }
+    if (message.leftBytes !== 0) {
+      obj.leftBytes = Math.round(message.leftBytes);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<VolumeSource>, I>>(base?: I): VolumeSource {
+    return VolumeSource.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<VolumeSource>, I>>(object: I): VolumeSource {
+    const message = createBaseVolumeSource();
+    message.backupId = object.backupId ?? "";
+    message.uri = object.uri ?? "";
+    message.leftBytes = object.leftBytes ?? 0;
     return message;
   },
 };
 
 function createBaseCreateCheckpointRequest(): CreateCheckpointRequest {
-  return { step: undefined, volumeId: "", checkpointId: "", name: "" };
+  return { step: undefined, volumeId: "", checkpointId: "", name: "", description: "" };
 }
 
 export const CreateCheckpointRequest: MessageFns<CreateCheckpointRequest> = {
@@ -719,6 +925,9 @@ export const CreateCheckpointRequest: MessageFns<CreateCheckpointRequest> = {
     }
     if (message.name !== "") {
       writer.uint32(34).string(message.name);
+    }
+    if (message.description !== "") {
+      writer.uint32(42).string(message.description);
     }
     return writer;
   },
@@ -768,6 +977,14 @@ export const CreateCheckpointRequest: MessageFns<CreateCheckpointRequest> = {
             message.name = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.description = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -794,6 +1011,7 @@ export const CreateCheckpointRequest: MessageFns<CreateCheckpointRequest> = {
         ? globalThis.String(object.checkpoint_id)
         : "",
       name: isSet(object.name) ? globalThis.String(object.name) : "",
+      description: isSet(object.description) ? globalThis.String(object.description) : "",
     };
   },
 
@@ -811,6 +1029,9 @@ export const CreateCheckpointRequest: MessageFns<CreateCheckpointRequest> = {
     if (message.name !== "") {
       obj.name = message.name;
     }
+    if (message.description !== "") {
+      obj.description = message.description;
+    }
     return obj;
   },
 
@@ -825,6 +1046,7 @@ export const CreateCheckpointRequest: MessageFns<CreateCheckpointRequest> = {
     message.volumeId = object.volumeId ?? "";
     message.checkpointId = object.checkpointId ?? "";
     message.name = object.name ?? "";
+    message.description = object.description ?? "";
     return message;
   },
 };
@@ -936,6 +1158,496 @@ export const DeleteCheckpointRequest: MessageFns<DeleteCheckpointRequest> = {
       : undefined;
     message.volumeId = object.volumeId ?? "";
     message.checkpointId = object.checkpointId ?? "";
+    return message;
+  },
+};
+
+function createBaseUpdateCheckpointRequest(): UpdateCheckpointRequest {
+  return { step: undefined, volumeId: "", checkpointId: "", name: undefined, description: undefined };
+}
+
+export const UpdateCheckpointRequest: MessageFns<UpdateCheckpointRequest> = {
+  encode(message: UpdateCheckpointRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    if (message.checkpointId !== "") {
+      writer.uint32(26).string(message.checkpointId);
+    }
+    if (message.name !== undefined) {
+      writer.uint32(34).string(message.name);
+    }
+    if (message.description !== undefined) {
+      writer.uint32(42).string(message.description);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateCheckpointRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateCheckpointRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.checkpointId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.description = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UpdateCheckpointRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      checkpointId: isSet(object.checkpointId)
+        ? globalThis.String(object.checkpointId)
+        : isSet(object.checkpoint_id)
+        ? globalThis.String(object.checkpoint_id)
+        : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : undefined,
+      description: isSet(object.description) ? globalThis.String(object.description) : undefined,
+    };
+  },
+
+  toJSON(message: UpdateCheckpointRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.checkpointId !== "") {
+      obj.checkpointId = message.checkpointId;
+    }
+    if (message.name !== undefined) {
+      obj.name = message.name;
+    }
+    if (message.description !== undefined) {
+      obj.description = message.description;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<UpdateCheckpointRequest>, I>>(base?: I): UpdateCheckpointRequest {
+    return UpdateCheckpointRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UpdateCheckpointRequest>, I>>(object: I): UpdateCheckpointRequest {
+    const message = createBaseUpdateCheckpointRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    message.checkpointId = object.checkpointId ?? "";
+    message.name = object.name ?? undefined;
+    message.description = object.description ?? undefined;
+    return message;
+  },
+};
+
+function createBaseChangedBlocksRequest(): ChangedBlocksRequest {
+  return { volumeId: "", sinceCheckpointId: "", untilCheckpointId: "", offset: 0, length: 0 };
+}
+
+export const ChangedBlocksRequest: MessageFns<ChangedBlocksRequest> = {
+  encode(message: ChangedBlocksRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.volumeId !== "") {
+      writer.uint32(10).string(message.volumeId);
+    }
+    if (message.sinceCheckpointId !== "") {
+      writer.uint32(18).string(message.sinceCheckpointId);
+    }
+    if (message.untilCheckpointId !== "") {
+      writer.uint32(26).string(message.untilCheckpointId);
+    }
+    if (message.offset !== 0) {
+      writer.uint32(32).uint64(message.offset);
+    }
+    if (message.length !== 0) {
+      writer.uint32(40).uint64(message.length);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChangedBlocksRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChangedBlocksRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sinceCheckpointId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.untilCheckpointId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.offset = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.length = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ChangedBlocksRequest {
+    return {
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      sinceCheckpointId: isSet(object.sinceCheckpointId)
+        ? globalThis.String(object.sinceCheckpointId)
+        : isSet(object.since_checkpoint_id)
+        ? globalThis.String(object.since_checkpoint_id)
+        : "",
+      untilCheckpointId: isSet(object.untilCheckpointId)
+        ? globalThis.String(object.untilCheckpointId)
+        : isSet(object.until_checkpoint_id)
+        ? globalThis.String(object.until_checkpoint_id)
+        : "",
+      offset: isSet(object.offset) ? globalThis.Number(object.offset) : 0,
+      length: isSet(object.length) ? globalThis.Number(object.length) : 0,
+    };
+  },
+
+  toJSON(message: ChangedBlocksRequest): unknown {
+    const obj: any = {};
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.sinceCheckpointId !== "") {
+      obj.sinceCheckpointId = message.sinceCheckpointId;
+    }
+    if (message.untilCheckpointId !== "") {
+      obj.untilCheckpointId = message.untilCheckpointId;
+    }
+    if (message.offset !== 0) {
+      obj.offset = Math.round(message.offset);
+    }
+    if (message.length !== 0) {
+      obj.length = Math.round(message.length);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ChangedBlocksRequest>, I>>(base?: I): ChangedBlocksRequest {
+    return ChangedBlocksRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ChangedBlocksRequest>, I>>(object: I): ChangedBlocksRequest {
+    const message = createBaseChangedBlocksRequest();
+    message.volumeId = object.volumeId ?? "";
+    message.sinceCheckpointId = object.sinceCheckpointId ?? "";
+    message.untilCheckpointId = object.untilCheckpointId ?? "";
+    message.offset = object.offset ?? 0;
+    message.length = object.length ?? 0;
+    return message;
+  },
+};
+
+function createBaseChangedBlocks(): ChangedBlocks {
+  return { ranges: [], nextOffset: 0, granularityBytes: 0 };
+}
+
+export const ChangedBlocks: MessageFns<ChangedBlocks> = {
+  encode(message: ChangedBlocks, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ranges) {
+      ByteRange.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextOffset !== 0) {
+      writer.uint32(16).uint64(message.nextOffset);
+    }
+    if (message.granularityBytes !== 0) {
+      writer.uint32(24).uint32(message.granularityBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChangedBlocks {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChangedBlocks();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ranges.push(ByteRange.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.nextOffset = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.granularityBytes = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ChangedBlocks {
+    return {
+      ranges: globalThis.Array.isArray(object?.ranges) ? object.ranges.map((e: any) => ByteRange.fromJSON(e)) : [],
+      nextOffset: isSet(object.nextOffset)
+        ? globalThis.Number(object.nextOffset)
+        : isSet(object.next_offset)
+        ? globalThis.Number(object.next_offset)
+        : 0,
+      granularityBytes: isSet(object.granularityBytes)
+        ? globalThis.Number(object.granularityBytes)
+        : isSet(object.granularity_bytes)
+        ? globalThis.Number(object.granularity_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: ChangedBlocks): unknown {
+    const obj: any = {};
+    if (message.ranges?.length) {
+      obj.ranges = message.ranges.map((e) => ByteRange.toJSON(e));
+    }
+    if (message.nextOffset !== 0) {
+      obj.nextOffset = Math.round(message.nextOffset);
+    }
+    if (message.granularityBytes !== 0) {
+      obj.granularityBytes = Math.round(message.granularityBytes);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ChangedBlocks>, I>>(base?: I): ChangedBlocks {
+    return ChangedBlocks.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ChangedBlocks>, I>>(object: I): ChangedBlocks {
+    const message = createBaseChangedBlocks();
+    message.ranges = object.ranges?.map((e) => ByteRange.fromPartial(e)) || [];
+    message.nextOffset = object.nextOffset ?? 0;
+    message.granularityBytes = object.granularityBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseChangedBytes(): ChangedBytes {
+  return { changedBytes: 0, granularityBytes: 0 };
+}
+
+export const ChangedBytes: MessageFns<ChangedBytes> = {
+  encode(message: ChangedBytes, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.changedBytes !== 0) {
+      writer.uint32(8).uint64(message.changedBytes);
+    }
+    if (message.granularityBytes !== 0) {
+      writer.uint32(16).uint32(message.granularityBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChangedBytes {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChangedBytes();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.changedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.granularityBytes = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ChangedBytes {
+    return {
+      changedBytes: isSet(object.changedBytes)
+        ? globalThis.Number(object.changedBytes)
+        : isSet(object.changed_bytes)
+        ? globalThis.Number(object.changed_bytes)
+        : 0,
+      granularityBytes: isSet(object.granularityBytes)
+        ? globalThis.Number(object.granularityBytes)
+        : isSet(object.granularity_bytes)
+        ? globalThis.Number(object.granularity_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: ChangedBytes): unknown {
+    const obj: any = {};
+    if (message.changedBytes !== 0) {
+      obj.changedBytes = Math.round(message.changedBytes);
+    }
+    if (message.granularityBytes !== 0) {
+      obj.granularityBytes = Math.round(message.granularityBytes);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ChangedBytes>, I>>(base?: I): ChangedBytes {
+    return ChangedBytes.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ChangedBytes>, I>>(object: I): ChangedBytes {
+    const message = createBaseChangedBytes();
+    message.changedBytes = object.changedBytes ?? 0;
+    message.granularityBytes = object.granularityBytes ?? 0;
     return message;
   },
 };
@@ -1093,6 +1805,9 @@ function createBaseCheckpoint(): Checkpoint {
     changedSinceBytes: 0,
     recording: false,
     inconsistent: false,
+    grownBytes: 0,
+    description: "",
+    originBackupId: "",
   };
 }
 
@@ -1118,6 +1833,15 @@ export const Checkpoint: MessageFns<Checkpoint> = {
     }
     if (message.inconsistent !== false) {
       writer.uint32(56).bool(message.inconsistent);
+    }
+    if (message.grownBytes !== 0) {
+      writer.uint32(64).uint64(message.grownBytes);
+    }
+    if (message.description !== "") {
+      writer.uint32(74).string(message.description);
+    }
+    if (message.originBackupId !== "") {
+      writer.uint32(82).string(message.originBackupId);
     }
     return writer;
   },
@@ -1191,6 +1915,30 @@ export const Checkpoint: MessageFns<Checkpoint> = {
             message.inconsistent = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.grownBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.description = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.originBackupId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1228,6 +1976,17 @@ export const Checkpoint: MessageFns<Checkpoint> = {
         : 0,
       recording: isSet(object.recording) ? globalThis.Boolean(object.recording) : false,
       inconsistent: isSet(object.inconsistent) ? globalThis.Boolean(object.inconsistent) : false,
+      grownBytes: isSet(object.grownBytes)
+        ? globalThis.Number(object.grownBytes)
+        : isSet(object.grown_bytes)
+        ? globalThis.Number(object.grown_bytes)
+        : 0,
+      description: isSet(object.description) ? globalThis.String(object.description) : "",
+      originBackupId: isSet(object.originBackupId)
+        ? globalThis.String(object.originBackupId)
+        : isSet(object.origin_backup_id)
+        ? globalThis.String(object.origin_backup_id)
+        : "",
     };
   },
 
@@ -1254,6 +2013,15 @@ export const Checkpoint: MessageFns<Checkpoint> = {
     if (message.inconsistent !== false) {
       obj.inconsistent = message.inconsistent;
     }
+    if (message.grownBytes !== 0) {
+      obj.grownBytes = Math.round(message.grownBytes);
+    }
+    if (message.description !== "") {
+      obj.description = message.description;
+    }
+    if (message.originBackupId !== "") {
+      obj.originBackupId = message.originBackupId;
+    }
     return obj;
   },
 
@@ -1269,6 +2037,9 @@ export const Checkpoint: MessageFns<Checkpoint> = {
     message.changedSinceBytes = object.changedSinceBytes ?? 0;
     message.recording = object.recording ?? false;
     message.inconsistent = object.inconsistent ?? false;
+    message.grownBytes = object.grownBytes ?? 0;
+    message.description = object.description ?? "";
+    message.originBackupId = object.originBackupId ?? "";
     return message;
   },
 };
@@ -1431,6 +2202,37 @@ export const CheckpointServiceService = {
       Buffer.from(ListCheckpointsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListCheckpointsResponse => ListCheckpointsResponse.decode(value),
   },
+  /** Changes name or description. Good to repeat. */
+  updateCheckpoint: {
+    path: "/tidemark.v1.CheckpointService/UpdateCheckpoint" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UpdateCheckpointRequest): Buffer =>
+      Buffer.from(UpdateCheckpointRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UpdateCheckpointRequest => UpdateCheckpointRequest.decode(value),
+    responseSerialize: (value: Checkpoint): Buffer => Buffer.from(Checkpoint.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Checkpoint => Checkpoint.decode(value),
+  },
+  /** What changed between two checkpoints, or from one to now, in order of offsets. */
+  listChangedBlocks: {
+    path: "/tidemark.v1.CheckpointService/ListChangedBlocks" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: ChangedBlocksRequest): Buffer => Buffer.from(ChangedBlocksRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ChangedBlocksRequest => ChangedBlocksRequest.decode(value),
+    responseSerialize: (value: ChangedBlocks): Buffer => Buffer.from(ChangedBlocks.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ChangedBlocks => ChangedBlocks.decode(value),
+  },
+  /** Bytes of the same, in whole granules, without the list. */
+  countChangedBytes: {
+    path: "/tidemark.v1.CheckpointService/CountChangedBytes" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ChangedBlocksRequest): Buffer => Buffer.from(ChangedBlocksRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ChangedBlocksRequest => ChangedBlocksRequest.decode(value),
+    responseSerialize: (value: ChangedBytes): Buffer => Buffer.from(ChangedBytes.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ChangedBytes => ChangedBytes.decode(value),
+  },
 } as const;
 
 export interface CheckpointServiceServer extends UntypedServiceImplementation {
@@ -1438,6 +2240,12 @@ export interface CheckpointServiceServer extends UntypedServiceImplementation {
   /** Merges the checkpoint's bitmap into its predecessor. */
   deleteCheckpoint: handleUnaryCall<DeleteCheckpointRequest, Empty>;
   listCheckpoints: handleUnaryCall<ListCheckpointsRequest, ListCheckpointsResponse>;
+  /** Changes name or description. Good to repeat. */
+  updateCheckpoint: handleUnaryCall<UpdateCheckpointRequest, Checkpoint>;
+  /** What changed between two checkpoints, or from one to now, in order of offsets. */
+  listChangedBlocks: handleServerStreamingCall<ChangedBlocksRequest, ChangedBlocks>;
+  /** Bytes of the same, in whole granules, without the list. */
+  countChangedBytes: handleUnaryCall<ChangedBlocksRequest, ChangedBytes>;
 }
 
 export interface CheckpointServiceClient extends Client {
@@ -1486,6 +2294,45 @@ export interface CheckpointServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListCheckpointsResponse) => void,
+  ): ClientUnaryCall;
+  /** Changes name or description. Good to repeat. */
+  updateCheckpoint(
+    request: UpdateCheckpointRequest,
+    callback: (error: ServiceError | null, response: Checkpoint) => void,
+  ): ClientUnaryCall;
+  updateCheckpoint(
+    request: UpdateCheckpointRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Checkpoint) => void,
+  ): ClientUnaryCall;
+  updateCheckpoint(
+    request: UpdateCheckpointRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Checkpoint) => void,
+  ): ClientUnaryCall;
+  /** What changed between two checkpoints, or from one to now, in order of offsets. */
+  listChangedBlocks(request: ChangedBlocksRequest, options?: Partial<CallOptions>): ClientReadableStream<ChangedBlocks>;
+  listChangedBlocks(
+    request: ChangedBlocksRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ChangedBlocks>;
+  /** Bytes of the same, in whole granules, without the list. */
+  countChangedBytes(
+    request: ChangedBlocksRequest,
+    callback: (error: ServiceError | null, response: ChangedBytes) => void,
+  ): ClientUnaryCall;
+  countChangedBytes(
+    request: ChangedBlocksRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ChangedBytes) => void,
+  ): ClientUnaryCall;
+  countChangedBytes(
+    request: ChangedBlocksRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ChangedBytes) => void,
   ): ClientUnaryCall;
 }
 
