@@ -63,6 +63,9 @@ test('an incremental backup builds on the newest usable checkpoint unless one is
     parentBackupId: monday.id,
     speedBytesPerSecond: 1000,
   });
+  expect(await api.app.catalog.backupLeases.holders(monday.id)).toMatchObject([
+    { holder: 'run', holderId: body.run.id },
+  ]);
   const named = await api.call('POST', '/v1/backups', {
     ...incremental,
     checkpoint: 'named',
@@ -182,7 +185,11 @@ test('a restore to a volume makes it, as large as the backup', async () => {
   });
   expect(body.run).toMatchObject({ kind: 'restore', backupId: monday.id, volumeId: body.volume.id });
   const request = parseRunRequest('restore', body.run.request);
+  const holders = async () =>
+    (await api.app.catalog.backupLeases.holders(monday.id)).map(lease => lease.holderId);
+  expect(await holders()).toContain(body.run.id);
   await (await api.worker(body.run.id)).cancel();
+  expect(await holders()).not.toContain(body.run.id);
   expect(request).toMatchObject({
     backupId: monday.id,
     sizeBytes: SIZE,

@@ -1,5 +1,6 @@
 // The catalog: one connection pool, one repository a noun, and transactions over all of them.
 import { PrismaPg } from '@prisma/adapter-pg';
+import { BackupLeaseRepository } from './backup-lease-repository.ts';
 import { BackupRepository } from './backup-repository.ts';
 import { CheckpointRepository } from './checkpoint-repository.ts';
 import { CommitRepository } from './commit-repository.ts';
@@ -33,6 +34,7 @@ class Nouns {
   readonly commits: CommitRepository;
   readonly repositories: RepositoryRepository;
   readonly backups: BackupRepository;
+  readonly backupLeases: BackupLeaseRepository;
   readonly runs: RunRepository;
   /** Runs as a worker drives them. */
   readonly leases: RunLeaseRepository;
@@ -46,6 +48,7 @@ class Nouns {
     this.commits = new CommitRepository(scope);
     this.repositories = new RepositoryRepository(scope);
     this.backups = new BackupRepository(scope);
+    this.backupLeases = new BackupLeaseRepository(scope);
     this.runs = new RunRepository(scope);
     this.leases = new RunLeaseRepository(scope);
     this.events = new EventRepository(scope);

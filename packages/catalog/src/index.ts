@@ -1,4 +1,5 @@
 // The catalog's only door.
+export type { BackupLease, BackupLeaseHolder, BackupLeaseRepository } from './backup-lease-repository.ts';
 export type {
   Backup,
   BackupFilter,

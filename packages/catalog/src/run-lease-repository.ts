@@ -1,5 +1,6 @@
 // Runs as a worker drives them. Who holds the lease may write; every write checks the epoch on the locked
 // row, so that a worker that was taken for dead cannot change what its successor does.
+import { dropLeases } from './backup-lease-repository.ts';
 import { CatalogError } from './errors.ts';
 import { Prisma } from './generated/client.ts';
 import { type JsonObject, type Run, type RunError, type RunProgress, toRun, withSteps } from './run.ts';
@@ -149,11 +150,14 @@ export class RunLeaseRepository {
     });
   }
 
-  /** The run has ended and the lease with it. Rejects `superseded`. */
+  /**
+   * The run has ended and the lease with it, and the leases it held on backups, unless storage nodes may still work
+   * for it. Rejects `superseded`.
+   */
   finish(lease: Lease, end: RunEnd): Promise<void> {
     return this.#holding(lease, async (db, tell) => {
-      if (end.cleanupInMs !== undefined)
-        await nextAttempt(db, lease, { delayMs: end.cleanupInMs, failures: 0 });
+      if (end.cleanupInMs === undefined) await dropLeases(db, 'run', lease.runId);
+      else await nextAttempt(db, lease, { delayMs: end.cleanupInMs, failures: 0 });
       await db.run.update({
         where: { id: lease.runId },
         data: {
@@ -185,6 +189,7 @@ export class RunLeaseRepository {
    */
   finishCleanup(lease: Lease, left: RunError | null): Promise<void> {
     return this.#holding(lease, async (db, tell) => {
+      await dropLeases(db, 'run', lease.runId);
       await db.run.update({
         where: { id: lease.runId },
         data: { cleanupPending: false, leaseOwner: null, leaseUntil: null },

@@ -161,6 +161,7 @@ async function write(catalog: CatalogTransaction, runId: string, intent: BackupI
     parentBackupId: parent?.id ?? null,
     speedBytesPerSecond: body.speedBytesPerSecond ?? null,
   };
+  if (parent !== null) await catalog.backupLeases.take(parent.id, 'run', runId);
   const run = await catalog.runs.create({
     id: runId,
     kind: 'backup',

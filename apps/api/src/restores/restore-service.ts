@@ -66,6 +66,7 @@ export class RestoreService {
       const { backup, storageNode } = await findSource(catalog, body);
       requireOnline(storageNode);
       const { node, target, volume } = await writeTarget(catalog, runId, { wanted: body.target, backup });
+      await catalog.backupLeases.take(backup.id, 'run', runId);
       const request: RunRequest<'restore'> = {
         backupId: backup.id,
         repositoryId: backup.repositoryId,

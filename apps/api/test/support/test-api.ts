@@ -7,7 +7,7 @@ import type { Problem } from '../../src/schemas/problem.ts';
 
 const LEASE_MS = 60_000;
 const NOUNS = ['storage_node', 'volume', 'checkpoint', 'snapshot', 'volume_commit', 'repository', 'backup'];
-const TABLES = [...NOUNS, 'run', 'event'];
+const TABLES = [...NOUNS, 'backup_lease', 'run', 'event'];
 
 type Method = 'GET' | 'POST' | 'DELETE';
 
