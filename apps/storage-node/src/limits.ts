@@ -37,6 +37,9 @@ export const JOB_WATCH_INTERVAL_MS = 100;
 /** Ended jobs that nobody dismissed are forgotten beyond this many. */
 export const JOBS_KEPT_MAX = 1_000;
 
+/** Places of a job's damage that are told one by one: 64 KiB of memory, and more than anybody reads. */
+export const DAMAGE_RANGES_MAX = 4_096;
+
 /** How long a guest's write may wait for its old data to be copied before the backup is given up. */
 export const CBW_TIMEOUT_MS = 10_000;
 /** Bytes a bit of a checkpoint's bitmap stands for: what a copy never does less than (scenario BM-01). */

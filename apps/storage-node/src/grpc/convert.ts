@@ -3,6 +3,7 @@ import {
   BackupEndpoint as BackupEndpointMessage,
   BackupStarted,
   Checkpoint,
+  JobDamage as JobDamageMessage,
   JobStatus,
   Repository,
   RestoreStarted,
@@ -11,6 +12,7 @@ import {
 } from '@tidemark/proto';
 import type { BackupAnswer } from '../host/backup-runner.ts';
 import type { CheckpointSummary } from '../host/checkpoint-chain.ts';
+import type { JobDamage } from '../host/job-damage.ts';
 import type { JobSnapshot } from '../host/job-record.ts';
 import type { Manifest } from '../host/manifest.ts';
 import type { BackupEndpoint } from '../host/open-backups.ts';
@@ -62,6 +64,10 @@ export function toCheckpoint(summary: CheckpointSummary): Checkpoint {
 
 export function toJobStatus(snapshot: JobSnapshot): JobStatus {
   return JobStatus.fromPartial(snapshot);
+}
+
+export function toJobDamage({ bytes, ranges, truncated }: JobDamage): JobDamageMessage {
+  return JobDamageMessage.fromPartial({ bytes, ranges: [...ranges], truncated });
 }
 
 export function toBackupStarted(answer: BackupAnswer): BackupStarted {

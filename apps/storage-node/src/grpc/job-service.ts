@@ -11,7 +11,7 @@ import {
 import type { BackupRunner } from '../host/backup-runner.ts';
 import type { JobRunner } from '../host/job-runner.ts';
 import type { RestoreRequest, RestoreRunner } from '../host/restore-runner.ts';
-import { toBackupStarted, toJobStatus, toRestoreStarted } from './convert.ts';
+import { toBackupStarted, toJobDamage, toJobStatus, toRestoreStarted } from './convert.ts';
 import { toTidemarkError } from './errors.ts';
 import { type CallContext, query, step, unimplemented } from './handlers.ts';
 import type { GrpcService } from './server.ts';
@@ -38,7 +38,7 @@ export function jobService(options: {
     listMoments: unimplemented(context, methods.listMoments),
     startExport: unimplemented(context, methods.startExport),
     startAudit: unimplemented(context, methods.startAudit),
-    getJobDamage: unimplemented(context, methods.getJobDamage),
+    getJobDamage: query(context, methods.getJobDamage, ({ jobId }) => toJobDamage(jobs.get(jobId).damage)),
     startRestore: step(context, methods.startRestore, 'do-again', async (request, { runId }) =>
       toRestoreStarted(await restores.start(toRestoreRequest(request, runId))),
     ),

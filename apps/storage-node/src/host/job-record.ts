@@ -2,6 +2,7 @@
 // that ends once.
 import type { Job, JobState } from '@tidemark/engine';
 import type { TidemarkErrorJson } from '@tidemark/proto';
+import { JobDamage } from './job-damage.ts';
 
 export interface JobSnapshot {
   readonly jobId: string;
@@ -13,17 +14,22 @@ export interface JobSnapshot {
   readonly error: TidemarkErrorJson | undefined;
   readonly startedAtMs: number;
   readonly finishedAtMs: number;
+  readonly damagedBytes: number;
+  readonly speedBytesPerSecond: number;
 }
 
 export class JobRecord {
   readonly job: Job;
+  /** Filled by whoever started the job. */
+  readonly damage: JobDamage;
   #settled = false;
   #error: TidemarkErrorJson | undefined;
   readonly #changes = new Set<() => void>();
   readonly #end = Promise.withResolvers<void>();
 
-  constructor(job: Job) {
+  constructor(job: Job, damage: JobDamage = new JobDamage()) {
     this.job = job;
+    this.damage = damage;
   }
 
   /** Resolves when the job and all that follows it has ended, whatever came of it. */
@@ -54,10 +60,12 @@ export class JobRecord {
   }
 
   snapshot(): JobSnapshot {
-    const { id, type, state, startedAtMs, finishedAtMs, ...progress } = this.job.info();
+    const { id, type, state, startedAtMs, finishedAtMs, ...info } = this.job.info();
+    const { currentBytes, totalBytes, sentBytes, speedBytesPerSecond } = info;
     const over = state === 'concluded' || state === 'null';
     return {
-      ...progress,
+      ...{ currentBytes, totalBytes, sentBytes, speedBytesPerSecond },
+      damagedBytes: this.damage.bytes,
       jobId: id,
       type,
       // What follows the job may still fail: to callers it is pending until that is done.

@@ -4,6 +4,7 @@ import { type Clock, EngineError, type Job, JobRegistry } from '@tidemark/engine
 import { TidemarkError } from '@tidemark/proto';
 import { toTidemarkError } from '../grpc/errors.ts';
 import { JOB_WATCH_INTERVAL_MS, JOBS_KEPT_MAX } from '../limits.ts';
+import type { JobDamage } from './job-damage.ts';
 import { JobRecord, type JobSnapshot } from './job-record.ts';
 
 /** Told of each job's end, for the log. */
@@ -25,9 +26,10 @@ export class JobRunner {
   /**
    * Takes over a job that was just started. `after` runs once the job is over, whatever came of it, and
    * may still fail it; the job is shown as concluded only then.
+   * @param damage what the job meets on its way; it may be filled until `after` has ended.
    */
-  adopt(job: Job, after: (succeeded: boolean) => Promise<void>): JobRecord {
-    const record = new JobRecord(job);
+  adopt(job: Job, after: (succeeded: boolean) => Promise<void>, damage?: JobDamage): JobRecord {
+    const record = new JobRecord(job, damage);
     this.#records.set(job.id, record);
     void this.#follow(record, after);
     this.#forgetOld();
