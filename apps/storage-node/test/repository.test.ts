@@ -193,7 +193,8 @@ describe('limits', () => {
     await expect(
       repositories.prepareBackup({ step: newStep(), ...planOf(repositoryId, randomUUID()) }),
     ).rejects.toMatchObject({ code: 'repository-full' });
-    expect(await files(node, repositoryId)).toEqual([`.partial-${plan.backupId}.qcow2`]);
+    const partials = [`.partial-${plan.backupId}.qcow2`, `.partial-${plan.backupId}.sums`];
+    expect(await files(node, repositoryId)).toEqual(partials);
     await repositories.discardBackup({ step: newStep(), ...plan });
     await repositories.prepareBackup({ step: newStep(), ...planOf(repositoryId, randomUUID()) });
   });

@@ -42,6 +42,9 @@ export function toStoredBackup(manifest: Manifest): StoredBackup {
     sizeBytes: manifest.sizeBytes,
     storedBytes: manifest.storedBytes,
     fileName: `backups/${imageFileName(manifest.backupId)}`,
+    compression: manifest.compression,
+    hidden: manifest.hidden,
+    hasSums: manifest.sums !== null,
   });
 }
 

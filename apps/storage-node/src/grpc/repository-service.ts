@@ -5,6 +5,7 @@ import {
   type RepositoryServiceServer,
   TidemarkError,
 } from '@tidemark/proto';
+import { BACKUP_KINDS, COMPRESSIONS, type Compression } from '../host/manifest.ts';
 import type { Publication } from '../host/repository.ts';
 import type { RepositoryStore } from '../host/repository-store.ts';
 import { toBackupEndpoint, toRepository, toStoredBackup } from './convert.ts';
@@ -19,7 +20,8 @@ export function repositoryService(options: {
   const implementation: RepositoryServiceServer = {
     createRepository: step(context, methods.createRepository, 'answer-again', async request => {
       const { repositoryId, name, limitBytes } = request;
-      const repository = await repositories.create({ repositoryId, name, limitBytes });
+      const compression = toCompression(request.compression) ?? 'none';
+      const repository = await repositories.create({ repositoryId, name, limitBytes, compression });
       return toRepository(await repository.summary());
     }),
     getRepository: query(context, methods.getRepository, async ({ repositoryId }) =>
@@ -30,8 +32,9 @@ export function repositoryService(options: {
       return { repositories: summaries.map(toRepository) };
     }),
     prepareBackup: step(context, methods.prepareBackup, 'do-again', async request => {
-      const { repositoryId, backupId, volumeId, sizeBytes, parentBackupId } = request;
-      const plan = { backupId, volumeId, sizeBytes, parentBackupId };
+      const { repositoryId, backupId, volumeId, sizeBytes, parentBackupId, expectedBytes } = request;
+      const compression = toCompression(request.compression);
+      const plan = { backupId, volumeId, sizeBytes, parentBackupId, compression, expectedBytes };
       return toBackupEndpoint(await repositories.get(repositoryId).prepare(plan));
     }),
     publishBackup: step(context, methods.publishBackup, 'answer-again', async request =>
@@ -70,8 +73,23 @@ export function repositoryService(options: {
 
 function toPublication(request: PublishBackupRequest): Publication {
   const { backupId, volumeName, checkpointId, checkpointName, pointInTimeMs, kind, reason } = request;
-  if (kind !== 'full' && kind !== 'incremental') {
-    throw new TidemarkError('invalid-request', `A backup is 'full' or 'incremental', not '${kind}'.`);
+  const known = BACKUP_KINDS.find(one => one === kind);
+  if (known === undefined) {
+    throw new TidemarkError(
+      'invalid-request',
+      `A backup is one of ${BACKUP_KINDS.join(', ')}, not '${kind}'. Name one of them.`,
+    );
   }
-  return { backupId, volumeName, checkpointId, checkpointName, pointInTimeMs, kind, reason };
+  return { backupId, volumeName, checkpointId, checkpointName, pointInTimeMs, kind: known, reason };
+}
+
+/** Undefined where the caller leaves it open. */
+function toCompression(text: string): Compression | undefined {
+  if (text === '') return undefined;
+  const known = COMPRESSIONS.find(one => one === text);
+  if (known !== undefined) return known;
+  throw new TidemarkError(
+    'invalid-request',
+    `'${text}' is no compression of backups; give one of ${COMPRESSIONS.join(', ')}.`,
+  );
 }

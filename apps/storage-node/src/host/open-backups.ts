@@ -3,7 +3,7 @@ import { openImage } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import type { NbdExports } from '../exports/nbd-exports.ts';
 import { BACKUPS_OPEN_MAX } from '../limits.ts';
-import { unguessableName } from './partial-backup.ts';
+import { unguessableName } from './partial-file.ts';
 
 interface OpenBackup {
   readonly backupId: string;
@@ -15,6 +15,8 @@ interface OpenBackup {
 export interface BackupEndpoint {
   readonly uri: string;
   readonly sizeBytes: number;
+  /** Of the checksums. */
+  readonly sumsUri: string;
 }
 
 export class OpenBackups {
@@ -49,7 +51,7 @@ export class OpenBackups {
     );
     const exportName = unguessableName();
     const uri = this.#exports.add({ name: exportName, listed: false, node: image, readOnly: true });
-    const endpoint = { uri, sizeBytes: image.sizeBytes };
+    const endpoint = { uri, sizeBytes: image.sizeBytes, sumsUri: '' };
     this.#open.set(key, { backupId: options.backupId, exportName, endpoint, close: () => image.close() });
     return endpoint;
   }

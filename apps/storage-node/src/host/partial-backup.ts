@@ -1,24 +1,30 @@
-// A backup that is being written: hidden image, writable export, publication.
+// A backup that is being written: hidden image and checksums, writable exports of both, publication.
 //
 //   create ─► writable ─► sealed ─► named ─► (manifest written: published)
 //                 └──────────┴────────┴─► discarded
-// `seal` closes export and image and verifies the image, `name` gives the file its final name. Each step
+// `seal` closes exports and files and verifies what they hold, `name` gives the files their final names. Each step
 // that failed can be repeated or be followed by `discard`.
-import { randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { type BlockNode, createQcow2, openImage } from '@tidemark/engine';
+import { Compress, createQcow2, createRawFile, openImage } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import type { NbdExports } from '../exports/nbd-exports.ts';
-import { storedBytes } from './disk-space.ts';
-import { QuotaNode } from './quota-node.ts';
+import { sumsBytes } from '../sums/sums-format.ts';
+import { diskSpace, storedBytes } from './disk-space.ts';
+import type { Compression } from './manifest.ts';
+import type { BackupEndpoint } from './open-backups.ts';
+import { PartialFile } from './partial-file.ts';
+import { imageBytesBound } from './quota-node.ts';
 import { imageFileName, type RepositoryLayout } from './repository-layout.ts';
 import type { SpaceBudget } from './space-budget.ts';
+import { type SharedSpace, SpaceReservation } from './space-reservation.ts';
 import type { StateStore } from './state-store.ts';
 
 /** Room for what an empty image puts down with its first write: refcount block and table. */
 const FIRST_WRITE_BYTES = 256 * 1024;
-/** Export names nobody guesses: who has the URI may write. */
-const EXPORT_NAME_BYTES = 16;
+/** An empty qcow2 image of one refcount block and small L1 table, before it is there to be measured. */
+const EMPTY_IMAGE_BYTES = 256 * 1024;
+/** What a file takes at least where something is written: a block of the usual file systems. */
+const SUMS_BLOCK_BYTES = 4096;
 
 export interface PartialBackupPlan {
   readonly backupId: string;
@@ -26,6 +32,9 @@ export interface PartialBackupPlan {
   readonly sizeBytes: number;
   /** Empty: none. */
   readonly parentBackupId: string;
+  readonly compression: Compression;
+  /** Room that is to be there for what is copied; 0: nobody knows. */
+  readonly expectedBytes: number;
 }
 
 export interface BackupHost {
@@ -33,160 +42,199 @@ export interface BackupHost {
   readonly exports: NbdExports;
   readonly layout: RepositoryLayout;
   readonly budget: SpaceBudget;
-}
-
-export function unguessableName(): string {
-  return randomBytes(EXPORT_NAME_BYTES).toString('hex');
-}
-
-interface PartialBackupParts {
-  readonly node: QuotaNode;
-  readonly exportName: string;
-  readonly uri: string;
+  readonly shared: SharedSpace;
+  /** For people. */
+  readonly title: string;
 }
 
 export class PartialBackup {
   readonly plan: PartialBackupPlan;
-  readonly uri: string;
-  readonly #host: BackupHost;
-  readonly #exportName: string;
-  readonly #node: QuotaNode;
-  #state: 'writable' | 'closed' | 'sealed' | 'named' | 'broken' = 'writable';
+  readonly sinceMs: number;
+  readonly #space: SpaceReservation;
+  readonly #image: PartialFile;
+  readonly #sums: PartialFile;
+  #isVerified = false;
 
-  private constructor(host: BackupHost, plan: PartialBackupPlan, parts: PartialBackupParts) {
-    this.#host = host;
+  private constructor(
+    plan: PartialBackupPlan,
+    parts: { space: SpaceReservation; image: PartialFile; sums: PartialFile; sinceMs: number },
+  ) {
     this.plan = plan;
-    this.uri = parts.uri;
-    this.#node = parts.node;
-    this.#exportName = parts.exportName;
+    this.sinceMs = parts.sinceMs;
+    this.#space = parts.space;
+    this.#image = parts.image;
+    this.#sums = parts.sums;
   }
 
-  /** Makes image and export. Rejects with `repository-full` or what the image says; nothing stays then. */
-  static async create(host: BackupHost, plan: PartialBackupPlan): Promise<PartialBackup> {
-    const { store, layout, budget, exports } = host;
-    const path = store.path(layout.partial(plan.backupId));
-    let paidBytes = 0;
-    let node: QuotaNode | undefined;
+  /**
+   * Sets room aside and makes files and exports. Rejects with `repository-full` or what the image says; nothing stays
+   * then.
+   */
+  static async create(
+    host: BackupHost,
+    plan: PartialBackupPlan,
+    options: { sinceMs: number },
+  ): Promise<PartialBackup> {
+    const space = await reserve(host, plan);
+    let image: PartialFile | undefined;
     try {
-      await createQcow2(path, {
-        sizeBytes: plan.sizeBytes,
-        ...(plan.parentBackupId !== '' && {
-          backing: { path: imageFileName(plan.parentBackupId), format: 'qcow2' },
-        }),
-      });
-      const bytes = (await stat(path)).size + FIRST_WRITE_BYTES;
-      if (!budget.tryTake(bytes)) throw noRoom(bytes, budget);
-      paidBytes = bytes;
-      node = new QuotaNode(await openImage(path, { readOnly: false, format: 'qcow2' }), {
-        budget,
-        paidBytes,
-      });
-      const exportName = unguessableName();
-      const uri = exports.add({ name: exportName, listed: false, node });
-      return new PartialBackup(host, plan, { node, exportName, uri });
+      image = await createImage(host, plan, space);
+      const sums = await createSums(host, plan, space);
+      return new PartialBackup(plan, { space, image, sums, sinceMs: options.sinceMs });
     } catch (error) {
-      await node?.close().catch(() => undefined);
-      budget.giveBack(paidBytes);
-      await store.remove(layout.partial(plan.backupId));
+      await image?.remove();
+      space.settle(0);
       throw error;
     }
   }
 
-  /** A repeated request for the same backup. */
+  get endpoint(): BackupEndpoint {
+    return { uri: this.#image.uri, sizeBytes: this.plan.sizeBytes, sumsUri: this.#sums.uri };
+  }
+
+  /** A repeated request for the same backup; how much it expects may differ. */
   matches(plan: PartialBackupPlan): boolean {
+    const { volumeId, sizeBytes, parentBackupId, compression } = this.plan;
     return (
-      plan.volumeId === this.plan.volumeId &&
-      plan.sizeBytes === this.plan.sizeBytes &&
-      plan.parentBackupId === this.plan.parentBackupId
+      plan.volumeId === volumeId &&
+      plan.sizeBytes === sizeBytes &&
+      plan.parentBackupId === parentBackupId &&
+      plan.compression === compression
     );
   }
 
   get isWritable(): boolean {
-    return this.#state === 'writable';
+    return this.#image.isWritable && this.#sums.isWritable;
   }
 
-  /** Ends the export, closes the image durably, and makes sure that it opens through its whole chain. */
-  async seal(): Promise<void> {
-    await this.#closeImage();
-    if (this.#state === 'broken') {
+  /** Whether its copier made checksums: whoever copied nothing had nothing to make them of. */
+  get hasSums(): boolean {
+    return !this.#sums.isUntouched || this.#image.isUntouched;
+  }
+
+  /** Where both files lie now. */
+  get paths(): { image: string; sums: string } {
+    return { image: this.#image.path, sums: this.#sums.path };
+  }
+
+  /**
+   * Ends the exports, closes both files durably, and has them verified, which rejects with `image-invalid` where they
+   * are not what was sent.
+   */
+  async seal(verify: (paths: { image: string; sums: string }) => Promise<void>): Promise<void> {
+    await this.#image.close();
+    await this.#sums.close();
+    if (this.#image.isBroken || this.#sums.isBroken) {
       throw new TidemarkError(
         'image-invalid',
         `Backup ${this.plan.backupId} could not be made durable. Discard it and run the backup again.`,
       );
     }
-    if (this.#state !== 'closed') return;
-    const path = this.#host.store.path(this.#host.layout.partial(this.plan.backupId));
-    await verifyImage(path, this.plan);
-    this.#state = 'sealed';
+    if (this.#isVerified) return;
+    await verify(this.paths);
+    this.#isVerified = true;
   }
 
-  /** Gives the sealed image its final name, durably. Returns the bytes that it takes. */
+  /** Gives the sealed files their final names, durably. Returns the bytes that they take. */
   async name(): Promise<number> {
-    const { store, layout } = this.#host;
-    const final = layout.image(this.plan.backupId);
-    if (this.#state === 'sealed') {
-      await store.publishFile(layout.partial(this.plan.backupId), final);
-      this.#state = 'named';
+    await this.#image.name();
+    if (!this.hasSums) {
+      await this.#sums.remove();
+      return storedBytes(this.paths.image);
     }
-    return storedBytes(store.path(final));
+    await this.#sums.name();
+    return (await storedBytes(this.paths.image)) + (await storedBytes(this.paths.sums));
   }
 
-  /** The budget counts what the published image takes instead of the bound from above. */
+  /** The budget counts what the published files take instead of the bound from above. */
   settle(bytes: number): void {
-    this.#host.budget.giveBack(this.#node.paidBytes);
-    this.#host.budget.take(bytes);
+    this.#space.settle(bytes);
   }
 
   /** Removes whatever is there. */
   async discard(): Promise<void> {
-    const { store, layout, budget } = this.#host;
-    // The file goes: that its last metadata cannot be written any more does not matter.
-    await this.#closeImage().catch(() => undefined);
-    await store.remove(layout.partial(this.plan.backupId));
-    await store.remove(layout.image(this.plan.backupId));
-    budget.giveBack(this.#node.paidBytes);
-  }
-
-  async #closeImage(): Promise<void> {
-    if (this.#state !== 'writable') return;
-    await this.#host.exports.remove(this.#exportName, { mode: 'hard' });
-    // Whatever fails from here on, the image is no longer one that can be written to.
-    this.#state = 'broken';
-    try {
-      await this.#node.flush();
-    } finally {
-      await this.#node.close();
-    }
-    this.#state = 'closed';
+    await this.#image.remove();
+    await this.#sums.remove();
+    this.#space.settle(0);
   }
 }
 
-function noRoom(bytes: number, budget: SpaceBudget): TidemarkError {
-  return new TidemarkError(
+/** Rejects with `repository-full` before anything is made. */
+async function reserve(host: BackupHost, plan: PartialBackupPlan): Promise<SpaceReservation> {
+  const { store, layout, budget, shared } = host;
+  const { sizeBytes, expectedBytes } = plan;
+  const copied = imageBytesBound({ dataBytes: expectedBytes, sizeBytes });
+  const sums = expectedBytes === 0 ? 0 : sumsBytes(sizeBytes);
+  const bytes = EMPTY_IMAGE_BYTES + FIRST_WRITE_BYTES + copied + sums;
+  const { availableBytes } = await diskSpace(store.path(layout.folder));
+  const free = availableBytes - shared.spokenForBytes;
+  const available = Math.max(0, Math.min(free, budget.leftBytes));
+  const space = bytes > free ? undefined : SpaceReservation.tryMake(budget, shared, bytes);
+  if (space !== undefined) {
+    // Taken at once; what the file really has of it is counted at the end.
+    space.tryTake(EMPTY_IMAGE_BYTES + FIRST_WRITE_BYTES);
+    return space;
+  }
+  const limit =
+    budget.limitBytes === Number.POSITIVE_INFINITY ? 'no limit' : `a limit of ${budget.limitBytes}`;
+  throw new TidemarkError(
     'repository-full',
-    `A new backup needs at least ${bytes} bytes, but ${budget.leftBytes} of the repository's ` +
-      `${budget.limitBytes} are left. Remove backups or raise the limit.`,
+    `Backup ${plan.backupId} is expected to take ${bytes} bytes, but ${available} are available: ${host.title} has ` +
+      `${limit}, and its file system ${Math.max(0, free)} bytes that nobody else waits for. ` +
+      'Remove backups, raise the limit or make room there, then back up again.',
   );
 }
 
-async function verifyImage(path: string, plan: PartialBackupPlan): Promise<void> {
-  let image: BlockNode;
-  try {
-    image = await openImage(path, { readOnly: true, format: 'qcow2' });
-  } catch (error) {
-    const text = error instanceof Error ? error.message : String(error);
-    throw new TidemarkError(
-      'image-invalid',
-      `Backup ${plan.backupId} was written but does not open (${text}). Discard it and run the backup again.`,
-      error,
-    );
-  }
-  const { sizeBytes } = image;
-  await image.close();
-  if (sizeBytes === plan.sizeBytes) return;
-  throw new TidemarkError(
-    'image-invalid',
-    `Backup ${plan.backupId} has ${sizeBytes} bytes instead of ${plan.sizeBytes}. ` +
-      'Discard it and run the backup again.',
+function createImage(
+  { store, exports, layout }: BackupHost,
+  plan: PartialBackupPlan,
+  space: SpaceReservation,
+): Promise<PartialFile> {
+  const { backupId, sizeBytes, parentBackupId, compression } = plan;
+  return PartialFile.create({
+    store,
+    exports,
+    space,
+    names: { partial: layout.partial(backupId), final: layout.image(backupId) },
+    create: async path => {
+      await createQcow2(path, {
+        sizeBytes,
+        ...(parentBackupId !== '' && {
+          backing: { path: imageFileName(parentBackupId), format: 'qcow2' },
+        }),
+        ...(compression === 'zstd' && { compressionType: 'zstd' }),
+      });
+      // The L1 table grows with the disk.
+      const more = (await stat(path)).size - EMPTY_IMAGE_BYTES;
+      if (more > 0 && !space.tryTake(more)) throw noRoom(more, space);
+    },
+    open: async path => {
+      const image = await openImage(path, { readOnly: false, format: 'qcow2' });
+      return compression === 'zstd' ? new Compress(image) : image;
+    },
+  });
+}
+
+function createSums(
+  { store, exports, layout }: BackupHost,
+  { backupId, sizeBytes }: PartialBackupPlan,
+  space: SpaceReservation,
+): Promise<PartialFile> {
+  return PartialFile.create({
+    store,
+    exports,
+    space,
+    names: { partial: layout.partialSums(backupId), final: layout.sums(backupId) },
+    create: path => createRawFile(path, sumsBytes(sizeBytes)),
+    open: path => openImage(path, { readOnly: false, format: 'raw' }),
+    blockBytes: SUMS_BLOCK_BYTES,
+  });
+}
+
+function noRoom(bytes: number, space: SpaceReservation): TidemarkError {
+  return new TidemarkError(
+    'repository-full',
+    `A new backup needs ${bytes} bytes more, but ${space.leftBytes} of the repository's ${space.limitBytes} are ` +
+      'left. Remove backups or raise the limit.',
   );
 }

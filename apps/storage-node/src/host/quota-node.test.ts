@@ -13,7 +13,7 @@ const ONE = CLUSTER + 4;
 function build(limitBytes: number, sizeBytes = 8 * MiB) {
   const image = new MemoryNode({ sizeBytes, clusterSizeBytes: CLUSTER });
   const budget = new SpaceBudget(limitBytes);
-  return { image, budget, node: new QuotaNode(image, { budget, paidBytes: 0 }) };
+  return { image, budget, node: new QuotaNode(image, { budget }) };
 }
 
 describeBlockNode('quota without a limit', {
@@ -28,7 +28,7 @@ test('a cluster is paid once, with its table', async () => {
   expect(budget.usedBytes).toBe(2 * ONE);
   await node.write(CLUSTER - 1, Buffer.alloc(2, 1));
   expect(budget.usedBytes).toBe(3 * ONE);
-  expect(node.paidBytes).toBe(3 * ONE);
+  expect(node.isUntouched).toBe(false);
 });
 
 test('a write that does not fit fails with ENOSPC, writes nothing and takes nothing', async () => {

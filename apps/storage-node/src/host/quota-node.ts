@@ -15,7 +15,7 @@ import {
   type Pending,
   type WriteZeroesOptions,
 } from '@tidemark/engine';
-import type { SpaceBudget } from './space-budget.ts';
+import type { SpaceReservation } from './space-reservation.ts';
 
 const CLUSTER_BYTES_DEFAULT = 65_536;
 /** An L2 entry, in bytes: a table of one cluster maps `clusterBytes / 8` clusters. */
@@ -23,22 +23,23 @@ const L2_ENTRY_BYTES = 8;
 /** Two bytes of refcount a cluster, doubled for tables that are half empty or moved when they grow. */
 const REFCOUNT_BYTES_PER_CLUSTER = 4;
 
+type Budget = Pick<SpaceReservation, 'limitBytes' | 'leftBytes' | 'tryTake'>;
+
 export class QuotaNode implements BlockNode {
   readonly driver = 'quota';
   readonly #image: BlockNode;
-  readonly #budget: SpaceBudget;
+  readonly #budget: Budget;
   readonly #clusterBytes: number;
   /** Clusters and L2 tables' ranges that are paid for. */
   readonly #clusters: Bitmap;
   readonly #tables: Bitmap;
-  #paidBytes = 0;
+  #isTouched = false;
 
-  /** `paidBytes`: what the image took before, counted in the budget already. */
-  constructor(image: BlockNode, options: { budget: SpaceBudget; paidBytes: number }) {
+  /** `clusterBytes`: what a write takes at least; default the image's clusters. */
+  constructor(image: BlockNode, options: { budget: Budget; clusterBytes?: number }) {
     this.#image = image;
     this.#budget = options.budget;
-    this.#paidBytes = options.paidBytes;
-    this.#clusterBytes = image.clusterSizeBytes ?? CLUSTER_BYTES_DEFAULT;
+    this.#clusterBytes = options.clusterBytes ?? image.clusterSizeBytes ?? CLUSTER_BYTES_DEFAULT;
     this.#clusters = new Bitmap(image.sizeBytes, this.#clusterBytes);
     this.#tables = new Bitmap(image.sizeBytes, (this.#clusterBytes / L2_ENTRY_BYTES) * this.#clusterBytes);
   }
@@ -56,9 +57,9 @@ export class QuotaNode implements BlockNode {
     return this.#image.clusterSizeBytes;
   }
 
-  /** All that this image holds of the budget. */
-  get paidBytes(): number {
-    return this.#paidBytes;
+  /** Nobody has written anything so far. */
+  get isUntouched(): boolean {
+    return !this.#isTouched;
   }
 
   read(offset: number, buffer: Buffer): Pending {
@@ -98,6 +99,7 @@ export class QuotaNode implements BlockNode {
 
   /** Pays for the tables of one range and the clusters of another; a rejection where it does not fit. */
   #pay(tableOffset: number, tableLength: number, offset: number, length: number): Pending {
+    this.#isTouched = true;
     const clusters = countClean(this.#clusters, offset, length);
     const tables = countClean(this.#tables, tableOffset, tableLength);
     if (clusters === 0 && tables === 0) return undefined;
@@ -112,11 +114,18 @@ export class QuotaNode implements BlockNode {
         ),
       );
     }
-    this.#paidBytes += bytes;
     this.#clusters.set(offset, length);
     this.#tables.set(tableOffset, tableLength);
     return undefined;
   }
+}
+
+/** Most that the data of a backup takes in its image, as this counts: for room that is set aside before. */
+export function imageBytesBound(options: { dataBytes: number; sizeBytes: number }): number {
+  const clusters = Math.ceil(Math.min(options.dataBytes, options.sizeBytes) / CLUSTER_BYTES_DEFAULT);
+  const tableSpan = (CLUSTER_BYTES_DEFAULT / L2_ENTRY_BYTES) * CLUSTER_BYTES_DEFAULT;
+  const tables = Math.min(clusters, Math.ceil(options.sizeBytes / tableSpan));
+  return (clusters + tables) * (CLUSTER_BYTES_DEFAULT + REFCOUNT_BYTES_PER_CLUSTER);
 }
 
 /** Granules that the range touches and that are not set. */

@@ -4,12 +4,14 @@
 //   repositories/REPOSITORY/repository.json
 //   repositories/REPOSITORY/backups/BACKUP.json            manifest: the backup exists
 //   repositories/REPOSITORY/backups/BACKUP.qcow2           its image, over its parent's
-//   repositories/REPOSITORY/backups/.partial-BACKUP.qcow2  being written
+//   repositories/REPOSITORY/backups/BACKUP.sums            its checksums
+//   repositories/REPOSITORY/backups/.partial-BACKUP.qcow2  being written, as is .partial-BACKUP.sums
 
 export const REPOSITORIES_FOLDER = 'repositories';
 
-const PARTIAL = /^\.partial-.+\.qcow2$/;
+const PARTIAL = /^\.partial-.+\.(qcow2|sums)$/;
 const IMAGE = /^([^.]+)\.qcow2$/;
+const SUMS = /^([^.]+)\.sums$/;
 const MANIFEST = /^([^.]+)\.json$/;
 
 export class RepositoryLayout {
@@ -31,8 +33,16 @@ export class RepositoryLayout {
     return `${this.backups}/${imageFileName(backupId)}`;
   }
 
+  sums(backupId: string): string {
+    return `${this.backups}/${sumsFileName(backupId)}`;
+  }
+
   partial(backupId: string): string {
     return `${this.backups}/.partial-${backupId}.qcow2`;
+  }
+
+  partialSums(backupId: string): string {
+    return `${this.backups}/.partial-${backupId}.sums`;
   }
 }
 
@@ -41,13 +51,19 @@ export function imageFileName(backupId: string): string {
   return `${backupId}.qcow2`;
 }
 
+export function sumsFileName(backupId: string): string {
+  return `${backupId}.sums`;
+}
+
+export type FileKind = { what: 'partial' } | { what: 'image' | 'manifest' | 'sums'; backupId: string };
+
 /** What a name in the backups folder is; undefined for what is none of ours. */
-export function classify(
-  fileName: string,
-): { what: 'partial' } | { what: 'image' | 'manifest'; backupId: string } | undefined {
+export function classify(fileName: string): FileKind | undefined {
   if (PARTIAL.test(fileName)) return { what: 'partial' };
   const image = IMAGE.exec(fileName)?.[1];
   if (image !== undefined) return { what: 'image', backupId: image };
+  const sums = SUMS.exec(fileName)?.[1];
+  if (sums !== undefined) return { what: 'sums', backupId: sums };
   const manifest = MANIFEST.exec(fileName)?.[1];
   return manifest === undefined ? undefined : { what: 'manifest', backupId: manifest };
 }

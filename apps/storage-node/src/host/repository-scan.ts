@@ -30,6 +30,7 @@ export async function scanBackups(
   const { store, layout } = options;
   const manifests = new Map<string, Manifest>();
   const images: string[] = [];
+  const sums: string[] = [];
   const damaged = new Set<string>();
   for (const fileName of await store.list(layout.backups)) {
     const file = classify(fileName);
@@ -37,6 +38,8 @@ export async function scanBackups(
       await removeUnfinished(options, `${layout.backups}/${fileName}`);
     } else if (file?.what === 'image') {
       images.push(file.backupId);
+    } else if (file?.what === 'sums') {
+      sums.push(file.backupId);
     } else if (file?.what === 'manifest') {
       const manifest = await readManifest(options, file.backupId);
       if (manifest === undefined) damaged.add(file.backupId);
@@ -53,6 +56,11 @@ export async function scanBackups(
     }
     if (!isKnown) reportMissingManifest(options, backupId);
     usedBytes += await storedBytes(store.path(layout.image(backupId)));
+  }
+  for (const backupId of sums) {
+    if (!manifests.has(backupId) && !damaged.has(backupId) && !parents.has(backupId)) {
+      await removeUnfinished(options, layout.sums(backupId));
+    } else usedBytes += await storedBytes(store.path(layout.sums(backupId)));
   }
   await reportMissingImages(options, manifests);
   return { manifests, usedBytes };

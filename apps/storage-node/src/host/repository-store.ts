@@ -2,13 +2,22 @@
 import { TidemarkError } from '@tidemark/proto';
 import type { NbdExports } from '../exports/nbd-exports.ts';
 import { NAME_LENGTH_MAX } from '../limits.ts';
-import { type RepositoryRecord, repositorySchema } from './manifest.ts';
+import { type Compression, type RepositoryRecord, repositorySchema } from './manifest.ts';
 import { checkId } from './plain-id.ts';
 import { Repository } from './repository.ts';
 import { REPOSITORIES_FOLDER, RepositoryLayout } from './repository-layout.ts';
 import type { RepositoryProblem } from './repository-scan.ts';
+import { SharedSpace } from './space-reservation.ts';
 import { StateFileError, type StateStore } from './state-store.ts';
 import { Turns } from './turns.ts';
+
+interface NewRepository {
+  readonly repositoryId: string;
+  readonly name: string;
+  /** 0: none. */
+  readonly limitBytes: number;
+  readonly compression: Compression;
+}
 
 interface RepositoryStoreOptions {
   readonly store: StateStore;
@@ -22,6 +31,7 @@ export class RepositoryStore {
   readonly #options: RepositoryStoreOptions;
   readonly #repositories = new Map<string, Repository>();
   readonly #turns = new Turns();
+  readonly #shared = new SharedSpace();
 
   constructor(options: RepositoryStoreOptions) {
     this.#options = options;
@@ -62,8 +72,8 @@ export class RepositoryStore {
     );
   }
 
-  /** Good to repeat with the same id, name and limit. */
-  create(request: { repositoryId: string; name: string; limitBytes: number }): Promise<Repository> {
+  /** Good to repeat with the same id and settings. */
+  create(request: NewRepository): Promise<Repository> {
     checkId(request.repositoryId, 'repository');
     checkName(request.name);
     checkLimit(request.limitBytes);
@@ -95,16 +105,19 @@ export class RepositoryStore {
   }
 
   #load(record: RepositoryRecord): Promise<Repository> {
-    return Repository.load(record, this.#options);
+    return Repository.load(record, { ...this.#options, shared: this.#shared });
   }
 
-  #again(known: Repository, request: { name: string; limitBytes: number }): Repository {
+  #again(known: Repository, request: NewRepository): Repository {
     const { record } = known;
-    if (record.name === request.name && record.limitBytes === request.limitBytes) return known;
+    const { name, limitBytes, compression } = record;
+    if (name === request.name && limitBytes === request.limitBytes && compression === request.compression) {
+      return known;
+    }
     throw new TidemarkError(
       'repository-name-taken',
-      `Repository ${record.repositoryId} exists already as '${record.name}' with a limit of ` +
-        `${record.limitBytes} bytes. Use it as it is, or create one with another id.`,
+      `Repository ${record.repositoryId} exists already as '${name}' with a limit of ` +
+        `${limitBytes} bytes and compression ${compression}. Use it as it is, or create one with another id.`,
     );
   }
 

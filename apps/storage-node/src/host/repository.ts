@@ -1,16 +1,18 @@
 // One repository: the backups in its folder, those being written, those being read, and its limit.
-import { IMAGE_BYTES_MAX, SECTOR_BYTES } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import type { NbdExports } from '../exports/nbd-exports.ts';
-import { BACKUPS_OPEN_MAX, CHAIN_LENGTH_MAX } from '../limits.ts';
+import { BACKUPS_OPEN_MAX } from '../limits.ts';
+import { checkKind, checkParent, checkSize } from './backup-plan.ts';
 import { diskSpace } from './disk-space.ts';
-import type { Manifest, RepositoryRecord } from './manifest.ts';
+import type { Compression, Manifest, RepositoryRecord } from './manifest.ts';
 import { type BackupEndpoint, OpenBackups } from './open-backups.ts';
 import { type BackupHost, PartialBackup, type PartialBackupPlan } from './partial-backup.ts';
 import { checkId } from './plain-id.ts';
+import { sumsOfManifest, verifyPartial } from './publication.ts';
 import { RepositoryLayout } from './repository-layout.ts';
 import { type RepositoryProblem, scanBackups } from './repository-scan.ts';
 import { SpaceBudget } from './space-budget.ts';
+import type { SharedSpace } from './space-reservation.ts';
 import type { StateStore } from './state-store.ts';
 import { Turns } from './turns.ts';
 
@@ -21,7 +23,13 @@ export interface RepositorySummary {
   readonly limitBytes: number;
   readonly usedBytes: number;
   readonly availableBytes: number;
+  readonly compression: Compression;
 }
+
+/** As a copier asks for it; what it leaves open is the repository's to say. */
+export type BackupRequest = Omit<PartialBackupPlan, 'compression'> & {
+  readonly compression: Compression | undefined;
+};
 
 /** What only the end of the copying tells. */
 export type Publication = Pick<
@@ -55,16 +63,18 @@ export class Repository {
     options: {
       store: StateStore;
       exports: NbdExports;
+      shared: SharedSpace;
       now: () => number;
       report: (problem: RepositoryProblem) => void;
     },
   ): Promise<Repository> {
-    const { store, exports, now, report } = options;
+    const { store, exports, shared, now, report } = options;
     const layout = new RepositoryLayout(record.repositoryId);
     const budget = new SpaceBudget(record.limitBytes === 0 ? Number.POSITIVE_INFINITY : record.limitBytes);
     const { manifests, usedBytes } = await scanBackups({ store, layout, report });
     budget.take(usedBytes);
-    return new Repository(record, { host: { store, exports, layout, budget }, now, manifests });
+    const host = { store, exports, layout, budget, shared, title: titleOf(record) };
+    return new Repository(record, { host, now, manifests });
   }
 
   /** Drops all exports. Backups that are being written are removed, as they would be after a crash. */
@@ -83,7 +93,11 @@ export class Repository {
       name: this.record.name,
       limitBytes: this.record.limitBytes,
       usedBytes: budget.usedBytes,
-      availableBytes: Math.min(availableBytes, budget.leftBytes),
+      availableBytes: Math.max(
+        0,
+        Math.min(availableBytes - this.#host.shared.spokenForBytes, budget.leftBytes),
+      ),
+      compression: this.record.compression,
     };
   }
 
@@ -101,14 +115,15 @@ export class Repository {
     const state = this.#partials.has(backupId)
       ? 'is still being written; wait for its run to end'
       : 'is not there; list the backups to see which are';
-    throw new TidemarkError('backup-not-found', `Backup ${backupId} of ${this.#title} ${state}.`);
+    throw new TidemarkError('backup-not-found', `Backup ${backupId} of ${this.#host.title} ${state}.`);
   }
 
-  /** Makes the partial image and its writable export. Good to repeat while it is being written. */
-  prepare(plan: PartialBackupPlan): Promise<BackupEndpoint> {
-    checkId(plan.backupId, 'backup');
-    checkId(plan.volumeId, 'volume');
-    checkSize(plan);
+  /** Makes the partial files and their writable exports. Good to repeat while the backup is being written. */
+  prepare(request: BackupRequest): Promise<BackupEndpoint> {
+    checkId(request.backupId, 'backup');
+    checkId(request.volumeId, 'volume');
+    checkSize(request);
+    const plan = { ...request, compression: request.compression ?? this.record.compression };
     return this.#turns.take(plan.backupId, async () => {
       if (this.#manifests.has(plan.backupId)) {
         throw this.#notUsable(plan.backupId, 'is published already; start a new backup');
@@ -119,13 +134,16 @@ export class Repository {
         throw this.#notUsable(plan.backupId, `has to wait: ${this.#partials.size} others are being written`);
       }
       if (plan.parentBackupId !== '') this.#checkParent(plan);
-      const partial = await PartialBackup.create(this.#host, plan);
+      const partial = await PartialBackup.create(this.#host, plan, { sinceMs: this.#now() });
       this.#partials.set(plan.backupId, partial);
-      return { uri: partial.uri, sizeBytes: plan.sizeBytes };
+      return partial.endpoint;
     });
   }
 
-  /** Afterwards the backup is durable and listed. Good to repeat, also after it was published. */
+  /**
+   * Afterwards the backup is durable and listed. Good to repeat, also after it was published. Rejects with
+   * `image-invalid` where the files are not what was sent; nothing is listed then, and `discard` is left.
+   */
   publish(publication: Publication): Promise<Manifest> {
     const { backupId } = publication;
     checkId(publication.checkpointId, 'checkpoint');
@@ -136,19 +154,23 @@ export class Repository {
       if (partial === undefined) {
         throw new TidemarkError(
           'backup-not-found',
-          `Backup ${backupId} is not being written to ${this.#title}: it was never prepared, or the ` +
+          `Backup ${backupId} is not being written to ${this.#host.title}: it was never prepared, or the ` +
             'storage node has started anew since. Run the backup again.',
         );
       }
-      this.#checkKind(publication, partial.plan);
-      await partial.seal();
+      const { plan } = partial;
+      checkKind(publication, plan);
+      await partial.seal(paths => verifyPartial(paths, { plan, hasSums: partial.hasSums }));
       const storedBytes = await partial.name();
+      const { expectedBytes: _, ...kept } = plan;
       const manifest: Manifest = {
-        version: 1,
-        ...partial.plan,
+        version: 2,
+        ...kept,
         ...publication,
         storedBytes,
         createdAtMs: this.#now(),
+        hidden: false,
+        sums: partial.hasSums ? await sumsOfManifest(partial.paths.sums) : null,
       };
       await this.#host.store.write(this.#host.layout.manifest(backupId), manifest);
       partial.settle(storedBytes);
@@ -187,53 +209,20 @@ export class Repository {
   }
 
   #endpointAgain(partial: PartialBackup, plan: PartialBackupPlan): BackupEndpoint {
-    if (partial.matches(plan) && partial.isWritable) return { uri: partial.uri, sizeBytes: plan.sizeBytes };
+    if (partial.matches(plan) && partial.isWritable) return partial.endpoint;
     throw this.#notUsable(plan.backupId, 'is being written with other settings; discard it first');
   }
 
   #checkParent(plan: PartialBackupPlan): void {
     const parent = this.get(plan.parentBackupId);
-    if (parent.volumeId !== plan.volumeId) {
-      throw this.#notUsable(parent.backupId, `is of volume ${parent.volumeId}, not of ${plan.volumeId}`);
-    }
-    if (parent.sizeBytes > plan.sizeBytes) {
-      throw this.#notUsable(
-        parent.backupId,
-        `has ${parent.sizeBytes} bytes, more than the ${plan.sizeBytes} of the volume; make a full backup`,
-      );
-    }
-    let length = 1;
-    for (let link: Manifest | undefined = parent; link !== undefined; length++) {
-      link = this.#manifests.get(link.parentBackupId);
-    }
-    if (length > CHAIN_LENGTH_MAX) {
-      throw this.#notUsable(parent.backupId, `ends a chain of ${CHAIN_LENGTH_MAX}; make a full backup`);
-    }
-  }
-
-  #checkKind({ backupId, kind }: Publication, plan: PartialBackupPlan): void {
-    const isFull = plan.parentBackupId === '';
-    if (isFull === (kind === 'full')) return;
-    throw new TidemarkError(
-      'invalid-request',
-      `Backup ${backupId} was prepared ${isFull ? 'without a' : 'with a'} parent: it is not ${kind}.`,
-    );
+    checkParent(plan, { parent, manifests: this.#manifests, title: this.#host.title });
   }
 
   #notUsable(backupId: string, state: string): TidemarkError {
-    return new TidemarkError('backup-not-usable', `Backup ${backupId} of ${this.#title} ${state}.`);
-  }
-
-  get #title(): string {
-    return `repository '${this.record.name}'`;
+    return new TidemarkError('backup-not-usable', `Backup ${backupId} of ${this.#host.title} ${state}.`);
   }
 }
 
-function checkSize({ sizeBytes }: PartialBackupPlan): void {
-  const isValid = sizeBytes >= SECTOR_BYTES && sizeBytes % SECTOR_BYTES === 0 && sizeBytes <= IMAGE_BYTES_MAX;
-  if (isValid) return;
-  throw new TidemarkError(
-    'invalid-volume-size',
-    `A volume cannot have ${sizeBytes} bytes: give a multiple of ${SECTOR_BYTES}, at least ${SECTOR_BYTES}.`,
-  );
+function titleOf(record: RepositoryRecord): string {
+  return `repository '${record.name}'`;
 }

@@ -10,6 +10,7 @@ export class SpaceBudget {
     this.limitBytes = limitBytes;
   }
 
+  /** What is set aside counts as used. */
   get usedBytes(): number {
     return this.#usedBytes;
   }
