@@ -94,6 +94,7 @@ export {
 } from './job/start-mirror.ts';
 export { type StartStreamOptions, startStream } from './job/start-stream.ts';
 export type { StreamJob } from './job/stream-job.ts';
+export { type TaskControl, TaskJob, type TaskJobOptions } from './job/task-job.ts';
 export * from './limits.ts';
 export type { BlockNode, SnapshotSource, WriteZeroesOptions } from './node/block-node.ts';
 export type { Pending } from './pending.ts';
