@@ -30,6 +30,9 @@ export type {
   RepositoryRepository,
   RepositoryState,
 } from './repository-repository.ts';
+export { type ChainLink, type ChainPlan, planChain, type Removal } from './retention/chain-plan.ts';
+export { type KeepCandidate, keepsAnything, type RetentionRules, reasonsToKeep } from './retention/keep.ts';
+export { isTimeZone } from './retention/period.ts';
 export {
   hasEnded,
   type Json,

@@ -1,0 +1,73 @@
+// Which backups of one volume in one repository stay, and why. Each rule looks at all backups by itself, newest
+// first, and keeps the newest one of each period that has any, for as many periods as it says. No clock, no I/O.
+import { Calendar, PERIODS } from './period.ts';
+
+/** How many of each are kept; 0: the rule keeps none. */
+export interface RetentionRules {
+  last: number;
+  hourly: number;
+  daily: number;
+  weekly: number;
+  monthly: number;
+  yearly: number;
+}
+
+/** A backup that can be restored, as far as retention looks at it. */
+export interface KeepCandidate {
+  id: string;
+  pointInTime: Date;
+  pinnedUntil: Date | null;
+  /** Who reads it or builds on it, in words, such as `restore run ID`. */
+  holders: readonly string[];
+}
+
+export interface KeepOptions {
+  rules: RetentionRules;
+  now: Date;
+  /** A name of the time zone database. */
+  timeZone: string;
+}
+
+/** Whether any backup is kept by them: what keeps nothing would remove all. */
+export function keepsAnything(rules: RetentionRules): boolean {
+  return Object.values(rules).some(count => count > 0);
+}
+
+/**
+ * For each backup what keeps it; empty: it goes. Throws RangeError for rules that keep nothing. A backup of a moment
+ * that is still to come (a clock was wrong) stays, and takes no rule's place.
+ */
+export function reasonsToKeep(
+  candidates: readonly KeepCandidate[],
+  { rules, now, timeZone }: KeepOptions,
+): Map<string, string[]> {
+  if (!keepsAnything(rules)) throw new RangeError('rules of retention that keep nothing would remove all');
+  const calendar = new Calendar(timeZone);
+  const reasons = new Map(candidates.map(({ id }) => [id, [] as string[]]));
+  const newestFirst = [...candidates].sort(
+    (a, b) => b.pointInTime.getTime() - a.pointInTime.getTime() || (a.id < b.id ? 1 : -1),
+  );
+  const past = newestFirst.filter(({ pointInTime }) => pointInTime <= now);
+  past.slice(0, rules.last).forEach(({ id }, index) => {
+    reasons.get(id)!.push(`last ${index + 1}`);
+  });
+  for (const rule of PERIODS) {
+    let left = rules[rule];
+    let period = '';
+    for (const { id, pointInTime } of past) {
+      if (left === 0) break;
+      const next = calendar.periodOf(rule, pointInTime);
+      if (next === period) continue;
+      period = next;
+      left--;
+      reasons.get(id)!.push(`${rule} ${next}`);
+    }
+  }
+  for (const { id, pointInTime, pinnedUntil, holders } of newestFirst) {
+    const others = reasons.get(id)!;
+    if (pointInTime > now) others.push('its point in time is still to come');
+    if (pinnedUntil !== null && pinnedUntil > now) others.push(`pinned until ${pinnedUntil.toISOString()}`);
+    for (const holder of holders) others.push(`in use by ${holder}`);
+  }
+  return reasons;
+}
