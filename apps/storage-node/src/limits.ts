@@ -62,3 +62,16 @@ assert(CHAIN_LENGTH_MAX < IMAGE_CHAIN_DEPTH_MAX, 'the engine opens every chain t
 export const VOLUME_SNAPSHOTS_MAX = 64;
 /** Memory for tables of one image above the lowest. */
 export const LAYER_L2_CACHE_BYTES = 2 * 1024 * 1024;
+
+/** Least bytes of one region of a volume's write-intent log: a stream of writes enters a new one now and then. */
+export const INTENT_REGION_BYTES_MIN = 16 * 1024 * 1024;
+/** Regions of one log: small enough that writes all over a disk keep every one of them busy, and none is logged anew. */
+export const INTENT_REGIONS_MAX = 8192;
+/** Regions that are logged ahead of a sequential writer: more than it can fill while one log write is under way. */
+export const INTENT_REGIONS_AHEAD = 8;
+/** How often it is looked whether regions can leave the log. */
+export const INTENT_LOOK_INTERVAL_MS = 1_000;
+/** How often bits are stored while guests write without a pause: what a crash adds is of so long, twice, at most. */
+export const INTENT_STORE_INTERVAL_MS = 5_000;
+/** Bitmaps of huge disks are stored less often: at most so many bytes a second go into it. */
+export const INTENT_STORE_BYTES_PER_SECOND = 4 * 1024 * 1024;

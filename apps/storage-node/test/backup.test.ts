@@ -171,11 +171,11 @@ describe('checkpoints', () => {
     expect((await pair.restored(increment.backup)).equals(await readDisk(exportUri))).toBe(true);
   });
 
-  it('are flagged, never trusted, when the storage node stopped without storing the recording bitmap', async () => {
+  it('are flagged, never trusted, when the write-intent log is gone', async () => {
     const pair = await makePair();
     const { backup } = await pair.backUp();
     await pair.source.stop();
-    await rm(pair.source.path('volumes', pair.volume.volumeId, 'clean.json'));
+    await rm(pair.source.path('volumes', pair.volume.volumeId, 'intents'));
     await pair.source.begin();
     expect(await pair.checkpoints()).toMatchObject([{ inconsistent: true, recording: true }]);
     await expect(pair.start({ parent: backup })).rejects.toMatchObject({ code: 'checkpoint-inconsistent' });

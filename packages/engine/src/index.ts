@@ -7,7 +7,7 @@ export { validateMinClusterBytes } from './copy/min-cluster-size.ts';
 export { ENGINE_ERROR_KINDS, EngineError, type EngineErrorKind, fromSystemError } from './errors.ts';
 export { appendExtent, type Extent } from './extent.ts';
 export { lockSync } from './file/syscalls.ts';
-export { Anchor, anchorPermissions } from './filter/anchor.ts';
+export { Anchor, anchorPermissions, type WriteGate } from './filter/anchor.ts';
 export {
   BLKDEBUG_IO_TYPES,
   Blkdebug,

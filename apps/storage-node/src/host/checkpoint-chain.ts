@@ -22,12 +22,16 @@ export interface CheckpointSummary extends CheckpointRecord {
   readonly recording: boolean;
   /** The changes since this checkpoint cannot be trusted: the next backup from it has to be full. */
   readonly inconsistent: boolean;
+  /** Of the changed bytes, those marked only because a crash left open whether they were written. */
+  readonly grownBytes: number;
 }
 
 export class CheckpointChain {
   readonly #node: GraphNode;
   readonly #volumeName: string;
   #records: readonly CheckpointRecord[];
+  /** By checkpoint: what crashes added to its own bitmap. */
+  readonly #grown = new Map<string, number>();
 
   constructor(options: { node: GraphNode; volumeName: string; records: readonly CheckpointRecord[] }) {
     this.#node = options.node;
@@ -56,13 +60,16 @@ export class CheckpointChain {
     const summaries: CheckpointSummary[] = [];
     let union: Bitmap | undefined;
     let inconsistent = false;
+    let grown = 0;
     for (const record of this.#records.toReversed()) {
       const bitmap = this.bitmap(record.checkpointId);
       inconsistent ||= bitmap.inconsistent;
       union ??= new Bitmap(this.#node.sizeBytes, record.granularityBytes);
       union.merge(bitmap.bits);
       const changedSinceBytes = inconsistent ? 0 : union.dirtyBytes;
-      summaries.push({ ...record, changedSinceBytes, recording: bitmap.recording, inconsistent });
+      grown += this.grownBytes(record.checkpointId);
+      const grownBytes = Math.min(grown, changedSinceBytes);
+      summaries.push({ ...record, changedSinceBytes, recording: bitmap.recording, inconsistent, grownBytes });
     }
     return summaries.reverse();
   }
@@ -90,8 +97,8 @@ export class CheckpointChain {
     if (!names.some(name => this.bitmap(name).inconsistent)) return names;
     throw new TidemarkError(
       'checkpoint-inconsistent',
-      `What changed on volume '${this.#volumeName}' since checkpoint '${base.name}' is not known: the storage ` +
-        'node stopped without storing its bitmap. Make a full backup; later increments can build on that.',
+      `What changed on volume '${this.#volumeName}' since checkpoint '${base.name}' is not known: a bitmap or ` +
+        'the write-intent log was lost or damaged. Make a full backup; later increments can build on that.',
     );
   }
 
@@ -128,6 +135,32 @@ export class CheckpointChain {
     if (this.bitmap(checkpointId).inconsistent) return [distrust(this.#node, target), remove];
     const enable = record === this.last ? [enableBitmap(into)] : [];
     return [mergeBitmaps(into, [own]), ...enable, remove];
+  }
+
+  /** What crashes added to the bitmap of one checkpoint, in whole granules. */
+  grownBytes(checkpointId: string): number {
+    return this.#grown.get(checkpointId) ?? 0;
+  }
+
+  noteGrown(checkpointId: string, bytes: number): void {
+    this.#grown.set(checkpointId, this.grownBytes(checkpointId) + bytes);
+  }
+
+  /** Bytes of `changedSince` that are there only because a crash left open whether they were written. */
+  grownBytesSince(checkpointId: string): number {
+    const from = this.#records.indexOf(this.#get(checkpointId));
+    const sum = this.#records
+      .slice(from)
+      .reduce((bytes, one) => bytes + this.grownBytes(one.checkpointId), 0);
+    return sum === 0 ? 0 : Math.min(sum, this.changedSince(checkpointId).dirtyBytes);
+  }
+
+  /** After the transaction of `actionsToDelete` has committed. */
+  forget(checkpointId: string): void {
+    const before = this.before(checkpointId);
+    if (before !== undefined) this.noteGrown(before.checkpointId, this.grownBytes(checkpointId));
+    this.#grown.delete(checkpointId);
+    this.#records = this.#records.filter(record => record.checkpointId !== checkpointId);
   }
 
   /** After the transaction has committed. */

@@ -2,12 +2,12 @@
 // A write is a temporary file, fsync, rename, fsync of the folder, so that after any crash a file holds
 // either what it held before or all of what was written.
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fromSystemError } from '@tidemark/engine';
 import type { PassPoint } from '@tidemark/proto';
 import type { z } from 'zod';
 import { STATE_FILE_BYTES_MAX } from '../limits.ts';
+import { type Files, machineFiles, type StateFile } from './files.ts';
 import { StateLock } from './state-lock.ts';
 import { Turns } from './turns.ts';
 
@@ -33,19 +33,22 @@ export class StateFileError extends Error {
 /** Names are relative paths with `/`, such as `repositories/ID/repository.json`. */
 export class StateStore {
   readonly folder: string;
+  readonly files: Files;
   /** Writes of one name happen in the order of the calls. */
   readonly #writes = new Turns();
   readonly #pass: PassPoint | undefined;
   #lock: StateLock | undefined;
 
-  constructor(options: { folder: string; pass?: PassPoint | undefined }) {
+  /** `files`: default those of this machine. */
+  constructor(options: { folder: string; pass?: PassPoint | undefined; files?: Files | undefined }) {
     this.folder = options.folder;
+    this.files = options.files ?? machineFiles;
     this.#pass = options.pass;
   }
 
   /** Makes the directory, locks it and removes what an interrupted write left. */
   async open(): Promise<void> {
-    await mkdir(this.folder, { recursive: true, mode: 0o700 });
+    await this.files.makeFolder(this.folder);
     this.#lock = await StateLock.acquire(this.folder);
     await this.#sweep(this.folder);
   }
@@ -85,9 +88,11 @@ export class StateStore {
   async readBytes(name: string): Promise<Buffer | undefined> {
     const path = this.path(name);
     try {
-      const { size } = await stat(path);
-      if (size > STATE_FILE_BYTES_MAX) throw new StateFileError(path, `it has ${size} bytes, too many`);
-      return await readFile(path);
+      const sizeBytes = await this.files.sizeBytes(path);
+      if (sizeBytes > STATE_FILE_BYTES_MAX) {
+        throw new StateFileError(path, `it has ${sizeBytes} bytes, too many`);
+      }
+      return await this.files.read(path);
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;
@@ -107,9 +112,9 @@ export class StateStore {
     return this.#writes.take(name, async () => {
       const path = this.path(name);
       this.#passed('remove', name, 'begins');
-      await rm(path, { force: true });
+      await this.files.remove(path);
       this.#passed('remove', name, 'removed');
-      if (await exists(dirname(path))) await syncFolder(dirname(path));
+      if (await this.files.exists(dirname(path))) await this.#syncFolder(dirname(path));
       this.#passed('remove', name, 'durable');
     });
   }
@@ -118,32 +123,32 @@ export class StateStore {
   async removeFolder(name: string): Promise<void> {
     const path = this.path(name);
     this.#passed('remove-folder', name, 'begins');
-    await rm(path, { recursive: true, force: true });
+    await this.files.removeFolder(path);
     this.#passed('remove-folder', name, 'removed');
-    if (await exists(dirname(path))) await syncFolder(dirname(path));
+    if (await this.files.exists(dirname(path))) await this.#syncFolder(dirname(path));
   }
 
   /** Makes a folder and those above it; afterwards they survive a power cut. */
   async makeFolder(name: string): Promise<void> {
-    await makeFolderAt(this.path(name));
+    await this.#makeFolderAt(this.path(name));
     this.#passed('make-folder', name, 'durable');
   }
 
   /** Gives a file that somebody else wrote its final name, durably: content first, then the name. */
   async publishFile(from: string, to: string): Promise<void> {
-    await syncFile(this.path(from));
+    await this.#syncFile(this.path(from));
     this.#passed('publish', to, 'synced');
-    await rename(this.path(from), this.path(to));
+    await this.files.rename(this.path(from), this.path(to));
     this.#passed('publish', to, 'renamed');
-    await syncFolder(dirname(this.path(to)));
-    if (dirname(from) !== dirname(to)) await syncFolder(dirname(this.path(from)));
+    await this.#syncFolder(dirname(this.path(to)));
+    if (dirname(from) !== dirname(to)) await this.#syncFolder(dirname(this.path(from)));
     this.#passed('publish', to, 'durable');
   }
 
   /** Names inside a folder, sorted, with hidden ones; empty where the folder is missing. */
   async list(folder: string): Promise<string[]> {
     try {
-      return (await readdir(this.path(folder))).sort();
+      return (await this.files.list(this.path(folder))).map(entry => entry.name).sort();
     } catch (error) {
       if (isMissing(error)) return [];
       throw error;
@@ -154,24 +159,24 @@ export class StateStore {
     const path = this.path(name);
     const folder = dirname(path);
     this.#passed('write', name, 'begins');
-    if (!(await exists(folder))) await makeFolderAt(folder);
+    if (!(await this.files.exists(folder))) await this.#makeFolderAt(folder);
     const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
     await using opened = new AsyncDisposableStack();
     try {
-      await writeDurably(temporary, bytes);
+      await this.#writeDurably(temporary, bytes);
       this.#passed('write', name, 'synced');
       // Both now: once the new content is in its place nothing but the disk may stand in the way.
-      const before = await openIfThere(path);
+      const before = await this.#openIfThere(path);
       if (before !== undefined) opened.defer(() => before.close());
-      const names = opened.adopt(await open(folder, 'r'), handle => handle.close());
-      await rename(temporary, path);
+      const names = opened.adopt(await this.files.openFolder(folder), handle => handle.close());
+      await this.files.rename(temporary, path);
       this.#passed('write', name, 'renamed');
       await names.sync().catch(async (error: unknown) => {
-        await putBack(path, temporary, before);
+        await this.#putBack(path, temporary, before);
         throw error;
       });
     } catch (error) {
-      await rm(temporary, { force: true });
+      await this.files.remove(temporary);
       throw fromSystemError(error, { op: 'write', path });
     }
     this.#passed('write', name, 'durable');
@@ -185,38 +190,57 @@ export class StateStore {
   }
 
   async #sweep(folder: string): Promise<void> {
-    for (const entry of await readdir(folder, { withFileTypes: true })) {
-      const path = join(folder, entry.name);
-      if (entry.isDirectory()) await this.#sweep(path);
-      else if (entry.isFile() && TEMPORARY_NAME.test(entry.name)) await rm(path, { force: true });
+    for (const { name, kind } of await this.files.list(folder)) {
+      const path = join(folder, name);
+      if (kind === 'folder') await this.#sweep(path);
+      else if (kind === 'file' && TEMPORARY_NAME.test(name)) await this.files.remove(path);
     }
   }
-}
 
-async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
-  const handle = await open(path, 'wx', 0o600);
-  try {
-    await handle.writeFile(bytes);
-    await handle.sync();
-  } finally {
-    await handle.close();
+  async #writeDurably(path: string, bytes: Uint8Array): Promise<void> {
+    const file = await this.files.create(path);
+    try {
+      await file.write(bytes, 0);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
   }
-}
 
-async function openIfThere(path: string): Promise<FileHandle | undefined> {
-  try {
-    return await open(path, 'r');
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
+  async #openIfThere(path: string): Promise<StateFile | undefined> {
+    try {
+      return await this.files.open(path, 'read');
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
   }
-}
 
-/** Whoever is told of a failure goes on with the old content: the next start has to find that, too. */
-async function putBack(path: string, temporary: string, before: FileHandle | undefined): Promise<void> {
-  if (before === undefined) return rm(path, { force: true });
-  await writeDurably(temporary, await before.readFile());
-  await rename(temporary, path);
+  /** Whoever is told of a failure goes on with the old content: the next start has to find that, too. */
+  async #putBack(path: string, temporary: string, before: StateFile | undefined): Promise<void> {
+    if (before === undefined) return this.files.remove(path);
+    await this.#writeDurably(temporary, await before.read());
+    await this.files.rename(temporary, path);
+  }
+
+  /** Makes missing folders from the top down and syncs the parent of each, so that none is lost. */
+  async #makeFolderAt(path: string): Promise<void> {
+    const first = await this.files.makeFolder(path);
+    if (first === undefined) return;
+    for (let made = path; made.length >= first.length; made = dirname(made)) {
+      await this.#syncFolder(dirname(made));
+    }
+  }
+
+  async #syncFile(path: string): Promise<void> {
+    await using opened = new AsyncDisposableStack();
+    await opened.adopt(await this.files.open(path, 'write'), file => file.close()).sync();
+  }
+
+  async #syncFolder(path: string): Promise<void> {
+    await using opened = new AsyncDisposableStack();
+    await opened.adopt(await this.files.openFolder(path), folder => folder.close()).sync();
+  }
 }
 
 function parseJson(bytes: Buffer, path: string): unknown {
@@ -229,36 +253,4 @@ function parseJson(bytes: Buffer, path: string): unknown {
 
 function isMissing(error: unknown): boolean {
   return (error as NodeJS.ErrnoException | null)?.code === 'ENOENT';
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
-/** Makes missing folders from the top down and syncs the parent of each, so that none is lost. */
-async function makeFolderAt(path: string): Promise<void> {
-  const first = await mkdir(path, { recursive: true, mode: 0o700 });
-  if (first === undefined) return;
-  for (let made = path; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made));
-}
-
-async function syncFile(path: string): Promise<void> {
-  const handle = await open(path, 'r+');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

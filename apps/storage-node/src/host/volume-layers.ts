@@ -10,9 +10,6 @@ import {
   anchorPermissions,
   type BackingPointer,
   type BlockGraph,
-  createQcow2,
-  createRawFile,
-  FileNode,
   type GraphNode,
   Qcow2Image,
   rewriteBackingPointer,
@@ -31,13 +28,20 @@ export interface LayersHost {
 export class VolumeLayers {
   /** What guests and backups see. */
   readonly top: GraphNode;
+  /** Behind it: where every change of the images comes by. */
+  readonly anchor: Anchor;
   readonly #host: LayersHost;
   readonly #volumeId: string;
 
-  private constructor(host: LayersHost, volumeId: string, top: GraphNode) {
+  private constructor(
+    host: LayersHost,
+    volumeId: string,
+    { top, anchor }: Pick<VolumeLayers, 'top' | 'anchor'>,
+  ) {
     this.#host = host;
     this.#volumeId = volumeId;
     this.top = top;
+    this.anchor = anchor;
   }
 
   /** Makes the first image, durable in itself. */
@@ -48,8 +52,7 @@ export class VolumeLayers {
     sizeBytes: number,
   ): Promise<void> {
     const file = host.store.path(new VolumeLayout(volumeId).layer(layer));
-    if (layer.format === 'raw') await createRawFile(file, sizeBytes);
-    else await createQcow2(file, { sizeBytes });
+    await host.store.files.createImage(file, { format: layer.format, sizeBytes });
   }
 
   /** Opens all, the lowest first; what fails leaves nothing open. */
@@ -64,11 +67,12 @@ export class VolumeLayers {
       for (const layer of layers) below = await openLayer(host, volumeId, { layer, below: below?.name });
       const name = `volume-${volumeId}`;
       const children = { file: below!.name };
-      const top = graph.add(
-        { name, children, permissions: anchorPermissions },
-        ({ file }) => new Anchor(file!),
-      );
-      return new VolumeLayers(host, volumeId, top);
+      let anchor: Anchor | undefined;
+      const top = graph.add({ name, children, permissions: anchorPermissions }, ({ file }) => {
+        anchor = new Anchor(file!);
+        return anchor;
+      });
+      return new VolumeLayers(host, volumeId, { top, anchor: anchor! });
     } catch (error) {
       if (below !== undefined) await graph.release(below);
       throw error;
@@ -96,7 +100,8 @@ export class VolumeLayers {
     const layout = new VolumeLayout(this.#volumeId);
     const file = layout.layer(layer);
     const backing = { path: path.basename(layout.layer(active)), format: active.format };
-    await createQcow2(store.path(file), { sizeBytes: this.top.sizeBytes, backing });
+    const { sizeBytes } = this.top;
+    await store.files.createImage(store.path(file), { format: 'qcow2', sizeBytes, backing });
     let overlay: GraphNode | undefined;
     try {
       overlay = await openLayer(this.#host, this.#volumeId, { layer, below: undefined });
@@ -152,7 +157,7 @@ async function openLayer(
   { layer, below }: OpenLayer,
 ): Promise<GraphNode> {
   const name = nodeName(volumeId, layer.layerId);
-  const file = await FileNode.open(store.path(new VolumeLayout(volumeId).layer(layer)));
+  const file = await store.files.openImage(store.path(new VolumeLayout(volumeId).layer(layer)));
   if (layer.format === 'raw') return graph.add({ name, owner: 'parents' }, () => file);
   const fileNode = graph.add({ name: `${name}-file`, owner: 'parents' }, () => file);
   try {

@@ -4,7 +4,8 @@
 //   volumes/VOLUME/disk.raw or disk.qcow2  its first image
 //   volumes/VOLUME/layer-LAYER.qcow2       its image since a snapshot was taken
 //   volumes/VOLUME/bitmaps/CHECKPOINT      bits of that checkpoint's bitmap
-//   volumes/VOLUME/clean.json              the recording bitmap was stored by an orderly stop
+//   volumes/VOLUME/intents                 write-intent log: where the recording bitmap's file may miss changes
+//   volumes/VOLUME/clean.json              of record version 1: it was stored by an orderly stop
 import { z } from 'zod';
 
 /** The image that a volume is made with. */
@@ -46,7 +47,8 @@ const commitSchema = z.strictObject({
 });
 
 export const volumeSchema = z.strictObject({
-  version: z.literal(1),
+  /** 1: of a time without write-intent logs. */
+  version: z.literal([1, 2]),
   volumeId: z.string(),
   name: z.string(),
   sizeBytes: z.int().positive(),
@@ -85,12 +87,14 @@ export class VolumeLayout {
   readonly folder: string;
   readonly record: string;
   readonly clean: string;
+  readonly intents: string;
   readonly bitmaps: string;
 
   constructor(volumeId: string) {
     this.folder = `${VOLUMES_FOLDER}/${volumeId}`;
     this.record = `${this.folder}/volume.json`;
     this.clean = `${this.folder}/clean.json`;
+    this.intents = `${this.folder}/intents`;
     this.bitmaps = `${this.folder}/bitmaps`;
   }
 

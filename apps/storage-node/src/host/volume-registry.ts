@@ -117,7 +117,7 @@ export class VolumeRegistry {
     return this.#turns.take('create', async () => {
       this.#checkFree(request);
       const empty = { checkpoints: [], layers: [], snapshots: [] };
-      const record = { version: 1, ...request, format, createdAtMs: this.#now(), ...empty } as const;
+      const record = { version: 2, ...request, format, createdAtMs: this.#now(), ...empty } as const;
       const volume = await Volume.create(this.#host, record);
       this.#volumes.set(request.volumeId, volume);
       return volume;

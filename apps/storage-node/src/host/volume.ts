@@ -1,35 +1,29 @@
 // One volume, open: its images in the block graph, its guest's export, its checkpoints and snapshots.
 //
-// What is on disk when. A checkpoint's bits are stored when its bitmap stops recording, before the record
-// that names the next checkpoint. The recording bitmap is stored by an orderly close, which then writes
-// the clean mark; opening removes the mark before the first guest write. So without a mark the recording
-// bitmap missed writes and is flagged, never trusted.
+// What of its checkpoints is on disk when: see volume-checkpoints.ts.
 import {
   type Attachment,
   type BlockGraph,
-  DirtyBitmap,
+  type Clock,
   EngineError,
   type GraphNode,
   PERMISSION,
   PERMISSIONS_ALL,
-  runTransaction,
-  type TransactionAction,
 } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import type { ExtraContext } from '../exports/block-export.ts';
 import type { NbdExports } from '../exports/nbd-exports.ts';
 import { VOLUME_SNAPSHOTS_MAX } from '../limits.ts';
-import { decodeBitmap, encodeBitmap } from './bitmap-file.ts';
-import { CheckpointChain } from './checkpoint-chain.ts';
+import type { CheckpointChain } from './checkpoint-chain.ts';
 import { assertNoCommit, begun, type CommitPlan, merged, withoutCommit } from './commit-plan.ts';
 import { dirtyBitmapContext } from './dirty-bitmap-context.ts';
 import { isNoSpace } from './disk-space.ts';
 import type { StateStore } from './state-store.ts';
 import { Turns } from './turns.ts';
+import { type CheckpointCompanions, VolumeCheckpoints } from './volume-checkpoints.ts';
 import { VolumeLayers } from './volume-layers.ts';
 import {
   type CheckpointRecord,
-  cleanSchema,
   LAYER_PREFIX,
   type LayerRecord,
   layersOf,
@@ -42,10 +36,14 @@ export interface VolumeHost {
   readonly graph: BlockGraph;
   readonly store: StateStore;
   readonly exports: NbdExports;
+  /** Default: the system's. */
+  readonly clock?: Clock | undefined;
+  /** Least bytes of a region of write-intent logs, a power of two; default INTENT_REGION_BYTES_MIN. */
+  readonly intentRegionBytesMin?: number | undefined;
 }
 
 export class Volume {
-  readonly chain: CheckpointChain;
+  readonly #checkpoints: VolumeCheckpoints;
   readonly #layers: VolumeLayers;
   readonly #host: VolumeHost;
   readonly #layout: VolumeLayout;
@@ -58,8 +56,8 @@ export class Volume {
     this.#record = record;
     this.#layout = new VolumeLayout(record.volumeId);
     this.#layers = layers;
-    const { name: volumeName, checkpoints: records } = record;
-    this.chain = new CheckpointChain({ node: layers.top, volumeName, records });
+    const change = (how: (record: VolumeRecord) => VolumeRecord) => this.#change(how);
+    this.#checkpoints = new VolumeCheckpoints({ host, layers, record, change });
   }
 
   /** Makes image and record, durably; a failure leaves nothing. */
@@ -87,13 +85,18 @@ export class Volume {
     const layers = await VolumeLayers.open(host, record.volumeId, layersOf(record));
     const volume = new Volume(host, record, layers);
     try {
-      await volume.#loadBitmaps();
+      await volume.#checkpoints.load();
       if (record.state === 'ready') volume.#export();
     } catch (error) {
+      await volume.#checkpoints.abandon();
       await layers.close();
       throw error;
     }
     return volume;
+  }
+
+  get chain(): CheckpointChain {
+    return this.#checkpoints.chain;
   }
 
   get record(): VolumeRecord {
@@ -125,35 +128,16 @@ export class Volume {
    * Adds a checkpoint, and whatever `more` does, at one instant. When the new record cannot be made durable
    * `undo` is called, the checkpoint is merged away again, and the error passed on.
    */
-  async addCheckpoint(
+  addCheckpoint(
     record: CheckpointRecord,
-    more: { actions: readonly TransactionAction[]; undo: () => Promise<void> } = {
-      actions: [],
-      undo: async () => {},
-    },
+    more: CheckpointCompanions = { actions: [], undo: async () => {} },
   ): Promise<void> {
-    const { last, records } = this.chain;
-    await runTransaction(this.#host.graph, [...this.chain.actionsToAdd(record), ...more.actions]);
-    this.chain.setRecords([...records, record]);
-    try {
-      if (last !== undefined) await this.#saveBitmap(last.checkpointId);
-      await this.#change(current => ({ ...current, checkpoints: [...this.chain.records] }));
-    } catch (error) {
-      await more.undo();
-      await runTransaction(this.#host.graph, this.chain.actionsToDelete(record.checkpointId));
-      this.chain.setRecords(records);
-      throw error;
-    }
+    return this.#checkpoints.add(record, more);
   }
 
   /** Throws `checkpoint-not-found`. */
-  async deleteCheckpoint(checkpointId: string): Promise<void> {
-    const before = this.chain.before(checkpointId);
-    await runTransaction(this.#host.graph, this.chain.actionsToDelete(checkpointId));
-    this.chain.setRecords(this.chain.records.filter(record => record.checkpointId !== checkpointId));
-    if (before !== undefined) await this.#saveBitmap(before.checkpointId);
-    await this.#change(current => ({ ...current, checkpoints: [...this.chain.records] }));
-    await this.#host.store.remove(this.#layout.bitmap(checkpointId));
+  deleteCheckpoint(checkpointId: string): Promise<void> {
+    return this.#checkpoints.delete(checkpointId);
   }
 
   /**
@@ -240,11 +224,7 @@ export class Volume {
   async close(): Promise<void> {
     await this.#unexport();
     await this.node.flush();
-    for (const { checkpointId } of this.chain.records) await this.#saveBitmap(checkpointId);
-    const { last } = this.chain;
-    if (last !== undefined && !this.chain.bitmap(last.checkpointId).inconsistent) {
-      await this.#host.store.write(this.#layout.clean, { version: 1, checkpointId: last.checkpointId });
-    }
+    await this.#checkpoints.close();
     await this.#layers.close();
   }
 
@@ -252,6 +232,7 @@ export class Volume {
   async delete(): Promise<void> {
     this.#assertUnused();
     await this.#unexport();
+    await this.#checkpoints.abandon();
     await this.#layers.close();
     await this.#host.store.remove(this.#layout.record);
     await this.#host.store.removeFolder(this.#layout.folder);
@@ -313,37 +294,6 @@ export class Volume {
       await this.#host.store.write(this.#layout.record, record);
       this.#record = record;
     });
-  }
-
-  /** An untrusted bitmap has no file. */
-  async #saveBitmap(checkpointId: string): Promise<void> {
-    const bitmap = this.chain.bitmap(checkpointId);
-    const name = this.#layout.bitmap(checkpointId);
-    if (bitmap.inconsistent) await this.#host.store.remove(name);
-    else await this.#host.store.writeBytes(name, encodeBitmap(bitmap.bits));
-  }
-
-  async #loadBitmaps(): Promise<void> {
-    const { store } = this.#host;
-    const clean = await store.read(this.#layout.clean, cleanSchema);
-    const { last, records } = this.chain;
-    for (const record of records) {
-      const recording = record === last;
-      const trusted = !recording || clean?.checkpointId === record.checkpointId;
-      const file = trusted ? await store.readBytes(this.#layout.bitmap(record.checkpointId)) : undefined;
-      const { granularityBytes } = record;
-      const bits = file && decodeBitmap(file, { sizeBytes: this.node.sizeBytes, granularityBytes });
-      const bitmap = new DirtyBitmap(this.node.sizeBytes, {
-        name: record.checkpointId,
-        granularityBytes,
-        recording,
-        persistent: true,
-      });
-      if (bits === undefined) bitmap.markInconsistent();
-      else bitmap.bits.merge(bits);
-      this.node.bitmaps.insert(bitmap);
-    }
-    await store.remove(this.#layout.clean);
   }
 }
 
