@@ -65,7 +65,7 @@ export const LAYER_L2_CACHE_BYTES = 2 * 1024 * 1024;
 
 /** Least bytes of one region of a volume's write-intent log: a stream of writes enters a new one now and then. */
 export const INTENT_REGION_BYTES_MIN = 16 * 1024 * 1024;
-/** Regions of one log: small enough that writes all over a disk keep every one of them busy, and none is logged anew. */
+/** Regions of one log: few enough that writes all over a disk keep each of them busy, and none is logged anew. */
 export const INTENT_REGIONS_MAX = 8192;
 /** Regions that are logged ahead of a sequential writer: more than it can fill while one log write is under way. */
 export const INTENT_REGIONS_AHEAD = 8;

@@ -79,7 +79,7 @@ test('a change waits for its region, later ones in it do not; all that come toge
   expect(log.writes).toBe(1);
 });
 
-test('a change that comes while the log is written waits for that write or for the next, as its region wants', async () => {
+test('a change that comes while the log is written waits for that write or the next, as its region wants', async () => {
   const log = new HeldLog();
   log.change(1);
   await settled();
