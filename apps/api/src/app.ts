@@ -6,6 +6,7 @@ import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-
 import { BODY_BYTES_MAX } from './limits.ts';
 import { catalogPlugin } from './plugins/catalog.ts';
 import { answerError, errorHandler } from './plugins/error-handler.ts';
+import { liveFactsPlugin } from './plugins/live-facts.ts';
 import { openapi } from './plugins/openapi.ts';
 import { queuePlugin } from './plugins/queue.ts';
 import { services } from './plugins/services.ts';
@@ -75,6 +76,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await app.register(errorHandler);
   await app.register(catalogPlugin, { url: options.databaseUrl });
   await app.register(queuePlugin, { url: options.queueUrl });
+  await app.register(liveFactsPlugin);
   await app.register(services, { pass: options.pass });
   await app.register(openapi);
   await app.register(healthRoutes);

@@ -27,3 +27,17 @@ export const QUEUE_CONNECTIONS_MAX = 2;
 
 /** A readiness probe must answer before its caller's own limit, commonly three to five seconds. */
 export const READY_ANSWER_MAX_MS = 2_000;
+
+/** Most checkpoints a volume may be told to have: bitmaps are held in memory, 2 MiB for each TiB of disk. */
+export const CHECKPOINT_LIMIT_MAX = 256;
+/** A note for people; anything longer belongs elsewhere. */
+export const DESCRIPTION_CHARACTERS_MAX = 1_024;
+
+/** Extents of one page by default, and at the most: some megabytes of JSON. More than that is for a stream. */
+export const CHANGED_EXTENTS_DEFAULT = 1_000;
+export const CHANGED_EXTENTS_MAX = 50_000;
+
+/** What a storage node adds to an answer is waited for this long; then the answer goes without. */
+export const LIVE_FACTS_MAX_MS = 1_500;
+/** What only a storage node can answer at all is waited for this long. */
+export const LIVE_ANSWER_MAX_MS = 30_000;

@@ -33,7 +33,10 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
   test('a full backup is published, and its checkpoint is ready', async () => {
     const run = await fleet.succeed(await fleet.backup('monday'));
     expect(run.steps.map(step => [step.name, step.state])).toEqual(
-      ['prepare-target', 'start', 'copy', 'publish', 'finish'].map(name => [name, 'succeeded']),
+      ['prepare-target', 'start', 'copy', 'publish', 'drop-checkpoints', 'finish'].map(name => [
+        name,
+        'succeeded',
+      ]),
     );
     const sentBytes = VOLUME_BYTES / 2;
     expect(run.progress).toEqual({

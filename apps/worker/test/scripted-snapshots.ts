@@ -1,13 +1,7 @@
 // The snapshots and commits of a scripted storage node: images are ids in a list, the lowest first. A commit's
 // job counts up like any other; that of what the guest writes to stays ready until it is told how to end.
-import {
-  type ErrorCode,
-  type FinishCommitRequest,
-  JobStatus,
-  type Snapshot,
-  type StartCommitRequest,
-  TidemarkError,
-} from '@tidemark/proto';
+import { type FinishCommitRequest, JobStatus, type Snapshot, type StartCommitRequest } from '@tidemark/proto';
+import { refuse } from './scripted-refusal.ts';
 
 interface Commit {
   readonly answer: { jobId: string; lostSnapshotIds: string[] };
@@ -23,8 +17,6 @@ interface Host {
 const TICK_MS = 10;
 const TICKS = 4;
 const TOTAL_BYTES = 4096;
-
-const refuse = (code: ErrorCode, what: string) => new TidemarkError(code, `Scripted: ${what}`);
 
 export class ScriptedSnapshots {
   /** By volume, oldest first. */

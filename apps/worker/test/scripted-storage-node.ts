@@ -8,7 +8,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import {
-  Checkpoint,
+  type Checkpoint,
   CheckpointServiceService,
   type Empty,
   ERROR_CODES,
@@ -27,6 +27,8 @@ import {
   Volume,
   VolumeServiceService,
 } from '@tidemark/proto';
+import { checkpointHandlers, createCheckpoint } from './scripted-checkpoints.ts';
+import { refuse } from './scripted-refusal.ts';
 import { ScriptedSnapshots } from './scripted-snapshots.ts';
 
 interface Call {
@@ -46,7 +48,6 @@ const TICK_MS = 10;
 const TICKS = 4;
 
 const uriOf = (name: string) => `nbd://127.0.0.1:10809/${name}`;
-const refuse = (code: ErrorCode, what: string) => new TidemarkError(code, `Scripted: ${what}`);
 
 export class ScriptedStorageNode {
   readonly name: string;
@@ -94,7 +95,9 @@ export class ScriptedStorageNode {
       RepositoryServiceService,
       JobServiceService,
     ];
-    for (const service of services) server.addService(service as ServiceDefinition, this.#implement(service));
+    for (const service of services as ServiceDefinition[]) {
+      server.addService(service, this.#implement(service));
+    }
     this.#port = await new Promise((resolve, reject) =>
       server.bindAsync(
         this.#port ? this.address : '127.0.0.1:0',
@@ -136,7 +139,7 @@ export class ScriptedStorageNode {
     return this.calls.filter(call => call.method === method);
   }
 
-  #implement(service: object): UntypedServiceImplementation {
+  #implement(service: ServiceDefinition): UntypedServiceImplementation {
     const handlers = this.#handlers();
     const entries = Object.keys(service).map(method => {
       if (method === 'watchJob')
@@ -147,7 +150,11 @@ export class ScriptedStorageNode {
       ) => {
         if (this.#hanging.has(method)) return;
         try {
-          reply(null, this.#answer(method, call.request, handlers[method]!));
+          const handler = handlers[method];
+          if (!handler) throw refuse('invalid-request', `${method} is not played`);
+          // What the script leaves out has its default, as on the wire.
+          const defaults = service[method]!.responseDeserialize(Buffer.alloc(0));
+          reply(null, { ...defaults, ...(this.#answer(method, call.request, handler) as object) });
         } catch (error) {
           if (error instanceof TidemarkError) reply(toServiceError(error));
           else reply({ code: ERROR_CODES['internal-error'].grpc, details: String(error) });
@@ -187,6 +194,7 @@ export class ScriptedStorageNode {
     return {
       getStatus: () => ({ ...status, instanceId: this.instanceId }),
       ...this.#volumeHandlers(),
+      ...checkpointHandlers(this),
       ...this.snapshots.handlers(),
       ...this.#repositoryHandlers(),
       ...this.#jobHandlers(),
@@ -212,15 +220,6 @@ export class ScriptedStorageNode {
         return NONE;
       },
       getVolume: ({ volumeId }) => this.#volume(volumeId),
-      createCheckpoint: ({ volumeId, checkpointId, name }) => {
-        this.#volume(volumeId);
-        return this.#createCheckpoint({ volumeId, checkpointId, name });
-      },
-      deleteCheckpoint: ({ volumeId, checkpointId }) => {
-        this.#volume(volumeId);
-        this.checkpoints.delete(checkpointId);
-        return NONE;
-      },
     };
   }
 
@@ -305,7 +304,7 @@ export class ScriptedStorageNode {
     }
     const dirtyBytes = baseCheckpointId ? sizeBytes / 4 : sizeBytes;
     const jobId = this.#startJob('backup', dirtyBytes, targetUri);
-    const { createdAtMs } = this.#createCheckpoint({ volumeId, checkpointId, name });
+    const { createdAtMs } = createCheckpoint(this, { volumeId, checkpointId, name });
     const answer = { jobId, pointInTimeMs: createdAtMs, dirtyBytes, volume: volumeId };
     this.#started.set(checkpointId, answer);
     return answer;
@@ -329,15 +328,6 @@ export class ScriptedStorageNode {
     const volume = Volume.fromPartial({ volumeId, name, sizeBytes, format, exportUri });
     this.volumes.set(volumeId, volume);
     return volume;
-  }
-
-  #createCheckpoint(wanted: { volumeId: string; checkpointId: string; name: string }) {
-    const { volumeId, checkpointId, name } = wanted;
-    const facts = { granularityBytes: 65_536, changedSinceBytes: 0, recording: true, inconsistent: false };
-    const createdAtMs = 1_700_000_000_000 + this.checkpoints.size;
-    const checkpoint = Checkpoint.fromPartial({ checkpointId, name, createdAtMs, ...facts });
-    this.checkpoints.set(checkpointId, { ...checkpoint, volumeId });
-    return checkpoint;
   }
 
   #publish(request: { repositoryId: string; backupId: string; kind: string; reason: string }): StoredBackup {

@@ -11,12 +11,35 @@ export interface Checkpoint {
   id: string;
   volumeId: string;
   name: string;
+  description: string;
   state: CheckpointState;
   /** Null until the storage node has made it. */
   pointInTime: Date | null;
   createdAt: Date;
+  /** The backup that the volume was restored from, where this is the first checkpoint of a restored volume. */
+  originBackupId: string | null;
+  /** Until then it goes neither by retention nor when it is asked for. */
+  pinnedUntil: Date | null;
   /** Ids of the available backups that hold this moment. */
   backups: string[];
+}
+
+export interface NewCheckpoint {
+  id: string;
+  volumeId: string;
+  name: string;
+  description?: string;
+}
+
+export interface CheckpointTexts {
+  name: string;
+  description: string;
+}
+
+/** As a storage node has it. */
+export interface FoundCheckpoint extends NewCheckpoint {
+  pointInTime: Date;
+  originBackupId: string | null;
 }
 
 async function withBackups(db: Db, rows: CheckpointModel[]): Promise<Checkpoint[]> {
@@ -40,10 +63,7 @@ export class CheckpointRepository {
   }
 
   /** State `creating`. Rejects `name-taken` (names are unique within a volume). */
-  create(
-    checkpoint: { id: string; volumeId: string; name: string },
-    runId: string | null = null,
-  ): Promise<Checkpoint> {
+  create(checkpoint: NewCheckpoint, runId: string | null = null): Promise<Checkpoint> {
     return this.#scope.write(async (db, tell) => {
       const row = await db.checkpoint
         .create({ data: { ...checkpoint, state: 'creating' } })
@@ -83,6 +103,93 @@ export class CheckpointRepository {
     });
   }
 
+  /** How many a volume keeps: all but those that are being deleted. */
+  count(volumeId: string): Promise<number> {
+    return this.#scope.read(db => db.checkpoint.count({ where: { volumeId, state: { not: 'deleting' } } }));
+  }
+
+  /** The first of those that `count` counts, in the order of their points in time. */
+  oldest(volumeId: string, count: number): Promise<Checkpoint[]> {
+    return this.#scope.read(async db =>
+      withBackups(
+        db,
+        await db.checkpoint.findMany({
+          where: { volumeId, state: { not: 'deleting' } },
+          orderBy: [{ pointInTime: { sort: 'asc', nulls: 'last' } }, { createdAt: 'asc' }, { id: 'asc' }],
+          take: count,
+        }),
+      ),
+    );
+  }
+
+  /**
+   * The unended run that takes a name from a checkpoint of the volume, if there is one: until the storage node has
+   * heard of it, the name is not free.
+   */
+  async renamedFrom(volumeId: string, name: string): Promise<string | null> {
+    const rows = await this.#scope.read(
+      db => db.$queryRaw<{ id: string }[]>`
+        SELECT id FROM run
+        WHERE volume_id = ${volumeId}::uuid AND kind = 'update-checkpoint' AND state IN ('queued', 'running')
+          AND request->'previous'->>'name' = ${name} AND request->>'name' <> ${name} LIMIT 1`,
+    );
+    return rows[0]?.id ?? null;
+  }
+
+  /** Rejects `not-found`, `not-ready`, `name-taken`. */
+  update(
+    id: string,
+    change: Partial<CheckpointTexts> & { pinnedUntil?: Date | null | undefined },
+    runId: string | null,
+  ): Promise<Checkpoint> {
+    return this.#scope.write(async (db, tell) => {
+      const before = await lockReady(db, id);
+      const { name = before.name, description = before.description } = change;
+      const { pinnedUntil = before.pinnedUntil } = change;
+      const data = { name, description, pinnedUntil };
+      const row = await db.checkpoint.update({ where: { id }, data }).catch(nameTaken('checkpoint', name));
+      const told = { name, description, pinnedUntil: pinnedUntil?.toISOString() ?? null };
+      tell({ kind: 'checkpoint-updated', subjectType: 'checkpoint', subjectId: id, runId, data: told });
+      return (await withBackups(db, [row]))[0]!;
+    });
+  }
+
+  /** Takes `from` back to `to`, as far as nobody has changed it since; a name that was taken meanwhile stays taken. */
+  restoreTexts(id: string, from: CheckpointTexts, to: CheckpointTexts, runId: string): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      await db.$queryRaw`SELECT 1 FROM checkpoint WHERE id = ${id}::uuid FOR UPDATE`;
+      const row = await db.checkpoint.findUnique({ where: { id } });
+      if (!row) return;
+      const twin = await db.checkpoint.findFirst({ where: { volumeId: row.volumeId, name: to.name } });
+      const isFree = twin === null || twin.id === id;
+      const name = row.name === from.name && isFree ? to.name : row.name;
+      const description = row.description === from.description ? to.description : row.description;
+      await db.checkpoint.update({ where: { id }, data: { name, description } });
+      const data = { name, description };
+      tell({ kind: 'checkpoint-updated', subjectType: 'checkpoint', subjectId: id, runId, data });
+    });
+  }
+
+  /**
+   * Rows of what a storage node has, ready at once; all of them or none. Those that have rows already are left as
+   * they are. Rejects `name-taken`.
+   */
+  import(found: readonly FoundCheckpoint[], runId: string | null): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      let newest = 0;
+      for (const { pointInTime, ...checkpoint } of found) {
+        if (await db.checkpoint.findUnique({ where: { id: checkpoint.id } })) continue;
+        // Lists are in this order, which is to be the storage node's.
+        newest = Math.max(pointInTime.getTime(), newest + 1);
+        const data = { ...checkpoint, state: 'ready', pointInTime, createdAt: new Date(newest) };
+        await db.checkpoint.create({ data }).catch(nameTaken('checkpoint', checkpoint.name));
+        const told = { name: checkpoint.name, pointInTime: pointInTime.toISOString() };
+        const about = { subjectType: 'checkpoint', subjectId: checkpoint.id, runId, data: told } as const;
+        tell({ kind: 'checkpoint-imported', ...about });
+      }
+    });
+  }
+
   /** The storage node has made it. Rejects `not-found`. */
   markReady(id: string, pointInTime: Date, runId: string | null): Promise<void> {
     return this.#scope.write(async (db, tell) => {
@@ -96,27 +203,14 @@ export class CheckpointRepository {
     });
   }
 
-  /** A deletion begins. Rejects `not-found`, `not-ready`, and `in-use` while a backup is made on it. */
+  /**
+   * A deletion begins. Rejects `not-found`, `not-ready`, `pinned`, and `in-use` while a backup is made on it.
+   */
   markDeleting(id: string, runId: string): Promise<void> {
     return this.#scope.write(async (db, tell) => {
-      await db.$queryRaw`SELECT 1 FROM checkpoint WHERE id = ${id}::uuid FOR UPDATE`;
-      const row = await db.checkpoint.findUnique({ where: { id } });
-      if (!row) throw notFound('checkpoint', id);
-      if (row.state !== 'ready') {
-        const text = `Checkpoint '${row.name}' is ${row.state}. Wait until its run has ended.`;
-        throw new CatalogError('checkpoint', 'not-ready', text);
-      }
-      const user = await db.backup.findFirst({
-        where: { state: 'creating', OR: [{ checkpointId: id }, { parent: { checkpointId: id } }] },
-      });
-      if (user) {
-        throw new CatalogError(
-          'checkpoint',
-          'in-use',
-          `Checkpoint '${row.name}' is used by backup ${user.id}, which is being made. ` +
-            'Wait for it, or cancel its run.',
-        );
-      }
+      const row = await lockReady(db, id);
+      requireUnpinned(row, this.#scope.now());
+      await requireUnused(db, row);
       await db.checkpoint.update({ where: { id }, data: { state: 'deleting' } });
       tell({ kind: 'checkpoint-deleting', subjectType: 'checkpoint', subjectId: id, runId });
     });
@@ -138,4 +232,34 @@ export class CheckpointRepository {
       if (count === 1) tell({ kind: 'checkpoint-deleted', subjectType: 'checkpoint', subjectId: id, runId });
     });
   }
+}
+
+/** Nobody else changes the row until the transaction ends. Rejects `not-found`, `not-ready`. */
+async function lockReady(db: Db, id: string): Promise<CheckpointModel> {
+  await db.$queryRaw`SELECT 1 FROM checkpoint WHERE id = ${id}::uuid FOR UPDATE`;
+  const row = await db.checkpoint.findUnique({ where: { id } });
+  if (!row) throw notFound('checkpoint', id);
+  if (row.state === 'ready') return row;
+  const text = `Checkpoint '${row.name}' is ${row.state}. Wait until its run has ended.`;
+  throw new CatalogError('checkpoint', 'not-ready', text);
+}
+
+function requireUnpinned({ name, pinnedUntil }: CheckpointModel, now: Date): void {
+  if (pinnedUntil === null || pinnedUntil <= now) return;
+  const text =
+    `Checkpoint '${name}' is protected until ${pinnedUntil.toISOString()}. ` +
+    'Take its protection away first, or wait until then.';
+  throw new CatalogError('checkpoint', 'pinned', text);
+}
+
+/** A backup that is being made needs its own checkpoint and the one that it builds on. */
+async function requireUnused(db: Db, { id, name, volumeId, originBackupId }: CheckpointModel): Promise<void> {
+  const uses = [{ checkpointId: id }, { parent: { checkpointId: id } }];
+  const restored = originBackupId === null ? [] : [{ volumeId, parentId: originBackupId }];
+  const user = await db.backup.findFirst({ where: { state: 'creating', OR: [...uses, ...restored] } });
+  if (!user) return;
+  const text =
+    `Checkpoint '${name}' is used by backup ${user.id}, which is being made. ` +
+    'Wait for it, or cancel its run.';
+  throw new CatalogError('checkpoint', 'in-use', text);
 }

@@ -22,6 +22,8 @@ export type CatalogErrorKind =
   /** An unended run or commit works on it. */
   | 'busy'
   | 'not-ready'
+  /** Protected until a date. */
+  | 'pinned'
   /** A backup in a state in which nobody may begin to use it. */
   | 'not-usable'
   | 'ended'

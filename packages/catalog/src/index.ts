@@ -9,7 +9,14 @@ export type {
   NewBackup,
 } from './backup-repository.ts';
 export { Catalog, type CatalogOptions, type CatalogTransaction } from './catalog.ts';
-export type { Checkpoint, CheckpointRepository, CheckpointState } from './checkpoint-repository.ts';
+export type {
+  Checkpoint,
+  CheckpointRepository,
+  CheckpointState,
+  CheckpointTexts,
+  FoundCheckpoint,
+  NewCheckpoint,
+} from './checkpoint-repository.ts';
 export {
   type Commit,
   type CommitDecision,

@@ -8,6 +8,8 @@ export const RUN_KINDS = [
   'delete-volume',
   'create-checkpoint',
   'delete-checkpoint',
+  'update-checkpoint',
+  'redefine-checkpoints',
   'create-snapshot',
   'commit',
   'finish-commit',

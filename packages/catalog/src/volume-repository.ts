@@ -20,6 +20,8 @@ export interface Volume {
   state: VolumeState;
   /** nbd://host:port/name; null until the volume was ready once. */
   exportUri: string | null;
+  /** Most checkpoints that it may have. */
+  checkpointLimit: number;
   createdAt: Date;
 }
 
@@ -113,6 +115,17 @@ export class VolumeRepository {
         toVolume,
       ),
     );
+  }
+
+  /** Those that it has stay, also where they are more. Rejects `not-found`. */
+  setCheckpointLimit(id: string, checkpointLimit: number): Promise<Volume> {
+    return this.#scope.write(async (db, tell) => {
+      const row = await db.volume.updateManyAndReturn({ where: { id }, data: { checkpointLimit }, include });
+      if (!row[0]) throw notFound('volume', id);
+      const data = { checkpointLimit };
+      tell({ kind: 'volume-updated', subjectType: 'volume', subjectId: id, data });
+      return toVolume(row[0]);
+    });
   }
 
   /** The storage node has it. Rejects `not-found`. */

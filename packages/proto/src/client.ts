@@ -20,6 +20,8 @@ import { RepositoryServiceClient, RepositoryServiceService } from './generated/t
 import { SnapshotServiceClient, SnapshotServiceService } from './generated/tidemark/v1/snapshot.ts';
 import { StorageNodeServiceClient, StorageNodeServiceService } from './generated/tidemark/v1/storage_node.ts';
 import {
+  type ChangedBlocks,
+  ChangedBlocksRequest,
   CheckpointServiceClient,
   CheckpointServiceService,
   VolumeServiceClient,
@@ -65,6 +67,11 @@ export interface StorageNodeClients {
   readonly jobs: Promised<JobServiceClient>;
   /** Each status as it comes; ends after the terminal one. An abort ends it with the signal's reason. */
   watchJob(request: JobRequest, options?: { signal?: AbortSignal }): AsyncIterable<JobStatus>;
+  /** Part by part, in order of offsets; the storage node waits for who reads them. Ends as `watchJob` does. */
+  listChangedBlocks(
+    request: Partial<ChangedBlocksRequest>,
+    options?: { signal?: AbortSignal },
+  ): AsyncIterable<ChangedBlocks>;
   /** Calls under way fail; no connection is left. */
   close(): void;
 }
@@ -99,7 +106,9 @@ export function connectStorageNode(peer: { name: string; address: string }): Sto
     snapshots: promised(snapshots, SnapshotServiceService, name),
     repositories: promised(repositories, RepositoryServiceService, name),
     jobs: promised(jobs, JobServiceService, name),
-    watchJob: (request, options) => watch(jobs.watchJob(request), name, options?.signal),
+    watchJob: (request, options) => follow(jobs.watchJob(request), name, options?.signal),
+    listChangedBlocks: (request, options) =>
+      follow(checkpoints.listChangedBlocks(ChangedBlocksRequest.fromPartial(request)), name, options?.signal),
     close: () => {
       for (const client of [storageNode, volumes, checkpoints, snapshots, repositories, jobs]) client.close();
     },
@@ -139,16 +148,16 @@ function callUnary(
   });
 }
 
-async function* watch(
-  stream: ClientReadableStream<JobStatus>,
+async function* follow<T>(
+  stream: ClientReadableStream<T>,
   peer: string,
   signal?: AbortSignal,
-): AsyncGenerator<JobStatus> {
+): AsyncGenerator<T> {
   const abort = () => stream.cancel();
   signal?.addEventListener('abort', abort, { once: true });
   if (signal?.aborted) abort();
   try {
-    for await (const status of stream) yield status as JobStatus;
+    for await (const message of stream) yield message as T;
   } catch (error) {
     if (signal?.aborted) throw signal.reason;
     throw fromServiceError(error, peer);

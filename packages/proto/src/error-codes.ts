@@ -47,6 +47,7 @@ export const ERROR_CODES = {
   ),
   'checkpoint-in-use': entry('The checkpoint is in use', 409, status.FAILED_PRECONDITION),
   'checkpoint-not-ready': entry('The checkpoint is not ready', 409, status.FAILED_PRECONDITION),
+  'checkpoint-pinned': entry('The checkpoint is protected', 409, status.FAILED_PRECONDITION),
   'checkpoint-limit': entry('The volume has too many checkpoints', 409, status.FAILED_PRECONDITION),
   'checkpoint-invalid': entry('The checkpoints cannot be defined like this', 409, status.FAILED_PRECONDITION),
   'moment-lost': entry('The frozen moment is lost', 409, status.ABORTED),

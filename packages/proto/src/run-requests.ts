@@ -6,14 +6,46 @@ const id = z.uuid();
 const name = z.string().min(1);
 const bytes = z.int().min(0);
 const format = z.enum(['raw', 'qcow2']);
+/** Checkpoints that go once the new one is safe: marked as being deleted, unmarked should the run fail before. */
+const dropCheckpointIds = z.array(id).default([]);
 
 export const runRequestSchemas = {
   'register-storage-node': z.object({ storageNodeId: id, name, controlAddress: z.string() }),
   'remove-storage-node': z.object({ storageNodeId: id, name }),
   'create-volume': z.object({ volumeId: id, name, storageNodeId: id, sizeBytes: bytes, format }),
   'delete-volume': z.object({ volumeId: id, name, storageNodeId: id }),
-  'create-checkpoint': z.object({ volumeId: id, checkpointId: id, name }),
+  'create-checkpoint': z.object({
+    volumeId: id,
+    checkpointId: id,
+    name,
+    description: z.string().default(''),
+    dropCheckpointIds,
+  }),
   'delete-checkpoint': z.object({ volumeId: id, checkpointId: id, name }),
+  /** The catalog has the new texts; the storage node's copy follows. What was before, should that fail. */
+  'update-checkpoint': z.object({
+    volumeId: id,
+    checkpointId: id,
+    name,
+    description: z.string(),
+    previous: z.object({ name, description: z.string() }),
+  }),
+  'redefine-checkpoints': z.object({
+    volumeId: id,
+    /** Null: all that the storage node has and the catalog does not. Oldest first. */
+    definitions: z
+      .array(
+        z.object({
+          checkpointId: id,
+          /** Null: as the storage node has it. */
+          name: name.nullable(),
+          description: z.string().nullable(),
+        }),
+      )
+      .nullable(),
+    validateOnly: z.boolean(),
+    allowInconsistent: z.boolean(),
+  }),
   'create-snapshot': z.object({ volumeId: id, snapshotId: id, name }),
   /** Ends when the job has ended, or waits for a decision. */
   commit: z.object({
@@ -44,6 +76,7 @@ export const runRequestSchemas = {
     checkpointId: id,
     /** Name of the new checkpoint. */
     checkpoint: name,
+    dropCheckpointIds,
     kind: z.enum(['full', 'incremental']),
     /** The base and its backup in this repository; both null for a full backup. */
     baseCheckpointId: id.nullable(),

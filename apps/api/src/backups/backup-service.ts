@@ -16,6 +16,7 @@ import {
   requireFreeCheckpointName,
   requireReady,
 } from '../checkpoints/checkpoint-service.ts';
+import { type DroppedCheckpoint, makeRoom } from '../checkpoints/make-room.ts';
 import { iso, isoOrNull } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
@@ -86,7 +87,7 @@ export class BackupService {
     this.#runs = runs;
   }
 
-  create(body: CreateBackup): Promise<StartedRun<{ backup: BackupJson }>> {
+  create(body: CreateBackup): Promise<StartedRun<{ backup: BackupJson; dropped: DroppedCheckpoint[] }>> {
     return this.#runs.start(async (catalog, runId) => {
       // Holds the volume's row: its checkpoints can neither come nor go while the base is chosen.
       const volume = await catalog.volumes.getReady(body.volume);
@@ -98,7 +99,8 @@ export class BackupService {
         body.kind === 'full'
           ? { parent: null, reason: 'full: asked for' }
           : await findBase(catalog, { volume, repository }, body.base);
-      return write(catalog, runId, { body, volume, repository, parent, reason });
+      const dropped = await makeRoom(catalog, { volume, dropOldest: body.dropOldest, runId });
+      return write(catalog, runId, { body, volume, repository, parent, reason, dropped });
     });
   }
 
@@ -130,10 +132,11 @@ interface BackupIntent extends Base {
   readonly body: CreateBackup;
   readonly volume: Volume;
   readonly repository: Repository;
+  readonly dropped: DroppedCheckpoint[];
 }
 
 async function write(catalog: CatalogTransaction, runId: string, intent: BackupIntent) {
-  const { body, volume, repository, parent, reason } = intent;
+  const { body, volume, repository, parent, reason, dropped } = intent;
   const wanted = { id: randomUUID(), volumeId: volume.id, name: body.checkpoint };
   const checkpoint = await catalog.checkpoints.create(wanted, runId);
   const backup = await catalog.backups.create(
@@ -156,6 +159,7 @@ async function write(catalog: CatalogTransaction, runId: string, intent: BackupI
     backupId: backup.id,
     checkpointId: checkpoint.id,
     checkpoint: checkpoint.name,
+    dropCheckpointIds: dropped.map(({ id }) => id),
     kind: body.kind,
     baseCheckpointId: parent?.checkpointId ?? null,
     parentBackupId: parent?.id ?? null,
@@ -173,5 +177,5 @@ async function write(catalog: CatalogTransaction, runId: string, intent: BackupI
     reason,
     request,
   });
-  return { run, backup: toBackupJson(backup) };
+  return { run, backup: toBackupJson(backup), dropped };
 }

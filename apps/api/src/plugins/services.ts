@@ -34,7 +34,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     const runs = new RunService(app.catalog);
     app.decorate('storageNodes', new StorageNodeService(app.catalog, starter));
     app.decorate('volumes', new VolumeService(app.catalog, starter));
-    app.decorate('checkpoints', new CheckpointService(app.catalog, starter));
+    app.decorate('checkpoints', new CheckpointService(app.catalog, starter, app.liveFacts));
     app.decorate('snapshots', new SnapshotService(app.catalog, starter));
     app.decorate('commits', new CommitService(app.catalog, starter));
     app.decorate('repositories', new RepositoryService(app.catalog, starter));
@@ -44,5 +44,5 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('events', new EventService(app.catalog));
     app.addHook('preClose', async () => runs.stopWaiting());
   },
-  { name: 'services', dependencies: ['catalog', 'queue'] },
+  { name: 'services', dependencies: ['catalog', 'queue', 'live-facts'] },
 );

@@ -1,5 +1,6 @@
 // Backups: the content of a volume at a checkpoint, kept in a repository.
 import { z } from 'zod';
+import { dropOldestField, droppedField } from './checkpoint.ts';
 import {
   bytesField,
   EXAMPLE_IDS,
@@ -78,6 +79,7 @@ export const createBackupSchema = z
       .min(1)
       .optional()
       .meta({ description: 'Most bytes per second; no limit by default.' }),
+    dropOldest: dropOldestField,
   })
   .refine(body => body.kind === 'incremental' || body.base === undefined, {
     path: ['base'],
@@ -98,7 +100,7 @@ export const backupQuery = pageQuery.extend({
 
 export const backupPageSchema = pageOf(backupSchema, 'BackupPage');
 export const backupRunSchema = z
-  .object({ run: runSchema, backup: backupSchema.nullable() })
+  .object({ run: runSchema, backup: backupSchema.nullable(), dropped: droppedField })
   .meta({ id: 'BackupRun' });
 
 export type BackupJson = z.output<typeof backupSchema>;

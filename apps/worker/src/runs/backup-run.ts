@@ -3,6 +3,7 @@
 import { TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
+import { dropCheckpoints, droppedBy, keepDropped } from './drop-checkpoints.ts';
 import type { RunContext, RunDefinition, Step } from './run-definition.ts';
 import { tolerate } from './tolerate.ts';
 import { dismissJob, endJob, type WatchedJob, watchToEnd } from './watch-job.ts';
@@ -101,15 +102,18 @@ const finish: Step<'backup'> = {
 };
 
 export const backupRun: RunDefinition<'backup'> = {
-  steps: [prepareTarget, start, copy, publish, finish],
+  steps: [prepareTarget, start, copy, publish, dropCheckpoints, finish],
   result: context => ({
     backupId: context.request.backupId,
     checkpointId: context.request.checkpointId,
     ...context.output('start', started),
     ...context.output('copy', copied),
     ...context.output('publish', published),
+    ...droppedBy(context),
   }),
-  async withdraw(catalog, { request, run }) {
+  async withdraw(catalog, context) {
+    const { request, run } = context;
+    await keepDropped(catalog, context);
     await catalog.backups.deleteUnfinished(request.backupId, run.id);
     await catalog.checkpoints.delete(request.checkpointId, run.id);
   },

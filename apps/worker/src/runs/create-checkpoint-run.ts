@@ -1,6 +1,7 @@
 // A checkpoint without a backup: writes from now on count as changed since it.
 import { z } from 'zod';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
+import { dropCheckpoints, droppedBy, keepDropped } from './drop-checkpoints.ts';
 import type { RunDefinition } from './run-definition.ts';
 import { tolerate } from './tolerate.ts';
 
@@ -10,9 +11,10 @@ export const createCheckpointRun: RunDefinition<'create-checkpoint'> = {
   steps: [
     {
       name: 'create',
-      async run({ request: { volumeId, checkpointId, name }, run, storageNodes, call, stop }) {
+      async run({ request, run, storageNodes, call, stop }) {
+        const { volumeId, checkpointId, name, description } = request;
         const { checkpoints } = await storageNodes.ofVolume(volumeId);
-        const wanted = { step: call('create'), volumeId, checkpointId, name };
+        const wanted = { step: call('create'), volumeId, checkpointId, name, description };
         const checkpoint = await checkpoints.createCheckpoint(wanted, { signal: stop });
         const pointInTime = new Date(checkpoint.createdAtMs);
         return {
@@ -31,7 +33,15 @@ export const createCheckpointRun: RunDefinition<'create-checkpoint'> = {
         await tolerate(['checkpoint-not-found', 'volume-not-found'], merge);
       },
     },
+    dropCheckpoints,
   ],
-  result: context => ({ checkpointId: context.request.checkpointId, ...context.output('create', created) }),
-  withdraw: (catalog, { request, run }) => catalog.checkpoints.delete(request.checkpointId, run.id),
+  result: context => ({
+    checkpointId: context.request.checkpointId,
+    ...context.output('create', created),
+    ...droppedBy(context),
+  }),
+  async withdraw(catalog, context) {
+    await catalog.checkpoints.delete(context.request.checkpointId, context.run.id);
+    await keepDropped(catalog, context);
+  },
 };

@@ -9,10 +9,12 @@ import { createVolumeRun } from './create-volume-run.ts';
 import { deleteCheckpointRun } from './delete-checkpoint-run.ts';
 import { deleteVolumeRun } from './delete-volume-run.ts';
 import { finishCommitRun } from './finish-commit-run.ts';
+import { redefineCheckpointsRun } from './redefine-checkpoints-run.ts';
 import { registerStorageNodeRun } from './register-storage-node-run.ts';
 import { removeStorageNodeRun } from './remove-storage-node-run.ts';
 import { restoreRun } from './restore-run.ts';
 import type { RunDefinition } from './run-definition.ts';
+import { updateCheckpointRun } from './update-checkpoint-run.ts';
 
 export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K> } = {
   'register-storage-node': registerStorageNodeRun,
@@ -21,6 +23,8 @@ export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K>
   'delete-volume': deleteVolumeRun,
   'create-checkpoint': createCheckpointRun,
   'delete-checkpoint': deleteCheckpointRun,
+  'update-checkpoint': updateCheckpointRun,
+  'redefine-checkpoints': redefineCheckpointsRun,
   'create-snapshot': createSnapshotRun,
   commit: commitRun,
   'finish-commit': finishCommitRun,

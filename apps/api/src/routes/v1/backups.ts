@@ -64,6 +64,9 @@ const create = {
         'checkpoint-name-taken',
         'checkpoint-not-found',
         'checkpoint-not-ready',
+        'checkpoint-limit',
+        'checkpoint-pinned',
+        'checkpoint-in-use',
         'backup-not-found',
         'repository-full',
         'io-error',
@@ -83,7 +86,8 @@ export const backupRoutes: FastifyPluginAsyncZod = async app => {
   app.post('/backups', create, async (request, reply) => {
     const started = await app.backups.create(request.body);
     const { id } = started.backup;
-    const refresh = async () => ({ backup: await app.backups.find(id) });
+    const { dropped } = started;
+    const refresh = async () => ({ backup: await app.backups.find(id), dropped });
     return answerRun(app, request, reply, { started, refresh, made: `/v1/backups/${id}` });
   });
 };

@@ -6,6 +6,7 @@ import {
   checkpointRunSchema,
   checkpointSchema,
   createCheckpointSchema,
+  newCheckpointRunSchema,
 } from '../../schemas/checkpoint.ts';
 import { pageQuery, ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
@@ -50,8 +51,8 @@ const create = {
     querystring: waitQuery,
     body: createCheckpointSchema,
     response: {
-      201: checkpointRunSchema,
-      202: checkpointRunSchema,
+      201: newCheckpointRunSchema,
+      202: newCheckpointRunSchema,
       ...problems(
         'invalid-request',
         'invalid-name',
@@ -60,6 +61,10 @@ const create = {
         'storage-node-not-ready',
         'storage-node-unreachable',
         'checkpoint-name-taken',
+        'checkpoint-limit',
+        'checkpoint-pinned',
+        'checkpoint-in-use',
+        'checkpoint-not-ready',
         'run-cancelled',
         'wait-timed-out',
       ),
@@ -84,6 +89,7 @@ const remove = {
         'checkpoint-not-found',
         'checkpoint-not-ready',
         'checkpoint-in-use',
+        'checkpoint-pinned',
         'storage-node-not-ready',
         'storage-node-unreachable',
         'run-cancelled',
@@ -104,8 +110,9 @@ export const checkpointRoutes: FastifyPluginAsyncZod = async app => {
 
   app.post('/volumes/:volume/checkpoints', create, async (request, reply) => {
     const started = await app.checkpoints.create(request.params.volume, request.body);
+    const { dropped } = started;
     const { id, volumeId } = started.checkpoint;
-    const refresh = async () => ({ checkpoint: await app.checkpoints.find({ volumeId, id }) });
+    const refresh = async () => ({ checkpoint: await app.checkpoints.find({ volumeId, id }), dropped });
     const made = `/v1/volumes/${volumeId}/checkpoints/${id}`;
     return answerRun(app, request, reply, { started, refresh, made });
   });

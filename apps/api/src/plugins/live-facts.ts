@@ -1,0 +1,18 @@
+// Gives every route `app.liveFacts`, and closes its connections with the app. None is made before the first question.
+import fastifyPlugin from 'fastify-plugin';
+import { LiveFacts } from '../live/live-facts.ts';
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    liveFacts: LiveFacts;
+  }
+}
+
+export const liveFactsPlugin = fastifyPlugin(
+  async app => {
+    const facts = new LiveFacts(app.catalog);
+    app.decorate('liveFacts', facts);
+    app.addHook('onClose', async () => facts.close());
+  },
+  { name: 'live-facts', dependencies: ['catalog'] },
+);
