@@ -3,6 +3,7 @@ import {
   RepositoryServiceService as methods,
   type PublishBackupRequest,
   type RepositoryServiceServer,
+  RepositoryWork,
   TidemarkError,
 } from '@tidemark/proto';
 import { BACKUP_KINDS, COMPRESSIONS, type Compression } from '../host/manifest.ts';
@@ -44,9 +45,11 @@ export function repositoryService(options: {
       await repositories.get(repositoryId).discard(backupId);
       return {};
     }),
-    openBackup: step(context, methods.openBackup, 'do-again', async ({ repositoryId, backupId }, { runId }) =>
-      toBackupEndpoint(await repositories.get(repositoryId).open({ backupId, runId })),
-    ),
+    openBackup: step(context, methods.openBackup, 'do-again', async (request, { runId }) => {
+      const { repositoryId, backupId, verified, durable } = request;
+      const repository = repositories.get(repositoryId);
+      return toBackupEndpoint(await repository.open({ backupId, runId, verified, durable }));
+    }),
     closeBackup: step(
       context,
       methods.closeBackup,
@@ -59,7 +62,9 @@ export function repositoryService(options: {
     startVerify: unimplemented(context, methods.startVerify),
     startRemoval: unimplemented(context, methods.startRemoval),
     deleteRepository: unimplemented(context, methods.deleteRepository),
-    listRepositoryWork: unimplemented(context, methods.listRepositoryWork),
+    listRepositoryWork: query(context, methods.listRepositoryWork, ({ repositoryId }) =>
+      RepositoryWork.fromPartial(repositories.get(repositoryId).work()),
+    ),
     scanRepository: unimplemented(context, methods.scanRepository),
     getBackup: query(context, methods.getBackup, ({ repositoryId, backupId }) =>
       toStoredBackup(repositories.get(repositoryId).get(backupId)),

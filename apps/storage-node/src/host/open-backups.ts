@@ -1,16 +1,28 @@
-// Published backups that runs are reading: one read-only export a run and backup, over the whole chain.
-import { openImage } from '@tidemark/engine';
+// Published backups that are being read: for each run and backup one read-only export over the whole chain, and one
+// of the chain's checksums. A durable one keeps its names over restarts, written down in the repository's folder.
+import { type BlockNode, FileNode, openImage } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
-import type { NbdExports } from '../exports/nbd-exports.ts';
+import { z } from 'zod';
 import { BACKUPS_OPEN_MAX } from '../limits.ts';
+import { type ChainMember, ChainSums } from '../sums/chain-sums.ts';
+import { recordsOf } from '../sums/sums-format.ts';
+import { SumsNode } from '../sums/sums-node.ts';
+import { SumsReader } from '../sums/sums-reader.ts';
+import { VerifiedNode } from '../sums/verified-node.ts';
+import type { Manifest } from './manifest.ts';
+import type { BackupHost } from './partial-backup.ts';
 import { unguessableName } from './partial-file.ts';
 
-interface OpenBackup {
-  readonly backupId: string;
-  readonly exportName: string;
-  readonly endpoint: BackupEndpoint;
-  close(): Promise<void>;
-}
+const entrySchema = z.strictObject({
+  backupId: z.string(),
+  runId: z.string(),
+  verified: z.boolean(),
+  imageName: z.string(),
+  sumsName: z.string(),
+});
+const fileSchema = z.strictObject({ version: z.literal(1), exports: z.array(entrySchema) });
+
+type DurableEntry = z.infer<typeof entrySchema>;
 
 export interface BackupEndpoint {
   readonly uri: string;
@@ -19,18 +31,66 @@ export interface BackupEndpoint {
   readonly sumsUri: string;
 }
 
+export interface OpenRequest {
+  readonly backupId: string;
+  readonly runId: string;
+  /** What does not have its checksum fails to be read. */
+  readonly verified: boolean;
+  readonly durable: boolean;
+}
+
+export interface OpenSummary {
+  readonly backupId: string;
+  readonly runId: string;
+  readonly durable: boolean;
+}
+
+interface OpenBackup extends OpenRequest {
+  readonly endpoint: BackupEndpoint;
+  readonly names: { readonly imageName: string; readonly sumsName: string };
+  /** All backups that it reads. */
+  readonly chain: readonly string[];
+  close(): Promise<void>;
+}
+
+type Host = Pick<BackupHost, 'store' | 'exports' | 'layout'>;
+
 export class OpenBackups {
-  readonly #exports: NbdExports;
+  readonly #host: Host;
   /** By `backup run`; callers take turns per backup. */
   readonly #open = new Map<string, OpenBackup>();
+  /** Durable ones that could not be opened at the start: their files may come back. */
+  #waiting: DurableEntry[] = [];
 
-  constructor(exports: NbdExports) {
-    this.#exports = exports;
+  constructor(host: Host) {
+    this.#host = host;
   }
 
-  /** Good to repeat: a run is answered the endpoint it has. */
-  async open(options: { path: string; backupId: string; runId: string }): Promise<BackupEndpoint> {
-    const key = `${options.backupId} ${options.runId}`;
+  /**
+   * Opens what was left open by an earlier life of the process, under the names of then. `chainOf` throws for a
+   * backup that is not there; `report` is told of what cannot be opened.
+   */
+  async load(
+    chainOf: (backupId: string) => readonly Manifest[],
+    report: (message: string) => void,
+  ): Promise<void> {
+    const { store } = this.#host;
+    const known = await store.read(this.#fileName, fileSchema);
+    for (const entry of known?.exports ?? []) {
+      try {
+        const request = { ...entry, durable: true };
+        await this.#openExports(request, chainOf(entry.backupId), entry);
+      } catch (error) {
+        this.#waiting.push(entry);
+        const text = error instanceof Error ? error.message : String(error);
+        report(`Backup ${entry.backupId} was open for ${entry.runId} and cannot be opened again: ${text}`);
+      }
+    }
+  }
+
+  /** Good to repeat: a run is answered the endpoint it has. `chain`: newest first. */
+  async open(request: OpenRequest, chain: readonly Manifest[]): Promise<BackupEndpoint> {
+    const key = keyOf(request);
     const known = this.#open.get(key);
     if (known !== undefined) return known.endpoint;
     if (this.#open.size >= BACKUPS_OPEN_MAX) {
@@ -39,38 +99,128 @@ export class OpenBackups {
         `${this.#open.size} backups are open here, the most there may be. Wait for a restore to end.`,
       );
     }
-    const image = await openImage(options.path, { readOnly: true, format: 'qcow2' }).catch(
-      (error: unknown) => {
-        const text = error instanceof Error ? error.message : String(error);
-        throw new TidemarkError(
-          'backup-not-usable',
-          `Backup ${options.backupId} cannot be opened: ${text}. Put its files back, or use another backup.`,
-          error,
-        );
-      },
-    );
-    const exportName = unguessableName();
-    const uri = this.#exports.add({ name: exportName, listed: false, node: image, readOnly: true });
-    const endpoint = { uri, sizeBytes: image.sizeBytes, sumsUri: '' };
-    this.#open.set(key, { backupId: options.backupId, exportName, endpoint, close: () => image.close() });
+    const waiting = this.#waiting.find(entry => keyOf(entry) === key);
+    const names = waiting ?? { imageName: unguessableName(), sumsName: unguessableName() };
+    const { endpoint } = await this.#openExports(request, chain, names);
+    this.#waiting = this.#waiting.filter(entry => entry !== waiting);
+    if (!request.durable) return endpoint;
+    try {
+      await this.#save();
+    } catch (error) {
+      await this.#drop(key);
+      throw error;
+    }
     return endpoint;
   }
 
   /** Good to repeat. Clients still connected are dropped. */
   async close(options: { backupId: string; runId: string }): Promise<void> {
-    const key = `${options.backupId} ${options.runId}`;
+    const key = keyOf(options);
+    const before = this.#durable.length;
+    this.#waiting = this.#waiting.filter(entry => keyOf(entry) !== key);
+    await this.#drop(key);
+    if (this.#durable.length < before) await this.#save();
+  }
+
+  /** Ends all exports; durable ones come back with the next start. */
+  async closeAll(): Promise<void> {
+    for (const key of [...this.#open.keys()]) await this.#drop(key);
+  }
+
+  list(): OpenSummary[] {
+    const waiting = this.#waiting.map(entry => ({ ...entry, durable: true }));
+    return [...this.#open.values(), ...waiting].map(({ backupId, runId, durable }) => ({
+      backupId,
+      runId,
+      durable,
+    }));
+  }
+
+  /** Whether somebody reads the backup, itself or on the way to another. */
+  isRead(backupId: string): boolean {
+    if (this.#waiting.some(entry => entry.backupId === backupId)) return true;
+    return [...this.#open.values()].some(open => open.chain.includes(backupId));
+  }
+
+  get #fileName(): string {
+    return `${this.#host.layout.folder}/exports.json`;
+  }
+
+  get #durable(): DurableEntry[] {
+    const open = [...this.#open.values()]
+      .filter(({ durable }) => durable)
+      .map(({ backupId, runId, verified, names }) => ({ backupId, runId, verified, ...names }));
+    return [...open, ...this.#waiting];
+  }
+
+  #save(): Promise<void> {
+    return this.#host.store.write(this.#fileName, { version: 1, exports: this.#durable });
+  }
+
+  async #drop(key: string): Promise<void> {
     const open = this.#open.get(key);
     if (open === undefined) return;
     this.#open.delete(key);
-    await this.#exports.remove(open.exportName, { mode: 'hard' });
     await open.close();
   }
 
-  async closeAll(): Promise<void> {
-    for (const [key, open] of [...this.#open]) {
-      this.#open.delete(key);
-      await this.#exports.remove(open.exportName, { mode: 'hard' });
-      await open.close();
+  async #openExports(
+    request: OpenRequest,
+    chain: readonly Manifest[],
+    { imageName, sumsName }: { imageName: string; sumsName: string },
+  ): Promise<OpenBackup> {
+    const { exports } = this.#host;
+    const { image, sums, close } = await this.#openFiles(request, chain);
+    const node = request.verified ? new VerifiedNode(image, sums.source) : image;
+    const uri = exports.add({ name: imageName, listed: false, node, readOnly: true });
+    const sumsUri = exports.add({ name: sumsName, listed: false, node: sums.node, readOnly: true });
+    const open: OpenBackup = {
+      ...request,
+      names: { imageName, sumsName },
+      chain: chain.map(manifest => manifest.backupId),
+      endpoint: { uri, sizeBytes: image.sizeBytes, sumsUri },
+      close: async () => {
+        await exports.remove(imageName, { mode: 'hard' });
+        await exports.remove(sumsName, { mode: 'hard' });
+        await close();
+      },
+    };
+    this.#open.set(keyOf(request), open);
+    return open;
+  }
+
+  async #openFiles({ backupId }: OpenRequest, chain: readonly Manifest[]) {
+    const { store, layout } = this.#host;
+    const held = new AsyncDisposableStack();
+    const keep = async <T extends BlockNode>(opening: Promise<T>) =>
+      held.adopt(await opening, node => node.close());
+    try {
+      const path = store.path(layout.image(backupId));
+      const image = await keep(openImage(path, { readOnly: true, format: 'qcow2' }));
+      const members: ChainMember[] = [];
+      for (const { backupId: id, sizeBytes, sums } of chain) {
+        const file = sums && (await keep(FileNode.open(store.path(layout.sums(id)), { readOnly: true })));
+        const records = file ? new SumsReader(file, recordsOf(sizeBytes)) : undefined;
+        members.push({ sizeBytes, records });
+      }
+      // Of a parent whose manifest is gone nothing is known.
+      const lowest = chain.at(-1)!;
+      if (lowest.parentBackupId !== '') members.push({ sizeBytes: lowest.sizeBytes, records: undefined });
+      const source = new ChainSums(members);
+      const sums = { source, node: new SumsNode(source, image.sizeBytes) };
+      return { image, sums, close: () => held.disposeAsync() };
+    } catch (error) {
+      await held.disposeAsync();
+      const text = error instanceof Error ? error.message : String(error);
+      throw new TidemarkError(
+        'backup-not-usable',
+        `Backup ${backupId} cannot be opened: ${text}. Put its files back, or use another backup.`,
+        error,
+      );
     }
   }
+}
+
+function keyOf({ backupId, runId }: { backupId: string; runId: string }): string {
+  return `${backupId} ${runId}`;
 }

@@ -210,7 +210,7 @@ function createImage(
     },
     open: async path => {
       const image = await openImage(path, { readOnly: false, format: 'qcow2' });
-      return compression === 'zstd' ? new Compress(image) : image;
+      return { image, node: compression === 'zstd' ? new Compress(image) : image };
     },
   });
 }
@@ -226,7 +226,10 @@ function createSums(
     space,
     names: { partial: layout.partialSums(backupId), final: layout.sums(backupId) },
     create: path => createRawFile(path, sumsBytes(sizeBytes)),
-    open: path => openImage(path, { readOnly: false, format: 'raw' }),
+    open: async path => {
+      const image = await openImage(path, { readOnly: false, format: 'raw' });
+      return { image, node: image };
+    },
     blockBytes: SUMS_BLOCK_BYTES,
   });
 }

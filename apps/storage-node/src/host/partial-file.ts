@@ -15,6 +15,11 @@ export function unguessableName(): string {
   return randomBytes(EXPORT_NAME_BYTES).toString('hex');
 }
 
+interface OpenedFile {
+  readonly node: BlockNode;
+  readonly image: BlockNode;
+}
+
 interface PartialFileOptions {
   readonly store: StateStore;
   readonly exports: NbdExports;
@@ -23,7 +28,8 @@ interface PartialFileOptions {
   readonly names: { readonly partial: string; readonly final: string };
   /** Makes the file; where it rejects, the file may be there. */
   readonly create: (path: string) => Promise<void>;
-  readonly open: (path: string) => Promise<BlockNode>;
+  /** What is written through, and what is closed in the end. */
+  readonly open: (path: string) => Promise<OpenedFile>;
   /** Most bytes that a written byte takes on the file system; default: the image's clusters. */
   readonly blockBytes?: number;
 }
@@ -32,28 +38,31 @@ export class PartialFile {
   readonly uri: string;
   readonly #options: PartialFileOptions;
   readonly #node: QuotaNode;
+  readonly #image: BlockNode;
   readonly #exportName: string;
   #state: 'writable' | 'closed' | 'named' | 'broken' = 'writable';
 
-  private constructor(options: PartialFileOptions, node: QuotaNode) {
+  private constructor(options: PartialFileOptions, { node, image }: OpenedFile) {
+    const { space, blockBytes, exports } = options;
+    const quota = { budget: space, ...(blockBytes !== undefined && { clusterBytes: blockBytes }) };
     this.#options = options;
-    this.#node = node;
+    this.#node = new QuotaNode(node, quota);
+    this.#image = image;
     this.#exportName = unguessableName();
-    this.uri = options.exports.add({ name: this.#exportName, listed: false, node });
+    this.uri = exports.add({ name: this.#exportName, listed: false, node: this.#node });
   }
 
   /** Makes file and export. Rejects with what the file says; nothing stays then. */
   static async create(options: PartialFileOptions): Promise<PartialFile> {
-    const { store, names, space, blockBytes } = options;
+    const { store, names } = options;
     const path = store.path(names.partial);
-    let node: BlockNode | undefined;
+    let opened: OpenedFile | undefined;
     try {
       await options.create(path);
-      node = await options.open(path);
-      const quota = { budget: space, ...(blockBytes !== undefined && { clusterBytes: blockBytes }) };
-      return new PartialFile(options, new QuotaNode(node, quota));
+      opened = await options.open(path);
+      return new PartialFile(options, opened);
     } catch (error) {
-      await node?.close().catch(() => undefined);
+      await opened?.image.close().catch(() => undefined);
       await store.remove(names.partial);
       throw error;
     }
@@ -88,7 +97,7 @@ export class PartialFile {
     try {
       await this.#node.flush();
     } finally {
-      await this.#node.close();
+      await this.#image.close();
     }
     this.#state = 'closed';
   }

@@ -1,10 +1,12 @@
-// What has to hold of a backup's files before it is listed.
+// What has to hold of a backup's files before it is listed: the image is sound, and holds what was sent.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import path from 'node:path';
-import { type BlockNode, openImage } from '@tidemark/engine';
+import { checkQcow2, FileNode, openImage, Qcow2Image } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
-import { CLUSTER_BYTES, SUMS_ALGORITHM } from '../sums/sums-format.ts';
+import { compareWithSums } from '../sums/compare-with-sums.ts';
+import { CLUSTER_BYTES, recordsOf, SUMS_ALGORITHM } from '../sums/sums-format.ts';
+import { SumsReader } from '../sums/sums-reader.ts';
 import type { ManifestSums } from './manifest.ts';
 
 interface PublicationPlan {
@@ -12,22 +14,49 @@ interface PublicationPlan {
   readonly sizeBytes: number;
 }
 
-/** Rejects with `image-invalid`. */
+/** Rejects with `image-invalid`, naming the first place that is wrong. */
 export async function verifyPartial(
   paths: { image: string; sums: string },
-  { plan }: { plan: PublicationPlan; hasSums: boolean },
+  { plan, hasSums }: { plan: PublicationPlan; hasSums: boolean },
 ): Promise<void> {
-  let image: BlockNode;
+  await using held = new AsyncDisposableStack();
+  const open = async <T extends { close(): Promise<void> }>(opening: Promise<T>): Promise<T> =>
+    held.adopt(await opening, node => node.close());
   try {
-    image = await openImage(paths.image, { readOnly: true, format: 'qcow2' });
+    const image = await open(openLayer(paths.image));
+    if (image.sizeBytes !== plan.sizeBytes) {
+      throw invalid(plan, `has ${image.sizeBytes} bytes instead of ${plan.sizeBytes}`);
+    }
+    if (hasSums) {
+      const sums = await open(FileNode.open(paths.sums, { readOnly: true }));
+      await compareWithSums({
+        image,
+        records: new SumsReader(sums, recordsOf(plan.sizeBytes)),
+        onFault: ({ kind, offset, message }) => {
+          throw invalid(plan, `was not stored as it was sent: at ${offset}, ${kind}: ${message}`);
+        },
+      });
+    }
+    const file = await open(FileNode.open(paths.image, { readOnly: true }));
+    const { corruptions, checkErrors, findings } = await checkQcow2(file);
+    if (corruptions + checkErrors > 0) throw invalid(plan, `has a damaged image: ${findings[0]}`);
+    await open(openImage(paths.image, { readOnly: true, format: 'qcow2' }));
   } catch (error) {
+    if (error instanceof TidemarkError) throw error;
     const text = error instanceof Error ? error.message : String(error);
-    throw invalid(plan, `was written but does not open (${text})`, error);
+    throw invalid(plan, `was written but cannot be read (${text})`, error);
   }
-  const { sizeBytes } = image;
-  await image.close();
-  if (sizeBytes === plan.sizeBytes) return;
-  throw invalid(plan, `has ${sizeBytes} bytes instead of ${plan.sizeBytes}`);
+}
+
+/** One image without those below it. Rejects as opening an image does; nothing stays open then. */
+export async function openLayer(imagePath: string): Promise<Qcow2Image> {
+  const file = await FileNode.open(imagePath, { readOnly: true });
+  try {
+    return await Qcow2Image.open(file, { readOnly: true, ignoreBacking: true });
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 /** Of a file that has its final name. Rejects with the system's error. */

@@ -14,7 +14,8 @@ export interface RepositoryProblem {
     | 'manifest-damaged'
     | 'image-missing'
     | 'manifest-missing'
-    | 'partial-removed';
+    | 'partial-removed'
+    | 'export-lost';
   readonly message: string;
 }
 

@@ -5,7 +5,7 @@ import { BACKUPS_OPEN_MAX } from '../limits.ts';
 import { checkKind, checkParent, checkSize } from './backup-plan.ts';
 import { diskSpace } from './disk-space.ts';
 import type { Compression, Manifest, RepositoryRecord } from './manifest.ts';
-import { type BackupEndpoint, OpenBackups } from './open-backups.ts';
+import { type BackupEndpoint, OpenBackups, type OpenRequest, type OpenSummary } from './open-backups.ts';
 import { type BackupHost, PartialBackup, type PartialBackupPlan } from './partial-backup.ts';
 import { checkId } from './plain-id.ts';
 import { sumsOfManifest, verifyPartial } from './publication.ts';
@@ -24,6 +24,12 @@ export interface RepositorySummary {
   readonly usedBytes: number;
   readonly availableBytes: number;
   readonly compression: Compression;
+}
+
+export interface RepositoryWork {
+  readonly partials: { readonly backupId: string; readonly sinceMs: number }[];
+  readonly open: OpenSummary[];
+  readonly leavingBackupIds: string[];
 }
 
 /** As a copier asks for it; what it leaves open is the repository's to say. */
@@ -54,7 +60,7 @@ export class Repository {
     this.#host = options.host;
     this.#now = options.now;
     this.#manifests = options.manifests;
-    this.#open = new OpenBackups(options.host.exports);
+    this.#open = new OpenBackups(options.host);
   }
 
   /** Reads the folder; what an earlier life of the process left unfinished is removed. */
@@ -74,7 +80,12 @@ export class Repository {
     const { manifests, usedBytes } = await scanBackups({ store, layout, report });
     budget.take(usedBytes);
     const host = { store, exports, layout, budget, shared, title: titleOf(record) };
-    return new Repository(record, { host, now, manifests });
+    const repository = new Repository(record, { host, now, manifests });
+    await repository.#open.load(
+      backupId => repository.chainOf(backupId),
+      message => report({ repository: layout.folder, what: 'export-lost', message }),
+    );
+    return repository;
   }
 
   /** Drops all exports. Backups that are being written are removed, as they would be after a crash. */
@@ -116,6 +127,31 @@ export class Repository {
       ? 'is still being written; wait for its run to end'
       : 'is not there; list the backups to see which are';
     throw new TidemarkError('backup-not-found', `Backup ${backupId} of ${this.#host.title} ${state}.`);
+  }
+
+  /**
+   * The backup and all that it stands on, newest first, as far as manifests are there: with a damaged one missing, what
+   * stands on it can still be read. Throws `backup-not-found`.
+   */
+  chainOf(backupId: string): Manifest[] {
+    const chain = [this.get(backupId)];
+    for (;;) {
+      const parent = this.#manifests.get(chain.at(-1)!.parentBackupId);
+      if (parent === undefined) return chain;
+      chain.push(parent);
+    }
+  }
+
+  /** What lies here besides published backups that nobody reads. */
+  work(): RepositoryWork {
+    return {
+      partials: [...this.#partials.values()].map(({ plan, sinceMs }) => ({
+        backupId: plan.backupId,
+        sinceMs,
+      })),
+      open: this.#open.list(),
+      leavingBackupIds: [...this.#manifests.values()].filter(({ hidden }) => hidden).map(one => one.backupId),
+    };
   }
 
   /** Makes the partial files and their writable exports. Good to repeat while the backup is being written. */
@@ -194,12 +230,12 @@ export class Repository {
     });
   }
 
-  /** A read-only export for one run. Good to repeat. */
-  open(options: { backupId: string; runId: string }): Promise<BackupEndpoint> {
-    return this.#turns.take(options.backupId, async () => {
-      const { backupId } = this.get(options.backupId);
-      const path = this.#host.store.path(this.#host.layout.image(backupId));
-      return this.#open.open({ ...options, path });
+  /** Read-only exports for one run. Good to repeat. Throws `backup-not-usable` for one that is on its way out. */
+  open(request: OpenRequest): Promise<BackupEndpoint> {
+    return this.#turns.take(request.backupId, async () => {
+      const { backupId, hidden } = this.get(request.backupId);
+      if (hidden) throw this.#notUsable(backupId, 'is being taken out of its chain; use another backup');
+      return this.#open.open(request, this.chainOf(backupId));
     });
   }
 

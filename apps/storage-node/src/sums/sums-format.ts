@@ -4,7 +4,7 @@
 //   00 × 16        this backup says nothing of the cluster: its parent does; without a parent it reads as zeroes
 //   FF × 16        the cluster reads as zeroes
 //   anything else  the first 16 bytes of SHA-256 over the cluster's bytes, of which the last one may have fewer
-import { hash } from 'node:crypto';
+import { hash, webcrypto } from 'node:crypto';
 import { alignUp, SECTOR_BYTES } from '@tidemark/engine';
 
 /** Bytes of the disk that a record is about: a cluster of the image, and what a copy never does less than. */
@@ -27,7 +27,11 @@ export function sumsBytes(sizeBytes: number): number {
 
 /** The record of a cluster with these bytes; the last cluster of a disk may be short. */
 export function clusterDigest(bytes: Uint8Array): Buffer {
-  const digest = hash('sha256', bytes, 'buffer').subarray(0, RECORD_BYTES);
+  return shortened(hash('sha256', bytes, 'buffer'));
+}
+
+function shortened(whole: Buffer): Buffer {
+  const digest = whole.subarray(0, RECORD_BYTES);
   // The two that mean something else are avoided, so that no content could ever say them.
   if (isNothing(digest) || isZeroes(digest)) digest[RECORD_BYTES - 1]! ^= 1;
   return digest;
@@ -45,6 +49,14 @@ export function isZeroes(record: Uint8Array): boolean {
 export function agrees(record: Uint8Array, bytes: Uint8Array): boolean {
   if (isNothing(record)) return false;
   return isZeroes(record) ? isAllZero(bytes) : clusterDigest(bytes).equals(record);
+}
+
+/** As `agrees`, hashing in another thread: for those that read much beside guests. */
+export async function agreesAsync(record: Uint8Array, bytes: Uint8Array): Promise<boolean> {
+  if (isNothing(record) || isZeroes(record)) return agrees(record, bytes);
+  return shortened(
+    Buffer.from(await webcrypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>)),
+  ).equals(record);
 }
 
 const ZERO_CLUSTER = Buffer.alloc(CLUSTER_BYTES);

@@ -4,8 +4,8 @@ import { RECORD_BYTES } from './sums-format.ts';
 
 /** Records read at once: those of 256 MiB of disk, in 64 KiB. */
 const PAGE_RECORDS = 4096;
-/** Pages kept: several readers, each going through the disk in order. */
-const PAGES_MAX = 16;
+/** Pages kept: a few readers, each going through the disk in order; a chain has many of these files. */
+const PAGES_MAX = 4;
 
 /** Where records come from; indices count from 0, records lie one behind the other. */
 export interface RecordSource {

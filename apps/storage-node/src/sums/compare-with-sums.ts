@@ -1,0 +1,183 @@
+// Compares what a backup's own image holds with its checksums, both ways: every cluster that the image has with its
+// record, every record with the image. Used before a backup is published, and to verify it later.
+import { type BlockNode, EngineError, type Extent } from '@tidemark/engine';
+import {
+  agreesAsync,
+  CLUSTER_BYTES,
+  isNothing,
+  isZeroes,
+  NOTHING_RECORD,
+  RECORD_BYTES,
+} from './sums-format.ts';
+import type { RecordSource } from './sums-reader.ts';
+
+/** Clusters looked at together: 256 MiB of disk, whose records are 64 KiB; half of what an L2 table maps. */
+const WINDOW_CLUSTERS = 4096;
+/** Clusters read and hashed together. */
+const BATCH_CLUSTERS = 16;
+const KIND = { none: 0, data: 1, zero: 2 } as const;
+
+export type FaultKind =
+  /** The bytes are not those that were sent. */
+  | 'differs'
+  /** It has a checksum, and the image has nothing. */
+  | 'missing'
+  /** The image has it, and there is no checksum. */
+  | 'unexpected'
+  | 'unreadable';
+
+export interface ClusterFault {
+  readonly kind: FaultKind;
+  readonly offset: number;
+  readonly length: number;
+  readonly message: string;
+}
+
+export interface CompareOptions {
+  /** The image without the ones below it: what it does not have itself counts as nothing. */
+  readonly image: Pick<BlockNode, 'read' | 'extents' | 'sizeBytes'>;
+  readonly records: RecordSource;
+  /** Told of each fault, in order of offsets. What it throws ends the comparison. */
+  readonly onFault: (fault: ClusterFault) => void;
+  /** Called between steps with the bytes of the disk that were looked at, and those that were read. */
+  readonly pace?: (step: { seenBytes: number; readBytes: number }) => Promise<void>;
+}
+
+/** Rejects where records cannot be read, and with what `onFault` or `pace` throw. */
+export async function compareWithSums(options: CompareOptions): Promise<void> {
+  for (let first = 0; first < options.records.count; first += WINDOW_CLUSTERS) {
+    await new Window(options, first).compare();
+  }
+}
+
+class Window {
+  readonly #options: CompareOptions;
+  readonly #first: number;
+  readonly #count: number;
+  readonly #kinds: Uint8Array;
+  /** Clusters from this index on cannot be told of; the count where all can. */
+  #lostFrom: number;
+
+  constructor(options: CompareOptions, first: number) {
+    this.#options = options;
+    this.#first = first;
+    this.#count = Math.min(WINDOW_CLUSTERS, options.records.count - first);
+    this.#kinds = new Uint8Array(this.#count);
+    this.#lostFrom = this.#count;
+  }
+
+  async compare(): Promise<void> {
+    const records = await this.#options.records.records(this.#first, this.#count);
+    const isSilent = NOTHING.subarray(0, records.length).equals(records);
+    const hasNothing = !(await this.#findOwn());
+    if (!isSilent || !hasNothing) await this.#compareClusters(records);
+    const seenBytes = this.#end(this.#first + this.#count) - this.#first * CLUSTER_BYTES;
+    await this.#options.pace?.({ seenBytes, readBytes: 0 });
+  }
+
+  /** Notes which clusters are the image's own; false where none is. */
+  async #findOwn(): Promise<boolean> {
+    const { image } = this.#options;
+    const start = this.#first * CLUSTER_BYTES;
+    const end = this.#end(this.#first + this.#count);
+    let hasAny = false;
+    for (let at = start; at < end; ) {
+      let extents: Extent[];
+      try {
+        extents = await image.extents(at, end - at);
+      } catch (error) {
+        // The map itself is damaged. A window never reaches beyond what one table of it maps.
+        this.#lostFrom = Math.floor(at / CLUSTER_BYTES) - this.#first;
+        this.#options.onFault({ kind: 'unreadable', offset: at, length: end - at, message: textOf(error) });
+        return true;
+      }
+      for (const { offset, length, data, depth } of extents) {
+        at = offset + length;
+        if (depth !== 1) continue;
+        hasAny = true;
+        const from = Math.floor(offset / CLUSTER_BYTES) - this.#first;
+        this.#kinds.fill(data ? KIND.data : KIND.zero, from, Math.ceil(at / CLUSTER_BYTES) - this.#first);
+      }
+    }
+    return hasAny;
+  }
+
+  async #compareClusters(records: Buffer): Promise<void> {
+    for (let index = 0; index < this.#lostFrom; ) {
+      const record = records.subarray(index * RECORD_BYTES, (index + 1) * RECORD_BYTES);
+      const kind = this.#kinds[index];
+      if (kind === KIND.none) {
+        if (!isNothing(record)) this.#fault('missing', index, 'the image does not have it');
+        index++;
+      } else if (isNothing(record)) {
+        this.#fault('unexpected', index, 'it has no checksum');
+        index++;
+      } else if (kind === KIND.zero && isZeroes(record)) index++;
+      else index = await this.#compareBatch(index, records);
+    }
+  }
+
+  /** Reads clusters as long as there is something to compare. Returns the index of the first one that it left. */
+  async #compareBatch(from: number, records: Buffer): Promise<number> {
+    let to = from;
+    const recordOf = (index: number) => records.subarray(index * RECORD_BYTES, (index + 1) * RECORD_BYTES);
+    while (to < this.#lostFrom && to - from < BATCH_CLUSTERS && this.#isToRead(to, recordOf(to))) to++;
+    const start = (this.#first + from) * CLUSTER_BYTES;
+    const bytes = Buffer.allocUnsafe(this.#end(this.#first + to) - start);
+    let isWhole = true;
+    try {
+      await this.#options.image.read(start, bytes);
+    } catch {
+      isWhole = false;
+    }
+    const clusters = Array.from({ length: to - from }, (_, index) =>
+      this.#compareCluster(from + index, recordOf(from + index), isWhole ? bytes : undefined, start),
+    );
+    for (const report of await Promise.all(clusters)) report?.();
+    await this.#options.pace?.({ seenBytes: 0, readBytes: bytes.length });
+    return to;
+  }
+
+  /** Without bytes the cluster is read by itself. Resolves with how to report a fault, so that the order stays. */
+  async #compareCluster(
+    index: number,
+    record: Buffer,
+    batch: Buffer | undefined,
+    batchStart: number,
+  ): Promise<(() => void) | undefined> {
+    const offset = (this.#first + index) * CLUSTER_BYTES;
+    const length = this.#end(this.#first + index + 1) - offset;
+    const bytes =
+      batch?.subarray(offset - batchStart, offset - batchStart + length) ?? Buffer.allocUnsafe(length);
+    try {
+      if (batch === undefined) await this.#options.image.read(offset, bytes);
+    } catch (error) {
+      return () => this.#fault('unreadable', index, textOf(error));
+    }
+    if (await agreesAsync(record, bytes)) return undefined;
+    return () => this.#fault('differs', index, 'it is not what was copied');
+  }
+
+  #isToRead(index: number, record: Buffer): boolean {
+    const kind = this.#kinds[index];
+    if (kind === KIND.none || isNothing(record)) return false;
+    return !(kind === KIND.zero && isZeroes(record));
+  }
+
+  #fault(kind: FaultKind, index: number, message: string): void {
+    const offset = (this.#first + index) * CLUSTER_BYTES;
+    const length = this.#end(this.#first + index + 1) - offset;
+    this.#options.onFault({ kind, offset, length, message });
+  }
+
+  /** Where the cluster of this number begins, or the disk ends. */
+  #end(cluster: number): number {
+    return Math.min(cluster * CLUSTER_BYTES, this.#options.image.sizeBytes);
+  }
+}
+
+const NOTHING = Buffer.alloc(WINDOW_CLUSTERS * RECORD_BYTES, NOTHING_RECORD);
+
+function textOf(error: unknown): string {
+  return error instanceof EngineError || error instanceof Error ? error.message : String(error);
+}
