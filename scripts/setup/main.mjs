@@ -14,6 +14,7 @@ const TASKS = {
   test: ['testing/main.ts', 'all'],
   'test:interop': ['testing/main.ts', 'interop'],
   'test:oracle': ['testing/main.ts', 'oracle'],
+  'test:crash': ['crash/main.ts'],
   check: ['testing/main.ts', 'check'],
   build: ['testing/main.ts', 'build'],
   generate: ['generate.ts'],

@@ -1,0 +1,169 @@
+// After a round: what the guests wrote is there, every backup holds its point in time, every restore its backup, and
+// no bitmap has lost a bit.
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CONTEXT_DIRTY_BITMAP_PREFIX, NbdClient, STATE_DIRTY } from '@tidemark/nbd';
+import type { SeededRandom } from '../../../packages/engine/src/testing/seeded-random.ts';
+import { readExport, readImage } from '../contents.ts';
+import { type Contents, describeFaults } from '../disk-model.ts';
+import { BLOCKS_OF_A_GRANULE, DISK_BYTES, DISK_GRANULES, GRANULE_BYTES } from '../limits.ts';
+import type { Disk, World } from '../world.ts';
+
+interface CheckpointJson {
+  readonly id: string;
+  readonly name: string;
+  readonly state: string;
+}
+
+interface BackupJson {
+  readonly id: string;
+  readonly checkpoint: string;
+  readonly state: string;
+  readonly volumeId: string;
+}
+
+export interface Findings {
+  readonly faults: string[];
+  /** Backups that were read, restores that were compared, bitmaps that were compared, flagged bitmaps. */
+  readonly counts: Map<string, number>;
+}
+
+export function count(findings: Findings, what: string, by = 1): void {
+  findings.counts.set(what, (findings.counts.get(what) ?? 0) + by);
+}
+
+/** The guest rests. */
+export async function checkGuest({ name, guest }: Disk, findings: Findings): Promise<void> {
+  const faults = guest.model.compare(await guest.read());
+  if (faults.length > 0) findings.faults.push(`${name}: the guest reads ${describeFaults(faults)}`);
+  findings.faults.push(...guest.faults.map(fault => `${name}: ${fault}`));
+  count(findings, 'disks read');
+}
+
+/** Those that were not read before, and one that was. */
+export async function checkBackups(
+  world: World,
+  disk: Disk,
+  { findings, random }: { findings: Findings; random: SeededRandom },
+): Promise<void> {
+  const backups: BackupJson[] = await world.rest.list(`backups?volume=${disk.id}`);
+  const old = backups.filter(({ id }) => disk.proven.has(id));
+  const again = old.length === 0 ? [] : [random.pick(old)];
+  for (const backup of [...backups.filter(({ id }) => !disk.proven.has(id)), ...again]) {
+    const what = `${disk.name}: backup ${backup.checkpoint} (${backup.id})`;
+    if (backup.state !== 'available') {
+      findings.faults.push(`${what} is left in state ${backup.state}`);
+      continue;
+    }
+    const path = join(world.stateDir(disk.repositoryNode), 'repositories', disk.repositoryId, 'backups');
+    await judge(disk, { what, checkpoint: backup.checkpoint, findings }, () =>
+      readImage(join(path, `${backup.id}.qcow2`), 'qcow2'),
+    );
+    disk.proven.add(backup.id);
+    count(findings, 'backups read');
+  }
+}
+
+/** Files and volumes that were restored; the files go. */
+export async function checkRestores(world: World, findings: Findings): Promise<void> {
+  for (const [node, names] of world.restoredFiles) {
+    for (const name of names) {
+      const path = join(world.stateDir(node), 'restores', name);
+      await judgeRestored(world, { name, findings }, () => readImage(path, 'raw'));
+      await rm(path, { force: true });
+    }
+    names.clear();
+  }
+  for (const volume of await world.rest.list('volumes')) {
+    if (!volume.name.startsWith('restored-')) continue;
+    if (volume.state !== 'ready') findings.faults.push(`volume ${volume.name} is left ${volume.state}`);
+    else await judgeRestored(world, { name: volume.name, findings }, () => readExport(volume.exportUri));
+  }
+}
+
+async function judgeRestored(
+  world: World,
+  { name, findings }: { name: string; findings: Findings },
+  read: () => Promise<Contents>,
+): Promise<void> {
+  const checkpoint = name.slice(name.indexOf('.') + 1);
+  const disk = world.disks.find(({ known }) => known.has(checkpoint))!;
+  await judge(disk, { what: `${disk.name}: ${name}`, checkpoint, findings }, read);
+  count(findings, 'restores read');
+}
+
+async function judge(
+  disk: Disk,
+  { what, checkpoint, findings }: { what: string; checkpoint: string; findings: Findings },
+  read: () => Promise<Contents>,
+): Promise<void> {
+  const known = disk.known.get(checkpoint);
+  if (known === undefined) {
+    findings.faults.push(`${what} is of a point in time that nobody asked for`);
+    return;
+  }
+  try {
+    const faults = disk.guest.model.judge(await read(), known.window);
+    if (faults.length > 0) findings.faults.push(`${what}: ${describeFaults(faults)}`);
+  } catch (error) {
+    // A request that was never answered may not have been carried out; a restore that succeeded is asked for by state.
+    findings.faults.push(`${what} cannot be read: ${String(error)}`);
+  }
+}
+
+/** Each bitmap holds at least what certainly differs since its checkpoint; the guest rests. */
+export async function checkBitmaps(world: World, disk: Disk, findings: Findings): Promise<void> {
+  const checkpoints: CheckpointJson[] = await world.rest.list(`volumes/${disk.name}/checkpoints`);
+  const unsettled = checkpoints.filter(({ state }) => state !== 'ready');
+  findings.faults.push(
+    ...unsettled.map(({ name, state }) => `${disk.name}: checkpoint ${name} is left ${state}`),
+  );
+  const { exportUri } = await world.rest.read(`volumes/${disk.name}`);
+  for (const checkpoint of checkpoints) {
+    const dirty = await dirtyGranules(exportUri, checkpoint.id);
+    if (dirty === undefined) {
+      count(findings, 'bitmaps flagged');
+      continue;
+    }
+    const known = disk.known.get(checkpoint.name);
+    if (known === undefined) {
+      findings.faults.push(`${disk.name}: nobody asked for checkpoint ${checkpoint.name}`);
+      continue;
+    }
+    const lost = new Set(
+      disk.guest.model
+        .changedSince(known.window)
+        .map(block => Math.floor(block / BLOCKS_OF_A_GRANULE))
+        .filter(granule => dirty[granule] === 0),
+    );
+    if (lost.size > 0) {
+      const some = [...lost].slice(0, 5).join(', ');
+      findings.faults.push(
+        `${disk.name}: the bitmap of ${checkpoint.name} has lost ${lost.size} granules (${some})`,
+      );
+    }
+    count(findings, 'bitmaps compared');
+    count(
+      findings,
+      'granules dirty',
+      dirty.reduce((sum, bit) => sum + bit, 0),
+    );
+  }
+}
+
+/** Undefined when the storage node does not offer the changes since that checkpoint: it calls them unknown. */
+async function dirtyGranules(uri: string, checkpointId: string): Promise<Uint8Array | undefined> {
+  const context = `${CONTEXT_DIRTY_BITMAP_PREFIX}${checkpointId}`;
+  const client = await NbdClient.connect({ uri }, { contexts: [context] });
+  try {
+    if (!client.contexts.includes(context)) return undefined;
+    const granules = new Uint8Array(DISK_GRANULES);
+    for await (const { offset, length, flags } of client.extents(context, 0, DISK_BYTES)) {
+      if ((flags & STATE_DIRTY) === 0) continue;
+      granules.fill(1, Math.floor(offset / GRANULE_BYTES), Math.ceil((offset + length) / GRANULE_BYTES));
+    }
+    return granules;
+  } finally {
+    await client.disconnect();
+  }
+}

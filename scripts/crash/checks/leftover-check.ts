@@ -1,0 +1,133 @@
+// After a round: every file of the storage nodes has a reason to be there, no block node, job or open file is left of
+// runs that have ended, and catalog and storage nodes tell of the same things.
+import { readdir, readlink } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { connectStorageNode } from '@tidemark/proto';
+import { QmpClient } from '../../../apps/storage-node/test/oracle/qmp-client.ts';
+import { pidOf } from '../victims.ts';
+import type { World } from '../world.ts';
+import type { Findings } from './contents-check.ts';
+
+/** Files of a storage node that are always allowed, relative to its state directory. */
+const ALWAYS = [/^identity\.json$/, /^lock\.\d+$/, /^runs\/[^/]+\.json$/];
+
+interface Expected {
+  readonly volumes: Map<string, { checkpoints: Set<string> }>;
+  readonly repositories: Map<string, Set<string>>;
+  readonly files: Set<string>;
+}
+
+export async function checkLeftovers(world: World, findings: Findings): Promise<void> {
+  for (const { name: node, stateDir, controlAddress } of world.stack.nodes) {
+    const expected = await expectedOn(world, node);
+    const files = await allFiles(stateDir);
+    const odd = files.filter(file => !isExpected(file, expected));
+    if (odd.length > 0) findings.faults.push(`${node}: left-over files ${odd.slice(0, 6).join(', ')}`);
+    findings.faults.push(...missing(files, expected).map(file => `${node}: ${file} is missing`));
+    findings.faults.push(...(await openFiles(world, node, stateDir)));
+    findings.faults.push(...(await jobs({ name: node, address: controlAddress })));
+    findings.faults.push(...(await blockNodes(world, node)));
+  }
+}
+
+async function expectedOn(world: World, node: string): Promise<Expected> {
+  const { id } = await world.rest.read(`storage-nodes/${node}`);
+  const volumes = new Map<string, { checkpoints: Set<string> }>();
+  for (const volume of await world.rest.list('volumes')) {
+    if (volume.storageNodeId !== id) continue;
+    const checkpoints = await world.rest.list(`volumes/${volume.id}/checkpoints`);
+    volumes.set(volume.id, { checkpoints: new Set(checkpoints.map(checkpoint => checkpoint.id)) });
+  }
+  const repositories = new Map<string, Set<string>>();
+  for (const repository of await world.rest.list('repositories')) {
+    if (repository.storageNodeId !== id) continue;
+    const backups = await world.rest.list(`backups?repository=${repository.id}`);
+    repositories.set(repository.id, new Set(backups.map(backup => backup.id)));
+  }
+  return { volumes, repositories, files: world.restoredFiles.get(node)! };
+}
+
+function isExpected(file: string, { volumes, repositories, files }: Expected): boolean {
+  if (ALWAYS.some(allowed => allowed.test(file))) return true;
+  const [folder, id = '', ...rest] = file.split('/');
+  const name = rest.join('/');
+  if (folder === 'restores') return files.has(id);
+  const volume = volumes.get(id);
+  if (folder === 'volumes' && volume !== undefined) {
+    if (name === 'volume.json' || /^disk\.(raw|qcow2)$/.test(name)) return true;
+    return name.startsWith('bitmaps/') && volume.checkpoints.has(name.slice('bitmaps/'.length));
+  }
+  const backups = repositories.get(id);
+  if (folder === 'repositories' && backups !== undefined) {
+    if (name === 'repository.json') return true;
+    const backup = /^backups\/([^./]+)\.(json|qcow2)$/.exec(name)?.[1];
+    return backup !== undefined && backups.has(backup);
+  }
+  return false;
+}
+
+/** What the catalog tells of and the storage node has lost. */
+function missing(files: readonly string[], { volumes, repositories }: Expected): string[] {
+  const there = new Set(files);
+  const wanted = [
+    ...[...volumes.keys()].map(id => `volumes/${id}/volume.json`),
+    ...[...repositories].flatMap(([id, backups]) =>
+      [...backups].flatMap(backup =>
+        ['json', 'qcow2'].map(ending => `repositories/${id}/backups/${backup}.${ending}`),
+      ),
+    ),
+  ];
+  return wanted.filter(file => !there.has(file));
+}
+
+async function allFiles(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries
+    .filter(entry => !entry.isDirectory())
+    .map(entry => relative(folder, join(entry.parentPath, entry.name)));
+}
+
+/** An export of a run that has ended would keep its image open. */
+async function openFiles(world: World, node: string, stateDir: string): Promise<string[]> {
+  const pid = pidOf(world.stack, node);
+  if (pid === undefined) return [`${node} does not run`];
+  const open = new Set<string>();
+  for (const descriptor of await readdir(`/proc/${pid}/fd`)) {
+    const target = await readlink(`/proc/${pid}/fd/${descriptor}`).catch(() => '');
+    if (target.startsWith(`${stateDir}/`)) open.add(relative(stateDir, target));
+  }
+  const odd = [...open].filter(
+    file => /^(repositories|restores|scratch)\//.test(file) || file.endsWith('(deleted)'),
+  );
+  return odd.map(file => `${node}: still holds ${file} open`);
+}
+
+async function jobs(target: { name: string; address: string }): Promise<string[]> {
+  const clients = connectStorageNode(target);
+  try {
+    const { jobs: left } = await clients.jobs.listJobs({});
+    return left
+      .filter(job => job.state !== 'concluded')
+      .map(job => `${target.name}: job ${job.jobId} is left in state ${job.state}`);
+  } finally {
+    clients.close();
+  }
+}
+
+/** Filters, scratch files and connections of backups and restores are block nodes. */
+async function blockNodes(world: World, node: string): Promise<string[]> {
+  const volumes = new Set((await world.rest.list('volumes')).map(({ id }) => id));
+  const qmp = await QmpClient.connect(world.qmpPath(node), () => undefined);
+  try {
+    const { return: nodes } = await qmp.execute('query-named-block-nodes');
+    const names = (nodes as { 'node-name': string; drv: string }[]).map(
+      one => `${one['node-name']} (${one.drv})`,
+    );
+    const odd = names.filter(
+      name => ![...volumes].some(id => name.includes(id)) || /filter|target|source/.test(name),
+    );
+    return odd.map(name => `${node}: block node ${name} is left`);
+  } finally {
+    qmp.close();
+  }
+}

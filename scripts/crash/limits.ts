@@ -1,0 +1,33 @@
+// Sizes and times of the crash suite: small disks, so that a round takes seconds, and bounds beyond which something
+// hangs.
+
+export const BLOCK_BYTES = 4096;
+/** Of a dirty bitmap: what a checkpoint's bit stands for. */
+export const GRANULE_BYTES = 64 * 1024;
+export const BLOCKS_OF_A_GRANULE = GRANULE_BYTES / BLOCK_BYTES;
+export const DISK_BYTES = 32 * 1024 * 1024;
+export const DISK_BLOCKS = DISK_BYTES / BLOCK_BYTES;
+export const DISK_GRANULES = DISK_BYTES / GRANULE_BYTES;
+
+/** Where a guest writes in one round: runs of granules, so that most of the disk stays clean. */
+export const ZONES = 6;
+export const ZONE_GRANULES_MAX = 3;
+export const LANES = 3;
+/** Pause of a lane between two requests: a guest, not a benchmark. */
+export const GUEST_PAUSE_MS_MAX = 40;
+
+/** All services are back, and every run has ended, this soon after a kill; more is a hang. */
+export const SETTLE_MS = 90_000;
+/** A kill point that was not passed by then is not going to be: the process is killed as it is. */
+export const POINT_WAIT_MS = 4_000;
+/** Latest random moment of a kill, from the first operation on. */
+export const MOMENT_MS_MAX = 1_200;
+export const POLL_MS = 25;
+export const REQUEST_TIMEOUT_MS = 20_000;
+
+/** Checkpoints of a disk beyond which one is deleted, and backups in a chain beyond which a full one begins. */
+export const CHECKPOINTS_KEPT = 6;
+export const CHAIN_KEPT = 8;
+
+/** Rounds on one installation; then the next begins on an empty one. */
+export const ROUNDS_OF_A_WORLD = 100;

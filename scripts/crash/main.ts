@@ -1,0 +1,107 @@
+// `npm run test:crash -- --rounds N --seed S`: rounds of guests, operations and kills on the real services. Ends with
+// the two lines of outcome.ts; exit code 1 when a round failed.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { outcomeLines } from '../testing/outcome.ts';
+import { ROUNDS_OF_A_WORLD } from './limits.ts';
+import { type Plan, planRound, playRound, type RoundResult } from './round.ts';
+import { Tally } from './tally.ts';
+import { PointLog } from './victims.ts';
+import { World } from './world.ts';
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '40' },
+    seed: { type: 'string', default: '1' },
+    /** No new round begins after this. */
+    minutes: { type: 'string', default: '1000' },
+    /** Where the tables go. */
+    report: { type: 'string' },
+    /** What is left of a failed world stays. */
+    keep: { type: 'boolean', default: false },
+    /** Go on after a failed round, in a new world. */
+    all: { type: 'boolean', default: false },
+  },
+});
+const rounds = Number(values.rounds);
+const seed = Number(values.seed);
+const until = performance.now() + Number(values.minutes) * 60_000;
+const folder = mkdtempSync(join(tmpdir(), 'tidemark-crash-'));
+const points = new PointLog(join(folder, 'points'));
+const tally = new Tally();
+let world: World | undefined;
+let worlds = 0;
+let roundsOfWorld = 0;
+let failed = 0;
+let stopping = false;
+
+async function nextWorld(): Promise<World> {
+  await world?.close();
+  worlds += 1;
+  roundsOfWorld = 0;
+  const home = join(folder, `world-${worlds}`);
+  mkdirSync(home);
+  world = undefined;
+  world = await World.create({ home, killPoints: points.folder, seed: seed + worlds });
+  return world;
+}
+
+async function play(number: number): Promise<boolean> {
+  const here = world === undefined || roundsOfWorld >= ROUNDS_OF_A_WORLD ? await nextWorld() : world;
+  roundsOfWorld += 1;
+  const plan = planRound(seed, number, points);
+  try {
+    const result = await playRound(here, plan, points);
+    tally.take(result);
+    report(result);
+    if (result.faults.length === 0) return true;
+    tell(plan, result.faults, here);
+  } catch (error) {
+    points.disarm();
+    tell(plan, [error instanceof Error ? (error.stack ?? error.message) : String(error)], here);
+  }
+  await here.close();
+  world = undefined;
+  return false;
+}
+
+function report({ plan, killedAtPoint, operations, ms, faults }: RoundResult): void {
+  const at = killedAtPoint
+    ? `at '${plan.point}'`
+    : plan.point === null
+      ? `after ${plan.momentMs} ms`
+      : 'late';
+  const ends = operations.map(({ kind, end }) => `${kind} ${end}`).join(', ');
+  const verdict = faults.length === 0 ? '✓' : '✗';
+  console.log(`${verdict} ${plan.number} ${plan.victim} ${at} (${(ms / 1000).toFixed(1)} s): ${ends}`);
+}
+
+function tell(plan: Plan, faults: readonly string[], where: World): void {
+  console.log(`✗ round ${plan.number} of seed ${seed} failed: ${JSON.stringify(plan)}`);
+  for (const fault of faults) console.log(`  ${fault}`);
+  for (const notice of where.takeNotices().slice(-6)) console.log(`  (${notice})`);
+  console.log(
+    `  repeat: npm run test:crash -- --seed ${seed} --rounds ${plan.number}; state: ${where.stack.home}`,
+  );
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    stopping = true;
+  });
+}
+
+for (let number = 1; number <= rounds && !stopping && performance.now() < until; number += 1) {
+  if (await play(number)) continue;
+  failed += 1;
+  if (!values.all) break;
+}
+await world?.close();
+const tables = tally.render(points);
+if (values.report !== undefined) writeFileSync(values.report, `${tables}\n`);
+console.log(`\n${tables}`);
+if (failed === 0 || !values.keep) rmSync(folder, { recursive: true });
+console.log(`\n${outcomeLines({ passed: tally.rounds - failed, failed, skipped: [] })}`);
+process.exit(failed > 0 ? 1 : 0);

@@ -1,0 +1,135 @@
+// One round: guests write, operations run, one process dies; then everything is back and every check holds.
+import { setTimeout as delay } from 'node:timers/promises';
+import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
+import {
+  checkBackups,
+  checkBitmaps,
+  checkGuest,
+  checkRestores,
+  type Findings,
+} from './checks/contents-check.ts';
+import { checkLeftovers } from './checks/leftover-check.ts';
+import { checkRuns } from './checks/run-check.ts';
+import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS } from './limits.ts';
+import { type Operation, Operations } from './operations.ts';
+import { kill, type PointLog, pidOf, SERVICES } from './victims.ts';
+import type { World } from './world.ts';
+
+/** How often each is killed, of a hundred. */
+const VICTIMS: readonly [victim: string, share: number][] = [
+  ['alpha', 27],
+  ['beta', 27],
+  ['worker', 24],
+  ['api', 11],
+  ['postgres', 11],
+];
+
+export interface Plan {
+  readonly number: number;
+  readonly seed: number;
+  readonly victim: string;
+  /** Null: at a random moment. */
+  readonly point: string | null;
+  readonly count: number;
+  readonly momentMs: number;
+  /** Points in time are taken while the guest rests. */
+  readonly isQuiet: boolean;
+}
+
+export interface RoundResult extends Findings {
+  readonly plan: Plan;
+  readonly operations: readonly Operation[];
+  readonly killedAtPoint: boolean;
+  readonly ms: number;
+}
+
+/** Decided by seed and number, and by which points have been seen. */
+export function planRound(seed: number, number: number, points: PointLog): Plan {
+  const random = new SeededRandom(seed * 100_003 + number);
+  let dice = random.int(1, 100);
+  const victim = VICTIMS.find(([, share]) => {
+    dice -= share;
+    return dice <= 0;
+  })![0];
+  const isAtPoint = random.chance(0.65);
+  const seen = SERVICES.some(service => service === victim) ? points.pointsOf(victim) : [];
+  const fewest = Math.min(...seen.map(point => point.killed));
+  const rare = seen.filter(point => point.killed <= fewest + (random.chance(0.7) ? 0 : 2));
+  return {
+    number,
+    seed,
+    victim,
+    point: isAtPoint && rare.length > 0 ? random.pick(rare).name : null,
+    count: random.pick([1, 1, 1, 2, 3]),
+    momentMs: random.int(0, MOMENT_MS_MAX),
+    isQuiet: random.chance(0.4),
+  };
+}
+
+/** Rejects when something hangs. */
+export async function playRound(world: World, plan: Plan, points: PointLog): Promise<RoundResult> {
+  const startedAt = performance.now();
+  const random = new SeededRandom(plan.seed * 7919 + plan.number);
+  const operations = new Operations(world, random, { label: `r${plan.number}`, isQuiet: plan.isQuiet });
+  const findings: Findings = { faults: [], counts: new Map() };
+  for (const { guest } of world.disks) {
+    guest.move();
+    await guest.start();
+  }
+  const performing = operations.perform();
+  const killedAtPoint = await strike(world, plan, { points, performing });
+  await performing;
+  await world.servicesAreBack();
+  await world.runsHaveEnded();
+  // A point that is passed while the services recover kills again; from here on none may.
+  points.disarm();
+  await world.servicesAreBack();
+  for (const disk of world.disks) {
+    await disk.guest.rest();
+    const now = disk.guest.model.now();
+    for (const [name, { window }] of disk.known) {
+      if (window.to === Number.POSITIVE_INFINITY)
+        disk.known.set(name, { name, window: { ...window, to: now } });
+    }
+  }
+  points.look();
+  await checkRuns(world, { operations: operations.done, victim: plan.victim, findings });
+  for (const disk of world.disks) {
+    await checkGuest(disk, findings);
+    await checkBackups(world, disk, { findings, random });
+    await checkBitmaps(world, disk, findings);
+  }
+  await checkLeftovers(world, findings);
+  await checkRestores(world, findings);
+  return { plan, operations: operations.done, killedAtPoint, ms: performance.now() - startedAt, ...findings };
+}
+
+/** Afterwards the victim has died: at its point where it passed it in time, otherwise as it was. */
+async function strike(
+  world: World,
+  plan: Plan,
+  { points, performing }: { points: PointLog; performing: Promise<void> },
+): Promise<boolean> {
+  const { victim, point } = plan;
+  if (point === null) {
+    await delay(plan.momentMs);
+    kill(world.stack, victim);
+    return false;
+  }
+  const pid = pidOf(world.stack, victim);
+  points.arm(victim, point, plan.count);
+  let isOver = false;
+  void performing.finally(() => {
+    isOver = true;
+  });
+  const deadline = performance.now() + POINT_WAIT_MS;
+  while (pidOf(world.stack, victim) === pid) {
+    if (isOver || performance.now() > deadline) {
+      // It stays armed: what is passed while it recovers counts too.
+      kill(world.stack, victim);
+      return false;
+    }
+    await delay(POLL_MS);
+  }
+  return true;
+}

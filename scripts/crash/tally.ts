@@ -1,0 +1,59 @@
+// What all rounds came to, for people: rounds, kills by process and by point, operations and how they ended, checks.
+import type { RoundResult } from './round.ts';
+import { type PointLog, SERVICES } from './victims.ts';
+
+export class Tally {
+  readonly #victims = new Map<string, number>();
+  readonly #operations = new Map<string, number>();
+  readonly #checks = new Map<string, number>();
+  readonly #refusals = new Map<string, number>();
+  #rounds = 0;
+  #ms = 0;
+
+  get rounds(): number {
+    return this.#rounds;
+  }
+
+  take(result: RoundResult): void {
+    this.#rounds += 1;
+    this.#ms += result.ms;
+    add(this.#victims, `${result.plan.victim} ${result.killedAtPoint ? 'at a point' : 'at a moment'}`);
+    for (const { kind, end, error } of result.operations) {
+      add(this.#operations, `${kind} ${end}`);
+      if (error !== undefined) add(this.#refusals, `${end}: ${error.code}`);
+    }
+    for (const [what, count] of result.counts) add(this.#checks, what, count);
+  }
+
+  /** Markdown, as it stands in docs/RELIABILITY.md. */
+  render(points: PointLog): string {
+    const seconds = (this.#ms / 1000 / Math.max(this.#rounds, 1)).toFixed(1);
+    return [
+      `${this.#rounds} rounds, ${seconds} s each.`,
+      table('killed', this.#victims),
+      table('operations and their ends', this.#operations),
+      table('errors that were told', this.#refusals),
+      table('checks', this.#checks),
+      ...SERVICES.map(service => pointTable(service, points)),
+    ].join('\n\n');
+  }
+}
+
+function add(counts: Map<string, number>, name: string, by = 1): void {
+  counts.set(name, (counts.get(name) ?? 0) + by);
+}
+
+function table(title: string, counts: ReadonlyMap<string, number>): string {
+  const rows = [...counts]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, count]) => `| ${name} | ${count} |`);
+  return [`| ${title} | |`, '|---|---:|', ...rows].join('\n');
+}
+
+function pointTable(service: string, points: PointLog): string {
+  const all = points.pointsOf(service).sort((a, b) => (a.name < b.name ? -1 : 1));
+  const hit = all.filter(({ killed }) => killed > 0).length;
+  const rows = all.map(({ name, passed, killed }) => `| ${name} | ${passed} | ${killed} |`);
+  const title = `| ${service}: ${hit} of ${all.length} points hit | passed | killed |`;
+  return [title, '|---|---:|---:|', ...rows].join('\n');
+}

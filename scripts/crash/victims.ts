@@ -1,0 +1,99 @@
+// The processes that are killed, and the named points at which they kill themselves.
+import { closeSync, fstatSync, mkdirSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Stack } from '../stack/stack.ts';
+
+export const SERVICES = ['alpha', 'beta', 'worker', 'api'] as const;
+
+/** What one service's file of passed points tells. */
+interface Passed {
+  readonly counts: Map<string, number>;
+  readonly kills: Map<string, number>;
+  bytesRead: number;
+}
+
+/** The kill points of all services, over the life of one world after the other. */
+export class PointLog {
+  readonly #folder: string;
+  readonly #passed = new Map<string, Passed>();
+
+  constructor(folder: string) {
+    this.#folder = folder;
+    mkdirSync(folder, { recursive: true });
+    for (const service of SERVICES) {
+      this.#passed.set(service, { counts: new Map(), kills: new Map(), bytesRead: 0 });
+    }
+  }
+
+  get folder(): string {
+    return this.#folder;
+  }
+
+  arm(service: string, point: string, count: number): void {
+    writeFileSync(join(this.#folder, `${service}.armed`), `${point} ${count}\n`);
+  }
+
+  disarm(): void {
+    for (const service of SERVICES) rmSync(join(this.#folder, `${service}.armed`), { force: true });
+  }
+
+  /** Takes in what was passed since the last time. */
+  look(): void {
+    for (const [service, passed] of this.#passed) {
+      const text = readFrom(join(this.#folder, `${service}.passed`), passed.bytesRead);
+      const whole = text.slice(0, text.lastIndexOf('\n') + 1);
+      passed.bytesRead += Buffer.byteLength(whole);
+      for (const line of whole.split('\n').filter(one => one !== '')) {
+        if (line.startsWith('killed ')) add(passed.kills, line.slice('killed '.length));
+        else add(passed.counts, line);
+      }
+    }
+  }
+
+  killsOf(service: string): number {
+    return [...this.#passed.get(service)!.kills.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Those seen so far. */
+  pointsOf(service: string): { name: string; passed: number; killed: number }[] {
+    const { counts, kills } = this.#passed.get(service)!;
+    return [...counts].map(([name, passed]) => ({ name, passed, killed: kills.get(name) ?? 0 }));
+  }
+}
+
+/** Undefined while it does not run. */
+export function pidOf(stack: Stack, victim: string): number | undefined {
+  const pid = victim === 'postgres' ? stack.postgresPid : stack.services.get(victim)?.pid;
+  return pid ?? undefined;
+}
+
+/** False when it did not run. */
+export function kill(stack: Stack, victim: string): boolean {
+  const pid = pidOf(stack, victim);
+  if (pid === undefined) return false;
+  try {
+    return process.kill(pid, 'SIGKILL');
+  } catch {
+    return false;
+  }
+}
+
+function add(counts: Map<string, number>, name: string): void {
+  counts.set(name, (counts.get(name) ?? 0) + 1);
+}
+
+/** What follows that offset; nothing where there is no file. */
+function readFrom(path: string, offset: number): string {
+  let file: number;
+  try {
+    file = openSync(path, 'r');
+  } catch {
+    return '';
+  }
+  try {
+    const bytes = Buffer.alloc(Math.max(fstatSync(file).size - offset, 0));
+    return bytes.subarray(0, readSync(file, bytes, 0, bytes.length, offset)).toString('utf8');
+  } finally {
+    closeSync(file);
+  }
+}

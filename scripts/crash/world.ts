@@ -1,0 +1,185 @@
+// One installation under test: the real services, two storage nodes with a disk and a repository each, a guest on
+// each disk, and what is known of every checkpoint and backup.
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Client } from 'pg';
+import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
+import { Stack } from '../stack/stack.ts';
+import { DiskModel, type Window } from './disk-model.ts';
+import { Guest } from './guest.ts';
+import { DISK_BLOCKS, DISK_BYTES, POLL_MS, SETTLE_MS } from './limits.ts';
+import { Rest } from './rest.ts';
+import { pidOf, SERVICES } from './victims.ts';
+
+const NODES = ['alpha', 'beta'] as const;
+/** As short as a lease may be: a round waits for those of dead workers. */
+const LEASE_MS = 3_000;
+const RESTART_DELAY_MAX_MS = 500;
+
+/** What a name that an operation chose stands for. */
+export interface Known {
+  readonly name: string;
+  readonly window: Window;
+}
+
+export interface Disk {
+  readonly name: string;
+  readonly node: string;
+  readonly format: 'raw' | 'qcow2';
+  readonly id: string;
+  /** On the other storage node. */
+  readonly repository: string;
+  readonly repositoryId: string;
+  readonly repositoryNode: string;
+  readonly guest: Guest;
+  /** Points in time by the name of their checkpoint, which no other ever has. */
+  readonly known: Map<string, Known>;
+  /** Backups that were read and found right, by id. */
+  readonly proven: Set<string>;
+}
+
+export class World {
+  readonly stack: Stack;
+  readonly rest: Rest;
+  readonly disks: Disk[] = [];
+  /** Files of restores that are to be there, by storage node. */
+  readonly restoredFiles = new Map<string, Set<string>>(NODES.map(node => [node, new Set()]));
+  readonly #notices: string[];
+
+  private constructor(stack: Stack, notices: string[]) {
+    this.stack = stack;
+    this.rest = new Rest(stack.url);
+    this.#notices = notices;
+  }
+
+  /** Starts everything. `seed`: of the guests. */
+  static async create(options: {
+    home: string;
+    killPoints: string;
+    seed: number;
+    queueUrl?: string | undefined;
+  }): Promise<World> {
+    const notices: string[] = [];
+    const stack = new Stack({
+      home: options.home,
+      ports: 'free',
+      restartDelayMaxMs: RESTART_DELAY_MAX_MS,
+      environment: {
+        TIDEMARK_KILL_POINTS: options.killPoints,
+        TIDEMARK_WORKER_LEASE_MS: String(LEASE_MS),
+      },
+      environmentOf: service => ({ TIDEMARK_QMP_LISTEN: qmpPath(options.home, service) }),
+      onNotice: line => notices.push(line),
+      ...(options.queueUrl !== undefined && { queueUrl: options.queueUrl }),
+    });
+    await stack.start();
+    const world = new World(stack, notices);
+    try {
+      await world.#furnish(options.seed);
+    } catch (error) {
+      await world.close();
+      throw error;
+    }
+    return world;
+  }
+
+  /** What the stack told of ends and restarts since the last time. */
+  takeNotices(): string[] {
+    return this.#notices.splice(0);
+  }
+
+  stateDir(node: string): string {
+    return this.stack.nodes.find(({ name }) => name === node)!.stateDir;
+  }
+
+  qmpPath(node: string): string {
+    return qmpPath(this.stack.home, node);
+  }
+
+  /** Resolves when every process runs and answers. Rejects when that takes too long. */
+  async servicesAreBack(): Promise<void> {
+    await this.#until('the services to be back', async () => {
+      if ([...SERVICES, 'postgres'].some(name => pidOf(this.stack, name) === undefined)) return false;
+      const ready = await fetch(`${this.stack.url}/readyz`, { signal: AbortSignal.timeout(SETTLE_MS) });
+      if (!ready.ok) return false;
+      const { body } = await this.rest.call('GET', 'storage-nodes');
+      return body.items.every((node: { state: string }) => node.state === 'online');
+    });
+  }
+
+  /** Resolves when no run is under way or has something to clean up. Rejects with those that hang. */
+  async runsHaveEnded(): Promise<void> {
+    let left: string[] = [];
+    await this.#until(
+      () => `the end of ${left.join(', ')}`,
+      async () => {
+        const rows = await this.query<{ kind: string; id: string; state: string }>(
+          "SELECT id, kind, state FROM run WHERE state IN ('queued', 'running') OR cleanup_pending",
+        );
+        left = rows.map(({ kind, id, state }) => `${kind} ${id} (${state})`);
+        return left.length === 0;
+      },
+    );
+  }
+
+  async query<Row extends object>(text: string): Promise<Row[]> {
+    const client = new Client({ connectionString: this.stack.databaseUrl });
+    client.on('error', () => {}); // the query's rejection tells
+    await client.connect();
+    try {
+      return (await client.query<Row>(text)).rows;
+    } finally {
+      await client.end();
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const disk of this.disks) await disk.guest.close();
+    await this.stack.stop();
+  }
+
+  async #furnish(seed: number): Promise<void> {
+    for (const [index, node] of NODES.entries()) {
+      const repositoryNode = NODES[1 - index]!;
+      const name = `disk-${node}`;
+      const repository = `vault-${repositoryNode}`;
+      const format = index === 0 ? 'raw' : 'qcow2';
+      const made = await this.rest.make('volumes', {
+        name,
+        storageNode: node,
+        sizeBytes: DISK_BYTES,
+        format,
+      });
+      const vault = await this.rest.make('repositories', { name: repository, storageNode: repositoryNode });
+      const random = new SeededRandom(seed + index);
+      const model = new DiskModel(DISK_BLOCKS);
+      this.disks.push({
+        name,
+        node,
+        format,
+        id: made.volume.id,
+        repository,
+        repositoryId: vault.repository.id,
+        repositoryNode,
+        guest: new Guest({ uri: made.volume.exportUri, model, random }),
+        known: new Map(),
+        proven: new Set(),
+      });
+    }
+  }
+
+  async #until(what: string | (() => string), look: () => Promise<boolean>): Promise<void> {
+    const deadline = performance.now() + SETTLE_MS;
+    for (;;) {
+      if (await look().catch(() => false)) return;
+      if (performance.now() > deadline) {
+        throw new Error(`waited ${SETTLE_MS / 1000} s for ${typeof what === 'string' ? what : what()}`);
+      }
+      await delay(POLL_MS);
+    }
+  }
+}
+
+function qmpPath(home: string, service: string): string {
+  return join(home, `${service}.qmp`);
+}
