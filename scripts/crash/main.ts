@@ -67,12 +67,9 @@ async function play(number: number): Promise<boolean> {
   return false;
 }
 
-function report({ plan, killedAtPoint, operations, ms, faults }: RoundResult): void {
-  const at = killedAtPoint
-    ? `at '${plan.point}'`
-    : plan.point === null
-      ? `after ${plan.momentMs} ms`
-      : 'late';
+function report({ plan, killedAt, operations, ms, faults }: RoundResult): void {
+  const moment = plan.orders.length === 0 ? `after ${plan.momentMs} ms` : 'late';
+  const at = killedAt === undefined ? moment : `at '${killedAt}'`;
   const ends = operations.map(({ kind, end }) => `${kind} ${end}`).join(', ');
   const verdict = faults.length === 0 ? '✓' : '✗';
   console.log(`${verdict} ${plan.number} ${plan.victim} ${at} (${(ms / 1000).toFixed(1)} s): ${ends}`);

@@ -12,8 +12,11 @@ import { checkLeftovers } from './checks/leftover-check.ts';
 import { checkRuns } from './checks/run-check.ts';
 import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS } from './limits.ts';
 import { type Operation, Operations } from './operations.ts';
-import { kill, type PointLog, pidOf, SERVICES } from './victims.ts';
+import { kill, type PointLog, type PointOrder, pidOf, SERVICES } from './victims.ts';
 import type { World } from './world.ts';
+
+/** Points armed at once: of one alone most rounds would see nothing. */
+const ORDERS = 8;
 
 /** How often each is killed, of a hundred. */
 const VICTIMS: readonly [victim: string, share: number][] = [
@@ -28,9 +31,8 @@ export interface Plan {
   readonly number: number;
   readonly seed: number;
   readonly victim: string;
-  /** Null: at a random moment. */
-  readonly point: string | null;
-  readonly count: number;
+  /** It dies at the first of these that it passes; none: at a random moment. */
+  readonly orders: readonly PointOrder[];
   readonly momentMs: number;
   /** Points in time are taken while the guest rests. */
   readonly isQuiet: boolean;
@@ -39,7 +41,8 @@ export interface Plan {
 export interface RoundResult extends Findings {
   readonly plan: Plan;
   readonly operations: readonly Operation[];
-  readonly killedAtPoint: boolean;
+  /** Undefined: it was killed as it was. */
+  readonly killedAt: string | undefined;
   readonly ms: number;
 }
 
@@ -53,14 +56,17 @@ export function planRound(seed: number, number: number, points: PointLog): Plan 
   })![0];
   const isAtPoint = random.chance(0.65);
   const seen = SERVICES.some(service => service === victim) ? points.pointsOf(victim) : [];
-  const fewest = Math.min(...seen.map(point => point.killed));
-  const rare = seen.filter(point => point.killed <= fewest + (random.chance(0.7) ? 0 : 2));
+  const rareFirst = seen.sort((a, b) => a.killed - b.killed || (a.name < b.name ? -1 : 1));
+  const candidates = rareFirst.slice(0, Math.max(Math.ceil(seen.length / 2), ORDERS));
+  const orders = Array.from({ length: Math.min(ORDERS, candidates.length) }, () => ({
+    point: random.pick(candidates).name,
+    count: random.pick([1, 1, 2]),
+  }));
   return {
     number,
     seed,
     victim,
-    point: isAtPoint && rare.length > 0 ? random.pick(rare).name : null,
-    count: random.pick([1, 1, 1, 2, 3]),
+    orders: isAtPoint ? orders : [],
     momentMs: random.int(0, MOMENT_MS_MAX),
     isQuiet: random.chance(0.4),
   };
@@ -77,7 +83,7 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
     await guest.start();
   }
   const performing = operations.perform();
-  const killedAtPoint = await strike(world, plan, { points, performing });
+  const isAtPoint = await strike(world, plan, { points, performing });
   await performing;
   await world.servicesAreBack();
   await world.runsHaveEnded();
@@ -101,7 +107,13 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
   }
   await checkLeftovers(world, findings);
   await checkRestores(world, findings);
-  return { plan, operations: operations.done, killedAtPoint, ms: performance.now() - startedAt, ...findings };
+  return {
+    plan,
+    operations: operations.done,
+    killedAt: isAtPoint ? points.lastOf(plan.victim) : undefined,
+    ms: performance.now() - startedAt,
+    ...findings,
+  };
 }
 
 /** Afterwards the victim has died: at its point where it passed it in time, otherwise as it was. */
@@ -110,14 +122,14 @@ async function strike(
   plan: Plan,
   { points, performing }: { points: PointLog; performing: Promise<void> },
 ): Promise<boolean> {
-  const { victim, point } = plan;
-  if (point === null) {
+  const { victim, orders } = plan;
+  if (orders.length === 0) {
     await delay(plan.momentMs);
     kill(world.stack, victim);
     return false;
   }
   const pid = pidOf(world.stack, victim);
-  points.arm(victim, point, plan.count);
+  points.arm(victim, orders);
   let isOver = false;
   void performing.finally(() => {
     isOver = true;

@@ -17,7 +17,10 @@ export class Tally {
   take(result: RoundResult): void {
     this.#rounds += 1;
     this.#ms += result.ms;
-    add(this.#victims, `${result.plan.victim} ${result.killedAtPoint ? 'at a point' : 'at a moment'}`);
+    add(
+      this.#victims,
+      `${result.plan.victim} ${result.killedAt !== undefined ? 'at a point' : 'at a moment'}`,
+    );
     for (const { kind, end, error } of result.operations) {
       add(this.#operations, `${kind} ${end}`);
       if (error !== undefined) add(this.#refusals, `${end}: ${error.code}`);

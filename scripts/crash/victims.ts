@@ -1,15 +1,32 @@
 // The processes that are killed, and the named points at which they kill themselves.
-import { closeSync, fstatSync, mkdirSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Stack } from '../stack/stack.ts';
 
+const KILLED = 'killed ';
+
 export const SERVICES = ['alpha', 'beta', 'worker', 'api'] as const;
+
+export interface PointOrder {
+  readonly point: string;
+  readonly count: number;
+}
 
 /** What one service's file of passed points tells. */
 interface Passed {
   readonly counts: Map<string, number>;
   readonly kills: Map<string, number>;
   bytesRead: number;
+  last: string | undefined;
 }
 
 /** The kill points of all services, over the life of one world after the other. */
@@ -21,7 +38,7 @@ export class PointLog {
     this.#folder = folder;
     mkdirSync(folder, { recursive: true });
     for (const service of SERVICES) {
-      this.#passed.set(service, { counts: new Map(), kills: new Map(), bytesRead: 0 });
+      this.#passed.set(service, { counts: new Map(), kills: new Map(), bytesRead: 0, last: undefined });
     }
   }
 
@@ -29,8 +46,13 @@ export class PointLog {
     return this.#folder;
   }
 
-  arm(service: string, point: string, count: number): void {
-    writeFileSync(join(this.#folder, `${service}.armed`), `${point} ${count}\n`);
+  /** The service dies at the first of these that it passes for the given time. */
+  arm(service: string, orders: readonly PointOrder[]): void {
+    const lines = orders.map(({ point, count }) => `${point} ${count}\n`);
+    const file = join(this.#folder, `${service}.armed`);
+    // Read at any moment: all of it or nothing.
+    writeFileSync(`${file}.new`, lines.join(''));
+    renameSync(`${file}.new`, file);
   }
 
   disarm(): void {
@@ -44,14 +66,19 @@ export class PointLog {
       const whole = text.slice(0, text.lastIndexOf('\n') + 1);
       passed.bytesRead += Buffer.byteLength(whole);
       for (const line of whole.split('\n').filter(one => one !== '')) {
-        if (line.startsWith('killed ')) add(passed.kills, line.slice('killed '.length));
-        else add(passed.counts, line);
+        if (!line.startsWith(KILLED)) {
+          add(passed.counts, line);
+          continue;
+        }
+        passed.last = line.slice(KILLED.length);
+        add(passed.kills, passed.last);
       }
     }
   }
 
-  killsOf(service: string): number {
-    return [...this.#passed.get(service)!.kills.values()].reduce((sum, count) => sum + count, 0);
+  /** The point at which it died last. */
+  lastOf(service: string): string | undefined {
+    return this.#passed.get(service)!.last;
   }
 
   /** Those seen so far. */

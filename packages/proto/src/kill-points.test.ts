@@ -25,7 +25,7 @@ test('the point that is armed kills when it is passed for that time, once', () =
     deaths += 1;
   })!;
   pass('a b');
-  writeFileSync(join(folder, 'beta.armed'), 'a b 2\n');
+  writeFileSync(join(folder, 'beta.armed'), 'c 1\na b 2\n');
   writeFileSync(join(folder, 'alpha.armed'), 'a 1\n');
   for (const name of ['a b', 'a', 'a b', 'a b']) pass(name);
   expect(deaths).toBe(1);

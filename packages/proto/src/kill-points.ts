@@ -3,7 +3,7 @@
 //
 // In the folder that TIDEMARK_KILL_POINTS names, for each service:
 //   NAME.passed   the points that it passed, one a line; `killed POINT` where it died
-//   NAME.armed    `POINT COUNT`: die when the point is passed for the COUNTth time from now on
+//   NAME.armed    `POINT COUNT`, one a line: die when one of them is passed for the COUNTth time from now on
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -23,27 +23,37 @@ export function killPoints(
   const passedFile = join(folder, `${service}.passed`);
   const armedFile = join(folder, `${service}.armed`);
   let armedWith = '';
-  let left = 0;
+  let left = new Map<string, number>();
   return name => {
     appendFileSync(passedFile, `${name}\n`);
-    const order = readOrder(armedFile);
-    if (order !== armedWith) left = Number(order.slice(order.lastIndexOf(' ') + 1));
-    armedWith = order;
-    if (order.slice(0, order.lastIndexOf(' ')) !== name) return;
-    left -= 1;
-    if (left > 0) return;
+    const orders = readOrders(armedFile);
+    if (orders !== armedWith) left = parseOrders(orders);
+    armedWith = orders;
+    const count = left.get(name);
+    if (count === undefined) return;
+    left.set(name, count - 1);
+    if (count > 1) return;
     rmSync(armedFile, { force: true });
     appendFileSync(passedFile, `killed ${name}\n`);
     die();
   };
 }
 
-function readOrder(file: string): string {
+function readOrders(file: string): string {
   try {
     return readFileSync(file, 'utf8').trimEnd();
   } catch {
     return '';
   }
+}
+
+function parseOrders(orders: string): Map<string, number> {
+  return new Map(
+    orders.split('\n').map(line => {
+      const space = line.lastIndexOf(' ');
+      return [line.slice(0, space), Number(line.slice(space + 1))];
+    }),
+  );
 }
 
 /** No signal handler, no `finally`, no open file's last write: nothing of this process runs any more. */

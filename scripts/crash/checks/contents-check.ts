@@ -24,7 +24,7 @@ interface BackupJson {
 
 export interface Findings {
   readonly faults: string[];
-  /** Backups that were read, restores that were compared, bitmaps that were compared, flagged bitmaps. */
+  /** Disks and backups that were read, restores and bitmaps that were compared. */
   readonly counts: Map<string, number>;
 }
 
@@ -122,7 +122,7 @@ export async function checkBitmaps(world: World, disk: Disk, findings: Findings)
   for (const checkpoint of checkpoints) {
     const dirty = await dirtyGranules(exportUri, checkpoint.id);
     if (dirty === undefined) {
-      count(findings, 'bitmaps flagged');
+      findings.faults.push(`${disk.name}: what changed since ${checkpoint.name} is no longer known`);
       continue;
     }
     const known = disk.known.get(checkpoint.name);

@@ -54,13 +54,13 @@ function isExpected(file: string, { volumes, repositories, files }: Expected): b
   if (folder === 'restores') return files.has(id);
   const volume = volumes.get(id);
   if (folder === 'volumes' && volume !== undefined) {
-    if (name === 'volume.json' || /^disk\.(raw|qcow2)$/.test(name)) return true;
+    if (name === 'volume.json' || name === 'intents' || /^disk\.(raw|qcow2)$/.test(name)) return true;
     return name.startsWith('bitmaps/') && volume.checkpoints.has(name.slice('bitmaps/'.length));
   }
   const backups = repositories.get(id);
   if (folder === 'repositories' && backups !== undefined) {
     if (name === 'repository.json') return true;
-    const backup = /^backups\/([^./]+)\.(json|qcow2)$/.exec(name)?.[1];
+    const backup = /^backups\/([^./]+)\.(json|qcow2|sums)$/.exec(name)?.[1];
     return backup !== undefined && backups.has(backup);
   }
   return false;
