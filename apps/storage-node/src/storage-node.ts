@@ -21,6 +21,7 @@ import { RepositoryStore } from './host/repository-store.ts';
 import { RestoreRunner } from './host/restore-runner.ts';
 import { StateStore } from './host/state-store.ts';
 import { StepLedger } from './host/step-ledger.ts';
+import { VerifyRunner } from './host/verify-runner.ts';
 import { VolumeRegistry } from './host/volume-registry.ts';
 import { formatHostPort } from './host-port.ts';
 import { QmpService } from './qmp/qmp-service.ts';
@@ -171,7 +172,11 @@ export class StorageNode {
     };
     return [
       storageNodeService({ context, status: () => this.#status() }),
-      repositoryService({ context, repositories: this.#repositories }),
+      repositoryService({
+        context,
+        repositories: this.#repositories,
+        verifications: new VerifyRunner({ repositories: this.#repositories, jobs: this.#jobs }),
+      }),
       volumeService({ context, volumes: this.#volumes }),
       checkpointService({ context, volumes: this.#volumes, now: this.#now }),
       snapshotService({ context, volumes: this.#volumes, commits: this.#commits, now: this.#now }),

@@ -1,33 +1,17 @@
 // Goal: a backup is published only when its image holds what its checksums say, and is read with them afterwards.
 // Method: a whole storage node; the copier's part is played over NBD, right and wrong.
 import { randomBytes, randomUUID } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { NbdClient } from '@tidemark/nbd';
 import type { BackupEndpoint } from '@tidemark/proto';
 import { describe, expect, test } from 'vitest';
 import { CLUSTER_BYTES, clusterDigest, RECORD_BYTES, ZEROES_RECORD } from '../src/sums/sums-format.ts';
-import {
-  createRepository,
-  MiB,
-  type Plan,
-  planOf,
-  publicationOf,
-  readAll,
-  writeOver,
-} from '../src/testing/backups.ts';
+import { filesOf as files, imageOf, makeChain, prepare, publish } from '../src/testing/backup-chain.ts';
+import { createRepository, MiB, planOf, readAll, writeOver } from '../src/testing/backups.ts';
 import { copyWithSums, flipByte, overwrite, placesOf } from '../src/testing/damage.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
 
 const CLUSTER = CLUSTER_BYTES;
-
-const files = (node: RunningStorageNode, repositoryId: string) =>
-  readdir(node.path('repositories', repositoryId, 'backups'));
-
-const prepare = (node: RunningStorageNode, plan: Plan) =>
-  node.clients.repositories.prepareBackup({ step: newStep(), ...plan });
-
-const publish = (node: RunningStorageNode, plan: Plan) =>
-  node.clients.repositories.publishBackup({ step: newStep(), ...publicationOf(plan) });
 
 async function recordsAt(endpoint: BackupEndpoint, first: number, count: number): Promise<Buffer[]> {
   const client = await NbdClient.connect({ uri: endpoint.sumsUri });
@@ -39,32 +23,6 @@ async function recordsAt(endpoint: BackupEndpoint, first: number, count: number)
     await client.disconnect();
   }
 }
-
-/** A full backup of `first` at 0 and an increment: a changed cluster, and one that became zeroes. */
-async function makeChain(node: RunningStorageNode, compression = 'none') {
-  const repositoryId = await createRepository(node);
-  const volumeId = randomUUID();
-  const full = { ...planOf(repositoryId, volumeId), compression };
-  const text = Buffer.alloc(8 * CLUSTER, 'all work and no play ');
-  const first = Buffer.concat([randomBytes(8 * CLUSTER), text]);
-  await copyWithSums(await prepare(node, full), { data: [{ offset: 0, bytes: first }] });
-  await publish(node, full);
-  const increment = { ...planOf(repositoryId, volumeId, full.backupId), compression };
-  const changed = randomBytes(CLUSTER);
-  await copyWithSums(await prepare(node, increment), {
-    data: [{ offset: 2 * CLUSTER, bytes: changed }],
-    zeroes: [{ offset: 5 * CLUSTER, length: CLUSTER }],
-  });
-  const stored = await publish(node, increment);
-  const expected = Buffer.alloc(4 * MiB);
-  first.copy(expected);
-  changed.copy(expected, 2 * CLUSTER);
-  expected.fill(0, 5 * CLUSTER, 6 * CLUSTER);
-  return { repositoryId, full, increment, first, changed, expected, stored };
-}
-
-const imageOf = (node: RunningStorageNode, { repositoryId, backupId }: Plan) =>
-  node.path('repositories', repositoryId, 'backups', `${backupId}.qcow2`);
 
 describe('publication', () => {
   test('checksums lie beside image and manifest, and are named there', async () => {
@@ -141,7 +99,7 @@ describe('an open backup', () => {
     'has the checksums of its whole chain, and reads as it was (%s)',
     async compression => {
       const node = await RunningStorageNode.start();
-      const { increment, first, changed, expected } = await makeChain(node, compression);
+      const { increment, first, changed, expected } = await makeChain(node, { compression });
       const endpoint = await node.clients.repositories.openBackup({
         step: newStep(),
         ...increment,

@@ -7,6 +7,7 @@ import {
   JobStatus,
   Repository,
   RestoreStarted,
+  ScanReport,
   StoredBackup,
   Volume,
 } from '@tidemark/proto';
@@ -18,6 +19,7 @@ import type { Manifest } from '../host/manifest.ts';
 import type { BackupEndpoint } from '../host/open-backups.ts';
 import type { RepositorySummary } from '../host/repository.ts';
 import { imageFileName } from '../host/repository-layout.ts';
+import type { RepositoryProblem } from '../host/repository-scan.ts';
 import type { Volume as OpenVolume } from '../host/volume.ts';
 
 export function toRepository(summary: RepositorySummary): Repository {
@@ -45,6 +47,20 @@ export function toStoredBackup(manifest: Manifest): StoredBackup {
     compression: manifest.compression,
     hidden: manifest.hidden,
     hasSums: manifest.sums !== null,
+  });
+}
+
+export function toScanReport(report: {
+  backups: readonly Manifest[];
+  problems: readonly RepositoryProblem[];
+}): ScanReport {
+  return ScanReport.fromPartial({
+    backups: report.backups.map(toStoredBackup),
+    problems: report.problems.map(({ what, backupId, message }) => ({
+      what,
+      backupId: backupId ?? '',
+      message,
+    })),
   });
 }
 

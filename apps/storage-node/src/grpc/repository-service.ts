@@ -9,15 +9,17 @@ import {
 import { BACKUP_KINDS, COMPRESSIONS, type Compression } from '../host/manifest.ts';
 import type { Publication } from '../host/repository.ts';
 import type { RepositoryStore } from '../host/repository-store.ts';
-import { toBackupEndpoint, toRepository, toStoredBackup } from './convert.ts';
+import type { VerifyRunner } from '../host/verify-runner.ts';
+import { toBackupEndpoint, toRepository, toScanReport, toStoredBackup } from './convert.ts';
 import { type CallContext, query, step, unimplemented } from './handlers.ts';
 import type { GrpcService } from './server.ts';
 
 export function repositoryService(options: {
   context: CallContext;
   repositories: RepositoryStore;
+  verifications: VerifyRunner;
 }): GrpcService {
-  const { context, repositories } = options;
+  const { context, repositories, verifications } = options;
   const implementation: RepositoryServiceServer = {
     createRepository: step(context, methods.createRepository, 'answer-again', async request => {
       const { repositoryId, name, limitBytes } = request;
@@ -59,13 +61,22 @@ export function repositoryService(options: {
         return {};
       },
     ),
-    startVerify: unimplemented(context, methods.startVerify),
+    // As with all jobs: a remembered answer could name one that ended with an earlier life of the process.
+    startVerify: step(context, methods.startVerify, 'do-again', async (request, { runId }) => {
+      const { repositoryId, backupId, speedBytesPerSecond, chain } = request;
+      return verifications.start({ repositoryId, backupId, speedBytesPerSecond, chain, runId });
+    }),
     startRemoval: unimplemented(context, methods.startRemoval),
-    deleteRepository: unimplemented(context, methods.deleteRepository),
+    deleteRepository: step(context, methods.deleteRepository, 'do-again', async ({ repositoryId }) => {
+      await repositories.delete(repositoryId);
+      return {};
+    }),
     listRepositoryWork: query(context, methods.listRepositoryWork, ({ repositoryId }) =>
       RepositoryWork.fromPartial(repositories.get(repositoryId).work()),
     ),
-    scanRepository: unimplemented(context, methods.scanRepository),
+    scanRepository: query(context, methods.scanRepository, async ({ repositoryId }) =>
+      toScanReport(await repositories.get(repositoryId).scan()),
+    ),
     getBackup: query(context, methods.getBackup, ({ repositoryId, backupId }) =>
       toStoredBackup(repositories.get(repositoryId).get(backupId)),
     ),

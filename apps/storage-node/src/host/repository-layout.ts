@@ -9,10 +9,16 @@
 
 export const REPOSITORIES_FOLDER = 'repositories';
 
-const PARTIAL = /^\.partial-.+\.(qcow2|sums)$/;
+const PARTIAL = /^\.partial-(.+)\.(qcow2|sums)$/;
 const IMAGE = /^([^.]+)\.qcow2$/;
 const SUMS = /^([^.]+)\.sums$/;
 const MANIFEST = /^([^.]+)\.json$/;
+const PATTERNS = [
+  ['partial', PARTIAL],
+  ['image', IMAGE],
+  ['sums', SUMS],
+  ['manifest', MANIFEST],
+] as const;
 
 export class RepositoryLayout {
   readonly folder: string;
@@ -55,15 +61,16 @@ export function sumsFileName(backupId: string): string {
   return `${backupId}.sums`;
 }
 
-export type FileKind = { what: 'partial' } | { what: 'image' | 'manifest' | 'sums'; backupId: string };
+export interface BackupFile {
+  readonly what: 'partial' | 'image' | 'manifest' | 'sums';
+  readonly backupId: string;
+}
 
 /** What a name in the backups folder is; undefined for what is none of ours. */
-export function classify(fileName: string): FileKind | undefined {
-  if (PARTIAL.test(fileName)) return { what: 'partial' };
-  const image = IMAGE.exec(fileName)?.[1];
-  if (image !== undefined) return { what: 'image', backupId: image };
-  const sums = SUMS.exec(fileName)?.[1];
-  if (sums !== undefined) return { what: 'sums', backupId: sums };
-  const manifest = MANIFEST.exec(fileName)?.[1];
-  return manifest === undefined ? undefined : { what: 'manifest', backupId: manifest };
+export function classify(fileName: string): BackupFile | undefined {
+  for (const [what, pattern] of PATTERNS) {
+    const backupId = pattern.exec(fileName)?.[1];
+    if (backupId !== undefined) return { what, backupId };
+  }
+  return undefined;
 }

@@ -1,6 +1,7 @@
-// What a repository's folder holds when the process starts: published backups are read, what was never
-// published is removed, anything odd is reported and left alone.
+// What a repository's folder holds: published backups are read, what was never published is removed, anything odd is
+// reported and left alone. Done when the process starts, and again when somebody asks for it.
 import { stat } from 'node:fs/promises';
+import { sumsBytes } from '../sums/sums-format.ts';
 import { storedBytes } from './disk-space.ts';
 import { type Manifest, manifestSchema } from './manifest.ts';
 import { classify, type RepositoryLayout } from './repository-layout.ts';
@@ -15,109 +16,140 @@ export interface RepositoryProblem {
     | 'image-missing'
     | 'manifest-missing'
     | 'partial-removed'
+    | 'sums-damaged'
+    | 'parent-missing'
     | 'export-lost';
   readonly message: string;
+  readonly backupId?: string;
 }
 
-interface ScanOptions {
+export interface ScanOptions {
   readonly store: StateStore;
   readonly layout: RepositoryLayout;
   readonly report: (problem: RepositoryProblem) => void;
+  /** Files that somebody is writing right now; asked at the moment before one is removed. */
+  readonly isBeingWritten: (backupId: string) => boolean;
 }
 
-export async function scanBackups(
-  options: ScanOptions,
-): Promise<{ manifests: Map<string, Manifest>; usedBytes: number }> {
-  const { store, layout } = options;
-  const manifests = new Map<string, Manifest>();
-  const images: string[] = [];
-  const sums: string[] = [];
-  const damaged = new Set<string>();
-  for (const fileName of await store.list(layout.backups)) {
-    const file = classify(fileName);
-    if (file?.what === 'partial') {
-      await removeUnfinished(options, `${layout.backups}/${fileName}`);
-    } else if (file?.what === 'image') {
-      images.push(file.backupId);
-    } else if (file?.what === 'sums') {
-      sums.push(file.backupId);
-    } else if (file?.what === 'manifest') {
-      const manifest = await readManifest(options, file.backupId);
-      if (manifest === undefined) damaged.add(file.backupId);
-      else manifests.set(file.backupId, manifest);
+export interface ScanResult {
+  readonly manifests: Map<string, Manifest>;
+  readonly usedBytes: number;
+}
+
+export async function scanBackups(options: ScanOptions): Promise<ScanResult> {
+  return new Scan(options).run();
+}
+
+class Scan {
+  readonly #options: ScanOptions;
+  readonly #manifests = new Map<string, Manifest>();
+  readonly #images = new Set<string>();
+  readonly #sums = new Set<string>();
+  readonly #damaged = new Set<string>();
+  #usedBytes = 0;
+
+  constructor(options: ScanOptions) {
+    this.#options = options;
+  }
+
+  async run(): Promise<ScanResult> {
+    await this.#list();
+    const { layout } = this.#options;
+    const parents = new Set([...this.#manifests.values()].map(manifest => manifest.parentBackupId));
+    for (const backupId of this.#images) {
+      const isKnown = this.#manifests.has(backupId) || this.#damaged.has(backupId);
+      await this.#keepOrRemove(backupId, layout.image(backupId), isKnown || parents.has(backupId));
+      if (!isKnown && parents.has(backupId)) this.#reportMissingManifest(backupId);
+    }
+    for (const backupId of this.#sums) {
+      const isKnown = this.#manifests.has(backupId) || this.#damaged.has(backupId) || parents.has(backupId);
+      await this.#keepOrRemove(backupId, layout.sums(backupId), isKnown);
+    }
+    for (const manifest of this.#manifests.values()) await this.#reportIncomplete(manifest);
+    return { manifests: this.#manifests, usedBytes: this.#usedBytes };
+  }
+
+  async #list(): Promise<void> {
+    const { store, layout, isBeingWritten } = this.#options;
+    for (const fileName of await store.list(layout.backups)) {
+      const file = classify(fileName);
+      if (file === undefined) continue;
+      const { backupId } = file;
+      if (file.what === 'partial') {
+        if (!isBeingWritten(backupId)) await this.#remove(backupId, `${layout.backups}/${fileName}`);
+      } else if (file.what === 'image') this.#images.add(backupId);
+      else if (file.what === 'sums') this.#sums.add(backupId);
+      else {
+        const manifest = await this.#readManifest(backupId);
+        if (manifest === undefined) this.#damaged.add(backupId);
+        else this.#manifests.set(backupId, manifest);
+      }
     }
   }
-  const parents = new Set([...manifests.values()].map(manifest => manifest.parentBackupId));
-  let usedBytes = 0;
-  for (const backupId of images) {
-    const isKnown = manifests.has(backupId) || damaged.has(backupId);
-    if (!isKnown && !parents.has(backupId)) {
-      await removeUnfinished(options, layout.image(backupId));
-      continue;
+
+  async #keepOrRemove(backupId: string, name: string, isKnown: boolean): Promise<void> {
+    const { store, isBeingWritten } = this.#options;
+    if (isKnown) this.#usedBytes += await storedBytes(store.path(name));
+    else if (!isBeingWritten(backupId)) await this.#remove(backupId, name);
+  }
+
+  /** The process ended between prepare and publish: the run starts over, nobody knows of this file. */
+  async #remove(backupId: string, name: string): Promise<void> {
+    await this.#options.store.remove(name);
+    this.#report('partial-removed', backupId, `${name} was never published and is removed.`);
+  }
+
+  async #readManifest(backupId: string): Promise<Manifest | undefined> {
+    const { store, layout } = this.#options;
+    try {
+      const manifest = await store.read(layout.manifest(backupId), manifestSchema);
+      if (manifest?.backupId === backupId) return manifest;
+      const text = `Manifest ${layout.manifest(backupId)} is of another backup. Put back the right one.`;
+      this.#report('manifest-damaged', backupId, text);
+    } catch (error) {
+      this.#report('manifest-damaged', backupId, error instanceof Error ? error.message : String(error));
     }
-    if (!isKnown) reportMissingManifest(options, backupId);
-    usedBytes += await storedBytes(store.path(layout.image(backupId)));
+    return undefined;
   }
-  for (const backupId of sums) {
-    if (!manifests.has(backupId) && !damaged.has(backupId) && !parents.has(backupId)) {
-      await removeUnfinished(options, layout.sums(backupId));
-    } else usedBytes += await storedBytes(store.path(layout.sums(backupId)));
-  }
-  await reportMissingImages(options, manifests);
-  return { manifests, usedBytes };
-}
 
-/** The process ended between prepare and publish: the run starts over, nobody knows of this file. */
-async function removeUnfinished({ store, layout, report }: ScanOptions, name: string): Promise<void> {
-  await store.remove(name);
-  report({
-    repository: layout.folder,
-    what: 'partial-removed',
-    message: `${name} was never published and is removed.`,
-  });
-}
-
-async function readManifest(options: ScanOptions, backupId: string): Promise<Manifest | undefined> {
-  const { store, layout, report } = options;
-  try {
-    const manifest = await store.read(layout.manifest(backupId), manifestSchema);
-    if (manifest?.backupId === backupId) return manifest;
-    report({
-      repository: layout.folder,
-      what: 'manifest-damaged',
-      message: `Manifest ${layout.manifest(backupId)} is of another backup. Put back the right one.`,
-    });
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    report({ repository: layout.folder, what: 'manifest-damaged', message });
-  }
-  return undefined;
-}
-
-function reportMissingManifest({ layout, report }: ScanOptions, backupId: string): void {
-  report({
-    repository: layout.folder,
-    what: 'manifest-missing',
-    message:
+  #reportMissingManifest(backupId: string): void {
+    const { layout } = this.#options;
+    this.#report(
+      'manifest-missing',
+      backupId,
       `${layout.image(backupId)} is the parent of a backup but has no manifest: it is kept, not listed. ` +
-      'Put back the manifest.',
-  });
+        'Put back the manifest.',
+    );
+  }
+
+  async #reportIncomplete({ backupId, parentBackupId, sizeBytes, sums }: Manifest): Promise<void> {
+    const { store, layout } = this.#options;
+    if (!this.#images.has(backupId)) {
+      const text = `${layout.image(backupId)} is missing though its manifest is there. Put the file back.`;
+      this.#report('image-missing', backupId, text);
+    }
+    const isThere = parentBackupId === '' || this.#images.has(parentBackupId);
+    if (!isThere && !this.#manifests.has(parentBackupId)) {
+      const text = `Backup ${backupId} stands on ${parentBackupId}, which is not there. Put its files back.`;
+      this.#report('parent-missing', backupId, text);
+    }
+    if (sums === null) return;
+    const found = await sizeOf(store.path(layout.sums(backupId)));
+    if (found === sumsBytes(sizeBytes)) return;
+    const state =
+      found === undefined ? 'is missing' : `has ${found} bytes instead of ${sumsBytes(sizeBytes)}`;
+    const text = `${layout.sums(backupId)} ${state}. Put the file back; without it nothing can be verified.`;
+    this.#report('sums-damaged', backupId, text);
+  }
+
+  #report(what: RepositoryProblem['what'], backupId: string, message: string): void {
+    this.#options.report({ repository: this.#options.layout.folder, what, message, backupId });
+  }
 }
 
-async function reportMissingImages(
-  { store, layout, report }: ScanOptions,
-  manifests: ReadonlyMap<string, Manifest>,
-): Promise<void> {
-  for (const backupId of manifests.keys()) {
-    const isThere = await stat(store.path(layout.image(backupId))).then(
-      () => true,
-      () => false,
-    );
-    if (isThere) continue;
-    report({
-      repository: layout.folder,
-      what: 'image-missing',
-      message: `${layout.image(backupId)} is missing though its manifest is there. Put the file back.`,
-    });
-  }
+async function sizeOf(path: string): Promise<number | undefined> {
+  return stat(path).then(
+    ({ size }) => size,
+    () => undefined,
+  );
 }

@@ -92,6 +92,34 @@ export class RepositoryStore {
     });
   }
 
+  /** Removes the record and the folder. Good to repeat. Throws `repository-in-use` where it is not empty. */
+  delete(repositoryId: string): Promise<void> {
+    checkId(repositoryId, 'repository');
+    return this.#turns.take('create', async () => {
+      const { store } = this.#options;
+      const layout = new RepositoryLayout(repositoryId);
+      const known = this.#repositories.get(repositoryId);
+      if (known === undefined) {
+        // A folder without a record is a deletion that was interrupted; one with a damaged record is left alone.
+        if ((await this.#readRecord(layout)) === undefined) await this.#removeRest(layout);
+        return;
+      }
+      await known.assertEmpty();
+      await known.close();
+      this.#repositories.delete(repositoryId);
+      await store.remove(layout.record);
+      await store.removeFolder(layout.folder);
+    });
+  }
+
+  async #removeRest(layout: RepositoryLayout): Promise<void> {
+    const { store } = this.#options;
+    const isLeft = (await store.list(layout.folder)).every(
+      name => name === 'backups' || name === 'exports.json',
+    );
+    if (isLeft && (await store.list(layout.backups)).length === 0) await store.removeFolder(layout.folder);
+  }
+
   /** A repository that cannot be read must not keep a storage node from serving its guests. */
   async #readRecord(layout: RepositoryLayout): Promise<RepositoryRecord | undefined> {
     const { store, report } = this.#options;

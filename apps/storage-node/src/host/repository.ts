@@ -51,6 +51,10 @@ export class Repository {
   readonly #partials = new Map<string, PartialBackup>();
   readonly #open: OpenBackups;
   readonly #turns = new Turns();
+  /** Backups whose files are being made, from before the first one is. */
+  readonly #writing = new Set<string>();
+  /** Backups that are being verified, with those that they stand on. */
+  readonly #held = new Set<readonly string[]>();
 
   private constructor(
     record: RepositoryRecord,
@@ -77,7 +81,12 @@ export class Repository {
     const { store, exports, shared, now, report } = options;
     const layout = new RepositoryLayout(record.repositoryId);
     const budget = new SpaceBudget(record.limitBytes === 0 ? Number.POSITIVE_INFINITY : record.limitBytes);
-    const { manifests, usedBytes } = await scanBackups({ store, layout, report });
+    const { manifests, usedBytes } = await scanBackups({
+      store,
+      layout,
+      report,
+      isBeingWritten: () => false,
+    });
     budget.take(usedBytes);
     const host = { store, exports, layout, budget, shared, title: titleOf(record) };
     const repository = new Repository(record, { host, now, manifests });
@@ -142,6 +151,71 @@ export class Repository {
     }
   }
 
+  /** Keeps backups from being taken out of their chains. Returns the function that lets go of them. */
+  hold(backupIds: readonly string[]): () => void {
+    const held = [...backupIds];
+    this.#held.add(held);
+    return () => this.#held.delete(held);
+  }
+
+  /** Whether somebody here reads the backup, itself or on the way to another, or builds on it. */
+  isInUse(backupId: string): boolean {
+    if (this.#open.isRead(backupId)) return true;
+    if ([...this.#held].some(held => held.includes(backupId))) return true;
+    return [...this.#partials.values()].some(({ plan }) => plan.parentBackupId === backupId);
+  }
+
+  /** Where a backup's files lie, for those who read them themselves while they `hold` it. */
+  filesOf(backupId: string): { image: string; sums: string } {
+    const { store, layout } = this.#host;
+    return { image: store.path(layout.image(backupId)), sums: store.path(layout.sums(backupId)) };
+  }
+
+  /** Reads the folder anew: what was put there is found, what is gone is no longer listed. */
+  scan(): Promise<{ backups: Manifest[]; problems: RepositoryProblem[] }> {
+    return this.#turns.take('scan', async () => {
+      const { store, layout } = this.#host;
+      const problems: RepositoryProblem[] = [];
+      const before = new Set(this.#manifests.keys());
+      const { manifests } = await scanBackups({
+        store,
+        layout,
+        report: problem => problems.push(problem),
+        isBeingWritten: backupId => this.#writing.has(backupId) || this.#manifests.has(backupId),
+      });
+      for (const [backupId, manifest] of manifests) {
+        if (before.has(backupId) || this.#manifests.has(backupId)) continue;
+        this.#manifests.set(backupId, manifest);
+        this.#host.budget.take(manifest.storedBytes);
+      }
+      for (const backupId of before) {
+        const manifest = this.#manifests.get(backupId);
+        if (manifest === undefined || manifests.has(backupId)) continue;
+        this.#manifests.delete(backupId);
+        this.#host.budget.giveBack(manifest.storedBytes);
+      }
+      return { backups: this.list(), problems };
+    });
+  }
+
+  /** Throws `repository-in-use` while there is anything that somebody may want back or is at work on. */
+  async assertEmpty(): Promise<void> {
+    const { store, layout, title } = this.#host;
+    const names = await store.list(layout.backups);
+    const isIdle = this.#writing.size === 0 && this.#open.list().length === 0;
+    if (this.#manifests.size === 0 && names.length === 0 && isIdle) return;
+    const what =
+      this.#manifests.size > 0
+        ? `holds ${this.#manifests.size} backups`
+        : isIdle
+          ? `has ${names.length} files in its folder that are no backups, such as ${names[0]}`
+          : 'is being written to or read';
+    throw new TidemarkError(
+      'repository-in-use',
+      `The ${title} ${what}: it cannot be deleted. Delete or move what is there first.`,
+    );
+  }
+
   /** What lies here besides published backups that nobody reads. */
   work(): RepositoryWork {
     return {
@@ -170,9 +244,15 @@ export class Repository {
         throw this.#notUsable(plan.backupId, `has to wait: ${this.#partials.size} others are being written`);
       }
       if (plan.parentBackupId !== '') this.#checkParent(plan);
-      const partial = await PartialBackup.create(this.#host, plan, { sinceMs: this.#now() });
-      this.#partials.set(plan.backupId, partial);
-      return partial.endpoint;
+      this.#writing.add(plan.backupId);
+      try {
+        const partial = await PartialBackup.create(this.#host, plan, { sinceMs: this.#now() });
+        this.#partials.set(plan.backupId, partial);
+        return partial.endpoint;
+      } catch (error) {
+        this.#writing.delete(plan.backupId);
+        throw error;
+      }
     });
   }
 
@@ -212,6 +292,7 @@ export class Repository {
       partial.settle(storedBytes);
       this.#partials.delete(backupId);
       this.#manifests.set(backupId, manifest);
+      this.#writing.delete(backupId);
       return manifest;
     });
   }
@@ -227,6 +308,7 @@ export class Repository {
       if (partial === undefined) return;
       await partial.discard();
       this.#partials.delete(backupId);
+      this.#writing.delete(backupId);
     });
   }
 

@@ -8,6 +8,7 @@ import {
   isZeroes,
   NOTHING_RECORD,
   RECORD_BYTES,
+  recordsOf,
 } from './sums-format.ts';
 import type { RecordSource } from './sums-reader.ts';
 
@@ -36,7 +37,8 @@ export interface ClusterFault {
 export interface CompareOptions {
   /** The image without the ones below it: what it does not have itself counts as nothing. */
   readonly image: Pick<BlockNode, 'read' | 'extents' | 'sizeBytes'>;
-  readonly records: RecordSource;
+  /** Without them the data is only read. */
+  readonly records: RecordSource | undefined;
   /** Told of each fault, in order of offsets. What it throws ends the comparison. */
   readonly onFault: (fault: ClusterFault) => void;
   /** Called between steps with the bytes of the disk that were looked at, and those that were read. */
@@ -45,7 +47,8 @@ export interface CompareOptions {
 
 /** Rejects where records cannot be read, and with what `onFault` or `pace` throw. */
 export async function compareWithSums(options: CompareOptions): Promise<void> {
-  for (let first = 0; first < options.records.count; first += WINDOW_CLUSTERS) {
+  const count = recordsOf(options.image.sizeBytes);
+  for (let first = 0; first < count; first += WINDOW_CLUSTERS) {
     await new Window(options, first).compare();
   }
 }
@@ -61,14 +64,14 @@ class Window {
   constructor(options: CompareOptions, first: number) {
     this.#options = options;
     this.#first = first;
-    this.#count = Math.min(WINDOW_CLUSTERS, options.records.count - first);
+    this.#count = Math.min(WINDOW_CLUSTERS, recordsOf(options.image.sizeBytes) - first);
     this.#kinds = new Uint8Array(this.#count);
     this.#lostFrom = this.#count;
   }
 
   async compare(): Promise<void> {
-    const records = await this.#options.records.records(this.#first, this.#count);
-    const isSilent = NOTHING.subarray(0, records.length).equals(records);
+    const records = await this.#options.records?.records(this.#first, this.#count);
+    const isSilent = records === undefined || NOTHING.subarray(0, records.length).equals(records);
     const hasNothing = !(await this.#findOwn());
     if (!isSilent || !hasNothing) await this.#compareClusters(records);
     const seenBytes = this.#end(this.#first + this.#count) - this.#first * CLUSTER_BYTES;
@@ -102,25 +105,26 @@ class Window {
     return hasAny;
   }
 
-  async #compareClusters(records: Buffer): Promise<void> {
+  async #compareClusters(records: Buffer | undefined): Promise<void> {
     for (let index = 0; index < this.#lostFrom; ) {
-      const record = records.subarray(index * RECORD_BYTES, (index + 1) * RECORD_BYTES);
+      const record = recordAt(records, index);
       const kind = this.#kinds[index];
       if (kind === KIND.none) {
-        if (!isNothing(record)) this.#fault('missing', index, 'the image does not have it');
+        if (record !== undefined && !isNothing(record))
+          this.#fault('missing', index, 'the image does not have it');
         index++;
-      } else if (isNothing(record)) {
+      } else if (record !== undefined && isNothing(record)) {
         this.#fault('unexpected', index, 'it has no checksum');
         index++;
-      } else if (kind === KIND.zero && isZeroes(record)) index++;
+      } else if (kind === KIND.zero && (record === undefined || isZeroes(record))) index++;
       else index = await this.#compareBatch(index, records);
     }
   }
 
   /** Reads clusters as long as there is something to compare. Returns the index of the first one that it left. */
-  async #compareBatch(from: number, records: Buffer): Promise<number> {
+  async #compareBatch(from: number, records: Buffer | undefined): Promise<number> {
     let to = from;
-    const recordOf = (index: number) => records.subarray(index * RECORD_BYTES, (index + 1) * RECORD_BYTES);
+    const recordOf = (index: number) => recordAt(records, index);
     while (to < this.#lostFrom && to - from < BATCH_CLUSTERS && this.#isToRead(to, recordOf(to))) to++;
     const start = (this.#first + from) * CLUSTER_BYTES;
     const bytes = Buffer.allocUnsafe(this.#end(this.#first + to) - start);
@@ -141,7 +145,7 @@ class Window {
   /** Without bytes the cluster is read by itself. Resolves with how to report a fault, so that the order stays. */
   async #compareCluster(
     index: number,
-    record: Buffer,
+    record: Buffer | undefined,
     batch: Buffer | undefined,
     batchStart: number,
   ): Promise<(() => void) | undefined> {
@@ -154,14 +158,15 @@ class Window {
     } catch (error) {
       return () => this.#fault('unreadable', index, textOf(error));
     }
-    if (await agreesAsync(record, bytes)) return undefined;
+    if (record === undefined || (await agreesAsync(record, bytes))) return undefined;
     return () => this.#fault('differs', index, 'it is not what was copied');
   }
 
-  #isToRead(index: number, record: Buffer): boolean {
+  #isToRead(index: number, record: Buffer | undefined): boolean {
     const kind = this.#kinds[index];
-    if (kind === KIND.none || isNothing(record)) return false;
-    return !(kind === KIND.zero && isZeroes(record));
+    if (kind === KIND.none) return false;
+    if (record === undefined) return kind === KIND.data;
+    return !isNothing(record) && !(kind === KIND.zero && isZeroes(record));
   }
 
   #fault(kind: FaultKind, index: number, message: string): void {
@@ -174,6 +179,10 @@ class Window {
   #end(cluster: number): number {
     return Math.min(cluster * CLUSTER_BYTES, this.#options.image.sizeBytes);
   }
+}
+
+function recordAt(records: Buffer | undefined, index: number): Buffer | undefined {
+  return records?.subarray(index * RECORD_BYTES, (index + 1) * RECORD_BYTES);
 }
 
 const NOTHING = Buffer.alloc(WINDOW_CLUSTERS * RECORD_BYTES, NOTHING_RECORD);
