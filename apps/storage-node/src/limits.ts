@@ -45,6 +45,16 @@ export const CBW_TIMEOUT_MS = 10_000;
 /** Bytes a bit of a checkpoint's bitmap stands for: what a copy never does less than (scenario BM-01). */
 export const CHECKPOINT_GRANULARITY_BYTES = 64 * 1024;
 
+/**
+ * Checkpoints of one volume: their bitmaps are all held in memory, 2 MiB each for a disk of 1 TiB, and listing them
+ * merges each once. The catalog keeps to half of it, so that a new one fits in before old ones go.
+ */
+export const VOLUME_CHECKPOINTS_MAX = 512;
+/** A checkpoint's description, in bytes: every change of the volume's record writes all of them. */
+export const DESCRIPTION_BYTES_MAX = 4096;
+/** Ranges in one part of a list of changes: about 100 KiB of message, and less than 1 ms to find. */
+export const CHANGED_RANGES_PART = 8192;
+
 /** One token of a monitor's client, such as a long string; 64 MiB in QEMU, which has more memory to spare. */
 export const MONITOR_TOKEN_BYTES_MAX = 8 * 1024 * 1024;
 /** One value of a monitor's client: a transaction on thousands of disks is below 1 MiB. */

@@ -5,13 +5,14 @@ import { type HealthServer, killPoints, type StorageNodeStatus, startHealthServe
 import type { Logger } from 'pino';
 import type { StorageNodeConfig } from './config.ts';
 import { type ExportEvent, NbdExports } from './exports/nbd-exports.ts';
+import { checkpointService } from './grpc/checkpoint-service.ts';
 import type { CallContext } from './grpc/handlers.ts';
 import { jobService } from './grpc/job-service.ts';
 import { repositoryService } from './grpc/repository-service.ts';
 import { GrpcServer, type GrpcService } from './grpc/server.ts';
 import { snapshotService } from './grpc/snapshot-service.ts';
 import { storageNodeService } from './grpc/storage-node-service.ts';
-import { checkpointService, volumeService } from './grpc/volume-service.ts';
+import { volumeService } from './grpc/volume-service.ts';
 import { BackupRunner } from './host/backup-runner.ts';
 import { CommitRunner } from './host/commit-runner.ts';
 import { diskSpace } from './host/disk-space.ts';

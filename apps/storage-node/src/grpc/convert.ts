@@ -2,6 +2,7 @@
 import {
   BackupEndpoint as BackupEndpointMessage,
   BackupStarted,
+  ChangedBlocks,
   Checkpoint,
   JobDamage as JobDamageMessage,
   JobStatus,
@@ -12,6 +13,7 @@ import {
   Volume,
 } from '@tidemark/proto';
 import type { BackupAnswer } from '../host/backup-runner.ts';
+import type { ChangedPart } from '../host/changed-blocks.ts';
 import type { CheckpointSummary } from '../host/checkpoint-chain.ts';
 import type { JobDamage } from '../host/job-damage.ts';
 import type { JobSnapshot } from '../host/job-record.ts';
@@ -79,6 +81,10 @@ export async function toVolume(volume: OpenVolume): Promise<Volume> {
 
 export function toCheckpoint(summary: CheckpointSummary): Checkpoint {
   return Checkpoint.fromPartial(summary);
+}
+
+export function toChangedBlocks({ ranges, ...part }: ChangedPart): ChangedBlocks {
+  return ChangedBlocks.fromPartial({ ...part, ranges: [...ranges] });
 }
 
 export function toJobStatus(snapshot: JobSnapshot): JobStatus {

@@ -14,7 +14,14 @@ import {
   type TransactionAction,
 } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
+import { VOLUME_CHECKPOINTS_MAX } from '../limits.ts';
 import type { CheckpointRecord } from './volume-record.ts';
+
+/** What may change of a checkpoint; what is left out stays as it is. */
+export interface CheckpointTexts {
+  readonly name?: string | undefined;
+  readonly description?: string | undefined;
+}
 
 export interface CheckpointSummary extends CheckpointRecord {
   /** Bytes in whole granules that were written since; 0 where that cannot be said. */
@@ -80,20 +87,23 @@ export class CheckpointChain {
     return this.#records.slice(bad + 1);
   }
 
-  /** The union from the checkpoint on, as of now. */
-  changedSince(checkpointId: string): Bitmap {
+  /** The union from the checkpoint on, up to a later one or, without it, as of now. Throws as `namesFrom`. */
+  changedSince(checkpointId: string, untilId?: string): Bitmap {
     const union = new Bitmap(this.#node.sizeBytes, this.#get(checkpointId).granularityBytes);
-    for (const name of this.namesFrom(checkpointId)) union.merge(this.bitmap(name).bits);
+    for (const name of this.namesFrom(checkpointId, untilId)) union.merge(this.bitmap(name).bits);
     return union;
   }
 
   /**
-   * Bitmap names from the checkpoint on. Throws `checkpoint-not-found`, and `checkpoint-inconsistent` when
-   * one of them missed writes.
+   * Bitmap names from the checkpoint on, up to the one before `untilId`. Throws `checkpoint-not-found`,
+   * `invalid-request` when that is not a later one, and `checkpoint-inconsistent` when one of them missed writes.
    */
-  namesFrom(checkpointId: string): string[] {
+  namesFrom(checkpointId: string, untilId?: string): string[] {
     const base = this.#get(checkpointId);
-    const names = this.#records.slice(this.#records.indexOf(base)).map(record => record.checkpointId);
+    const start = this.#records.indexOf(base);
+    const end = untilId === undefined ? this.#records.length : this.#records.indexOf(this.#get(untilId));
+    if (end <= start) throw this.#notLater(base, this.#records[end]!);
+    const names = this.#records.slice(start, end).map(record => record.checkpointId);
     if (!names.some(name => this.bitmap(name).inconsistent)) return names;
     throw new TidemarkError(
       'checkpoint-inconsistent',
@@ -102,13 +112,14 @@ export class CheckpointChain {
     );
   }
 
-  /** Closes the recording bitmap and opens the next one. Throws `checkpoint-name-taken`. */
+  /** Closes the recording bitmap and opens the next one. Throws `checkpoint-name-taken`, `checkpoint-limit`. */
   actionsToAdd(record: CheckpointRecord): TransactionAction[] {
-    const twin = this.#records.find(known => known.name === record.name);
-    if (twin !== undefined || this.has(record.checkpointId)) {
+    if (this.#hasNamed(record.name) || this.has(record.checkpointId)) throw this.#nameTaken(record.name);
+    if (this.#records.length >= VOLUME_CHECKPOINTS_MAX) {
       throw new TidemarkError(
-        'checkpoint-name-taken',
-        `Volume '${this.#volumeName}' has a checkpoint '${record.name}' already. Choose another name.`,
+        'checkpoint-limit',
+        `Volume '${this.#volumeName}' has ${this.#records.length} checkpoints, and no volume has more than ` +
+          `${VOLUME_CHECKPOINTS_MAX}. Delete some first: each goes into the one before it.`,
       );
     }
     const { last } = this;
@@ -163,6 +174,14 @@ export class CheckpointChain {
     this.#records = this.#records.filter(record => record.checkpointId !== checkpointId);
   }
 
+  /** The records as they are with other texts. Throws `checkpoint-not-found`, `checkpoint-name-taken`. */
+  describedRecords(checkpointId: string, texts: CheckpointTexts): CheckpointRecord[] {
+    const record = this.#get(checkpointId);
+    const { name = record.name, description = record.description } = texts;
+    if (name !== record.name && this.#hasNamed(name)) throw this.#nameTaken(name);
+    return this.#records.map(known => (known === record ? { ...record, name, description } : known));
+  }
+
   /** After the transaction has committed. */
   setRecords(records: readonly CheckpointRecord[]): void {
     this.#records = records;
@@ -179,6 +198,25 @@ export class CheckpointChain {
     throw new TidemarkError(
       'checkpoint-not-found',
       `Volume '${this.#volumeName}' has no checkpoint ${checkpointId}. List its checkpoints to see which there are.`,
+    );
+  }
+
+  #hasNamed(name: string): boolean {
+    return this.#records.some(known => known.name === name);
+  }
+
+  #nameTaken(name: string): TidemarkError {
+    return new TidemarkError(
+      'checkpoint-name-taken',
+      `Volume '${this.#volumeName}' has a checkpoint '${name}' already. Choose another name.`,
+    );
+  }
+
+  #notLater(since: CheckpointRecord, until: CheckpointRecord): TidemarkError {
+    return new TidemarkError(
+      'invalid-request',
+      `Checkpoint '${until.name}' of volume '${this.#volumeName}' does not come after '${since.name}': ` +
+        'give the earlier one as since, the later one as until.',
     );
   }
 

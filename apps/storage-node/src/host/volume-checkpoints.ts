@@ -21,7 +21,7 @@ import {
   INTENT_STORE_BYTES_PER_SECOND,
   INTENT_STORE_INTERVAL_MS,
 } from '../limits.ts';
-import { CheckpointChain } from './checkpoint-chain.ts';
+import { CheckpointChain, type CheckpointTexts } from './checkpoint-chain.ts';
 import { type IntentPlace, IntentTracking, intentRegionBytes } from './intent-tracking.ts';
 import { StoredBitmaps } from './stored-bitmaps.ts';
 import { Turns } from './turns.ts';
@@ -121,6 +121,16 @@ export class VolumeCheckpoints {
         throw error;
       }
       await this.#publish(record, more);
+    });
+  }
+
+  /** As Volume.describeCheckpoint. */
+  describe(checkpointId: string, texts: CheckpointTexts): Promise<void> {
+    return this.#turns.take(TURN, async () => {
+      await this.#settle();
+      const records = this.chain.describedRecords(checkpointId, texts);
+      await this.#options.change(record => ({ ...record, checkpoints: [...records] }));
+      this.chain.setRecords(records);
     });
   }
 

@@ -21,6 +21,9 @@ const checkpointSchema = z.strictObject({
   name: z.string(),
   createdAtMs: z.int().nonnegative(),
   granularityBytes: z.int().positive(),
+  description: z.string().default(''),
+  /** The backup that the volume was restored from, and holds since this checkpoint; else empty. */
+  originBackupId: z.string().default(''),
 });
 
 const layerSchema = z.strictObject({
@@ -76,6 +79,7 @@ export type LayerRecord = z.infer<typeof layerSchema>;
 export type SnapshotRecord = z.infer<typeof snapshotSchema>;
 export type CommitRecord = z.infer<typeof commitSchema>;
 export type CheckpointRecord = z.infer<typeof checkpointSchema>;
+export type NewCheckpointRecord = z.input<typeof checkpointSchema>;
 export type VolumeRecord = z.infer<typeof volumeSchema>;
 
 /** The images of the volume, the lowest first. */

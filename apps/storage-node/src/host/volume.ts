@@ -14,7 +14,7 @@ import { TidemarkError } from '@tidemark/proto';
 import type { ExtraContext } from '../exports/block-export.ts';
 import type { NbdExports } from '../exports/nbd-exports.ts';
 import { VOLUME_SNAPSHOTS_MAX } from '../limits.ts';
-import type { CheckpointChain } from './checkpoint-chain.ts';
+import type { CheckpointChain, CheckpointTexts } from './checkpoint-chain.ts';
 import { assertNoCommit, begun, type CommitPlan, merged, withoutCommit } from './commit-plan.ts';
 import { dirtyBitmapContext } from './dirty-bitmap-context.ts';
 import { isNoSpace } from './disk-space.ts';
@@ -23,10 +23,10 @@ import { Turns } from './turns.ts';
 import { type CheckpointCompanions, VolumeCheckpoints } from './volume-checkpoints.ts';
 import { VolumeLayers } from './volume-layers.ts';
 import {
-  type CheckpointRecord,
   LAYER_PREFIX,
   type LayerRecord,
   layersOf,
+  type NewCheckpointRecord,
   type SnapshotRecord,
   VolumeLayout,
   type VolumeRecord,
@@ -129,10 +129,15 @@ export class Volume {
    * `undo` is called, the checkpoint is merged away again, and the error passed on.
    */
   addCheckpoint(
-    record: CheckpointRecord,
+    record: NewCheckpointRecord,
     more: CheckpointCompanions = { actions: [], undo: async () => {} },
   ): Promise<void> {
-    return this.#checkpoints.add(record, more);
+    return this.#checkpoints.add({ description: '', originBackupId: '', ...record }, more);
+  }
+
+  /** Changes what is given of it. Throws `checkpoint-not-found`, `checkpoint-name-taken`. */
+  describeCheckpoint(checkpointId: string, texts: CheckpointTexts): Promise<void> {
+    return this.#checkpoints.describe(checkpointId, texts);
   }
 
   /** Throws `checkpoint-not-found`. */
