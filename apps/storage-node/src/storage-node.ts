@@ -18,6 +18,7 @@ import { CommitRunner } from './host/commit-runner.ts';
 import { diskSpace } from './host/disk-space.ts';
 import { type Identity, loadIdentity } from './host/identity.ts';
 import { JobRunner } from './host/job-runner.ts';
+import { RemovalRunner } from './host/removal-runner.ts';
 import { RepositoryStore } from './host/repository-store.ts';
 import { RestoreRunner } from './host/restore-runner.ts';
 import { StateStore } from './host/state-store.ts';
@@ -45,6 +46,7 @@ export class StorageNode {
   readonly #jobs: JobRunner;
   readonly #backups: BackupRunner;
   readonly #restores: RestoreRunner;
+  readonly #removals: RemovalRunner;
   readonly #commits: CommitRunner;
   readonly #grpc: GrpcServer;
   /** Where operators want one. */
@@ -97,6 +99,7 @@ export class StorageNode {
     const volumes = this.#volumes;
     const jobs = this.#jobs;
     this.#backups = new BackupRunner({ graph, volumes, jobs });
+    this.#removals = new RemovalRunner({ repositories: this.#repositories, jobs });
     this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs });
     this.#commits = new CommitRunner({ graph, volumes, jobs });
     const { qmpListen } = config;
@@ -177,6 +180,7 @@ export class StorageNode {
         context,
         repositories: this.#repositories,
         verifications: new VerifyRunner({ repositories: this.#repositories, jobs: this.#jobs }),
+        removals: this.#removals,
       }),
       volumeService({ context, volumes: this.#volumes }),
       checkpointService({ context, volumes: this.#volumes, now: this.#now }),

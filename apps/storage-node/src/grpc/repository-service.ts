@@ -7,19 +7,21 @@ import {
   TidemarkError,
 } from '@tidemark/proto';
 import { BACKUP_KINDS, COMPRESSIONS, type Compression } from '../host/manifest.ts';
+import type { RemovalRunner } from '../host/removal-runner.ts';
 import type { Publication } from '../host/repository.ts';
 import type { RepositoryStore } from '../host/repository-store.ts';
 import type { VerifyRunner } from '../host/verify-runner.ts';
 import { toBackupEndpoint, toRepository, toScanReport, toStoredBackup } from './convert.ts';
-import { type CallContext, query, step, unimplemented } from './handlers.ts';
+import { type CallContext, query, step } from './handlers.ts';
 import type { GrpcService } from './server.ts';
 
 export function repositoryService(options: {
   context: CallContext;
   repositories: RepositoryStore;
   verifications: VerifyRunner;
+  removals: RemovalRunner;
 }): GrpcService {
-  const { context, repositories, verifications } = options;
+  const { context, repositories, verifications, removals } = options;
   const implementation: RepositoryServiceServer = {
     createRepository: step(context, methods.createRepository, 'answer-again', async request => {
       const { repositoryId, name, limitBytes } = request;
@@ -66,7 +68,7 @@ export function repositoryService(options: {
       const { repositoryId, backupId, speedBytesPerSecond, chain } = request;
       return verifications.start({ repositoryId, backupId, speedBytesPerSecond, chain, runId });
     }),
-    startRemoval: unimplemented(context, methods.startRemoval),
+    startRemoval: step(context, methods.startRemoval, 'do-again', request => removals.start(request)),
     deleteRepository: step(context, methods.deleteRepository, 'do-again', async ({ repositoryId }) => {
       await repositories.delete(repositoryId);
       return {};

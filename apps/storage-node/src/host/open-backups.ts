@@ -48,8 +48,6 @@ export interface OpenSummary {
 interface OpenBackup extends OpenRequest {
   readonly endpoint: BackupEndpoint;
   readonly names: { readonly imageName: string; readonly sumsName: string };
-  /** All backups that it reads. */
-  readonly chain: readonly string[];
   close(): Promise<void>;
 }
 
@@ -113,6 +111,11 @@ export class OpenBackups {
     return endpoint;
   }
 
+  /** Whether anybody reads the backup itself; those who read what stands on it do not count. */
+  isOpen(backupId: string): boolean {
+    return this.list().some(open => open.backupId === backupId);
+  }
+
   /** Good to repeat. Clients still connected are dropped. */
   async close(options: { backupId: string; runId: string }): Promise<void> {
     const key = keyOf(options);
@@ -134,12 +137,6 @@ export class OpenBackups {
       runId,
       durable,
     }));
-  }
-
-  /** Whether somebody reads the backup, itself or on the way to another. */
-  isRead(backupId: string): boolean {
-    if (this.#waiting.some(entry => entry.backupId === backupId)) return true;
-    return [...this.#open.values()].some(open => open.chain.includes(backupId));
   }
 
   get #fileName(): string {
@@ -177,7 +174,6 @@ export class OpenBackups {
     const open: OpenBackup = {
       ...request,
       names: { imageName, sumsName },
-      chain: chain.map(manifest => manifest.backupId),
       endpoint: { uri, sizeBytes: image.sizeBytes, sumsUri },
       close: async () => {
         await exports.remove(imageName, { mode: 'hard' });

@@ -3,13 +3,16 @@ import { TidemarkError } from '@tidemark/proto';
 import type { NbdExports } from '../exports/nbd-exports.ts';
 import { BACKUPS_OPEN_MAX } from '../limits.ts';
 import { checkKind, checkParent, checkSize } from './backup-plan.ts';
+import { ChainGate } from './chain-gate.ts';
 import { diskSpace } from './disk-space.ts';
 import type { Compression, Manifest, RepositoryRecord } from './manifest.ts';
 import { type BackupEndpoint, OpenBackups, type OpenRequest, type OpenSummary } from './open-backups.ts';
 import { type BackupHost, PartialBackup, type PartialBackupPlan } from './partial-backup.ts';
 import { checkId } from './plain-id.ts';
 import { sumsOfManifest, verifyPartial } from './publication.ts';
+import { finishRemovals } from './removal-intent.ts';
 import { RepositoryLayout } from './repository-layout.ts';
+import { type Removal, RepositoryRemovals } from './repository-removal.ts';
 import { type RepositoryProblem, scanBackups } from './repository-scan.ts';
 import { SpaceBudget } from './space-budget.ts';
 import type { SharedSpace } from './space-reservation.ts';
@@ -51,10 +54,13 @@ export class Repository {
   readonly #partials = new Map<string, PartialBackup>();
   readonly #open: OpenBackups;
   readonly #turns = new Turns();
-  /** Backups whose files are being made, from before the first one is. */
-  readonly #writing = new Set<string>();
+  /** Backups whose files are being made, from before the first one is, with their parents. */
+  readonly #writing = new Map<string, string>();
   /** Backups that are being verified, with those that they stand on. */
   readonly #held = new Set<readonly string[]>();
+  /** For whoever opens several files of a chain. */
+  readonly #gate = new ChainGate();
+  readonly #removals: RepositoryRemovals;
 
   private constructor(
     record: RepositoryRecord,
@@ -65,6 +71,12 @@ export class Repository {
     this.#now = options.now;
     this.#manifests = options.manifests;
     this.#open = new OpenBackups(options.host);
+    this.#removals = new RepositoryRemovals({
+      ...options.host,
+      manifests: options.manifests,
+      gate: this.#gate,
+      userOf: backupId => this.#userOf(backupId),
+    });
   }
 
   /** Reads the folder; what an earlier life of the process left unfinished is removed. */
@@ -81,6 +93,7 @@ export class Repository {
     const { store, exports, shared, now, report } = options;
     const layout = new RepositoryLayout(record.repositoryId);
     const budget = new SpaceBudget(record.limitBytes === 0 ? Number.POSITIVE_INFINITY : record.limitBytes);
+    await finishRemovals({ store, layout });
     const { manifests, usedBytes } = await scanBackups({
       store,
       layout,
@@ -151,18 +164,19 @@ export class Repository {
     }
   }
 
-  /** Keeps backups from being taken out of their chains. Returns the function that lets go of them. */
+  /**
+   * Keeps backups from being taken out of their chains. Returns the function that lets go of them. Throws
+   * `backup-in-use` while one of them is.
+   */
   hold(backupIds: readonly string[]): () => void {
+    const leaving = backupIds.find(backupId => this.#removals.isUnderWay(backupId));
+    if (leaving !== undefined) {
+      const text = `Backup ${leaving} of ${this.#host.title} is being merged. Wait for the prune run that does it.`;
+      throw new TidemarkError('backup-in-use', text);
+    }
     const held = [...backupIds];
     this.#held.add(held);
     return () => this.#held.delete(held);
-  }
-
-  /** Whether somebody here reads the backup, itself or on the way to another, or builds on it. */
-  isInUse(backupId: string): boolean {
-    if (this.#open.isRead(backupId)) return true;
-    if ([...this.#held].some(held => held.includes(backupId))) return true;
-    return [...this.#partials.values()].some(({ plan }) => plan.parentBackupId === backupId);
   }
 
   /** Where a backup's files lie, for those who read them themselves while they `hold` it. */
@@ -173,29 +187,31 @@ export class Repository {
 
   /** Reads the folder anew: what was put there is found, what is gone is no longer listed. */
   scan(): Promise<{ backups: Manifest[]; problems: RepositoryProblem[] }> {
-    return this.#turns.take('scan', async () => {
-      const { store, layout } = this.#host;
-      const problems: RepositoryProblem[] = [];
-      const before = new Set(this.#manifests.keys());
-      const { manifests } = await scanBackups({
-        store,
-        layout,
-        report: problem => problems.push(problem),
-        isBeingWritten: backupId => this.#writing.has(backupId) || this.#manifests.has(backupId),
-      });
-      for (const [backupId, manifest] of manifests) {
-        if (before.has(backupId) || this.#manifests.has(backupId)) continue;
-        this.#manifests.set(backupId, manifest);
-        this.#host.budget.take(manifest.storedBytes);
-      }
-      for (const backupId of before) {
-        const manifest = this.#manifests.get(backupId);
-        if (manifest === undefined || manifests.has(backupId)) continue;
-        this.#manifests.delete(backupId);
-        this.#host.budget.giveBack(manifest.storedBytes);
-      }
-      return { backups: this.list(), problems };
-    });
+    return this.#turns.take('scan', () =>
+      this.#gate.together(async () => {
+        const { store, layout } = this.#host;
+        const problems: RepositoryProblem[] = [];
+        const before = new Set(this.#manifests.keys());
+        const { manifests } = await scanBackups({
+          store,
+          layout,
+          report: problem => problems.push(problem),
+          isBeingWritten: backupId => this.#writing.has(backupId) || this.#manifests.has(backupId),
+        });
+        for (const [backupId, manifest] of manifests) {
+          if (before.has(backupId) || this.#manifests.has(backupId)) continue;
+          this.#manifests.set(backupId, manifest);
+          this.#host.budget.take(manifest.storedBytes);
+        }
+        for (const backupId of before) {
+          const manifest = this.#manifests.get(backupId);
+          if (manifest === undefined || manifests.has(backupId)) continue;
+          this.#manifests.delete(backupId);
+          this.#host.budget.giveBack(manifest.storedBytes);
+        }
+        return { backups: this.list(), problems };
+      }),
+    );
   }
 
   /** Throws `repository-in-use` while there is anything that somebody may want back or is at work on. */
@@ -244,9 +260,10 @@ export class Repository {
         throw this.#notUsable(plan.backupId, `has to wait: ${this.#partials.size} others are being written`);
       }
       if (plan.parentBackupId !== '') this.#checkParent(plan);
-      this.#writing.add(plan.backupId);
+      this.#writing.set(plan.backupId, plan.parentBackupId);
       try {
-        const partial = await PartialBackup.create(this.#host, plan, { sinceMs: this.#now() });
+        const sinceMs = this.#now();
+        const partial = await this.#gate.together(() => PartialBackup.create(this.#host, plan, { sinceMs }));
         this.#partials.set(plan.backupId, partial);
         return partial.endpoint;
       } catch (error) {
@@ -314,16 +331,33 @@ export class Repository {
 
   /** Read-only exports for one run. Good to repeat. Throws `backup-not-usable` for one that is on its way out. */
   open(request: OpenRequest): Promise<BackupEndpoint> {
-    return this.#turns.take(request.backupId, async () => {
-      const { backupId, hidden } = this.get(request.backupId);
-      if (hidden) throw this.#notUsable(backupId, 'is being taken out of its chain; use another backup');
-      return this.#open.open(request, this.chainOf(backupId));
-    });
+    return this.#turns.take(request.backupId, () =>
+      this.#gate.together(async () => {
+        const { backupId, hidden } = this.get(request.backupId);
+        if (hidden) throw this.#notUsable(backupId, 'is being taken out of its chain; use another backup');
+        return this.#open.open(request, this.chainOf(backupId));
+      }),
+    );
   }
 
   /** Good to repeat. */
   closeBackup(options: { backupId: string; runId: string }): Promise<void> {
     return this.#turns.take(options.backupId, () => this.#open.close(options));
+  }
+
+  /**
+   * A removal of the backup begins: it is hidden, durably. Rejects with `backup-in-use`, with the backup hidden where
+   * only its children are in the way.
+   */
+  beginRemoval(backupId: string): Promise<Removal> {
+    return this.#turns.take(backupId, () => this.#removals.begin(backupId));
+  }
+
+  #userOf(backupId: string): string | undefined {
+    if (this.#open.isOpen(backupId)) return 'a run that reads it';
+    if ([...this.#held].some(held => held.includes(backupId))) return 'a verification';
+    const child = [...this.#writing].find(([, parentId]) => parentId === backupId);
+    return child && `backup ${child[0]}, which is being written over it`;
   }
 
   #endpointAgain(partial: PartialBackup, plan: PartialBackupPlan): BackupEndpoint {

@@ -28,6 +28,9 @@ interface Layer {
   header: Qcow2Header | undefined;
 }
 
+/** Of chains that change while they are opened: between two attempts a whole merge would have to end. */
+const CHAIN_OPEN_ATTEMPTS = 3;
+
 /** `file.ts`-style prefixes such as `nbd://` or `json:`: not a path on this machine. */
 const PROTOCOL_PREFIX = /^[a-z][a-z0-9+.-]*:/i;
 
@@ -37,13 +40,17 @@ const PROTOCOL_PREFIX = /^[a-z][a-z0-9+.-]*:/i;
  * not named), `unsupported`, `corrupt` or `io`, naming the file; nothing stays open then.
  */
 export async function openImage(imagePath: string, options: OpenImageOptions = {}): Promise<BlockNode> {
-  const layers: Layer[] = [];
-  try {
-    await openLayers(layers, imagePath, options);
-    return await assemble(layers);
-  } catch (error) {
-    for (const layer of layers) await layer.file.close().catch(() => undefined);
-    throw error;
+  for (let attempt = 1; ; attempt++) {
+    const layers: Layer[] = [];
+    try {
+      await openLayers(layers, imagePath, options);
+      return await assemble(layers);
+    } catch (error) {
+      for (const layer of layers) await layer.file.close().catch(() => undefined);
+      // An image may have been merged into the one below, and taken its place, after its header was read.
+      const lostBelow = error instanceof EngineError && error.kind === 'not-found' && layers.length > 0;
+      if (!lostBelow || attempt === CHAIN_OPEN_ATTEMPTS) throw error;
+    }
   }
 }
 
