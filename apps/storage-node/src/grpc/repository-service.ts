@@ -15,13 +15,15 @@ import { toBackupEndpoint, toRepository, toScanReport, toStoredBackup } from './
 import { type CallContext, query, step } from './handlers.ts';
 import type { GrpcService } from './server.ts';
 
-export function repositoryService(options: {
-  context: CallContext;
-  repositories: RepositoryStore;
-  verifications: VerifyRunner;
-  removals: RemovalRunner;
-}): GrpcService {
-  const { context, repositories, verifications, removals } = options;
+interface Options {
+  readonly context: CallContext;
+  readonly repositories: RepositoryStore;
+  readonly verifications: VerifyRunner;
+  readonly removals: RemovalRunner;
+}
+
+export function repositoryService(options: Options): GrpcService {
+  const { context, repositories } = options;
   const implementation: RepositoryServiceServer = {
     createRepository: step(context, methods.createRepository, 'answer-again', async request => {
       const { repositoryId, name, limitBytes } = request;
@@ -63,12 +65,7 @@ export function repositoryService(options: {
         return {};
       },
     ),
-    // As with all jobs: a remembered answer could name one that ended with an earlier life of the process.
-    startVerify: step(context, methods.startVerify, 'do-again', async (request, { runId }) => {
-      const { repositoryId, backupId, speedBytesPerSecond, chain } = request;
-      return verifications.start({ repositoryId, backupId, speedBytesPerSecond, chain, runId });
-    }),
-    startRemoval: step(context, methods.startRemoval, 'do-again', request => removals.start(request)),
+    ...jobMethods(options),
     deleteRepository: step(context, methods.deleteRepository, 'do-again', async ({ repositoryId }) => {
       await repositories.delete(repositoryId);
       return {};
@@ -87,6 +84,17 @@ export function repositoryService(options: {
     })),
   };
   return { definition: methods, implementation };
+}
+
+/** As with all jobs: a remembered answer could name one that ended with an earlier life of the process. */
+function jobMethods({ context, verifications, removals }: Options) {
+  return {
+    startVerify: step(context, methods.startVerify, 'do-again', async (request, { runId }) => {
+      const { repositoryId, backupId, speedBytesPerSecond, chain } = request;
+      return verifications.start({ repositoryId, backupId, speedBytesPerSecond, chain, runId });
+    }),
+    startRemoval: step(context, methods.startRemoval, 'do-again', request => removals.start(request)),
+  };
 }
 
 function toPublication(request: PublishBackupRequest): Publication {
