@@ -3,11 +3,18 @@ import { resolve } from 'node:path';
 import { addressSetting, killPointsSetting, logLevelSetting, readSettings } from '@tidemark/proto';
 import { z } from 'zod';
 import { type HostPort, isWildcard } from './host-port.ts';
+import { TARGET_RECONNECT_MS, TARGET_RECONNECT_MS_MAX } from './limits.ts';
 
 const address = addressSetting('127.0.0.1:7411');
 
 /** What the address of a Unix socket has room for. */
 const UNIX_PATH_BYTES_MAX = 107;
+
+const bytesSetting = z.coerce
+  .number('must be a number of bytes')
+  .int('must be a whole number of bytes')
+  .min(0, 'must not be negative')
+  .max(Number.MAX_SAFE_INTEGER, 'is too large');
 
 const environment = z
   .object({
@@ -29,6 +36,13 @@ const environment = z
       .max(UNIX_PATH_BYTES_MAX, 'is longer than the path of a Unix socket may be')
       .regex(/^\//, 'must be the absolute path of a Unix socket, such as /run/tidemark/qmp.sock')
       .optional(),
+    TIDEMARK_SCRATCH_LIMIT_BYTES: bytesSetting.default(0),
+    TIDEMARK_TARGET_RECONNECT_MS: z.coerce
+      .number('must be a number of milliseconds')
+      .int('must be a whole number of milliseconds')
+      .min(0, 'must not be negative')
+      .max(TARGET_RECONNECT_MS_MAX, `must be at most ${TARGET_RECONNECT_MS_MAX}`)
+      .default(TARGET_RECONNECT_MS),
     TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
@@ -54,6 +68,10 @@ export interface StorageNodeConfig {
   readonly healthListen: HostPort | undefined;
   /** Path of the Unix socket on which QMP clients are served; undefined: none are. */
   readonly qmpListen: string | undefined;
+  /** Most that the scratch of one frozen moment takes; 0: half of what the file system has free. */
+  readonly scratchLimitBytes: number;
+  /** How long a copy waits for a target that went away. */
+  readonly targetReconnectMs: number;
   /** For tests alone: the folder in which it is told at which moment to die. */
   readonly killPoints: string | undefined;
   readonly logLevel: string;
@@ -70,6 +88,8 @@ export function parseConfig(variables: Readonly<Record<string, string | undefine
     nbdAdvertise: value.TIDEMARK_NBD_ADVERTISE,
     healthListen: value.TIDEMARK_HEALTH_LISTEN,
     qmpListen: value.TIDEMARK_QMP_LISTEN,
+    scratchLimitBytes: value.TIDEMARK_SCRATCH_LIMIT_BYTES,
+    targetReconnectMs: value.TIDEMARK_TARGET_RECONNECT_MS,
     killPoints: value.TIDEMARK_KILL_POINTS,
     logLevel: value.TIDEMARK_LOG_LEVEL,
   });

@@ -31,6 +31,10 @@ export const NBD_CONNECT_TIMEOUT_MS = 10_000;
 /** Pauses between attempts to reach a server that went away: short at first, since most come back soon. */
 export const RECONNECT_PAUSE_MS_MIN = 100;
 export const RECONNECT_PAUSE_MS_MAX = 2_000;
+/** How long the copy of a frozen moment waits for its target to come back: most outages are shorter. */
+export const TARGET_RECONNECT_MS = 15_000;
+/** As set at most: the run that waits can do better than that. */
+export const TARGET_RECONNECT_MS_MAX = 600_000;
 
 /** How often a watcher hears of bytes that moved. */
 export const JOB_WATCH_INTERVAL_MS = 100;

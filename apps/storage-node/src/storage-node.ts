@@ -18,6 +18,7 @@ import { CommitRunner } from './host/commit-runner.ts';
 import { diskSpace } from './host/disk-space.ts';
 import { type Identity, loadIdentity } from './host/identity.ts';
 import { JobRunner } from './host/job-runner.ts';
+import { Moments } from './host/moments.ts';
 import { RemovalRunner } from './host/removal-runner.ts';
 import { RepositoryStore } from './host/repository-store.ts';
 import { RestoreRunner } from './host/restore-runner.ts';
@@ -44,6 +45,7 @@ export class StorageNode {
   readonly #repositories: RepositoryStore;
   readonly #volumes: VolumeRegistry;
   readonly #jobs: JobRunner;
+  readonly #moments: Moments;
   readonly #backups: BackupRunner;
   readonly #restores: RestoreRunner;
   readonly #removals: RemovalRunner;
@@ -98,8 +100,17 @@ export class StorageNode {
     });
     const volumes = this.#volumes;
     const jobs = this.#jobs;
-    this.#backups = new BackupRunner({ graph, volumes, jobs });
     this.#removals = new RemovalRunner({ repositories: this.#repositories, jobs });
+    const { scratchLimitBytes, targetReconnectMs } = config;
+    this.#moments = new Moments({
+      graph,
+      store: this.#store,
+      clock: systemClock,
+      scratchLimitBytes,
+      report: problem => log.warn(problem, 'moment problem'),
+    });
+    const moments = this.#moments;
+    this.#backups = new BackupRunner({ graph, volumes, jobs, moments, targetReconnectMs });
     this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs });
     this.#commits = new CommitRunner({ graph, volumes, jobs });
     const { qmpListen } = config;
@@ -126,6 +137,7 @@ export class StorageNode {
       await this.#begin(this.#repositories.load(), () => this.#repositories.close());
       await this.#restores.load();
       await this.#begin(this.#volumes.load(), () => this.#volumes.close());
+      await this.#begin(this.#moments.load(), () => this.#moments.close());
       this.#undo.push(() => this.#jobs.close());
       if (this.#qmp !== undefined) await this.#begin(this.#qmp.start(), () => this.#qmp!.close());
       this.#started = { startedAtMs: this.#now(), identity };
@@ -185,7 +197,13 @@ export class StorageNode {
       volumeService({ context, volumes: this.#volumes }),
       checkpointService({ context, volumes: this.#volumes, now: this.#now }),
       snapshotService({ context, volumes: this.#volumes, commits: this.#commits, now: this.#now }),
-      jobService({ context, jobs: this.#jobs, backups: this.#backups, restores: this.#restores }),
+      jobService({
+        context,
+        jobs: this.#jobs,
+        backups: this.#backups,
+        moments: this.#moments,
+        restores: this.#restores,
+      }),
     ];
   }
 

@@ -83,6 +83,7 @@ export type { JobOptions } from './job/job-options.ts';
 export { JobRegistry } from './job/job-registry.ts';
 export { JOB_STATES, type JobState } from './job/job-state.ts';
 export { MirrorJob } from './job/mirror-job.ts';
+export { MomentJob, type MomentJobOptions } from './job/moment-job.ts';
 export { RestoreJob, type RestoreJobOptions } from './job/restore-job.ts';
 export { type StartCommitOptions, startCommit } from './job/start-commit.ts';
 export {

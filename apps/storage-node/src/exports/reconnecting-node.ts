@@ -17,6 +17,8 @@ export interface ReconnectingNodeOptions {
   /** How long requests wait after a loss; 0: they fail at once. */
   readonly reconnectDelayMs: number;
   readonly clock: Clock;
+  /** Whether a failure to connect says that the disk does not come back: requests then fail with it at once. */
+  readonly isFinal?: ((error: unknown) => boolean) | undefined;
 }
 
 export class ReconnectingNode implements BlockNode {
@@ -34,6 +36,8 @@ export class ReconnectingNode implements BlockNode {
   #lostAtMs = 0;
   #giveUp = new AbortController();
   #readOnly: boolean;
+  /** Why no connection is looked for any more. */
+  #gone: unknown;
 
   private constructor(first: NbdDriver, options: ReconnectingNodeOptions) {
     this.#options = options;
@@ -115,13 +119,14 @@ export class ReconnectingNode implements BlockNode {
   async #connected(giveUp: AbortSignal): Promise<NbdDriver> {
     const { clock, reconnectDelayMs } = this.#options;
     const leftMs = this.#lostAtMs + reconnectDelayMs - clock.monotonicMs();
-    if (leftMs > 0 && !giveUp.aborted) {
+    if (leftMs > 0 && !giveUp.aborted && this.#gone === undefined) {
       const done = new AbortController();
       const late = clock.sleep(leftMs, AbortSignal.any([giveUp, done.signal]));
       await Promise.race([this.#arrival.promise, late]);
       done.abort();
     }
     if (this.#current !== undefined) return this.#current;
+    if (this.#gone !== undefined) throw this.#gone;
     if (giveUp.aborted) throw cancelled();
     throw new EngineError('io', `The NBD server did not come back within ${reconnectDelayMs} ms`, {
       op: 'reconnect',
@@ -151,7 +156,8 @@ export class ReconnectingNode implements BlockNode {
     for (let pauseMs = RECONNECT_PAUSE_MS_MIN; !signal.aborted; ) {
       await clock.sleep(pauseMs, signal);
       pauseMs = Math.min(2 * pauseMs, RECONNECT_PAUSE_MS_MAX);
-      const driver = await connect(signal).catch(() => undefined);
+      const driver = await connect(signal).catch((error: unknown) => this.#noteFailure(error));
+      if (this.#gone !== undefined) return;
       if (driver === undefined) continue;
       if (signal.aborted || driver.sizeBytes !== this.sizeBytes) {
         // Another disk is served there now: not the one to go on with.
@@ -161,6 +167,12 @@ export class ReconnectingNode implements BlockNode {
       this.#use(driver);
       return;
     }
+  }
+
+  #noteFailure(error: unknown): undefined {
+    if (this.#options.isFinal?.(error) !== true) return;
+    this.#gone = error;
+    this.#arrival.resolve();
   }
 }
 

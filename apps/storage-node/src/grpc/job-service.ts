@@ -10,6 +10,7 @@ import {
 } from '@tidemark/proto';
 import type { BackupRunner } from '../host/backup-runner.ts';
 import type { JobRunner } from '../host/job-runner.ts';
+import type { Moments } from '../host/moments.ts';
 import type { RestoreRequest, RestoreRunner } from '../host/restore-runner.ts';
 import { toBackupStarted, toJobDamage, toJobStatus, toRestoreStarted } from './convert.ts';
 import { toTidemarkError } from './errors.ts';
@@ -20,9 +21,10 @@ export function jobService(options: {
   context: CallContext;
   jobs: JobRunner;
   backups: BackupRunner;
+  moments: Moments;
   restores: RestoreRunner;
 }): GrpcService {
-  const { context, jobs, backups, restores } = options;
+  const { context, jobs, backups, moments, restores } = options;
   const verb = (action: (job: Job, request: JobCommand) => void) => async (request: JobCommand) => {
     jobs.command(request.jobId, job => action(job, request));
     return {};
@@ -33,9 +35,14 @@ export function jobService(options: {
     startBackup: step(context, methods.startBackup, 'do-again', async request =>
       toBackupStarted(await backups.start(request)),
     ),
-    continueBackup: unimplemented(context, methods.continueBackup),
-    releaseMoment: unimplemented(context, methods.releaseMoment),
-    listMoments: unimplemented(context, methods.listMoments),
+    continueBackup: step(context, methods.continueBackup, 'do-again', async request =>
+      toBackupStarted(await backups.continue(request)),
+    ),
+    releaseMoment: step(context, methods.releaseMoment, 'do-again', async ({ momentId }) => {
+      await backups.release(momentId);
+      return {};
+    }),
+    listMoments: query(context, methods.listMoments, async () => ({ moments: await moments.list() })),
     startExport: unimplemented(context, methods.startExport),
     startAudit: unimplemented(context, methods.startAudit),
     getJobDamage: query(context, methods.getJobDamage, ({ jobId }) => toJobDamage(jobs.get(jobId).damage)),

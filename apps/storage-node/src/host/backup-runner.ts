@@ -1,49 +1,77 @@
-// A backup as this storage node does it: the transaction that is the point in time, the copy to another
-// storage node over NBD, and what has to go when that is over.
-import {
-  addBitmap,
-  type BackupAction,
-  mergeBitmaps,
-  removeBitmap,
-  runTransaction,
-  startBackup,
-  type TransactionAction,
-} from '@tidemark/engine';
+// Backups as this storage node does them: the point in time with its checkpoint, and the copy to another storage
+// node. By way of a frozen moment, which can be copied again when a copy fails; or directly, on request.
+import { type BlockGraph, ON_CBW_ERROR, type OnCbwError } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
-import { NbdDriver } from '../exports/nbd-driver.ts';
-import { CBW_TIMEOUT_MS, CHECKPOINT_GRANULARITY_BYTES, NBD_CONNECT_TIMEOUT_MS } from '../limits.ts';
+import { CHECKPOINT_GRANULARITY_BYTES } from '../limits.ts';
+import { explainEnd } from './backup-errors.ts';
+import { BackupTarget } from './backup-target.ts';
+import { startDirectBackup } from './direct-backup.ts';
 import type { JobRecord } from './job-record.ts';
 import type { JobRunner } from './job-runner.ts';
+import type { Moment } from './moment.ts';
+import type { DiskRange } from './moment-actions.ts';
+import { backupJobId, type CopyPlace, MomentBackup, targetName } from './moment-backup.ts';
+import type { Moments } from './moments.ts';
 import { checkId } from './plain-id.ts';
-import type { Volume, VolumeHost } from './volume.ts';
+import type { Volume } from './volume.ts';
+import type { CheckpointRecord } from './volume-record.ts';
 import type { VolumeRegistry } from './volume-registry.ts';
 
-export interface BackupRequest {
-  volumeId: string;
-  checkpointId: string;
-  checkpointName: string;
+export interface BackupRequest extends CopyPlace {
+  readonly volumeId: string;
+  readonly checkpointId: string;
+  readonly checkpointName: string;
+  readonly checkpointDescription: string;
   /** Empty: the whole disk. */
-  baseCheckpointId: string;
-  targetUri: string;
-  speedBytesPerSecond: number;
+  readonly baseCheckpointId: string;
+  readonly direct: boolean;
+  /** Empty: break-snapshot. */
+  readonly onCbwError: string;
+  /** 0: the default. */
+  readonly cbwTimeoutMs: number;
+  readonly scratchLimitBytes: number;
+  readonly also: readonly DiskRange[];
 }
 
 export interface BackupAnswer {
-  jobId: string;
-  pointInTimeMs: number;
-  dirtyBytes: number;
+  readonly jobId: string;
+  readonly pointInTimeMs: number;
+  readonly dirtyBytes: number;
+  /** Of these: marked only because a crash left it open whether they changed. */
+  readonly grownBytes: number;
+  readonly continued: boolean;
+}
+
+/** What is known of a backup while its storage node lives. */
+interface Known {
+  readonly answer: BackupAnswer;
+  readonly targetUri: string;
+  readonly record: JobRecord;
+  /** Undefined for a direct one. */
+  readonly copies: MomentBackup | undefined;
 }
 
 export class BackupRunner {
-  readonly #graph: VolumeHost['graph'];
+  readonly #graph: BlockGraph;
   readonly #volumes: VolumeRegistry;
   readonly #jobs: JobRunner;
-  readonly #answers = new WeakMap<JobRecord, BackupAnswer>();
+  readonly #moments: Moments;
+  readonly #targetReconnectMs: number;
+  /** By checkpoint; as long as the job is known, or the moment kept. */
+  readonly #known = new Map<string, Known>();
 
-  constructor(options: { graph: VolumeHost['graph']; volumes: VolumeRegistry; jobs: JobRunner }) {
+  constructor(options: {
+    graph: BlockGraph;
+    volumes: VolumeRegistry;
+    jobs: JobRunner;
+    moments: Moments;
+    targetReconnectMs: number;
+  }) {
     this.#graph = options.graph;
     this.#volumes = options.volumes;
     this.#jobs = options.jobs;
+    this.#moments = options.moments;
+    this.#targetReconnectMs = options.targetReconnectMs;
   }
 
   /**
@@ -54,77 +82,112 @@ export class BackupRunner {
    */
   start(request: BackupRequest): Promise<BackupAnswer> {
     checkId(request.checkpointId, 'checkpoint');
+    const onCbwError = toOnCbwError(request.onCbwError);
     return this.#volumes.inTurn(request.volumeId, async volume => {
+      this.#forgetOld();
       const again = this.#answerAgain(volume, request);
       if (again !== undefined) return again;
-      const target = `target-${request.checkpointId}`;
-      const base = request.baseCheckpointId === '' ? [] : volume.chain.namesFrom(request.baseCheckpointId);
-      await this.#addTarget(target, request.targetUri, volume);
+      const isFull = request.baseCheckpointId === '';
+      const baseNames = isFull ? undefined : volume.chain.namesFrom(request.baseCheckpointId);
+      const target = await this.#openTarget(volume, request);
       try {
-        return await this.#begin(volume, request, { target, base });
+        const start = { ...request, onCbwError, baseNames, target };
+        return await (request.direct ? this.#startDirect(volume, start) : this.#startCopy(volume, start));
       } catch (error) {
-        await this.#graph.remove(target).catch(() => undefined);
+        await target.close();
         throw error;
       }
     });
   }
 
-  async #begin(
-    volume: Volume,
-    request: BackupRequest,
-    { target, base }: { target: string; base: readonly string[] },
-  ): Promise<BackupAnswer> {
-    const { node } = volume;
-    const createdAtMs = this.#jobs.clock.wallMs();
-    const scratch = { node: node.name, name: `scratch-${request.checkpointId}` };
-    const incremental = base.length > 0;
-    const bitmaps: TransactionAction[] = incremental
-      ? [
-          addBitmap({ ...scratch, granularityBytes: CHECKPOINT_GRANULARITY_BYTES, recording: false }),
-          mergeBitmaps(
-            scratch,
-            base.map(name => ({ node: node.name, name })),
-          ),
-        ]
-      : [];
-    const backup = this.#action(volume, request, { target, scratch: incremental ? scratch.name : undefined });
-    const dropScratch = async () => {
-      if (incremental) await runTransaction(this.#graph, [removeBitmap(scratch)]);
-    };
-    await volume.addCheckpoint(
-      {
-        checkpointId: request.checkpointId,
-        name: request.checkpointName,
-        createdAtMs,
-        granularityBytes: CHECKPOINT_GRANULARITY_BYTES,
-      },
-      {
-        actions: [...bitmaps, backup],
-        undo: async () => {
-          backup.job!.cancelInternally();
-          await backup.job!.concluded;
-          await dropScratch();
-        },
-      },
-    );
-    const job = backup.job!;
-    const record = this.#jobs.adopt(job, async succeeded => {
-      await dropScratch();
-      const closing = this.#graph.remove(target);
-      // The job flushed the target before it succeeded; after a failure the connection may be gone already.
-      await closing.catch(() => undefined);
-      if (!succeeded) throw asRepositoryFull(job.error);
+  /**
+   * Copies the moment of a backup once more, or tells of the copy to that target which is under way or has
+   * succeeded. Rejects with `moment-lost` where it is not whole, and with what the target says.
+   */
+  continue(request: CopyPlace & { volumeId: string; checkpointId: string }): Promise<BackupAnswer> {
+    const { volumeId, checkpointId, targetUri } = request;
+    return this.#volumes.inTurn(volumeId, async volume => {
+      const known = this.#known.get(checkpointId);
+      if (known === undefined) throw momentGone(volume, checkpointId);
+      if (known.copies !== undefined) {
+        const record = await known.copies.copyTo(request);
+        return { ...known.answer, jobId: record.job.id, continued: true };
+      }
+      const failed = known.record.isEnded && known.record.snapshot().error !== undefined;
+      if (failed || known.targetUri !== targetUri) throw momentGone(volume, checkpointId);
+      return { ...known.answer, continued: true };
     });
-    const dirtyBytes = job.progress().totalBytes;
-    const answer = { jobId: job.id, pointInTimeMs: createdAtMs, dirtyBytes };
-    this.#answers.set(record, answer);
+  }
+
+  /** The job, if one is under way, is cancelled. Good to repeat. */
+  async release(momentId: string): Promise<void> {
+    await this.#moments.release(momentId);
+    const known = this.#known.get(momentId);
+    if (known?.copies !== undefined || known?.record.isEnded) this.#known.delete(momentId);
+  }
+
+  async #startCopy(volume: Volume, start: Start): Promise<BackupAnswer> {
+    const { checkpointId, target } = start;
+    const checkpoint = this.#checkpoint(start);
+    const moment = await this.#moments.freeze(volume, {
+      ...start,
+      momentId: checkpointId,
+      kind: 'backup',
+      checkpoint,
+    });
+    try {
+      const copies = this.#copiesOf(volume, moment);
+      const record = await copies.copyInto(target, start);
+      return this.#remember(start, checkpoint, { record, copies });
+    } catch (error) {
+      await this.#moments.release(checkpointId);
+      await volume.deleteCheckpoint(checkpointId);
+      throw error;
+    }
+  }
+
+  #copiesOf(volume: Volume, moment: Moment): MomentBackup {
+    const { momentId } = moment;
+    const host = { graph: this.#graph, jobs: this.#jobs, targetReconnectMs: this.#targetReconnectMs };
+    return new MomentBackup(host, { volume, moment, release: () => this.release(momentId) });
+  }
+
+  async #startDirect(volume: Volume, start: Start): Promise<BackupAnswer> {
+    const { target, targetUri, checkpointId } = start;
+    const checkpoint = this.#checkpoint(start);
+    const jobId = backupJobId(checkpointId);
+    const job = await startDirectBackup(volume, { ...start, jobs: this.#jobs, jobId, checkpoint });
+    const record = this.#jobs.adopt(job, async succeeded => {
+      await target.close();
+      if (!succeeded) throw explainEnd({ job, volumeName: volume.record.name, targetUri });
+    });
+    return this.#remember(start, checkpoint, { record, copies: undefined });
+  }
+
+  #checkpoint(request: Start): CheckpointRecord {
+    return {
+      checkpointId: request.checkpointId,
+      name: request.checkpointName,
+      createdAtMs: this.#jobs.clock.wallMs(),
+      granularityBytes: CHECKPOINT_GRANULARITY_BYTES,
+    };
+  }
+
+  #remember(
+    { targetUri }: Start,
+    { checkpointId, createdAtMs: pointInTimeMs }: CheckpointRecord,
+    { record, copies }: Pick<Known, 'record' | 'copies'>,
+  ): BackupAnswer {
+    const { id: jobId } = record.job;
+    const dirtyBytes = record.job.progress().totalBytes;
+    const answer = { jobId, pointInTimeMs, dirtyBytes, grownBytes: 0, continued: false };
+    this.#known.set(checkpointId, { answer, targetUri, record, copies });
     return answer;
   }
 
   #answerAgain(volume: Volume, { checkpointId }: BackupRequest): BackupAnswer | undefined {
-    const record = this.#jobs.find(jobIdOf(checkpointId));
-    const answer = record && this.#answers.get(record);
-    if (answer !== undefined) return answer;
+    const known = this.#known.get(checkpointId);
+    if (known !== undefined) return known.answer;
     if (!volume.chain.has(checkpointId)) return undefined;
     throw new TidemarkError(
       'job-interrupted',
@@ -133,64 +196,46 @@ export class BackupRunner {
     );
   }
 
-  #action(
-    volume: Volume,
-    request: BackupRequest,
-    names: { target: string; scratch: string | undefined },
-  ): BackupAction {
-    return startBackup({
-      id: jobIdOf(request.checkpointId),
+  #openTarget(volume: Volume, request: BackupRequest): Promise<BackupTarget> {
+    const { targetUri, sumsUri, direct, checkpointId } = request;
+    return BackupTarget.open({
+      graph: this.#graph,
       clock: this.#jobs.clock,
-      jobs: this.#jobs.registry,
-      source: volume.node.name,
-      target: names.target,
-      speedBytesPerSecond: request.speedBytesPerSecond,
-      // The repository is on another host: it must not be able to hold up or fail the guest's writes.
-      onCbwError: 'break-snapshot',
-      cbwTimeoutMs: CBW_TIMEOUT_MS,
-      targetIsZero: names.scratch === undefined,
-      ...(names.scratch === undefined ? {} : { bitmap: names.scratch, bitmapMode: 'never' as const }),
+      name: targetName(checkpointId),
+      targetUri,
+      sumsUri,
+      sizeBytes: volume.record.sizeBytes,
+      // Guests wait for a direct target: it is given up first.
+      reconnectMs: direct ? 0 : this.#targetReconnectMs,
     });
   }
 
-  async #addTarget(name: string, uri: string, volume: Volume): Promise<void> {
-    const signal = AbortSignal.timeout(NBD_CONNECT_TIMEOUT_MS);
-    const driver = await NbdDriver.open(uri, { readOnly: false, signal });
-    if (driver.sizeBytes !== volume.record.sizeBytes) {
-      await driver.close();
-      throw new TidemarkError(
-        'invalid-request',
-        `Target ${uri} has ${driver.sizeBytes} bytes and volume '${volume.record.name}' has ` +
-          `${volume.record.sizeBytes}: prepare a target of the volume's size.`,
-      );
-    }
-    try {
-      this.#graph.add({ name }, () => driver);
-    } catch (error) {
-      await driver.close();
-      throw error;
+  /** Jobs are forgotten by themselves; what has no moment is known no longer than they are. */
+  #forgetOld(): void {
+    for (const [checkpointId, { record, copies }] of this.#known) {
+      const hasMoment = copies !== undefined && this.#moments.find(checkpointId) !== undefined;
+      if (!hasMoment && this.#jobs.find(record.job.id) === undefined) this.#known.delete(checkpointId);
     }
   }
 }
 
-function jobIdOf(checkpointId: string): string {
-  return `backup-${checkpointId}`;
+interface Start extends Omit<BackupRequest, 'onCbwError'> {
+  readonly onCbwError: OnCbwError;
+  readonly baseNames: readonly string[] | undefined;
+  readonly target: BackupTarget;
 }
 
-/** On a backup's target "no space" means the repository, on this or another host, not this disk. */
-function asRepositoryFull(error: BackupError): unknown {
-  if (!isNoSpace(error)) return error;
-  const text =
-    `The repository has no room left: ${error!.message}. ` +
-    'Free space there or raise its limit, then back up again.';
-  return new TidemarkError('repository-full', text, error);
+function toOnCbwError(text: string): OnCbwError {
+  if (text === '') return 'break-snapshot';
+  const found = ON_CBW_ERROR.find(policy => policy === text);
+  if (found !== undefined) return found;
+  throw new TidemarkError('invalid-request', `on_cbw_error is ${ON_CBW_ERROR.join(' or ')}, not '${text}'.`);
 }
 
-type BackupError = NonNullable<BackupAction['job']>['error'];
-
-function isNoSpace(error: BackupError): boolean {
-  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
-    if ((cause as { context?: { errno?: string } }).context?.errno === 'ENOSPC') return true;
-  }
-  return false;
+function momentGone(volume: Volume, checkpointId: string): TidemarkError {
+  return new TidemarkError(
+    'moment-lost',
+    `The frozen moment of volume '${volume.record.name}' for checkpoint ${checkpointId} is not kept any more. ` +
+      'Delete the checkpoint and back up from a new point in time.',
+  );
 }

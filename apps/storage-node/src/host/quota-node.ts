@@ -1,4 +1,4 @@
-// A block node that sits on top of a partial backup's image and keeps it inside the repository's limit: a
+// A block node that sits on top of an image and keeps it inside the limit of its repository or scratch: a
 // write that would need more than is left fails with ENOSPC before anything is written.
 //
 // What a request costs is a bound from above. Each image cluster is paid once, when first touched, with
@@ -29,15 +29,20 @@ export class QuotaNode implements BlockNode {
   readonly driver = 'quota';
   readonly #image: BlockNode;
   readonly #budget: Budget;
+  readonly #owner: string;
   readonly #clusterBytes: number;
   /** Clusters and L2 tables' ranges that are paid for. */
   readonly #clusters: Bitmap;
   readonly #tables: Bitmap;
   #isTouched = false;
 
-  /** `clusterBytes`: what a write takes at least; default the image's clusters. */
-  constructor(image: BlockNode, options: { budget: Budget; clusterBytes?: number }) {
+  /**
+   * `clusterBytes`: what a write takes at least; default the image's clusters. `owner`: whose limit it is, for
+   * people; default the repository.
+   */
+  constructor(image: BlockNode, options: { budget: Budget; clusterBytes?: number; owner?: string }) {
     this.#image = image;
+    this.#owner = options.owner ?? 'The repository';
     this.#budget = options.budget;
     this.#clusterBytes = options.clusterBytes ?? image.clusterSizeBytes ?? CLUSTER_BYTES_DEFAULT;
     this.#clusters = new Bitmap(image.sizeBytes, this.#clusterBytes);
@@ -108,7 +113,7 @@ export class QuotaNode implements BlockNode {
       return Promise.reject(
         new EngineError(
           'io',
-          `The repository's limit of ${this.#budget.limitBytes} bytes is reached: ` +
+          `${this.#owner}'s limit of ${this.#budget.limitBytes} bytes is reached: ` +
             `${this.#budget.leftBytes} are left, ${bytes} are needed`,
           { op: 'write', node: this.driver, offset, length, errno: 'ENOSPC' },
         ),

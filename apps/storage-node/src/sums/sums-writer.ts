@@ -14,6 +14,12 @@ interface Page {
   readonly set: Uint8Array;
 }
 
+/** Records one behind the other, from that of cluster `first` on. */
+export interface RunOfRecords {
+  readonly first: number;
+  readonly records: Buffer;
+}
+
 export class SumsWriter {
   readonly #node: Pick<BlockNode, 'write' | 'flush'>;
   /** By index, the one that was touched last at the end. */
@@ -22,6 +28,8 @@ export class SumsWriter {
   #written: Promise<void> = Promise.resolve();
   #failed = false;
   #failure: unknown;
+  /** Those whose write failed, or was not tried any more. */
+  readonly #lost: (Page & { readonly index: number })[] = [];
 
   constructor(node: Pick<BlockNode, 'write' | 'flush'>) {
     this.#node = node;
@@ -54,6 +62,26 @@ export class SumsWriter {
     await this.#node.flush();
   }
 
+  /** What was set and is not known to be there, with nothing under way; after a failure. The newest comes last. */
+  unwritten(): RunOfRecords[] {
+    const held = [...this.#pages].map(([index, page]) => ({ index, ...page }));
+    return [...this.#lost, ...held].flatMap(({ index, bytes, set }) =>
+      [...runs(set)].map(([from, to]) => ({
+        first: index * PAGE_RECORDS + from,
+        records: bytes.subarray(from * RECORD_BYTES, to * RECORD_BYTES),
+      })),
+    );
+  }
+
+  /** Sets what another writer to the same place did not come to write. Resolves and rejects as `set` does. */
+  async takeOver(unwritten: readonly RunOfRecords[]): Promise<void> {
+    for (const { first, records } of unwritten) {
+      for (let at = 0; at < records.length; at += RECORD_BYTES) {
+        await this.set(first + at / RECORD_BYTES, records.subarray(at, at + RECORD_BYTES));
+      }
+    }
+  }
+
   async #settled(): Promise<void> {
     await this.#written;
     if (this.#failed) throw this.#failure;
@@ -73,20 +101,29 @@ export class SumsWriter {
     const [index, page] = this.#pages.entries().next().value!;
     this.#pages.delete(index);
     this.#written = this.#written
-      .then(() => (this.#failed ? undefined : this.#put(index, page)))
+      .then(() => this.#put(index, page))
       .catch((error: unknown) => {
+        this.#lost.push({ index, ...page });
         this.#failed = true;
         this.#failure ??= error;
       });
   }
 
   async #put(index: number, { bytes, set }: Page): Promise<void> {
-    for (let from = set.indexOf(1); from >= 0; ) {
-      const end = set.indexOf(0, from);
-      const to = end < 0 ? PAGE_RECORDS : end;
+    if (this.#failed) throw this.#failure;
+    for (const [from, to] of runs(set)) {
       const offset = (index * PAGE_RECORDS + from) * RECORD_BYTES;
       await this.#node.write(offset, bytes.subarray(from * RECORD_BYTES, to * RECORD_BYTES));
-      from = set.indexOf(1, to);
     }
+  }
+}
+
+/** Where the runs of records that were set begin and end. */
+function* runs(set: Uint8Array): IterableIterator<[from: number, to: number]> {
+  for (let from = set.indexOf(1); from >= 0; ) {
+    const end = set.indexOf(0, from);
+    const to = end < 0 ? PAGE_RECORDS : end;
+    yield [from, to];
+    from = set.indexOf(1, to);
   }
 }

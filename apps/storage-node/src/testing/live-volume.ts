@@ -2,7 +2,13 @@
 // another storage node, follow the job, restore.
 import { randomUUID } from 'node:crypto';
 import { NbdClient } from '@tidemark/nbd';
-import { type JobStatus, RestoreVolume, type StoredBackup, type Volume } from '@tidemark/proto';
+import {
+  type JobStatus,
+  RestoreVolume,
+  type StartBackupRequest,
+  type StoredBackup,
+  type Volume,
+} from '@tidemark/proto';
 import { createRepository, MiB } from './backups.ts';
 import { newStep, type ReachedStorageNode, type RunningStorageNode } from './running-storage-node.ts';
 
@@ -50,6 +56,12 @@ export interface StartedBackup {
   readonly backupId: string;
 }
 
+export interface StartOptions
+  extends Partial<Pick<StartBackupRequest, 'direct' | 'scratchLimitBytes' | 'onCbwError' | 'also'>> {
+  readonly parent?: StartedBackup;
+  readonly speedBytesPerSecond?: number;
+}
+
 /** One volume on one storage node, one repository on another. */
 export class BackupPair<Node extends ReachedStorageNode = RunningStorageNode> {
   readonly source: Node;
@@ -74,20 +86,11 @@ export class BackupPair<Node extends ReachedStorageNode = RunningStorageNode> {
   }
 
   /** Prepares the target and starts the job; `parent` makes it an increment. */
-  async start(
-    options: { parent?: StartedBackup; speedBytesPerSecond?: number } = {},
-  ): Promise<StartedBackup> {
-    const { parent, speedBytesPerSecond = 0 } = options;
+  async start(options: StartOptions = {}): Promise<StartedBackup> {
+    const { parent, speedBytesPerSecond = 0, ...more } = options;
     const backupId = randomUUID();
     const checkpointId = randomUUID();
-    const { uri } = await this.vault.clients.repositories.prepareBackup({
-      step: newStep(),
-      repositoryId: this.repositoryId,
-      backupId,
-      volumeId: this.volume.volumeId,
-      sizeBytes: this.volume.sizeBytes,
-      parentBackupId: parent?.backupId ?? '',
-    });
+    const { uri, sumsUri } = await this.prepare({ backupId, parent });
     const { jobId, dirtyBytes } = await this.source.clients.jobs.startBackup({
       step: newStep(),
       volumeId: this.volume.volumeId,
@@ -95,9 +98,40 @@ export class BackupPair<Node extends ReachedStorageNode = RunningStorageNode> {
       checkpointName: `at ${checkpointId}`,
       baseCheckpointId: parent?.checkpointId ?? '',
       targetUri: uri,
+      sumsUri,
       speedBytesPerSecond,
+      ...more,
     });
     return { jobId, checkpointId, dirtyBytes, backupId };
+  }
+
+  /** Good to repeat. */
+  prepare({ backupId, parent }: { backupId: string; parent?: StartedBackup | undefined }) {
+    return this.vault.clients.repositories.prepareBackup({
+      step: newStep(),
+      repositoryId: this.repositoryId,
+      backupId,
+      volumeId: this.volume.volumeId,
+      sizeBytes: this.volume.sizeBytes,
+      parentBackupId: parent?.backupId ?? '',
+    });
+  }
+
+  /** Copies the moment of a backup that is still kept once more. */
+  async continue(backup: StartedBackup, parent?: StartedBackup) {
+    const { uri: targetUri, sumsUri } = await this.prepare({ ...backup, parent });
+    return this.source.clients.jobs.continueBackup({
+      step: newStep(),
+      volumeId: this.volume.volumeId,
+      checkpointId: backup.checkpointId,
+      targetUri,
+      sumsUri,
+    });
+  }
+
+  async release({ checkpointId: momentId }: StartedBackup): Promise<void> {
+    const { volumeId } = this.volume;
+    await this.source.clients.jobs.releaseMoment({ step: newStep(), volumeId, momentId });
   }
 
   async publish(backup: StartedBackup, parent?: StartedBackup): Promise<StoredBackup> {
@@ -115,12 +149,13 @@ export class BackupPair<Node extends ReachedStorageNode = RunningStorageNode> {
     });
   }
 
-  /** Start to publication. */
+  /** Start to publication, and the moment released. */
   async backUp(parent?: StartedBackup): Promise<{ backup: StartedBackup; end: JobStatus }> {
     const backup = await this.start(parent === undefined ? {} : { parent });
     const end = await jobEnd(this.source, backup.jobId);
     if (end.error !== undefined) throw new Error(end.error.message);
     await this.publish(backup, parent);
+    await this.release(backup);
     return { backup, end };
   }
 

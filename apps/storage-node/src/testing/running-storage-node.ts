@@ -11,18 +11,23 @@ import { temporaryFolder } from './temporary-folder.ts';
 /** What helpers need of a storage node, whether it runs in this process or in one of its own. */
 export type ReachedStorageNode = Pick<RunningStorageNode, 'clients'>;
 
+/** As the environment has them. */
+type Settings = Readonly<Record<string, string>>;
+
 export class RunningStorageNode {
   readonly stateDir: string;
+  readonly #settings: Settings;
   #storageNode: StorageNode | undefined;
   #clients: StorageNodeClients | undefined;
 
-  private constructor(stateDir: string) {
+  private constructor(stateDir: string, settings: Settings) {
     this.stateDir = stateDir;
+    this.#settings = settings;
   }
 
   /** On the given state directory, or one of its own. */
-  static async start(stateDir?: string): Promise<RunningStorageNode> {
-    const running = new RunningStorageNode(stateDir ?? (await temporaryFolder()));
+  static async start(stateDir?: string, settings: Settings = {}): Promise<RunningStorageNode> {
+    const running = new RunningStorageNode(stateDir ?? (await temporaryFolder()), settings);
     onTestFinished(() => running.stop());
     await running.begin();
     return running;
@@ -45,6 +50,7 @@ export class RunningStorageNode {
       TIDEMARK_CONTROL_LISTEN: '127.0.0.1:0',
       TIDEMARK_NBD_LISTEN: '127.0.0.1:0',
       TIDEMARK_QMP_LISTEN: this.qmpPath,
+      ...this.#settings,
     });
     const log = pino({ level: 'silent' });
     this.#storageNode = new StorageNode({ config, log, now: () => Date.now(), version: '0.0.0' });

@@ -1,0 +1,89 @@
+// Where the data of one backup goes: an export of a repository on another storage node, as a block node.
+import { type BlockGraph, type BlockNode, type Clock, EngineError } from '@tidemark/engine';
+import { TidemarkError } from '@tidemark/proto';
+import { NbdDriver } from '../exports/nbd-driver.ts';
+import { ReconnectingNode } from '../exports/reconnecting-node.ts';
+import { NBD_CONNECT_TIMEOUT_MS } from '../limits.ts';
+import { ChecksummingNode } from '../sums/checksumming-node.ts';
+import { sumsBytes } from '../sums/sums-format.ts';
+import type { RunOfRecords } from '../sums/sums-writer.ts';
+
+export interface TargetOptions {
+  readonly graph: BlockGraph;
+  readonly clock: Clock;
+  /** For the block node. */
+  readonly name: string;
+  readonly targetUri: string;
+  /** Where checksums of what is copied go; empty: nowhere. */
+  readonly sumsUri: string;
+  readonly sizeBytes: number;
+  /** How long requests wait for a connection that was lost; 0: they fail at once. */
+  readonly reconnectMs: number;
+}
+
+export class BackupTarget {
+  readonly name: string;
+  readonly #graph: BlockGraph;
+  readonly #sums: ChecksummingNode | undefined;
+
+  private constructor({ graph, name }: TargetOptions, sums: ChecksummingNode | undefined) {
+    this.#graph = graph;
+    this.name = name;
+    this.#sums = sums;
+  }
+
+  /** Rejects with `invalid-request` for a target of another size, or with what the connecting says. */
+  static async open(options: TargetOptions): Promise<BackupTarget> {
+    const { graph, name, targetUri, sumsUri, sizeBytes } = options;
+    const opened: BlockNode[] = [];
+    try {
+      opened.push(await connect(targetUri, sizeBytes, options));
+      if (sumsUri !== '') opened.push(await connect(sumsUri, sumsBytes(sizeBytes), options));
+      const [target, sums] = opened;
+      const summing = sums && new ChecksummingNode(target!, sums);
+      graph.add({ name }, () => summing ?? target!);
+      return new BackupTarget(options, summing);
+    } catch (error) {
+      for (const node of opened) await node.close();
+      throw error;
+    }
+  }
+
+  /** Of a copy that failed, with nothing under way: checksums of what is there that are not. */
+  unwrittenSums(): RunOfRecords[] {
+    return this.#sums?.unwrittenSums() ?? [];
+  }
+
+  /** What an earlier copy to the same place left unwritten. */
+  async takeOver(unwritten: readonly RunOfRecords[]): Promise<void> {
+    await this.#sums?.takeOver(unwritten);
+  }
+
+  /** A connection that is gone already is no failure: the job flushed the target before it succeeded. */
+  async close(): Promise<void> {
+    if (!this.#graph.has(this.name)) return;
+    await this.#graph.remove(this.name).catch(() => undefined);
+  }
+}
+
+async function connect(uri: string, sizeBytes: number, options: TargetOptions): Promise<BlockNode> {
+  const again = (signal: AbortSignal) => NbdDriver.open(uri, { readOnly: false, signal });
+  const driver = await again(AbortSignal.timeout(NBD_CONNECT_TIMEOUT_MS));
+  if (driver.sizeBytes !== sizeBytes) {
+    const { sizeBytes: found } = driver;
+    await driver.close();
+    throw wrongSize(uri, found, sizeBytes);
+  }
+  const { reconnectMs: reconnectDelayMs, clock } = options;
+  return ReconnectingNode.of(driver, { connect: again, reconnectDelayMs, clock, isFinal });
+}
+
+/** Exports of backups have names that nobody has twice: one that is not known any more does not come back. */
+function isFinal(error: unknown): boolean {
+  return error instanceof EngineError && error.kind === 'not-found';
+}
+
+function wrongSize(uri: string, found: number, wanted: number): TidemarkError {
+  const text = `Target ${uri} has ${found} bytes instead of ${wanted}: prepare a target for the volume's size.`;
+  return new TidemarkError('invalid-request', text);
+}
