@@ -262,6 +262,7 @@ export class ScriptedStorageNode {
     return {
       startBackup: request => this.#startBackup(request),
       startRestore: request => this.#startRestore(request),
+      releaseMoment: () => NONE,
       cancelJob: ({ jobId }) => {
         const status = this.jobs.get(jobId);
         if (!status) throw refuse('job-not-found', jobId);

@@ -15,6 +15,7 @@ import type { RestoreRequest, RestoreRunner } from '../host/restore-runner.ts';
 import { toBackupStarted, toJobDamage, toJobStatus, toRestoreStarted } from './convert.ts';
 import { toTidemarkError } from './errors.ts';
 import { type CallContext, query, step, unimplemented } from './handlers.ts';
+import { momentMethods } from './moment-methods.ts';
 import type { GrpcService } from './server.ts';
 
 export function jobService(options: {
@@ -32,18 +33,7 @@ export function jobService(options: {
   // Starting is good to repeat by what the host knows of its jobs: a remembered answer could name a job that
   // ended with an earlier life of the process.
   const implementation: JobServiceServer = {
-    startBackup: step(context, methods.startBackup, 'do-again', async request =>
-      toBackupStarted(await backups.start(request)),
-    ),
-    continueBackup: step(context, methods.continueBackup, 'do-again', async request =>
-      toBackupStarted(await backups.continue(request)),
-    ),
-    releaseMoment: step(context, methods.releaseMoment, 'do-again', async ({ momentId }) => {
-      await backups.release(momentId);
-      return {};
-    }),
-    listMoments: query(context, methods.listMoments, async () => ({ moments: await moments.list() })),
-    startExport: unimplemented(context, methods.startExport),
+    ...momentMethods({ context, backups, moments }),
     startAudit: unimplemented(context, methods.startAudit),
     getJobDamage: query(context, methods.getJobDamage, ({ jobId }) => toJobDamage(jobs.get(jobId).damage)),
     startRestore: step(context, methods.startRestore, 'do-again', async (request, { runId }) =>

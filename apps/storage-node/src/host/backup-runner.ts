@@ -91,7 +91,8 @@ export class BackupRunner {
       const baseNames = isFull ? undefined : volume.chain.namesFrom(request.baseCheckpointId);
       const target = await this.#openTarget(volume, request);
       try {
-        const start = { ...request, onCbwError, baseNames, target };
+        const grownBytes = isFull ? 0 : volume.chain.grownBytesSince(request.baseCheckpointId);
+        const start = { ...request, onCbwError, baseNames, target, grownBytes };
         return await (request.direct ? this.#startDirect(volume, start) : this.#startCopy(volume, start));
       } catch (error) {
         await target.close();
@@ -174,13 +175,14 @@ export class BackupRunner {
   }
 
   #remember(
-    { targetUri }: Start,
+    { targetUri, grownBytes: grown }: Start,
     { checkpointId, createdAtMs: pointInTimeMs }: CheckpointRecord,
     { record, copies }: Pick<Known, 'record' | 'copies'>,
   ): BackupAnswer {
     const { id: jobId } = record.job;
     const dirtyBytes = record.job.progress().totalBytes;
-    const answer = { jobId, pointInTimeMs, dirtyBytes, grownBytes: 0, continued: false };
+    const grownBytes = Math.min(grown, dirtyBytes);
+    const answer = { jobId, pointInTimeMs, dirtyBytes, grownBytes, continued: false };
     this.#known.set(checkpointId, { answer, targetUri, record, copies });
     return answer;
   }
@@ -223,6 +225,8 @@ interface Start extends Omit<BackupRequest, 'onCbwError'> {
   readonly onCbwError: OnCbwError;
   readonly baseNames: readonly string[] | undefined;
   readonly target: BackupTarget;
+  /** Since the base. */
+  readonly grownBytes: number;
 }
 
 function toOnCbwError(text: string): OnCbwError {

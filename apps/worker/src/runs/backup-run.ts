@@ -10,7 +10,8 @@ import { dismissJob, endJob, type WatchedJob, watchToEnd } from './watch-job.ts'
 
 type Context = RunContext<'backup'>;
 
-const prepared = z.object({ uri: z.string() });
+const prepared = z.object({ uri: z.string(), sumsUri: z.string().default('') });
+type Prepared = z.output<typeof prepared>;
 const started = z.object({ jobId: z.string(), pointInTimeMs: z.number(), dirtyBytes: z.number() });
 const copied = z.object({ sentBytes: z.number() });
 const published = z.object({ storedBytes: z.number(), fileName: z.string() });
@@ -18,8 +19,7 @@ const published = z.object({ storedBytes: z.number(), fileName: z.string() });
 const prepareTarget: Step<'backup'> = {
   name: 'prepare-target',
   async run(context) {
-    const uri = await prepare(context, 'prepare-target', context.request.parentBackupId ?? '');
-    return { output: { uri } };
+    return { output: await prepare(context, 'prepare-target', context.request.parentBackupId ?? '') };
   },
   // `backup-not-usable`: it was published, and only the answer got lost; it is whole, and stays.
   undo: context => tolerate(['backup-not-usable'], discardTarget(context, 'undo-prepare-target')),
@@ -48,6 +48,7 @@ const start: Step<'backup'> = {
     const { volumeId, checkpointId } = request;
     const job = await findJob(context);
     if (job) await endJob(context, job, 'undo-start');
+    await releaseMoment(context, 'undo-start');
     const { checkpoints } = await storageNodes.ofVolume(volumeId);
     const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
     const merge = checkpoints.deleteCheckpoint({ step: call('undo-start'), volumeId, checkpointId }, options);
@@ -96,6 +97,7 @@ const finish: Step<'backup'> = {
   // A storage node forgets ended jobs by itself; the backup is published.
   dispensable: true,
   async run(context) {
+    await releaseMoment(context, 'finish');
     await dismissJob(context, await startedJob(context), 'finish');
     return {};
   },
@@ -119,20 +121,21 @@ export const backupRun: RunDefinition<'backup'> = {
   },
 };
 
-async function prepare(context: Context, step: string, parentBackupId: string): Promise<string> {
+async function prepare(context: Context, step: string, parentBackupId: string): Promise<Prepared> {
   const { request, storageNodes, catalog, call, stop } = context;
   const { backupId, repositoryId, volumeId } = request;
   const { sizeBytes } = await catalog.backups.get(backupId);
   const { repositories } = await storageNodes.ofRepository(repositoryId);
   const wanted = { step: call(step), repositoryId, backupId, volumeId, sizeBytes, parentBackupId };
-  return (await repositories.prepareBackup(wanted, { signal: stop })).uri;
+  const { uri, sumsUri } = await repositories.prepareBackup(wanted, { signal: stop });
+  return { uri, sumsUri };
 }
 
 /** A start that is repeated prepares again: its target is gone if the repository's host has restarted. */
-async function preparedTarget(context: Context): Promise<string> {
+async function preparedTarget(context: Context): Promise<Prepared> {
   const isRepeated = context.run.steps.some(step => step.name === 'start');
   if (isRepeated) return prepare(context, 'prepare-target', context.request.parentBackupId ?? '');
-  return context.output('prepare-target', prepared).uri;
+  return context.output('prepare-target', prepared);
 }
 
 async function discardTarget(context: Context, step: string): Promise<void> {
@@ -143,9 +146,9 @@ async function discardTarget(context: Context, step: string): Promise<void> {
   await tolerate(['backup-not-found', 'repository-not-found'], discard);
 }
 
-type StartOptions = { step: string; baseCheckpointId: string; targetUri: string };
+type StartOptions = { step: string; baseCheckpointId: string; target: Prepared };
 
-async function startBackup(context: Context, { step, ...options }: StartOptions) {
+async function startBackup(context: Context, { step, baseCheckpointId, target }: StartOptions) {
   const { request, storageNodes, call, stop } = context;
   const { jobs } = await storageNodes.ofVolume(request.volumeId);
   return jobs.startBackup(
@@ -155,7 +158,9 @@ async function startBackup(context: Context, { step, ...options }: StartOptions)
       checkpointId: request.checkpointId,
       checkpointName: request.checkpoint,
       speedBytesPerSecond: request.speedBytesPerSecond ?? 0,
-      ...options,
+      baseCheckpointId,
+      targetUri: target.uri,
+      sumsUri: target.sumsUri,
     },
     { signal: stop },
   );
@@ -165,9 +170,9 @@ async function startBackup(context: Context, { step, ...options }: StartOptions)
 async function startAsAsked(context: Context) {
   const { request, run, catalog } = context;
   const baseCheckpointId = request.baseCheckpointId ?? '';
-  const targetUri = await preparedTarget(context);
+  const target = await preparedTarget(context);
   try {
-    return await startBackup(context, { step: 'start', baseCheckpointId, targetUri });
+    return await startBackup(context, { step: 'start', baseCheckpointId, target });
   } catch (error) {
     if (!(error instanceof TidemarkError) || baseCheckpointId === '') throw error;
     if (error.code !== 'checkpoint-inconsistent' && error.code !== 'checkpoint-not-found') throw error;
@@ -183,12 +188,19 @@ async function startAsAsked(context: Context) {
  * target of the increment is discarded: an earlier attempt's job may be writing to the full one already.
  */
 async function startFull(context: Context) {
-  const targetUri = await prepare(context, 'prepare-target-full', '').catch(async error => {
+  const target = await prepare(context, 'prepare-target-full', '').catch(async error => {
     if (!(error instanceof TidemarkError) || error.code !== 'backup-not-usable') throw error;
     await discardTarget(context, 'fall-back');
     return prepare(context, 'prepare-target-full', '');
   });
-  return startBackup(context, { step: 'start-full', baseCheckpointId: '', targetUri });
+  return startBackup(context, { step: 'start-full', baseCheckpointId: '', target });
+}
+
+/** Good to repeat. */
+async function releaseMoment({ request, storageNodes, call, stop }: Context, step: string): Promise<void> {
+  const { volumeId, checkpointId: momentId } = request;
+  const { jobs } = await storageNodes.ofVolume(volumeId);
+  await jobs.releaseMoment({ step: call(step), volumeId, momentId }, { signal: stop });
 }
 
 async function startedJob(context: Context): Promise<WatchedJob> {
@@ -212,11 +224,11 @@ async function settleStart(context: Context): Promise<WatchedJob | undefined> {
   const backup = await catalog.backups.find(request.backupId);
   const fellBack = request.baseCheckpointId !== null && backup?.kind === 'full';
   try {
-    const { uri: targetUri } = context.output('prepare-target', prepared);
+    const target = context.output('prepare-target', prepared);
     const baseCheckpointId = request.baseCheckpointId ?? '';
     const options = fellBack
-      ? { step: 'start-full', baseCheckpointId: '', targetUri }
-      : { step: 'start', baseCheckpointId, targetUri };
+      ? { step: 'start-full', baseCheckpointId: '', target }
+      : { step: 'start', baseCheckpointId, target };
     const { jobId } = await startBackup(context, options);
     return { storageNode: await storageNodes.ofVolume(request.volumeId), jobId };
   } catch (error) {

@@ -121,6 +121,7 @@ function makeNodes(graph: BlockGraph, staged: StagedBitmaps, options: FleeceOpti
   bitmap?.assertUsable();
   validateMinClusterBytes(options.minClusterBytes);
   if (source === target) throw invalid('Source and target cannot be the same');
+  source.assertNotBlocked();
   target.assertNotBlocked();
   if (source.sizeBytes !== target.sizeBytes) throw invalid('Source and target image have different sizes');
   if (target.readOnly) throw new EngineError('denied', 'Block node is read-only', { node: target.name });
