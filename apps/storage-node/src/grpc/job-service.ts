@@ -12,7 +12,7 @@ import type { BackupRunner } from '../host/backup-runner.ts';
 import type { JobRunner } from '../host/job-runner.ts';
 import type { Moments } from '../host/moments.ts';
 import type { RestoreRequest, RestoreRunner } from '../host/restore-runner.ts';
-import { toBackupStarted, toJobDamage, toJobStatus, toRestoreStarted } from './convert.ts';
+import { toJobDamage, toJobStatus, toRestoreStarted } from './convert.ts';
 import { toTidemarkError } from './errors.ts';
 import { type CallContext, query, step, unimplemented } from './handlers.ts';
 import { momentMethods } from './moment-methods.ts';

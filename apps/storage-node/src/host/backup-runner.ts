@@ -171,6 +171,8 @@ export class BackupRunner {
       name: request.checkpointName,
       createdAtMs: this.#jobs.clock.wallMs(),
       granularityBytes: CHECKPOINT_GRANULARITY_BYTES,
+      description: request.checkpointDescription,
+      originBackupId: '',
     };
   }
 
