@@ -134,6 +134,12 @@ export class StateStore {
     this.#passed('make-folder', name, 'durable');
   }
 
+  /** Makes the name of a file that somebody else has made survive a power cut. */
+  async keepName(name: string): Promise<void> {
+    await this.#syncFolder(dirname(this.path(name)));
+    this.#passed('keep-name', name, 'durable');
+  }
+
   /** Gives a file that somebody else wrote its final name, durably: content first, then the name. */
   async publishFile(from: string, to: string): Promise<void> {
     await this.#syncFile(this.path(from));

@@ -22,6 +22,7 @@ import {
   INTENT_STORE_INTERVAL_MS,
 } from '../limits.ts';
 import { CheckpointChain, type CheckpointTexts } from './checkpoint-chain.ts';
+import type { ReadLog } from './intent-slots.ts';
 import { type IntentPlace, IntentTracking, intentRegionBytes } from './intent-tracking.ts';
 import { StoredBitmaps } from './stored-bitmaps.ts';
 import { Turns } from './turns.ts';
@@ -85,20 +86,28 @@ export class VolumeCheckpoints {
     for (const [checkpointId, bytes] of grownBytes) this.chain.noteGrown(checkpointId, bytes);
     this.#mayRecord = record.checkpoints.slice(-1).map(({ checkpointId }) => checkpointId);
     const recording = this.#recording();
-    if (recording !== undefined) {
-      this.#stored = recording.bits.clone();
-      const tracking =
-        log === undefined
-          ? await IntentTracking.begin(this.#place, this.#scope())
-          : await IntentTracking.resume(this.#place, log);
-      tracking.intents.setStored(this.#stored);
-      this.#startTracking(tracking);
-    }
+    if (recording !== undefined) await this.#resume(recording, log);
     if (record.version === 1 && bitmaps.length > 0) {
       await this.#options.change(asTracked);
       await this.#files.removeCleanMark();
     }
     await this.#files.sweep(record.checkpoints);
+  }
+
+  /** A log that cannot be written keeps no guest from its disk: the bitmap goes without a file until it can be. */
+  async #resume(recording: DirtyBitmap, log: ReadLog | undefined): Promise<void> {
+    this.#rounds = this.#keepStoring();
+    try {
+      const tracking =
+        log === undefined
+          ? await IntentTracking.begin(this.#place, this.#scope())
+          : await IntentTracking.resume(this.#place, log);
+      this.#stored = recording.bits.clone();
+      tracking.intents.setStored(this.#stored);
+      this.#startTracking(tracking);
+    } catch {
+      await this.#loseLog();
+    }
   }
 
   /** As Volume.addCheckpoint. */
@@ -162,7 +171,7 @@ export class VolumeCheckpoints {
     this.#closing.abort();
     return this.#turns.take(TURN, async () => {
       await this.#settle();
-      if (this.#logLost) await this.#renewLog();
+      if (this.#logLost) await this.#renewLog().catch(() => undefined);
       for (const { checkpointId } of this.chain.records) await this.#save(checkpointId);
       await this.#endTracking({ clear: true });
     });
@@ -202,8 +211,8 @@ export class VolumeCheckpoints {
       tracking.intents.setStored(undefined);
       const old = this.#tracking;
       this.#startTracking(tracking);
+      if (old !== tracking) this.#logLost = false;
       if (old === tracking || old === undefined) return;
-      this.#logLost = false;
       void old.end(this.#options.layers.anchor, { clear: false }).catch(() => undefined);
     };
     return { kind: 'log-write-intents', nodes: () => [this.#node], prepare: () => ({ commit }) };
@@ -285,9 +294,9 @@ export class VolumeCheckpoints {
   async #round(): Promise<void> {
     await this.#settle();
     const recording = this.#recording();
-    if (this.#tracking === undefined || recording === undefined) return;
+    if (recording === undefined) return;
     if (this.#logLost) await this.#renewLog();
-    const { intents } = this.#tracking;
+    const { intents } = this.#tracking!;
     // In one turn: the copy has the bits of all changes of earlier rounds.
     const round = intents.nextRound();
     const bits = bitsOf(recording);
@@ -322,9 +331,9 @@ export class VolumeCheckpoints {
       await clock.sleep(INTENT_LOOK_INTERVAL_MS, this.#closing.signal);
       if (this.#closing.signal.aborted) return;
       const intents = this.#tracking?.intents;
-      if (intents === undefined || (intents.isEmpty && !this.#logLost && !this.#unsettled)) continue;
-      const isQuiet = !intents.changedThisRound;
-      intents.nextRound();
+      if (intents?.isEmpty !== false && !this.#logLost && !this.#unsettled) continue;
+      const isQuiet = intents?.changedThisRound !== true;
+      intents?.nextRound();
       if (!isQuiet && clock.monotonicMs() - storedAtMs < this.#storeIntervalMs()) continue;
       // What fails is tried again: until then the regions stay in the log.
       await this.storeBits().catch(() => undefined);

@@ -44,15 +44,18 @@ export class VolumeLayers {
     this.anchor = anchor;
   }
 
-  /** Makes the first image, durable in itself. */
+  /** Makes the first image, durably. */
   static async create(
     host: LayersHost,
     volumeId: string,
     layer: LayerRecord,
     sizeBytes: number,
   ): Promise<void> {
-    const file = host.store.path(new VolumeLayout(volumeId).layer(layer));
-    await host.store.files.createImage(file, { format: layer.format, sizeBytes });
+    const { store } = host;
+    const file = new VolumeLayout(volumeId).layer(layer);
+    await store.files.createImage(store.path(file), { format: layer.format, sizeBytes });
+    // A record without its image is worse than an image without a record.
+    await store.keepName(file);
   }
 
   /** Opens all, the lowest first; what fails leaves nothing open. */
@@ -104,6 +107,7 @@ export class VolumeLayers {
     await store.files.createImage(store.path(file), { format: 'qcow2', sizeBytes, backing });
     let overlay: GraphNode | undefined;
     try {
+      await store.keepName(file);
       overlay = await openLayer(this.#host, this.#volumeId, { layer, below: undefined });
       // Most of it now, so that guests stand still for less.
       await this.top.flush();

@@ -229,8 +229,11 @@ export class Volume {
   async close(): Promise<void> {
     await this.#unexport();
     await this.node.flush();
-    await this.#checkpoints.close();
-    await this.#layers.close();
+    try {
+      await this.#checkpoints.close();
+    } finally {
+      await this.#layers.close();
+    }
   }
 
   /** Throws kind `busy` or `conflict`, with nothing changed, while a job uses the volume. */
