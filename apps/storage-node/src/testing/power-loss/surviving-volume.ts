@@ -1,4 +1,4 @@
-// What the real code makes of what a crash left, in real files or in simulated ones, and whether it is what it must be.
+// What the real code makes of what a crash left, in real files or simulated ones, and whether it is what it must be.
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -131,7 +131,7 @@ function firstLost(dirty: Bitmap, before: Contents, now: Contents): number | und
   return undefined;
 }
 
-/** What the files say, read by hand: the stored bits, and all regions of the log, none of which nobody has been near. */
+/** What the files say, read by hand: the stored bits, and all regions of the log, each near to what guests changed. */
 async function expectedGrowth(store: StateStore, { touched, mayDistrust }: Expectation): Promise<number> {
   const layout = new VolumeLayout(VOLUME_ID);
   const last = (await store.read(layout.record, volumeSchema))?.checkpoints.at(-1);
