@@ -1,7 +1,7 @@
 // `npm run bench`: what the storage node does beside QEMU's and nbdkit's servers, measured in one run, in
-// turn, on one file. `npm run bench -- --quick` only shows that it works; figures need the whole run on a
-// machine that does nothing else. `--rounds 5` measures requests and copies more often. How to read them
-// stands in docs/PERFORMANCE.md.
+// turn, on one file. `npm run bench -- --operations`: what an operator waits for instead (operations.ts). With
+// `--quick` either only shows that it works; figures need the whole run on a machine that does nothing else.
+// `--rounds 5` measures more often. How to read them stands in docs/PERFORMANCE.md.
 
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -15,6 +15,7 @@ import { measureDaemons } from './daemons.ts';
 import { type Disk, makeDisk, makeSource } from './disk.ts';
 import { measureImages } from './images.ts';
 import { type Latency, measureLatency } from './latency.ts';
+import { measureOperations, OPERATIONS_FULL, OPERATIONS_QUICK } from './operations.ts';
 import {
   backupTable,
   daemonTable,
@@ -132,18 +133,33 @@ async function bench(scale: Scale): Promise<void> {
   }
 }
 
-function readScale(): Scale {
-  const { values } = parseArgs({
-    options: { quick: { type: 'boolean', default: false }, rounds: { type: 'string' } },
-  });
-  const scale = values.quick ? QUICK : FULL;
-  if (values.rounds === undefined) return scale;
-  if (/^[1-9]\d?$/.test(values.rounds)) return { ...scale, rounds: Number(values.rounds) };
-  console.error(`--rounds ${values.rounds} is not a number from 1 to 99.`);
+async function benchOperations(isQuick: boolean, rounds: number | undefined): Promise<void> {
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+  const scale = isQuick ? OPERATIONS_QUICK : OPERATIONS_FULL;
+  const options = { signal: stop.signal, say: progress };
+  const figures = await measureOperations({ ...scale, rounds: rounds ?? scale.rounds }, options);
+  progress('');
+  console.log(figures);
+}
+
+function readRounds(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^[1-9]\d?$/.test(text)) return Number(text);
+  console.error(`--rounds ${text} is not a number from 1 to 99.`);
   process.exit(2);
 }
 
-const scale = readScale();
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    operations: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
+  },
+});
+const rounds = readRounds(values.rounds);
+const chosen = values.quick ? QUICK : FULL;
+const scale = { ...chosen, rounds: rounds ?? chosen.rounds };
 const missing = Object.entries(NEEDED).filter(([program]) => findTool(program) === null);
 if (missing.length > 0) {
   const packages = missing.map(([, name]) => name).join(' ');
@@ -156,6 +172,10 @@ const load = loadavg()[0]!;
 if (load > QUIET_LOAD) {
   console.log(`The machine is busy (load ${load.toFixed(1)}): ratios are worth more than figures.`);
 }
-const absent = missingPeers();
-if (absent.length > 0) console.log(`Not installed, so not compared: ${absent.join(', ')}.`);
-await bench(scale);
+if (values.operations) {
+  await benchOperations(values.quick, rounds);
+} else {
+  const absent = missingPeers();
+  if (absent.length > 0) console.log(`Not installed, so not compared: ${absent.join(', ')}.`);
+  await bench(scale);
+}
