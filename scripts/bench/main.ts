@@ -137,10 +137,12 @@ async function benchOperations(isQuick: boolean, rounds: number | undefined): Pr
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
   const scale = isQuick ? OPERATIONS_QUICK : OPERATIONS_FULL;
-  const options = { signal: stop.signal, say: progress };
-  const figures = await measureOperations({ ...scale, rounds: rounds ?? scale.rounds }, options);
-  progress('');
-  console.log(figures);
+  const tell = (figures: string): void => {
+    progress('');
+    console.log(`${figures}\n`);
+  };
+  const options = { signal: stop.signal, say: progress, tell };
+  await measureOperations({ ...scale, rounds: rounds ?? scale.rounds }, options);
 }
 
 function readRounds(text: string | undefined): number | undefined {

@@ -50,22 +50,16 @@ interface Context {
   readonly say: (text: string) => void;
 }
 
-/** Lines of text, one measurement each. */
+/** `tell` is given the figures, in lines of text, part by part. */
 export async function measureOperations(
   scale: OperationsScale,
-  options: { signal: AbortSignal; say: (text: string) => void },
-): Promise<string> {
+  options: { signal: AbortSignal; say: (text: string) => void; tell: (figures: string) => void },
+): Promise<void> {
   const service = await WholeService.start(options.signal);
   try {
     await service.repository(REPOSITORY);
     const context = { service, scale, say: options.say };
-    const parts = [
-      await unchanged(context),
-      await shares(context),
-      await instant(context),
-      await prune(context),
-    ];
-    return parts.join('\n\n');
+    for (const measure of [unchanged, shares, instant, prune]) options.tell(await measure(context));
   } finally {
     await service.stop();
   }
