@@ -12,6 +12,7 @@ import { queuePlugin } from './plugins/queue.ts';
 import { services } from './plugins/services.ts';
 import { healthRoutes } from './routes/health.ts';
 import { backupRoutes } from './routes/v1/backups.ts';
+import { changeRoutes } from './routes/v1/changes.ts';
 import { checkpointRoutes } from './routes/v1/checkpoints.ts';
 import { commitRoutes } from './routes/v1/commits.ts';
 import { eventRoutes } from './routes/v1/events.ts';
@@ -35,6 +36,7 @@ const V1 = [
   storageNodeRoutes,
   volumeRoutes,
   checkpointRoutes,
+  changeRoutes,
   snapshotRoutes,
   commitRoutes,
   repositoryRoutes,

@@ -15,6 +15,7 @@ type Question<T> = (clients: StorageNodeClients, options: UnaryOptions) => Promi
 export class LiveFacts {
   readonly #catalog: Catalog;
   readonly #clients = new Map<string, StorageNodeClients>();
+  readonly #stopping = new AbortController();
 
   constructor(catalog: Catalog) {
     this.#catalog = catalog;
@@ -42,6 +43,15 @@ export class LiveFacts {
     const storageNode = await this.#catalog.storageNodes.get(storageNodeId);
     requireOnline(storageNode);
     return this.#connect(storageNode);
+  }
+
+  /** Aborts when the service stops: no stream may hold that up. */
+  get stopping(): AbortSignal {
+    return this.#stopping.signal;
+  }
+
+  stop(): void {
+    this.#stopping.abort(new Error('The api service is stopping.'));
   }
 
   close(): void {

@@ -12,6 +12,7 @@ export const liveFactsPlugin = fastifyPlugin(
   async app => {
     const facts = new LiveFacts(app.catalog);
     app.decorate('liveFacts', facts);
+    app.addHook('preClose', async () => facts.stop());
     app.addHook('onClose', async () => facts.close());
   },
   { name: 'live-facts', dependencies: ['catalog'] },

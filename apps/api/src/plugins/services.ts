@@ -2,6 +2,7 @@
 import type { PassPoint } from '@tidemark/proto';
 import fastifyPlugin from 'fastify-plugin';
 import { BackupService } from '../backups/backup-service.ts';
+import { ChangeService } from '../checkpoints/change-service.ts';
 import { CheckpointService } from '../checkpoints/checkpoint-service.ts';
 import { CommitService } from '../commits/commit-service.ts';
 import { EventService } from '../events/event-service.ts';
@@ -18,6 +19,7 @@ declare module 'fastify' {
     storageNodes: StorageNodeService;
     volumes: VolumeService;
     checkpoints: CheckpointService;
+    changes: ChangeService;
     snapshots: SnapshotService;
     commits: CommitService;
     repositories: RepositoryService;
@@ -35,6 +37,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('storageNodes', new StorageNodeService(app.catalog, starter));
     app.decorate('volumes', new VolumeService(app.catalog, starter));
     app.decorate('checkpoints', new CheckpointService(app.catalog, starter, app.liveFacts));
+    app.decorate('changes', new ChangeService(app.catalog, app.liveFacts));
     app.decorate('snapshots', new SnapshotService(app.catalog, starter));
     app.decorate('commits', new CommitService(app.catalog, starter));
     app.decorate('repositories', new RepositoryService(app.catalog, starter));

@@ -15,7 +15,7 @@ export interface RunAnswer<Noun extends object> {
  * Aborted when the connection of the answer closes. Fastify's `request.signal` listens to the request, whose
  * stream is over as soon as its body has been read.
  */
-function callerGone(reply: FastifyReply): AbortSignal {
+export function callerGone(reply: FastifyReply): AbortSignal {
   const gone = new AbortController();
   if (reply.raw.destroyed) gone.abort();
   else reply.raw.once('close', () => gone.abort());

@@ -1,5 +1,6 @@
 // Volumes: block devices of guests, each one image on one storage node.
 import { z } from 'zod';
+import { CHECKPOINT_LIMIT_MAX } from '../limits.ts';
 import {
   bytesField,
   EXAMPLE_IDS,
@@ -56,6 +57,7 @@ export const volumeSchema = z
         description: 'Where the guest connects; null until the volume is ready.',
         examples: ['nbd://127.0.0.1:10809/web-01'],
       }),
+    checkpointLimit: z.int().min(1).meta({ description: 'Most checkpoints that it may have.' }),
     createdAt: momentField,
   })
   .meta({
@@ -70,6 +72,7 @@ export const volumeSchema = z
         format: 'raw',
         state: 'ready',
         exportUri: 'nbd://127.0.0.1:10809/web-01',
+        checkpointLimit: 64,
         createdAt: EXAMPLE_MOMENT,
       },
     ],
@@ -87,10 +90,21 @@ export const createVolumeSchema = z
     examples: [{ name: 'web-01', storageNode: 'alpha', sizeBytes: 1_073_741_824 }],
   });
 
+export const updateVolumeSchema = z
+  .strictObject({
+    checkpointLimit: z
+      .int()
+      .min(1)
+      .max(CHECKPOINT_LIMIT_MAX)
+      .meta({ description: `Most checkpoints that it may have, 1 to ${CHECKPOINT_LIMIT_MAX}.` }),
+  })
+  .meta({ id: 'UpdateVolume', examples: [{ checkpointLimit: 128 }] });
+
 export const volumePageSchema = pageOf(volumeSchema, 'VolumePage');
 export const volumeRunSchema = z
   .object({ run: runSchema, volume: volumeSchema.nullable() })
   .meta({ id: 'VolumeRun', description: 'The volume is null once it is deleted.' });
 
 export type VolumeJson = z.output<typeof volumeSchema>;
+export type UpdateVolume = z.output<typeof updateVolumeSchema>;
 export type CreateVolume = z.output<typeof createVolumeSchema>;

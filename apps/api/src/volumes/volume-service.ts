@@ -6,7 +6,7 @@ import { iso } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { PageQuery } from '../schemas/common.ts';
-import type { CreateVolume, VolumeJson } from '../schemas/volume.ts';
+import type { CreateVolume, UpdateVolume, VolumeJson } from '../schemas/volume.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
 
 export function toVolumeJson(volume: Volume): VolumeJson {
@@ -19,6 +19,7 @@ export function toVolumeJson(volume: Volume): VolumeJson {
     format: volume.format,
     state: volume.state,
     exportUri: volume.exportUri,
+    checkpointLimit: volume.checkpointLimit,
     createdAt: iso(volume.createdAt),
   };
 }
@@ -84,6 +85,12 @@ export class VolumeService {
   async find(id: string): Promise<VolumeJson | null> {
     const volume = await this.#catalog.volumes.find(id);
     return volume && toVolumeJson(volume);
+  }
+
+  /** Checkpoints that it has stay, also where they are more than it may have from now on. */
+  async update(ref: string, { checkpointLimit }: UpdateVolume): Promise<VolumeJson> {
+    const { id } = await this.#catalog.volumes.get(ref);
+    return toVolumeJson(await this.#catalog.volumes.setCheckpointLimit(id, checkpointLimit));
   }
 
   remove(ref: string): Promise<StartedRun<{ volume: VolumeJson }>> {

@@ -9,7 +9,7 @@ const LEASE_MS = 60_000;
 const NOUNS = ['storage_node', 'volume', 'checkpoint', 'snapshot', 'volume_commit', 'repository', 'backup'];
 const TABLES = [...NOUNS, 'backup_lease', 'run', 'event'];
 
-type Method = 'GET' | 'POST' | 'DELETE';
+type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 
 export interface Answer<T> {
   status: number;
@@ -62,9 +62,8 @@ export class TestApi {
   }
 
   /** A storage node that has joined and answers. */
-  async storageNode(name: string): Promise<{ id: string }> {
+  async storageNode(name: string, controlAddress = `${name}.example:7411`): Promise<{ id: string }> {
     const { app } = this;
-    const controlAddress = `${name}.example:7411`;
     const { body } = await this.call('POST', '/v1/storage-nodes', { name, controlAddress });
     const { id } = body.storageNode;
     await app.catalog.storageNodes.markOnline(id, {

@@ -1,10 +1,16 @@
-// Volumes: list, look at, create, delete.
+// Volumes: list, look at, create, change, delete.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { pageQuery, ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
 import { waitQuery } from '../../schemas/run.ts';
-import { createVolumeSchema, volumePageSchema, volumeRunSchema, volumeSchema } from '../../schemas/volume.ts';
+import {
+  createVolumeSchema,
+  updateVolumeSchema,
+  volumePageSchema,
+  volumeRunSchema,
+  volumeSchema,
+} from '../../schemas/volume.ts';
 import { answerRun } from '../answer-run.ts';
 
 const tags = ['Volumes'];
@@ -56,6 +62,18 @@ const create = {
   },
 };
 
+const update = {
+  schema: {
+    tags,
+    summary: 'Change how many checkpoints a volume may have',
+    description:
+      'At once. None that it has goes by that; a new one is refused, or drops the oldest, from then on.',
+    params,
+    body: updateVolumeSchema,
+    response: { 200: volumeSchema, ...problems('invalid-request', 'volume-not-found') },
+  },
+};
+
 const remove = {
   schema: {
     tags,
@@ -91,6 +109,8 @@ export const volumeRoutes: FastifyPluginAsyncZod = async app => {
     const refresh = async () => ({ volume: await app.volumes.find(id) });
     return answerRun(app, request, reply, { started, refresh, made: `/v1/volumes/${id}` });
   });
+
+  app.patch('/volumes/:volume', update, request => app.volumes.update(request.params.volume, request.body));
 
   app.delete('/volumes/:volume', remove, async (request, reply) => {
     const started = await app.volumes.remove(request.params.volume);
