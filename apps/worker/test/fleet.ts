@@ -160,6 +160,21 @@ export class Fleet {
     });
   }
 
+  /** As the api does when these backups, named by their checkpoints, are to go. */
+  prune(...checkpoints: string[]): Promise<Run> {
+    return this.catalog.transaction(async catalog => {
+      const { id: repositoryId } = await catalog.repositories.get('vault');
+      const rows = await catalog.retention.lockBackups(repositoryId);
+      const going = rows.filter(({ checkpoint }) => checkpoints.includes(checkpoint));
+      const backupIds = going.map(({ id }) => id);
+      const volumeIds = [...new Set(going.map(({ volumeId }) => volumeId))];
+      const runId = randomUUID();
+      await catalog.retention.hide(backupIds, runId);
+      const request = { repositoryId, backupIds, volumeIds, speedBytesPerSecond: null };
+      return catalog.runs.create({ id: runId, kind: 'prune', repositoryId, request });
+    });
+  }
+
   snapshot(name: string): Promise<Run> {
     const snapshotId = randomUUID();
     return this.ask('create-snapshot', { snapshotId, name }, async (runId, { id: volumeId }) => {

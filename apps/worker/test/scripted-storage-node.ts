@@ -29,6 +29,7 @@ import {
 } from '@tidemark/proto';
 import { checkpointHandlers, createCheckpoint } from './scripted-checkpoints.ts';
 import { refuse } from './scripted-refusal.ts';
+import { ScriptedRemovals } from './scripted-removals.ts';
 import { ScriptedSnapshots } from './scripted-snapshots.ts';
 
 interface Call {
@@ -62,6 +63,7 @@ export class ScriptedStorageNode {
   readonly openBackups = new Set<string>();
   readonly jobs = new Map<string, JobStatus>();
   readonly snapshots = new ScriptedSnapshots(this);
+  readonly removals = new ScriptedRemovals(this);
   /** While set, jobs stay halfway. */
   holdJobs = false;
   /** Of all storage nodes of a fleet: what can be connected to. */
@@ -123,6 +125,10 @@ export class ScriptedStorageNode {
   /** What every job ends with instead of success. */
   failJobs(error: { code: ErrorCode; message: string }): void {
     this.#jobError = error;
+  }
+
+  get jobError(): { code: ErrorCode; message: string } | undefined {
+    return this.#jobError;
   }
 
   /** Calls are never answered. */
@@ -197,6 +203,7 @@ export class ScriptedStorageNode {
       ...checkpointHandlers(this),
       ...this.snapshots.handlers(),
       ...this.#repositoryHandlers(),
+      ...this.removals.handlers(),
       ...this.#jobHandlers(),
     };
   }

@@ -7,6 +7,7 @@ import { CommitRepository } from './commit-repository.ts';
 import { EventRepository } from './event-repository.ts';
 import { PrismaClient } from './generated/client.ts';
 import { RepositoryRepository } from './repository-repository.ts';
+import { RetentionRepository } from './retention-repository.ts';
 import { RunLeaseRepository } from './run-lease-repository.ts';
 import { RunRepository } from './run-repository.ts';
 import { ClientScope, type Scope } from './scope.ts';
@@ -35,6 +36,7 @@ class Nouns {
   readonly repositories: RepositoryRepository;
   readonly backups: BackupRepository;
   readonly backupLeases: BackupLeaseRepository;
+  readonly retention: RetentionRepository;
   readonly runs: RunRepository;
   /** Runs as a worker drives them. */
   readonly leases: RunLeaseRepository;
@@ -49,6 +51,7 @@ class Nouns {
     this.repositories = new RepositoryRepository(scope);
     this.backups = new BackupRepository(scope);
     this.backupLeases = new BackupLeaseRepository(scope);
+    this.retention = new RetentionRepository(scope);
     this.runs = new RunRepository(scope);
     this.leases = new RunLeaseRepository(scope);
     this.events = new EventRepository(scope);

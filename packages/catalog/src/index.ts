@@ -40,6 +40,12 @@ export type {
 export { type ChainLink, type ChainPlan, planChain, type Removal } from './retention/chain-plan.ts';
 export { type KeepCandidate, keepsAnything, type RetentionRules, reasonsToKeep } from './retention/keep.ts';
 export { isTimeZone } from './retention/period.ts';
+export type {
+  MergedBackup,
+  RetentionRepository,
+  RetentionRow,
+  UnusedCheckpoint,
+} from './retention-repository.ts';
 export {
   hasEnded,
   type Json,

@@ -16,6 +16,7 @@ export const RUN_KINDS = [
   'create-repository',
   'backup',
   'restore',
+  'prune',
 ] as const;
 
 export type RunKind = (typeof RUN_KINDS)[number];

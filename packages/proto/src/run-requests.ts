@@ -84,6 +84,15 @@ export const runRequestSchemas = {
     /** Null: as fast as it goes. */
     speedBytesPerSecond: bytes.nullable(),
   }),
+  /** Takes backups out of their chains that the intent has hidden, and those that earlier ones left. */
+  prune: z.object({
+    repositoryId: id,
+    backupIds: z.array(id),
+    /** Whose unused checkpoints go. */
+    volumeIds: z.array(id),
+    /** Null: as fast as it goes. */
+    speedBytesPerSecond: bytes.nullable(),
+  }),
   restore: z.object({
     backupId: id,
     repositoryId: id,

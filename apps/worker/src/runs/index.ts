@@ -9,6 +9,7 @@ import { createVolumeRun } from './create-volume-run.ts';
 import { deleteCheckpointRun } from './delete-checkpoint-run.ts';
 import { deleteVolumeRun } from './delete-volume-run.ts';
 import { finishCommitRun } from './finish-commit-run.ts';
+import { pruneRun } from './prune-run.ts';
 import { redefineCheckpointsRun } from './redefine-checkpoints-run.ts';
 import { registerStorageNodeRun } from './register-storage-node-run.ts';
 import { removeStorageNodeRun } from './remove-storage-node-run.ts';
@@ -31,4 +32,5 @@ export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K>
   'create-repository': createRepositoryRun,
   backup: backupRun,
   restore: restoreRun,
+  prune: pruneRun,
 };

@@ -1,0 +1,166 @@
+// Goal: a prune takes out what can go, in an order that copies each increment once, leaves what cannot hidden, and
+// catalog and repository agree after whatever happens on the way. Method: a real worker and catalog, a storage node
+// that plays chains and fails on command.
+import { randomUUID } from 'node:crypto';
+import type { Backup } from '@tidemark/catalog';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Fleet } from './fleet.ts';
+
+const NAMES = ['mon', 'tue', 'wed', 'thu', 'fri'];
+let fleet: Fleet;
+let backups: Map<string, Backup>;
+
+beforeEach(async () => {
+  fleet = await Fleet.open();
+  await fleet.startWorker();
+  await fleet.furnish();
+  for (const name of NAMES) {
+    await fleet.succeed(await fleet.backup(name, name === 'mon' ? 'full' : 'incremental'));
+  }
+  const { items } = await fleet.catalog.backups.list();
+  backups = new Map(items.map(backup => [backup.checkpoint, backup]));
+});
+afterEach(() => fleet.close());
+
+const idOf = (name: string) => backups.get(name)!.id;
+const nameOf = (id: string | null) => [...backups].find(([, backup]) => backup.id === id)?.[0] ?? null;
+const rows = async () =>
+  (await fleet.catalog.backups.list()).items
+    .map(({ checkpoint, parentId, state, kind }) => `${checkpoint} on ${nameOf(parentId)}: ${kind}, ${state}`)
+    .reverse();
+const ended = () => fleet.beta.removals.ended.map(nameOf);
+const checkpoints = () => [...fleet.alpha.checkpoints.values()].map(({ name }) => name);
+
+test('those in between go from the oldest on, and their checkpoints follow', async () => {
+  const run = await fleet.succeed(await fleet.prune('mon', 'tue', 'thu'));
+  expect(ended()).toEqual(['mon', 'tue', 'thu']);
+  expect(await rows()).toEqual(['wed on null: full, available', 'fri on wed: incremental, available']);
+  expect(run.result).toEqual({
+    removed: ['mon', 'tue', 'thu'].map(name => ({ backup: idOf(name), freedBytes: 12 })),
+    waiting: [],
+    checkpoints: ['mon', 'tue', 'thu'].map(name => ({ id: backups.get(name)!.checkpointId, name })),
+    freedBytes: 36,
+  });
+  expect(checkpoints()).toEqual(['wed', 'fri']);
+  // Each had 512, and 12 of them twice.
+  const stored = (await fleet.catalog.backups.list()).items.map(({ storedBytes }) => storedBytes);
+  expect(stored).toEqual([1012, 1512]);
+  expect(await fleet.leftovers()).toMatchObject({ jobs: [], checkpointRows: ['wed', 'fri'] });
+});
+
+test('the newest checkpoint, a pinned one and one made alone stay', async () => {
+  const { catalog } = fleet;
+  const { id: volumeId } = await catalog.volumes.get('disk');
+  await fleet.succeed(await fleet.ask('create-checkpoint', await alone(volumeId, 'by-hand')));
+  await fleet.succeed(await fleet.backup('sat', 'incremental'));
+  const tue = await catalog.checkpoints.get(volumeId, 'tue');
+  await catalog.checkpoints.update(tue.id, { pinnedUntil: new Date(Date.now() + 1e6) }, null);
+  await fleet.succeed(await fleet.prune('tue', 'wed', 'sat'));
+  expect(checkpoints()).toEqual(['mon', 'tue', 'thu', 'fri', 'by-hand', 'sat']);
+  expect(await rows()).toHaveLength(3);
+});
+
+async function alone(volumeId: string, name: string) {
+  const checkpointId = randomUUID();
+  await fleet.catalog.checkpoints.create({ id: checkpointId, volumeId, name });
+  return { checkpointId, name };
+}
+
+test('what is in use stays hidden with why, and the next prune takes it', async () => {
+  fleet.beta.removals.read.add(idOf('wed'));
+  const run = await fleet.succeed(await fleet.prune('tue'));
+  expect(run.result).toMatchObject({ removed: [], waiting: [{ backup: idOf('tue') }], freedBytes: 0 });
+  expect(await rows()).toContain('tue on mon: incremental, hidden');
+  expect(checkpoints()).toContain('tue');
+  fleet.beta.removals.read.clear();
+  const next = await fleet.succeed(await fleet.prune());
+  expect(next.result).toMatchObject({ removed: [{ backup: idOf('tue') }], waiting: [] });
+  expect(await rows()).toContain('wed on mon: incremental, available');
+});
+
+test('a lease of the catalog keeps parent and child as they are', async () => {
+  const holder = randomUUID();
+  await fleet.catalog.backupLeases.take(idOf('wed'), 'volume', holder);
+  const run = await fleet.succeed(await fleet.prune('tue'));
+  const why = `parent of ${idOf('wed')}, which is in use by volume ${holder}: stays hidden`;
+  expect(run.result).toMatchObject({ removed: [], waiting: [{ backup: idOf('tue'), why }] });
+  expect(fleet.beta.callsOf('startRemoval')).toEqual([]);
+});
+
+test.each([
+  ['startRemoval', false],
+  ['startRemoval', true],
+  ['listBackups', false],
+  ['dismissJob', true],
+] as const)('%s that fails for a while is done again (answer lost: %s)', async (method, afterwards) => {
+  fleet.beta.fail(method, 'storage-node-unreachable', { times: 2, afterwards });
+  const run = await fleet.succeed(await fleet.prune('mon', 'tue'));
+  expect(run.result).toMatchObject({
+    removed: [{ backup: idOf('mon') }, { backup: idOf('tue') }],
+    freedBytes: 24,
+  });
+  expect((await rows())[0]).toBe('wed on null: full, available');
+  expect(await fleet.leftovers()).toMatchObject({ jobs: [] });
+});
+
+test('a storage node that forgot the job goes on, or has ended the removal by itself', async () => {
+  fleet.beta.holdJobs = true;
+  const run = await fleet.prune('mon', 'tue');
+  await fleet.until(run, ({ progress }) => progress.currentBytes > 0);
+  // Past its point of no return it is ended by the next start, before that it is asked for again.
+  fleet.beta.stop();
+  fleet.beta.jobs.clear();
+  fleet.beta.removals.end(fleet.beta.published.get(idOf('mon'))!);
+  fleet.beta.holdJobs = false;
+  await fleet.beta.start();
+  const { result } = await fleet.succeed(run);
+  expect(result).toMatchObject({ removed: [{ backup: idOf('mon') }, { backup: idOf('tue') }] });
+  expect((await rows())[0]).toBe('wed on null: full, available');
+});
+
+test('another worker goes on where one was lost', async () => {
+  fleet.beta.holdJobs = true;
+  const run = await fleet.prune('mon', 'tue');
+  await fleet.until(run, ({ progress }) => progress.currentBytes > 0);
+  await fleet.stopWorkers();
+  fleet.beta.holdJobs = false;
+  await fleet.startWorker();
+  await fleet.succeed(run);
+  expect(ended()).toEqual(['mon', 'tue']);
+});
+
+test('cancelled: what was hidden at the repository stays so, the rest is available again', async () => {
+  fleet.beta.holdJobs = true;
+  const run = await fleet.prune('mon', 'tue', 'thu');
+  await fleet.until(run, ({ progress }) => progress.currentBytes > 0);
+  await fleet.catalog.runs.requestCancel(run.id);
+  expect((await fleet.end(run)).state).toBe('cancelled');
+  expect((await rows()).map(row => row.split(', ')[1])).toEqual([
+    'hidden',
+    'available',
+    'available',
+    'available',
+    'available',
+  ]);
+  expect(await fleet.leftovers()).toMatchObject({ jobs: [] });
+  fleet.beta.holdJobs = false;
+  await fleet.succeed(await fleet.prune());
+  expect(ended()).toEqual(['mon']);
+});
+
+test('a removal that fails ends the run with its error, and can be asked for again', async () => {
+  fleet.beta.failJobs({ code: 'repository-full', message: 'no room for the merge' });
+  const run = await fleet.end(await fleet.prune('tue', 'fri'));
+  expect([run.state, run.error]).toEqual([
+    'failed',
+    { code: 'repository-full', message: 'no room for the merge' },
+  ]);
+  // The newest one goes first: nothing has to be copied for it.
+  expect((await rows()).map(row => row.split(', ')[1])).toEqual([
+    'available',
+    'available',
+    'available',
+    'available',
+    'hidden',
+  ]);
+});

@@ -1,0 +1,196 @@
+// Backups on their way out: hidden by an intent, taken out of their chains one by one, gone. And checkpoints that
+// nobody needs any more.
+import { notFound } from './errors.ts';
+import type { Db, Scope } from './scope.ts';
+
+/** A backup as retention sees it. */
+export interface RetentionRow {
+  id: string;
+  volumeId: string;
+  checkpointId: string;
+  /** Name of the checkpoint when the backup was made. */
+  checkpoint: string;
+  parentId: string | null;
+  state: 'creating' | 'available' | 'hidden' | 'removing';
+  pointInTime: Date | null;
+  pinnedUntil: Date | null;
+  storedBytes: number | null;
+  /** Who reads it or builds on it, in words. */
+  holders: string[];
+}
+
+/** What a repository says of a backup whose parent was merged into it. */
+export interface MergedBackup {
+  id: string;
+  parentId: string | null;
+  kind: string;
+  reason: string;
+  storedBytes: number;
+}
+
+export interface UnusedCheckpoint {
+  id: string;
+  volumeId: string;
+  name: string;
+}
+
+const REMOVED = 'backup-removed';
+
+export class RetentionRepository {
+  readonly #scope: Scope;
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  /** All backups of the repository, oldest first. Within a transaction nobody takes a lease on one until its end. */
+  lockBackups(repositoryId: string): Promise<RetentionRow[]> {
+    return this.#scope.write(async db => {
+      await db.$queryRaw`SELECT 1 FROM backup WHERE repository_id = ${repositoryId}::uuid ORDER BY id FOR UPDATE`;
+      return rowsOf(db, repositoryId);
+    });
+  }
+
+  /** The same, to look at. */
+  backups(repositoryId: string): Promise<RetentionRow[]> {
+    return this.#scope.read(db => rowsOf(db, repositoryId));
+  }
+
+  /** Available backups are hidden: nobody begins to use them any more, and they go when that is possible. */
+  hide(ids: readonly string[], runId: string): Promise<void> {
+    return this.#change(ids, { from: ['available'], to: 'hidden', event: 'backup-hidden', runId });
+  }
+
+  /** Its removal begins. Good to repeat. */
+  markRemoving(id: string, runId: string): Promise<void> {
+    return this.#change([id], { from: ['hidden'], to: 'removing', event: 'backup-removing', runId });
+  }
+
+  /** Its removal has to wait, or was given up. Good to repeat. */
+  markHidden(id: string, runId: string): Promise<void> {
+    return this.#change([id], { from: ['removing'], to: 'hidden', event: 'backup-hidden', runId });
+  }
+
+  /** The repository never heard that it was to go: it is as it was. Good to repeat. */
+  unhide(id: string, runId: string): Promise<void> {
+    const from = ['hidden', 'removing'];
+    return this.#change([id], { from, to: 'available', event: 'backup-available', runId });
+  }
+
+  /** It is out of its chain: those that stood on it are as `children` says, and its row goes. Good to repeat. */
+  finish(id: string, children: readonly MergedBackup[], runId: string): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const row = await db.backup.findUnique({ where: { id } });
+      if (row === null) return;
+      let freedBytes = row.storedBytes ?? 0n;
+      for (const { id: childId, storedBytes, ...facts } of children) {
+        const child = await db.backup.findUnique({ where: { id: childId } });
+        if (child === null) continue;
+        freedBytes += (child.storedBytes ?? 0n) - BigInt(storedBytes);
+        const data = { ...facts, storedBytes: BigInt(storedBytes) };
+        await db.backup.update({ where: { id: childId }, data });
+        tell({
+          kind: 'backup-merged',
+          subjectType: 'backup',
+          subjectId: childId,
+          runId,
+          data: { parent: id },
+        });
+      }
+      await db.backup.delete({ where: { id } });
+      const data = { freedBytes: Number(freedBytes), checkpoint: row.checkpointName };
+      tell({ kind: REMOVED, subjectType: 'backup', subjectId: id, runId, data });
+    });
+  }
+
+  /** What the run has taken out so far, in that order. */
+  async removedBy(runId: string): Promise<{ id: string; freedBytes: number }[]> {
+    const where = { runId, kind: REMOVED, subjectType: 'backup' };
+    const events = await this.#scope.read(db => db.event.findMany({ where, orderBy: { id: 'asc' } }));
+    return events.map(({ subjectId, data }) => ({
+      id: subjectId,
+      freedBytes: (data as { freedBytes: number }).freedBytes,
+    }));
+  }
+
+  /** Of an available backup; null: no longer protected. Rejects `not-found`. */
+  pin(id: string, pinnedUntil: Date | null): Promise<void> {
+    const data = { pinnedUntil: pinnedUntil?.toISOString() ?? null };
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.backup.updateMany({
+        where: { id, state: 'available' },
+        data: { pinnedUntil },
+      });
+      if (count === 0) throw notFound('backup', id);
+      tell({ kind: 'backup-pinned', subjectType: 'backup', subjectId: id, data });
+    });
+  }
+
+  /**
+   * Checkpoints of the volume that were made with a backup, that no backup in any repository has any more but those
+   * of `without`, that are not pinned, and that are not the newest. Oldest first.
+   */
+  unusedCheckpoints(volumeId: string, without: readonly string[] = []): Promise<UnusedCheckpoint[]> {
+    return this.#scope.read(async db => {
+      const rows = await db.checkpoint.findMany({
+        where: { volumeId },
+        orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+      });
+      const older = rows.slice(0, -1).filter(({ state }) => state === 'ready');
+      const ids = older.map(({ id }) => id);
+      const backups = await db.backup.findMany({
+        where: { checkpointId: { in: ids }, id: { notIn: [...without] } },
+        select: { checkpointId: true },
+      });
+      const runs = await db.run.findMany({
+        where: { volumeId, kind: 'backup', checkpointId: { in: ids } },
+        select: { checkpointId: true },
+      });
+      const needed = new Set(backups.map(({ checkpointId }) => checkpointId));
+      const madeWithBackup = new Set(runs.map(({ checkpointId }) => checkpointId));
+      const now = this.#scope.now();
+      return older.filter(
+        ({ id, pinnedUntil }) =>
+          madeWithBackup.has(id) && !needed.has(id) && (pinnedUntil === null || pinnedUntil <= now),
+      );
+    });
+  }
+
+  #change(
+    ids: readonly string[],
+    { from, to, event, runId }: { from: string[]; to: string; event: string; runId: string },
+  ): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      for (const id of ids) {
+        const where = { id, state: { in: from } };
+        const { count } = await db.backup.updateMany({ where, data: { state: to } });
+        if (count === 1) tell({ kind: event, subjectType: 'backup', subjectId: id, runId });
+      }
+    });
+  }
+}
+
+async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
+  const rows = await db.backup.findMany({
+    where: { repositoryId },
+    include: { leases: { orderBy: [{ createdAt: 'asc' }, { id: 'asc' }] } },
+    orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+  });
+  const runIds = rows.flatMap(({ leases }) => leases.map(({ holderId }) => holderId));
+  const runs = await db.run.findMany({ where: { id: { in: runIds } }, select: { id: true, kind: true } });
+  const kinds = new Map(runs.map(({ id, kind }) => [id, kind]));
+  return rows.map(row => ({
+    id: row.id,
+    volumeId: row.volumeId,
+    checkpointId: row.checkpointId,
+    checkpoint: row.checkpointName,
+    parentId: row.parentId,
+    state: row.state as RetentionRow['state'],
+    pointInTime: row.pointInTime,
+    pinnedUntil: row.pinnedUntil,
+    storedBytes: row.storedBytes === null ? null : Number(row.storedBytes),
+    holders: row.leases.map(({ holder, holderId }) =>
+      holder === 'run' ? `${kinds.get(holderId) ?? 'a'} run ${holderId}` : `${holder} ${holderId}`,
+    ),
+  }));
+}
