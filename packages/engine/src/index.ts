@@ -4,6 +4,7 @@ export { DirtyBitmap, type DirtyBitmapInfo, type DirtyBitmapOptions } from './bi
 export { type Clock, systemClock } from './clock.ts';
 export { BlockCopy, copyClusterBytes } from './copy/block-copy.ts';
 export { validateMinClusterBytes } from './copy/min-cluster-size.ts';
+export { isUnreadable } from './copy/unreadable.ts';
 export { ENGINE_ERROR_KINDS, EngineError, type EngineErrorKind, fromSystemError } from './errors.ts';
 export { appendExtent, type Extent } from './extent.ts';
 export { lockSync } from './file/syscalls.ts';

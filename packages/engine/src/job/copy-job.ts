@@ -56,13 +56,17 @@ export abstract class CopyJob extends PolicyJob {
   /** A reason to stop that lies outside the job's own copies. */
   protected assertWorthGoingOn(): void {}
 
+  /** For kinds that can go on without some bytes: resolves with what is still to be settled. Nothing is in flight. */
+  protected async passOver(failure: CopyFailure): Promise<CopyFailure | undefined> {
+    return failure;
+  }
+
   protected override async run(): Promise<void> {
     let cursor = 0;
     for (;;) {
       if (this.mustRest || this.#failure !== undefined) {
         await this.#piecesEnded();
-        const failure = this.#takeFailure();
-        if (failure !== undefined && !this.cancelled) await this.settleFailure(failure);
+        await this.#settle(this.#takeFailure());
         cursor = 0;
       }
       await this.pausePoint();
@@ -152,6 +156,12 @@ export abstract class CopyJob extends PolicyJob {
 
   async #piecesEnded(): Promise<void> {
     while (this.#pieces > 0) await this.copy.anyFinished();
+  }
+
+  async #settle(failure: CopyFailure | undefined): Promise<void> {
+    if (failure === undefined || this.cancelled) return;
+    const left = await this.passOver(failure);
+    if (left !== undefined && !this.cancelled) await this.settleFailure(left);
   }
 
   #takeFailure(): CopyFailure | undefined {

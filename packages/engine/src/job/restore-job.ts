@@ -1,10 +1,12 @@
 // Copies an image that nobody writes to (a backup, read through its chain) to a target: no filter, no
-// bitmap.
+// bitmap. What of the source cannot be read can be left out, so that the rest is saved.
 
-import { BlockCopy } from '../copy/block-copy.ts';
+import type { Bitmap } from '../bitmap/bitmap.ts';
+import { BlockCopy, type CopyFailure } from '../copy/block-copy.ts';
+import { isUnreadable } from '../copy/unreadable.ts';
 import { EngineError } from '../errors.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
-import { PERMISSION } from '../graph/permissions.ts';
+import { PERMISSION, PERMISSIONS_ALL } from '../graph/permissions.ts';
 import { CopyJob } from './copy-job.ts';
 import { type JobOptions, validateJobId } from './job-options.ts';
 
@@ -15,11 +17,21 @@ export interface RestoreJobOptions extends JobOptions {
   targetNode: string;
   /** The target reads as zeroes where nothing was written. */
   targetIsZero: boolean;
+  /** Others may go on using the target, a disk of somebody. Default false. */
+  sharesTarget?: boolean;
   workers?: number;
+  /**
+   * Takes what need not be copied out of the bitmap, before the copy begins. It calls `rest` often, with nothing of it
+   * under way, and passes on what that rejects with: the job is to end.
+   */
+  narrow?: ((copy: Bitmap, rest: () => Promise<void>) => Promise<void>) | undefined;
+  /** Told of each cluster that cannot be read; it is left out. Default: such a cluster ends the job. */
+  onUnreadable?: ((offset: number, length: number) => void) | undefined;
 }
 
 export class RestoreJob extends CopyJob {
   readonly type = 'restore';
+  readonly #options: RestoreJobOptions;
   readonly #detach: () => Promise<void>;
 
   /** Throws kind `conflict` when another user excludes the job, `invalid-argument` for unequal sizes. */
@@ -42,18 +54,46 @@ export class RestoreJob extends CopyJob {
     const target = graph.attach(options.targetNode, {
       user,
       uses: PERMISSION.write,
-      shares: PERMISSION.consistentRead,
+      shares: options.sharesTarget ? PERMISSIONS_ALL & ~PERMISSION.resize : PERMISSION.consistentRead,
     });
     const copy = new BlockCopy({ source, target, targetIsZero: options.targetIsZero });
     copy.copyBitmap.setAll();
     super({ ...options, copy, target });
+    this.#options = options;
     this.#detach = async () => {
       await source.close();
       await target.close();
     };
   }
 
+  protected override async run(): Promise<void> {
+    await this.#options.narrow?.(this.copy.copyBitmap, () => this.pausePoint());
+    await super.run();
+  }
+
+  /** Cluster by cluster: what can be read is copied, what cannot is left out. */
+  protected override async passOver(failure: CopyFailure): Promise<CopyFailure | undefined> {
+    const { onUnreadable } = this.#options;
+    if (onUnreadable === undefined || !isDamage(failure)) return failure;
+    const { copyBitmap, clusterBytes } = this.copy;
+    const end = failure.offset + failure.length;
+    for (let at = failure.offset; at < end && !this.cancelled; at += clusterBytes) {
+      const length = Math.min(clusterBytes, end - at);
+      const own = await this.copy.copyRange(at, length);
+      if (own === undefined) continue;
+      if (!isDamage(own)) return own;
+      copyBitmap.reset(at, length);
+      onUnreadable(at, length);
+    }
+    return undefined;
+  }
+
   protected override clean(): Promise<void> {
     return this.#detach();
   }
+}
+
+/** A failed question for the status names no bytes. */
+function isDamage({ side, length, error }: CopyFailure): boolean {
+  return side === 'source' && length > 0 && isUnreadable(error);
 }

@@ -13,7 +13,7 @@ import type { JobOptions } from './job-options.ts';
 import { JobPlace, launchJob } from './job-place.ts';
 import type { JobRegistry } from './job-registry.ts';
 import { mainNode } from './launch-mirror.ts';
-import { StreamJob } from './stream-job.ts';
+import { StreamJob, type StreamJobOptions } from './stream-job.ts';
 
 export interface StartStreamOptions extends JobOptions {
   graph: BlockGraph;
@@ -30,6 +30,7 @@ export interface StartStreamOptions extends JobOptions {
   /** Default: report. */
   onError?: OnError | undefined;
   filterNodeName?: string | undefined;
+  onUnreadable?: StreamJobOptions['onUnreadable'];
 }
 
 /** Resolves with the job started. Rejects with nothing changed. */

@@ -1,12 +1,14 @@
 // Pulls what an image reads from the images below it into the image itself, down to a base that stays: `block-stream`.
 // At the end the image stands on that base, or on nothing.
+import { isUnreadable } from '../copy/unreadable.ts';
 import { fromSystemError } from '../errors.ts';
 import type { CopyOnRead } from '../filter/copy-on-read.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
 import { childOf } from '../graph/chain.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
-import { CHAIN_CHUNK_BYTES } from '../limits.ts';
+import { CHAIN_CHUNK_BYTES, COPY_CLUSTER_BYTES_MIN } from '../limits.ts';
 import type { BlockNode } from '../node/block-node.ts';
+import { alignUp } from '../units.ts';
 import type { BackingPointer, ChainAccess } from './chain-access.ts';
 import { ChainJob, type ChainRun } from './chain-job.ts';
 import type { JobOptions } from './job-options.ts';
@@ -25,6 +27,11 @@ export interface StreamJobOptions extends JobOptions, ErrorPolicies {
   pointer: BackingPointer | undefined;
   /** How many images lie between the filled one and the base. */
   images: number;
+  /**
+   * Told of each cluster that cannot be read below, before it becomes zeroes in the image; nobody else changes it
+   * meanwhile. Default: such a cluster is a failure of the job.
+   */
+  onUnreadable?: ((offset: number, length: number) => Promise<void>) | undefined;
   /** At the very end, whatever came of it. */
   release(): Promise<void>;
 }
@@ -76,7 +83,49 @@ export class StreamJob extends ChainJob {
       await this.#options.image.writeUnchanged(offset, part);
       return undefined;
     } catch (cause) {
-      return { side: 'source', error: fromSystemError(cause, { op: 'stream', offset, length }), offset };
+      const error = fromSystemError(cause, { op: 'stream', offset, length });
+      if (this.#options.onUnreadable === undefined || !isUnreadable(error)) {
+        return { side: 'source', error, offset };
+      }
+      return this.#fillAround(offset, length, this.#options.onUnreadable);
+    }
+  }
+
+  /** The same, one cluster at a time. */
+  async #fillAround(
+    offset: number,
+    length: number,
+    onUnreadable: (offset: number, length: number) => Promise<void>,
+  ): Promise<JobFailure | undefined> {
+    const { image } = this.#options;
+    const clusterBytes = image.clusterSizeBytes ?? COPY_CLUSTER_BYTES_MIN;
+    for (let at = offset; at < offset + length; ) {
+      const end = Math.min(alignUp(at + 1, clusterBytes), offset + length);
+      const part = this.#buffer.subarray(0, end - at);
+      try {
+        const isRead = await this.#read(at, part);
+        if (isRead) await image.writeUnchanged(at, part);
+        else {
+          await onUnreadable(at, part.length);
+          await image.zeroUnchanged(at, part.length);
+        }
+      } catch (cause) {
+        const error = fromSystemError(cause, { op: 'stream', offset: at, length: part.length });
+        return { side: 'source', error, offset };
+      }
+      at = end;
+    }
+    return undefined;
+  }
+
+  /** False where the bytes are lost. */
+  async #read(offset: number, part: Buffer): Promise<boolean> {
+    try {
+      await this.walked.read(offset, part);
+      return true;
+    } catch (error) {
+      if (isUnreadable(error)) return false;
+      throw error;
     }
   }
 
