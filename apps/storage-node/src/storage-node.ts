@@ -24,6 +24,7 @@ import { RepositoryStore } from './host/repository-store.ts';
 import { RestoreRunner } from './host/restore-runner.ts';
 import { StateStore } from './host/state-store.ts';
 import { StepLedger } from './host/step-ledger.ts';
+import { StreamRunner } from './host/stream-runner.ts';
 import { VerifyRunner } from './host/verify-runner.ts';
 import { VolumeRegistry } from './host/volume-registry.ts';
 import { formatHostPort } from './host-port.ts';
@@ -49,6 +50,7 @@ export class StorageNode {
   readonly #backups: BackupRunner;
   readonly #restores: RestoreRunner;
   readonly #removals: RemovalRunner;
+  readonly #streams: StreamRunner;
   readonly #commits: CommitRunner;
   readonly #grpc: GrpcServer;
   /** Where operators want one. */
@@ -84,13 +86,6 @@ export class StorageNode {
       report: problem => log.warn(problem, 'repository problem'),
     });
     const graph = new BlockGraph();
-    this.#volumes = new VolumeRegistry({
-      graph,
-      store: this.#store,
-      exports: this.#exports,
-      now,
-      report: problem => log.warn(problem, 'volume problem'),
-    });
     this.#jobs = new JobRunner({
       clock: systemClock,
       report: end => {
@@ -98,8 +93,17 @@ export class StorageNode {
         log.info(end, 'job ended');
       },
     });
-    const volumes = this.#volumes;
     const jobs = this.#jobs;
+    this.#streams = new StreamRunner({ graph, jobs });
+    this.#volumes = new VolumeRegistry({
+      graph,
+      store: this.#store,
+      exports: this.#exports,
+      streams: this.#streams,
+      now,
+      report: problem => log.warn(problem, 'volume problem'),
+    });
+    const volumes = this.#volumes;
     this.#removals = new RemovalRunner({ repositories: this.#repositories, jobs });
     const { scratchLimitBytes, targetReconnectMs } = config;
     this.#moments = new Moments({
@@ -111,7 +115,7 @@ export class StorageNode {
     });
     const moments = this.#moments;
     this.#backups = new BackupRunner({ graph, volumes, jobs, moments, targetReconnectMs });
-    this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs });
+    this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs, now });
     this.#commits = new CommitRunner({ graph, volumes, jobs });
     const { qmpListen } = config;
     this.#qmp =
@@ -139,6 +143,7 @@ export class StorageNode {
       await this.#begin(this.#volumes.load(), () => this.#volumes.close());
       await this.#begin(this.#moments.load(), () => this.#moments.close());
       this.#undo.push(() => this.#jobs.close());
+      this.#undo.push(() => this.#volumes.abandonSources());
       if (this.#qmp !== undefined) await this.#begin(this.#qmp.start(), () => this.#qmp!.close());
       this.#started = { startedAtMs: this.#now(), identity };
       await this.#begin(this.#grpc.start(), () => this.#grpc.close());
@@ -194,7 +199,7 @@ export class StorageNode {
         verifications: new VerifyRunner({ repositories: this.#repositories, jobs: this.#jobs }),
         removals: this.#removals,
       }),
-      volumeService({ context, volumes: this.#volumes }),
+      volumeService({ context, volumes: this.#volumes, streams: this.#streams }),
       checkpointService({ context, volumes: this.#volumes, now: this.#now }),
       snapshotService({ context, volumes: this.#volumes, commits: this.#commits, now: this.#now }),
       jobService({

@@ -5,6 +5,7 @@ import {
   type BlockNode,
   EngineError,
   type Extent,
+  isUnreadable,
   type WriteZeroesOptions,
 } from '@tidemark/engine';
 import { CONTEXT_ALLOCATION, NbdClient, NbdError, NbdOptionError, STATE } from '@tidemark/nbd';
@@ -14,27 +15,36 @@ type Request = 'read' | 'write' | 'write-zeroes' | 'discard' | 'flush' | 'block-
 /** What the server calls an export that it does not have (section "Option reply types"). */
 const NO_SUCH_EXPORT = 'ERR_UNKNOWN';
 
+/** After a status that is not known the server is asked again: what follows may be known. */
+const UNKNOWN_BYTES_MAX = 1024 * 1024;
+
 export class NbdDriver implements BlockNode {
   readonly driver = 'nbd';
   readonly clusterSizeBytes = undefined;
   readonly readOnly: boolean;
   readonly #client: NbdClient;
   readonly #uri: string;
+  readonly #dataWhereUnknown: boolean;
 
-  private constructor(client: NbdClient, options: { uri: string; readOnly: boolean }) {
+  private constructor(
+    client: NbdClient,
+    options: { uri: string; readOnly: boolean; dataWhereUnknown: boolean },
+  ) {
     this.#client = client;
     this.#uri = options.uri;
     this.readOnly = options.readOnly;
+    this.#dataWhereUnknown = options.dataWhereUnknown;
   }
 
   /**
    * Connects. Rejects with kind `io` when nobody answers, `not-found` when there is no such export,
    * `invalid-argument` when it is read-only and writing was asked for; `if-needed`: such an export is opened
-   * read-only. `signal` ends the connecting, not the connection.
+   * read-only. `signal` ends the connecting, not the connection. `dataWhereUnknown`: what the server cannot say the
+   * status of counts as data, so that whoever reads it learns what is lost.
    */
   static async open(
     uri: string,
-    options: { readOnly: boolean | 'if-needed'; signal?: AbortSignal },
+    options: { readOnly: boolean | 'if-needed'; signal?: AbortSignal; dataWhereUnknown?: boolean },
   ): Promise<NbdDriver> {
     const client = await connect(uri, options.signal);
     if (client.readOnly && options.readOnly === false) {
@@ -45,7 +55,8 @@ export class NbdDriver implements BlockNode {
       });
     }
     const readOnly = options.readOnly === 'if-needed' ? client.readOnly : options.readOnly;
-    return new NbdDriver(client, { uri, readOnly });
+    const { dataWhereUnknown = false } = options;
+    return new NbdDriver(client, { uri, readOnly, dataWhereUnknown });
   }
 
   /** Whether the server lets anybody write. */
@@ -91,6 +102,15 @@ export class NbdDriver implements BlockNode {
 
   /** All data where the server does not tell allocation. */
   async extents(offset: number, length: number): Promise<Extent[]> {
+    try {
+      return await this.#extents(offset, length);
+    } catch (error) {
+      if (!this.#dataWhereUnknown || !isUnreadable(error)) throw error;
+      return [{ offset, length: Math.min(length, UNKNOWN_BYTES_MAX), data: true, zero: false, depth: 1 }];
+    }
+  }
+
+  async #extents(offset: number, length: number): Promise<Extent[]> {
     if (!this.#client.contexts.includes(CONTEXT_ALLOCATION)) {
       return [{ offset, length, data: true, zero: false, depth: 1 }];
     }

@@ -88,6 +88,15 @@ export class NbdExports {
     return this.uri(options.name);
   }
 
+  has(name: string): boolean {
+    return this.#server.find(name) !== undefined;
+  }
+
+  /** Clients of an export at this moment. */
+  connections(name: string): number {
+    return this.#server.connections().filter(({ exportName }) => exportName === name).length;
+  }
+
   /**
    * `safe` refuses while a client is connected, `hard` drops clients. Afterwards no request to the node is
    * under way. Good to repeat.

@@ -14,12 +14,15 @@ import type { NbdDriver } from './nbd-driver.ts';
 export interface ReconnectingNodeOptions {
   /** Connects anew. */
   readonly connect: (signal: AbortSignal) => Promise<NbdDriver>;
-  /** How long requests wait after a loss; 0: they fail at once. */
+  /** How long requests wait after a loss; 0: they fail at once; Infinity: for as long as it takes. */
   readonly reconnectDelayMs: number;
   readonly clock: Clock;
   /** Whether a failure to connect says that the disk does not come back: requests then fail with it at once. */
   readonly isFinal?: ((error: unknown) => boolean) | undefined;
 }
+
+/** What is known of the disk before there is a connection. */
+type Shape = Pick<NbdDriver, 'sizeBytes' | 'readOnly' | 'serverTakesWrites' | 'requestAlignmentBytes'>;
 
 export class ReconnectingNode implements BlockNode {
   readonly driver = 'nbd';
@@ -39,18 +42,28 @@ export class ReconnectingNode implements BlockNode {
   /** Why no connection is looked for any more. */
   #gone: unknown;
 
-  private constructor(first: NbdDriver, options: ReconnectingNodeOptions) {
+  private constructor(shape: Shape, options: ReconnectingNodeOptions) {
     this.#options = options;
-    this.sizeBytes = first.sizeBytes;
-    this.#readOnly = first.readOnly;
-    this.serverTakesWrites = first.serverTakesWrites;
-    this.requestAlignmentBytes = first.requestAlignmentBytes;
-    this.#use(first);
+    this.sizeBytes = shape.sizeBytes;
+    this.#readOnly = shape.readOnly;
+    this.serverTakesWrites = shape.serverTakesWrites;
+    this.requestAlignmentBytes = shape.requestAlignmentBytes;
   }
 
   /** Takes over a connection. */
   static of(first: NbdDriver, options: ReconnectingNodeOptions): ReconnectingNode {
-    return new ReconnectingNode(first, options);
+    const node = new ReconnectingNode(first, options);
+    node.#use(first);
+    return node;
+  }
+
+  /** A disk that is only read, and whose server may be away: requests wait for it from the start. */
+  static awaiting(sizeBytes: number, options: ReconnectingNodeOptions): ReconnectingNode {
+    const shape = { sizeBytes, readOnly: true, serverTakesWrites: false, requestAlignmentBytes: 1 };
+    const node = new ReconnectingNode(shape, options);
+    node.#lostAtMs = options.clock.monotonicMs();
+    void node.#reconnect(0);
+    return node;
   }
 
   get readOnly(): boolean {
@@ -92,6 +105,13 @@ export class ReconnectingNode implements BlockNode {
   cancelInFlight(): void {
     this.#giveUp.abort();
     this.#giveUp = new AbortController();
+    this.#current?.cancelInFlight();
+  }
+
+  /** As `cancelInFlight`, and from here on nobody waits any more: it is about to be closed. */
+  abandon(): void {
+    this.#closing.abort();
+    this.#giveUp.abort();
     this.#current?.cancelInFlight();
   }
 
@@ -147,15 +167,15 @@ export class ReconnectingNode implements BlockNode {
     this.#current = undefined;
     this.#arrival = Promise.withResolvers();
     this.#lostAtMs = this.#options.clock.monotonicMs();
-    void this.#reconnect();
+    void this.#reconnect(RECONNECT_PAUSE_MS_MIN);
   }
 
-  async #reconnect(): Promise<void> {
+  async #reconnect(firstPauseMs: number): Promise<void> {
     const { connect, clock } = this.#options;
     const { signal } = this.#closing;
-    for (let pauseMs = RECONNECT_PAUSE_MS_MIN; !signal.aborted; ) {
-      await clock.sleep(pauseMs, signal);
-      pauseMs = Math.min(2 * pauseMs, RECONNECT_PAUSE_MS_MAX);
+    for (let pauseMs = firstPauseMs; !signal.aborted; ) {
+      if (pauseMs > 0) await clock.sleep(pauseMs, signal);
+      pauseMs = Math.min(Math.max(2 * pauseMs, RECONNECT_PAUSE_MS_MIN), RECONNECT_PAUSE_MS_MAX);
       const driver = await connect(signal).catch((error: unknown) => this.#noteFailure(error));
       if (this.#gone !== undefined) return;
       if (driver === undefined) continue;

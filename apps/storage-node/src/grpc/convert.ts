@@ -22,6 +22,8 @@ import type { BackupEndpoint } from '../host/open-backups.ts';
 import type { RepositorySummary } from '../host/repository.ts';
 import { imageFileName } from '../host/repository-layout.ts';
 import type { RepositoryProblem } from '../host/repository-scan.ts';
+import type { RestoreAnswer } from '../host/restore-runner.ts';
+import type { StreamRunner } from '../host/stream-runner.ts';
 import type { Volume as OpenVolume } from '../host/volume.ts';
 
 export function toRepository(summary: RepositorySummary): Repository {
@@ -66,8 +68,8 @@ export function toScanReport(report: {
   });
 }
 
-export async function toVolume(volume: OpenVolume): Promise<Volume> {
-  const { volumeId, name, sizeBytes, format } = volume.record;
+export async function toVolume(volume: OpenVolume, streams: StreamRunner): Promise<Volume> {
+  const { volumeId, name, sizeBytes, format, source } = volume.record;
   return Volume.fromPartial({
     volumeId,
     name,
@@ -76,6 +78,10 @@ export async function toVolume(volume: OpenVolume): Promise<Volume> {
     allocatedBytes: await volume.allocatedBytes(),
     exportUri: volume.exportUri,
     checkpoints: volume.chain.summaries(),
+    connections: volume.connections,
+    ...(source && {
+      source: { backupId: source.backupId, uri: source.uri, leftBytes: streams.leftBytes(volume) },
+    }),
   });
 }
 
@@ -99,6 +105,6 @@ export function toBackupStarted(answer: BackupAnswer): BackupStarted {
   return BackupStarted.fromPartial(answer);
 }
 
-export function toRestoreStarted(answer: { jobId: string; filePath: string }): RestoreStarted {
+export function toRestoreStarted(answer: RestoreAnswer): RestoreStarted {
   return RestoreStarted.fromPartial(answer);
 }

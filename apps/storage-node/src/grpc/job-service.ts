@@ -87,9 +87,11 @@ export function jobService(options: {
 }
 
 function toRestoreRequest(request: StartRestoreRequest, runId: string): RestoreRequest {
-  const { sourceUri, sizeBytes, speedBytesPerSecond, target } = request;
-  const common = { restoreId: runId, sourceUri, sizeBytes, speedBytesPerSecond };
+  const { sourceUri, sumsUri, sizeBytes, speedBytesPerSecond, skipDamage, target } = request;
+  const common = { restoreId: runId, sourceUri, sumsUri, sizeBytes, speedBytesPerSecond, skipDamage };
   if (target?.$case === 'volume') return { ...common, target: { kind: 'volume', ...target.value } };
   if (target?.$case === 'file') return { ...common, target: { kind: 'file', ...target.value } };
-  throw new TidemarkError('invalid-request', 'A restore needs a target: a new volume or a file.');
+  if (target?.$case === 'inPlace') return { ...common, target: { kind: 'in-place', ...target.value } };
+  if (target?.$case === 'instant') return { ...common, target: { kind: 'instant', ...target.value } };
+  throw new TidemarkError('invalid-request', 'A restore needs a target: a new volume, a file or a volume.');
 }

@@ -1,58 +1,78 @@
-// A restore as this storage node does it: copies a backup, read over NBD through its chain, to a new volume
-// or to a plain file. What is not complete is never seen under its final name.
-import { createRawFile, FileNode, type Job, RestoreJob } from '@tidemark/engine';
+// Restores as this storage node does them: a backup, read over NBD through its chain, is copied to a new volume, to a
+// plain file or over a volume; or a new volume reads from it at once, and pulls it behind (stream-runner.ts).
+import {
+  type Bitmap,
+  type EngineError,
+  isUnreadable,
+  type Job,
+  PERMISSION,
+  PERMISSIONS_ALL,
+  RestoreJob,
+} from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import { NbdDriver } from '../exports/nbd-driver.ts';
 import { NBD_CONNECT_TIMEOUT_MS } from '../limits.ts';
+import { recordsOf } from '../sums/sums-format.ts';
+import { SumsReader } from '../sums/sums-reader.ts';
+import { keepDiffering } from './differing-clusters.ts';
+import { JobDamage } from './job-damage.ts';
 import type { JobRunner } from './job-runner.ts';
-import type { StateStore } from './state-store.ts';
+import {
+  checkFileName,
+  firstCheckpoint,
+  type InPlaceTarget,
+  type NewVolumeTarget,
+  newFile,
+  newVolume,
+  overVolume,
+  PARTIAL,
+  RESTORES_FOLDER,
+  type RestoreTarget,
+  type TargetHost,
+} from './restore-target.ts';
+import { streamJobId } from './stream-runner.ts';
 import { Turns } from './turns.ts';
-import type { VolumeHost } from './volume.ts';
-import type { VolumeRegistry } from './volume-registry.ts';
-
-const RESTORES_FOLDER = 'restores';
-const FILE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
-const PARTIAL = '.partial-';
 
 export interface RestoreRequest {
   /** Unique among restores; becomes the job's id. */
   restoreId: string;
   sourceUri: string;
+  /** Of the source's checksums; empty: none. */
+  sumsUri: string;
   sizeBytes: number;
   speedBytesPerSecond: number;
-  target: { kind: 'volume'; volumeId: string; name: string; format: string } | { kind: 'file'; name: string };
+  /** What cannot be read is left out and told; otherwise it ends the job. */
+  skipDamage: boolean;
+  target:
+    | ({ kind: 'volume' } & NewVolumeTarget)
+    | ({ kind: 'instant' } & NewVolumeTarget)
+    | { kind: 'file'; name: string }
+    | ({ kind: 'in-place' } & InPlaceTarget);
 }
 
-/** What a kind of target does with the outcome. */
-interface RestoreTarget {
-  readonly node: string;
-  complete(): Promise<void>;
-  discard(): Promise<void>;
+export interface RestoreAnswer {
+  jobId: string;
+  filePath: string;
+  /** In place: as far as that is known before the copy. */
+  differingBytes: number;
 }
 
 export class RestoreRunner {
-  readonly #graph: VolumeHost['graph'];
-  readonly #store: StateStore;
-  readonly #volumes: VolumeRegistry;
+  readonly #host: TargetHost;
   readonly #jobs: JobRunner;
   readonly #turns = new Turns();
 
-  constructor(options: {
-    graph: VolumeHost['graph'];
-    store: StateStore;
-    volumes: VolumeRegistry;
-    jobs: JobRunner;
-  }) {
-    this.#graph = options.graph;
-    this.#store = options.store;
-    this.#volumes = options.volumes;
-    this.#jobs = options.jobs;
+  constructor(options: TargetHost & { jobs: JobRunner }) {
+    const { graph, store, volumes, now, jobs } = options;
+    this.#host = { graph, store, volumes, now };
+    this.#jobs = jobs;
   }
 
   /** Removes files that an earlier life of the process did not finish. */
   async load(): Promise<void> {
-    for (const name of await this.#store.list(RESTORES_FOLDER)) {
-      if (name.startsWith(PARTIAL)) await this.#store.remove(`${RESTORES_FOLDER}/${name}`);
+    const { store } = this.#host;
+    for (const name of await store.list(RESTORES_FOLDER)) {
+      if (name.startsWith(PARTIAL)) await store.remove(`${RESTORES_FOLDER}/${name}`);
     }
   }
 
@@ -60,133 +80,172 @@ export class RestoreRunner {
    * Resolves with the job running; a repeated request is answered as before while its job is known. Rejects,
    * with nothing left behind, when it cannot start.
    */
-  start(request: RestoreRequest): Promise<{ jobId: string; filePath: string }> {
-    return this.#turns.take(request.restoreId, () => this.#startOnce(request));
+  start(request: RestoreRequest): Promise<RestoreAnswer> {
+    const { target } = request;
+    const start =
+      target.kind === 'instant'
+        ? () => this.#startInstant(request, target)
+        : () => this.#startCopy(request, `restore-${request.restoreId}`);
+    return this.#turns.take(request.restoreId, start);
   }
 
-  async #startOnce(request: RestoreRequest): Promise<{ jobId: string; filePath: string }> {
-    const jobId = `restore-${request.restoreId}`;
+  async #startCopy(request: RestoreRequest, jobId: string): Promise<RestoreAnswer> {
+    const { graph } = this.#host;
     const source = `source-${request.restoreId}`;
-    const answer = { jobId, filePath: this.#filePath(request) };
+    const answer = { jobId, filePath: this.#filePath(request), differingBytes: 0 };
     if (this.#jobs.find(jobId) !== undefined) return answer;
-    await this.#addSource(source, request);
+    const driver = await openSource(request);
+    graph.add({ name: source }, () => driver);
     let target: RestoreTarget | undefined;
     try {
       target = await this.#makeTarget(request);
-      const job = this.#startJob(jobId, request, { source, target: target.node });
-      this.#follow(job, source, target);
-      return answer;
+      const differingBytes = target.isShared
+        ? (target.candidates?.().dirtyBytes ?? request.sizeBytes)
+        : answer.differingBytes;
+      this.#startJob({ jobId, request, source, target });
+      return { ...answer, differingBytes };
     } catch (error) {
       await target?.discard();
-      await this.#graph.remove(source);
+      await graph.remove(source);
       throw error;
     }
   }
 
-  #filePath({ target }: RestoreRequest): string {
-    if (target.kind === 'volume') return '';
-    checkFileName(target.name);
-    return this.#store.path(`${RESTORES_FOLDER}/${target.name}`);
+  /** A volume that is there was made by this request, maybe long ago. */
+  async #startInstant(request: RestoreRequest, target: NewVolumeTarget): Promise<RestoreAnswer> {
+    const { volumes, now } = this.#host;
+    const { volumeId, name, backupId } = target;
+    const answer = { jobId: streamJobId(volumeId), filePath: '', differingBytes: 0 };
+    const known = volumes.all().find(({ record }) => record.volumeId === volumeId);
+    if (known !== undefined) {
+      await known.resumeStream();
+      return answer;
+    }
+    if (target.format === 'raw') {
+      const text = `Instant volume '${name}' cannot be raw: what it has not pulled yet needs an image of format 'qcow2'.`;
+      throw new TidemarkError('invalid-request', text);
+    }
+    await (await openSource(request)).close();
+    const { sourceUri: uri, sizeBytes, speedBytesPerSecond } = request;
+    const source = { backupId, uri, speedBytesPerSecond, damage: [] };
+    const empty = { volumeId, name, format: 'qcow2', sizeBytes, state: 'restoring', source } as const;
+    const volume = await volumes.create(empty);
+    try {
+      if (target.checkpointId !== '') await volume.addCheckpoint(firstCheckpoint(target, now()));
+      await volume.becomeReady();
+    } catch (error) {
+      await volumes.delete(volumeId);
+      throw error;
+    }
+    return answer;
   }
 
-  #startJob(id: string, request: RestoreRequest, nodes: { source: string; target: string }): RestoreJob {
+  #filePath({ target }: RestoreRequest): string {
+    if (target.kind !== 'file') return '';
+    checkFileName(target.name);
+    return this.#host.store.path(`${RESTORES_FOLDER}/${target.name}`);
+  }
+
+  #makeTarget({ target, sizeBytes }: RestoreRequest): Promise<RestoreTarget> {
+    if (target.kind === 'file') return newFile(this.#host, target.name, sizeBytes);
+    if (target.kind === 'in-place') return overVolume(this.#host, target, sizeBytes);
+    return newVolume(this.#host, target, sizeBytes);
+  }
+
+  #startJob(options: {
+    jobId: string;
+    request: RestoreRequest;
+    source: string;
+    target: RestoreTarget;
+  }): void {
+    const { jobId, request, source, target } = options;
+    const damage = new JobDamage();
     const job = new RestoreJob({
-      id,
+      id: jobId,
       clock: this.#jobs.clock,
-      graph: this.#graph,
-      sourceNode: nodes.source,
-      targetNode: nodes.target,
-      targetIsZero: true,
+      graph: this.#host.graph,
+      sourceNode: source,
+      targetNode: target.node,
+      targetIsZero: target.isZero,
+      sharesTarget: target.isShared,
       speedBytesPerSecond: request.speedBytesPerSecond,
+      narrow: target.isShared ? (copy, rest) => this.#narrow(copy, { request, target, rest }) : undefined,
+      onUnreadable: request.skipDamage ? (offset, length) => damage.add(offset, length) : undefined,
     });
     this.#jobs.registry.add(job);
     job.start();
-    return job;
+    this.#follow(job, { source, target, damage });
   }
 
-  #follow(job: Job, source: string, target: RestoreTarget): void {
-    this.#jobs.adopt(job, async succeeded => {
-      await this.#graph.remove(source).catch(() => undefined);
+  #follow(
+    job: Job,
+    { source, target, damage }: { source: string; target: RestoreTarget; damage: JobDamage },
+  ): void {
+    const after = async (succeeded: boolean) => {
+      await this.#host.graph.remove(source).catch(() => undefined);
       if (!succeeded) {
         await target.discard();
-        return;
+        throw asDamaged(job.error);
       }
       try {
-        await target.complete();
+        await target.complete(damage);
       } catch (error) {
         await target.discard();
         throw error;
       }
+    };
+    this.#jobs.adopt(job, after, damage);
+  }
+
+  /** Leaves of a copy over a disk what changed since the source, and of that what its checksums call different. */
+  async #narrow(
+    copy: Bitmap,
+    { request, target, rest }: { request: RestoreRequest; target: RestoreTarget; rest: () => Promise<void> },
+  ): Promise<void> {
+    const candidates = target.candidates?.();
+    if (candidates !== undefined) {
+      copy.clear();
+      copy.merge(candidates);
+    }
+    if (request.sumsUri === '') return;
+    const uses = { uses: PERMISSION.consistentRead, shares: PERMISSIONS_ALL & ~PERMISSION.resize };
+    const disk = this.#host.graph.attach(target.node, {
+      user: 'the restore that looks for differences',
+      ...uses,
     });
-  }
-
-  async #addSource(name: string, { sourceUri, sizeBytes }: RestoreRequest): Promise<void> {
-    const signal = AbortSignal.timeout(NBD_CONNECT_TIMEOUT_MS);
-    const driver = await NbdDriver.open(sourceUri, { readOnly: true, signal });
-    if (driver.sizeBytes !== sizeBytes) {
-      await driver.close();
-      throw new TidemarkError(
-        'invalid-request',
-        `Backup export ${sourceUri} has ${driver.sizeBytes} bytes, not ${sizeBytes}. Ask for the backup's size.`,
-      );
+    try {
+      const node = await connect(request.sumsUri);
+      const sums = new SumsReader(node, recordsOf(request.sizeBytes));
+      await keepDiffering(copy, { disk, sums, rest }).finally(() => node.close());
+    } finally {
+      await disk.close();
     }
-    this.#graph.add({ name }, () => driver);
-  }
-
-  #makeTarget(request: RestoreRequest): Promise<RestoreTarget> {
-    const { target, sizeBytes } = request;
-    if (target.kind === 'file') return this.#makeFile(target.name, sizeBytes);
-    return this.#makeVolume({ ...target, sizeBytes });
-  }
-
-  async #makeVolume(request: {
-    volumeId: string;
-    name: string;
-    format: string;
-    sizeBytes: number;
-  }): Promise<RestoreTarget> {
-    const { volumeId, name, format, sizeBytes } = request;
-    const volume = await this.#volumes.create({ volumeId, name, format, sizeBytes, state: 'restoring' });
-    return {
-      node: volume.node.name,
-      complete: () => volume.becomeReady(),
-      discard: () => this.#volumes.delete(volumeId),
-    };
-  }
-
-  async #makeFile(name: string, sizeBytes: number): Promise<RestoreTarget> {
-    const final = `${RESTORES_FOLDER}/${name}`;
-    const partial = `${RESTORES_FOLDER}/${PARTIAL}${name}`;
-    const there = await this.#store.list(RESTORES_FOLDER);
-    if (there.includes(name) || there.includes(`${PARTIAL}${name}`)) {
-      throw new TidemarkError(
-        'file-exists',
-        `${this.#store.path(final)} exists already or is being written. Choose another name or remove it.`,
-      );
-    }
-    await this.#store.makeFolder(RESTORES_FOLDER);
-    await createRawFile(this.#store.path(partial), sizeBytes);
-    const node = `file-${name}`;
-    const file = await FileNode.open(this.#store.path(partial));
-    this.#graph.add({ name: node }, () => file);
-    return {
-      node,
-      complete: async () => {
-        await this.#graph.remove(node);
-        await this.#store.publishFile(partial, final);
-      },
-      discard: async () => {
-        if (this.#graph.has(node)) await this.#graph.remove(node);
-        await this.#store.remove(partial);
-      },
-    };
   }
 }
 
-function checkFileName(name: string): void {
-  if (FILE_NAME.test(name)) return;
+function connect(uri: string, options: { dataWhereUnknown?: boolean } = {}): Promise<NbdDriver> {
+  return NbdDriver.open(uri, {
+    readOnly: true,
+    signal: AbortSignal.timeout(NBD_CONNECT_TIMEOUT_MS),
+    ...options,
+  });
+}
+
+async function openSource({ sourceUri, sizeBytes, skipDamage }: RestoreRequest): Promise<NbdDriver> {
+  const driver = await connect(sourceUri, { dataWhereUnknown: skipDamage });
+  if (driver.sizeBytes === sizeBytes) return driver;
+  await driver.close();
   throw new TidemarkError(
-    'invalid-name',
-    `'${name}' is not a file name: use letters, digits, dots, dashes and underscores, at most 128, no folder.`,
+    'invalid-request',
+    `Backup export ${sourceUri} has ${driver.sizeBytes} bytes, not ${sizeBytes}. Ask for the backup's size.`,
   );
+}
+
+/** What cannot be read of a backup is damage of it, and no trouble of this storage node. */
+function asDamaged(error: EngineError | undefined): unknown {
+  if (error?.context.node !== 'nbd' || !isUnreadable(error)) return error;
+  const text =
+    `The backup is damaged: ${error.message}. ` +
+    'Restore it with holes where it is (onDamage "skip"), or choose another backup.';
+  return new TidemarkError('backup-damaged', text, error);
 }

@@ -14,11 +14,14 @@ import {
   Qcow2Image,
   rewriteBackingPointer,
   runTransaction,
+  systemClock,
   takeSnapshot,
 } from '@tidemark/engine';
-import { LAYER_L2_CACHE_BYTES } from '../limits.ts';
+import { NbdDriver } from '../exports/nbd-driver.ts';
+import { ReconnectingNode } from '../exports/reconnecting-node.ts';
+import { LAYER_L2_CACHE_BYTES, NBD_CONNECT_TIMEOUT_MS } from '../limits.ts';
 import type { StateStore } from './state-store.ts';
-import { type LayerRecord, VolumeLayout } from './volume-record.ts';
+import { type LayerRecord, type SourceRecord, VolumeLayout, type VolumeRecord } from './volume-record.ts';
 
 export interface LayersHost {
   readonly graph: BlockGraph;
@@ -32,41 +35,58 @@ export class VolumeLayers {
   readonly anchor: Anchor;
   readonly #host: LayersHost;
   readonly #volumeId: string;
+  /** Below the first image. */
+  readonly #source: ReconnectingNode | undefined;
 
   private constructor(
     host: LayersHost,
     volumeId: string,
-    { top, anchor }: Pick<VolumeLayers, 'top' | 'anchor'>,
+    nodes: Pick<VolumeLayers, 'top' | 'anchor'> & { source: ReconnectingNode | undefined },
   ) {
     this.#host = host;
     this.#volumeId = volumeId;
-    this.top = top;
-    this.anchor = anchor;
+    this.top = nodes.top;
+    this.anchor = nodes.anchor;
+    this.#source = nodes.source;
   }
 
   /** Makes the first image, durably. */
   static async create(
     host: LayersHost,
     volumeId: string,
-    layer: LayerRecord,
-    sizeBytes: number,
+    {
+      layer,
+      sizeBytes,
+      source,
+    }: { layer: LayerRecord; sizeBytes: number; source?: SourceRecord | undefined },
   ): Promise<void> {
     const { store } = host;
     const file = new VolumeLayout(volumeId).layer(layer);
-    await store.files.createImage(store.path(file), { format: layer.format, sizeBytes });
+    const backing = source && { path: source.uri, format: 'raw' as const };
+    const { format } = layer;
+    await store.files.createImage(store.path(file), { format, sizeBytes, ...(backing && { backing }) });
     // A record without its image is worse than an image without a record.
     await store.keepName(file);
   }
 
-  /** Opens all, the lowest first; what fails leaves nothing open. */
+  /**
+   * Opens all, the lowest first; what fails leaves nothing open. The backup that the first image stands on may be out
+   * of reach: who reads from it waits.
+   */
   static async open(
     host: LayersHost,
     volumeId: string,
-    layers: readonly LayerRecord[],
+    {
+      layers,
+      source,
+      sizeBytes,
+    }: Pick<VolumeRecord, 'source' | 'sizeBytes'> & { layers: readonly LayerRecord[] },
   ): Promise<VolumeLayers> {
     const { graph } = host;
+    const driver = source && connectSource(source, sizeBytes);
     let below: GraphNode | undefined;
     try {
+      if (driver) below = graph.add({ name: `volume-${volumeId}-source`, owner: 'parents' }, () => driver);
       for (const layer of layers) below = await openLayer(host, volumeId, { layer, below: below?.name });
       const name = `volume-${volumeId}`;
       const children = { file: below!.name };
@@ -75,7 +95,7 @@ export class VolumeLayers {
         anchor = new Anchor(file!);
         return anchor;
       });
-      return new VolumeLayers(host, volumeId, { top, anchor: anchor! });
+      return new VolumeLayers(host, volumeId, { top, anchor: anchor!, source: driver });
     } catch (error) {
       if (below !== undefined) await graph.release(below);
       throw error;
@@ -139,9 +159,25 @@ export class VolumeLayers {
     return runTransaction(this.#host.graph, [action]);
   }
 
+  /** Who waits for the backup's host fails. */
+  abandonSource(): void {
+    this.#source?.abandon();
+  }
+
   async close(): Promise<void> {
     await this.#host.graph.remove(this.top.name);
   }
+}
+
+/** Guests wait for the backup's host, however long: an error would be their file systems' end. */
+function connectSource({ uri }: SourceRecord, sizeBytes: number): ReconnectingNode {
+  const connect = (signal: AbortSignal) =>
+    NbdDriver.open(uri, {
+      readOnly: true,
+      dataWhereUnknown: true,
+      signal: AbortSignal.any([signal, AbortSignal.timeout(NBD_CONNECT_TIMEOUT_MS)]),
+    });
+  return ReconnectingNode.awaiting(sizeBytes, { connect, reconnectDelayMs: Infinity, clock: systemClock });
 }
 
 function nodeName(volumeId: string, layerId: string): string {

@@ -7,6 +7,7 @@
 //   volumes/VOLUME/intents                 write-intent log: where the recording bitmap's file may miss changes
 //   volumes/VOLUME/clean.json              of record version 1: it was stored by an orderly stop
 import { z } from 'zod';
+import { DAMAGE_RANGES_MAX } from '../limits.ts';
 
 /** The image that a volume is made with. */
 export const FIRST_LAYER = 'first';
@@ -24,6 +25,16 @@ const checkpointSchema = z.strictObject({
   description: z.string().default(''),
   /** The backup that the volume was restored from, and holds since this checkpoint; else empty. */
   originBackupId: z.string().default(''),
+});
+
+/** The backup that a volume of an instant restore still reads from, through its first image. */
+const sourceSchema = z.strictObject({
+  backupId: z.string(),
+  uri: z.string(),
+  /** Of the job that pulls it; 0: as fast as it goes. */
+  speedBytesPerSecond: z.int().nonnegative(),
+  /** What could not be read of it, and is zeroes in the first image. */
+  damage: z.array(z.strictObject({ offset: z.int().nonnegative(), length: z.int().positive() })),
 });
 
 const layerSchema = z.strictObject({
@@ -65,6 +76,8 @@ export const volumeSchema = z.strictObject({
   layers: z.array(layerSchema).default([]),
   /** Oldest first. */
   snapshots: z.array(snapshotSchema).default([]),
+  /** Until all of it is pulled. */
+  source: sourceSchema.optional(),
   /** Under way: the snapshots that it overwrites are no longer listed. */
   commit: commitSchema.optional(),
   /** The latest that has merged images: asked for again, it is not to merge more of them. */
@@ -75,6 +88,7 @@ export const volumeSchema = z.strictObject({
 
 export const cleanSchema = z.strictObject({ version: z.literal(1), checkpointId: z.string() });
 
+export type SourceRecord = z.infer<typeof sourceSchema>;
 export type LayerRecord = z.infer<typeof layerSchema>;
 export type SnapshotRecord = z.infer<typeof snapshotSchema>;
 export type CommitRecord = z.infer<typeof commitSchema>;
@@ -85,6 +99,14 @@ export type VolumeRecord = z.infer<typeof volumeSchema>;
 /** The images of the volume, the lowest first. */
 export function layersOf({ layers, format }: VolumeRecord): readonly LayerRecord[] {
   return layers.length > 0 ? layers : [{ layerId: FIRST_LAYER, format }];
+}
+
+/** What could not be read of the source is remembered, each place once and as many as are told. */
+export function withHole(record: VolumeRecord, hole: SourceRecord['damage'][number]): VolumeRecord {
+  const { source } = record;
+  if (source === undefined || source.damage.length >= DAMAGE_RANGES_MAX) return record;
+  if (source.damage.some(({ offset }) => offset === hole.offset)) return record;
+  return { ...record, source: { ...source, damage: [...source.damage, hole] } };
 }
 
 export class VolumeLayout {

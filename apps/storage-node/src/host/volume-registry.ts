@@ -5,7 +5,13 @@ import { NAME_LENGTH_MAX } from '../limits.ts';
 import { checkId } from './plain-id.ts';
 import { Turns } from './turns.ts';
 import { Volume, type VolumeHost } from './volume.ts';
-import { VOLUMES_FOLDER, VolumeLayout, type VolumeRecord, volumeSchema } from './volume-record.ts';
+import {
+  type SourceRecord,
+  VOLUMES_FOLDER,
+  VolumeLayout,
+  type VolumeRecord,
+  volumeSchema,
+} from './volume-record.ts';
 
 export interface CreateVolume {
   volumeId: string;
@@ -13,6 +19,8 @@ export interface CreateVolume {
   sizeBytes: number;
   format: string;
   state: VolumeRecord['state'];
+  /** Its first image stands on this. */
+  source?: SourceRecord;
 }
 
 /** Told of what a person has to look at. */
@@ -26,7 +34,8 @@ export class VolumeRegistry {
   readonly #turns = new Turns();
 
   constructor(options: VolumeHost & { now: () => number; report: VolumeReport }) {
-    this.#host = { graph: options.graph, store: options.store, exports: options.exports };
+    const { graph, store, exports, streams } = options;
+    this.#host = { graph, store, exports, streams };
     this.#now = options.now;
     this.#report = options.report;
   }
@@ -75,6 +84,11 @@ export class VolumeRegistry {
       });
     }
     this.#volumes.clear();
+  }
+
+  /** Those who wait for a backup's host wait no longer, and their guests are gone: all is about to be closed. */
+  async abandonSources(): Promise<void> {
+    await Promise.all([...this.#volumes.values()].map(volume => volume.abandonSource()));
   }
 
   get count(): number {

@@ -1,41 +1,37 @@
 // One volume, open: its images in the block graph, its guest's export, its checkpoints and snapshots.
 //
 // What of its checkpoints is on disk when: see volume-checkpoints.ts.
-import {
-  type Attachment,
-  type BlockGraph,
-  type Clock,
-  EngineError,
-  type GraphNode,
-  PERMISSION,
-  PERMISSIONS_ALL,
-} from '@tidemark/engine';
+import { type BlockGraph, type Clock, EngineError, type GraphNode } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
-import type { ExtraContext } from '../exports/block-export.ts';
 import type { NbdExports } from '../exports/nbd-exports.ts';
 import { VOLUME_SNAPSHOTS_MAX } from '../limits.ts';
 import type { CheckpointChain, CheckpointTexts } from './checkpoint-chain.ts';
 import { assertNoCommit, begun, type CommitPlan, merged, withoutCommit } from './commit-plan.ts';
-import { dirtyBitmapContext } from './dirty-bitmap-context.ts';
 import { isNoSpace } from './disk-space.ts';
+import type { DamagedRange } from './job-damage.ts';
 import type { StateStore } from './state-store.ts';
+import type { StreamRunner } from './stream-runner.ts';
 import { Turns } from './turns.ts';
 import { type CheckpointCompanions, VolumeCheckpoints } from './volume-checkpoints.ts';
+import { keepMerged, removeUnrecordedLayers } from './volume-files.ts';
+import { VolumeGuest } from './volume-guest.ts';
 import { VolumeLayers } from './volume-layers.ts';
 import {
-  LAYER_PREFIX,
   type LayerRecord,
   layersOf,
   type NewCheckpointRecord,
   type SnapshotRecord,
   VolumeLayout,
   type VolumeRecord,
+  withHole,
 } from './volume-record.ts';
+import { VolumeUse } from './volume-use.ts';
 
 export interface VolumeHost {
   readonly graph: BlockGraph;
   readonly store: StateStore;
   readonly exports: NbdExports;
+  readonly streams: StreamRunner;
   /** Default: the system's. */
   readonly clock?: Clock | undefined;
   /** Least bytes of a region of write-intent logs, a power of two; default INTENT_REGION_BYTES_MIN. */
@@ -49,7 +45,8 @@ export class Volume {
   readonly #layout: VolumeLayout;
   readonly #changes = new Turns();
   #record: VolumeRecord;
-  #guest: Attachment | undefined;
+  readonly #guest: VolumeGuest;
+  readonly #use = new VolumeUse(() => this.#record);
 
   private constructor(host: VolumeHost, record: VolumeRecord, layers: VolumeLayers) {
     this.#host = host;
@@ -58,6 +55,8 @@ export class Volume {
     this.#layers = layers;
     const change = (how: (record: VolumeRecord) => VolumeRecord) => this.#change(how);
     this.#checkpoints = new VolumeCheckpoints({ host, layers, record, change });
+    const { volumeId, name } = record;
+    this.#guest = new VolumeGuest({ host, volumeId, name, node: layers.top, chain: this.chain });
   }
 
   /** Makes image and record, durably; a failure leaves nothing. */
@@ -65,7 +64,7 @@ export class Volume {
     const layout = new VolumeLayout(record.volumeId);
     try {
       await host.store.makeFolder(layout.bitmaps);
-      await VolumeLayers.create(host, record.volumeId, layersOf(record)[0]!, record.sizeBytes);
+      await VolumeLayers.create(host, record.volumeId, { ...record, layer: layersOf(record)[0]! });
       await host.store.write(layout.record, record);
       return await Volume.open(host, record);
     } catch (error) {
@@ -82,12 +81,14 @@ export class Volume {
       // On a full disk the next change stores it: a guest need not wait for that.
       await host.store.write(new VolumeLayout(record.volumeId).record, record).catch(passNoSpace);
     }
-    const layers = await VolumeLayers.open(host, record.volumeId, layersOf(record));
+    const layers = await VolumeLayers.open(host, record.volumeId, { ...record, layers: layersOf(record) });
     const volume = new Volume(host, record, layers);
     try {
       await volume.#checkpoints.load();
-      if (record.state === 'ready') volume.#export();
+      if (record.state === 'ready') await volume.#serve();
     } catch (error) {
+      layers.abandonSource();
+      await host.streams.end(record.volumeId);
       await volume.#checkpoints.abandon();
       await layers.close();
       throw error;
@@ -115,23 +116,84 @@ export class Volume {
 
   /** Where the guest connects; empty while the volume is not exported. */
   get exportUri(): string {
-    return this.#guest === undefined ? '' : this.#host.exports.uri(this.#record.name);
+    return this.#guest.uri;
   }
 
-  /** A restore has filled the volume: durable, and the guest may come. */
-  async becomeReady(): Promise<void> {
+  /** Clients of its export. */
+  get connections(): number {
+    return this.#guest.connections;
+  }
+
+  /**
+   * A restore has filled the volume, or its backup can be read through it: durable, and the guest may come. `holes` are
+   * not as in the backup, and count as changed since.
+   */
+  async becomeReady(holes: readonly DamagedRange[] = []): Promise<void> {
+    await this.markChanged(holes);
     await this.#change(record => ({ ...record, state: 'ready' }));
-    this.#export();
+    await this.#serve();
+  }
+
+  /** For what becomes different past the guest's way. */
+  async markChanged(ranges: readonly DamagedRange[]): Promise<void> {
+    for (const { offset, length } of ranges) {
+      this.node.bitmaps.recordWrite(offset, length);
+      await this.#layers.anchor.gate?.before(offset, length);
+    }
+  }
+
+  /** A range of the backup that it still reads from is lost: durable before it becomes zeroes. */
+  async addHole(hole: DamagedRange): Promise<void> {
+    await this.markChanged([hole]);
+    await this.#change(record => withHole(record, hole));
+  }
+
+  /** Without effect where it goes on, or has ended well. */
+  async resumeStream(): Promise<void> {
+    if (this.#record.source !== undefined && this.#record.state === 'ready')
+      await this.#host.streams.start(this);
+  }
+
+  /** All of its backup is pulled: from here on it stands alone. */
+  dropSource(): Promise<void> {
+    return this.#change(({ source: _, ...record }) => record);
+  }
+
+  /** Takes the guest away; whoever waits for the backup's host fails. Without one nothing happens. */
+  async abandonSource(): Promise<void> {
+    if (this.#record.source === undefined) return;
+    // First the guest, who then sees a lost connection, and no failed request.
+    const gone = this.#guest.close();
+    this.#layers.abandonSource();
+    await gone;
+  }
+
+  /**
+   * Begins to change its contents past the guest: nobody may back it up, or take snapshots of what is neither the old
+   * nor the new, until `endOverwriting`. Throws `volume-busy`, also while guests are connected unless that may be.
+   */
+  async beginOverwriting(who: string, { evenIfConnected }: { evenIfConnected: boolean }): Promise<void> {
+    this.#use.assertStill();
+    this.assertNoBackup(who);
+    assertNoCommit(this.#record);
+    if (!evenIfConnected) await this.#guest.withhold(who);
+    this.#use.overwriter = who;
+  }
+
+  endOverwriting(): void {
+    this.#use.overwriter = undefined;
+    this.#guest.admit();
   }
 
   /**
    * Adds a checkpoint, and whatever `more` does, at one instant. When the new record cannot be made durable
    * `undo` is called, the checkpoint is merged away again, and the error passed on.
    */
-  addCheckpoint(
+  async addCheckpoint(
     record: NewCheckpointRecord,
     more: CheckpointCompanions = { actions: [], undo: async () => {} },
   ): Promise<void> {
+    this.#use.assertNotOverwritten();
     return this.#checkpoints.add({ description: '', originBackupId: '', ...record }, more);
   }
 
@@ -160,6 +222,7 @@ export class Volume {
     const { snapshotId, name, now } = snapshot;
     const known = before.snapshots.find(one => one.snapshotId === snapshotId);
     if (known !== undefined) return known;
+    this.#use.assertStill();
     assertNoCommit(before);
     assertNewLayer(before, snapshotId);
     if (before.snapshots.length >= VOLUME_SNAPSHOTS_MAX) throw tooManySnapshots(before);
@@ -179,10 +242,10 @@ export class Volume {
   }
 
   /** Throws `volume-busy` while a backup keeps its frozen moment above the images. */
-  assertNoBackup(): void {
+  assertNoBackup(who = 'a commit'): void {
     if ([...this.node.parents].every(edge => edge.parent === undefined)) return;
     const { name } = this.#record;
-    const text = `Volume '${name}' is being backed up: its images cannot be committed. Wait for the backup's end.`;
+    const text = `Volume '${name}' is being backed up: ${who} has to wait. Start it after the backup's end.`;
     throw new TidemarkError('volume-busy', text);
   }
 
@@ -227,7 +290,7 @@ export class Volume {
 
   /** Takes the guest away, stores the bitmaps, makes everything durable, lets go of the image. */
   async close(): Promise<void> {
-    await this.#unexport();
+    await this.#guest.close();
     await this.node.flush();
     try {
       await this.#checkpoints.close();
@@ -239,7 +302,9 @@ export class Volume {
   /** Throws kind `busy` or `conflict`, with nothing changed, while a job uses the volume. */
   async delete(): Promise<void> {
     this.#assertUnused();
-    await this.#unexport();
+    await this.abandonSource();
+    await this.#guest.close();
+    await this.#host.streams.end(this.#record.volumeId);
     await this.#checkpoints.abandon();
     await this.#layers.close();
     await this.#host.store.remove(this.#layout.record);
@@ -248,43 +313,16 @@ export class Volume {
 
   #assertUnused(): void {
     assertNoCommit(this.#record);
-    const user = [...this.node.parents].find(edge => edge !== this.#guest?.edge);
+    const user = [...this.node.parents].find(edge => edge !== this.#guest.edge);
     if (user === undefined) return;
     const text = `Volume '${this.#record.name}' is busy: it is used by ${user.user}. Wait for it or cancel it`;
     throw new EngineError('busy', text, { node: this.node.name });
   }
 
-  #export(): void {
-    const { name } = this.#record;
-    const guest = this.#host.graph.attach(this.node.name, {
-      user: `export '${name}'`,
-      uses: PERMISSION.consistentRead | PERMISSION.write,
-      shares: PERMISSIONS_ALL & ~PERMISSION.resize,
-    });
-    this.#guest = guest;
-    this.#host.exports.add({
-      name,
-      description: `volume ${this.#record.volumeId}`,
-      listed: true,
-      node: guest,
-      extraContexts: () => this.#contexts(),
-    });
-  }
-
-  /** One for each checkpoint whose changes are known. */
-  #contexts(): ExtraContext[] {
-    return this.chain
-      .trusted()
-      .map(({ checkpointId }) =>
-        dirtyBitmapContext(checkpointId, () => this.chain.changedSince(checkpointId)),
-      );
-  }
-
-  async #unexport(): Promise<void> {
-    if (this.#guest === undefined) return;
-    await this.#host.exports.remove(this.#record.name, { mode: 'hard' });
-    await this.#guest.close();
-    this.#guest = undefined;
+  /** The stream first: while it finds its place, requests of guests may not be in the way. */
+  async #serve(): Promise<void> {
+    if (this.#record.source !== undefined) await this.#host.streams.start(this);
+    this.#guest.open();
   }
 
   /** For what is so already: where it cannot be stored it still is, and is stored with the next change. */
@@ -324,27 +362,4 @@ function tooManySnapshots({ name, snapshots }: VolumeRecord): TidemarkError {
 
 function passNoSpace(error: unknown): void {
   if (!isNoSpace(error)) throw error;
-}
-
-/** Images that were made for a snapshot that never came to be, or whose end was not reached. */
-async function removeUnrecordedLayers(store: StateStore, record: VolumeRecord): Promise<void> {
-  const layout = new VolumeLayout(record.volumeId);
-  const known = new Set(layersOf(record).map(layer => layout.layer(layer)));
-  for (const layer of record.keptLayers ?? []) {
-    // A later image may have come by the same name.
-    if (!known.has(layout.layer(layer))) await keepMerged(store, layout, layer);
-  }
-  for (const name of await store.list(layout.folder)) {
-    const file = `${layout.folder}/${name}`;
-    if (name.startsWith(LAYER_PREFIX) && !known.has(file)) await store.remove(file);
-  }
-}
-
-/** Good to repeat. */
-async function keepMerged(store: StateStore, layout: VolumeLayout, layer: LayerRecord): Promise<void> {
-  const file = layout.layer(layer);
-  const names = await store.list(layout.folder);
-  if (names.some(name => `${layout.folder}/${name}` === file)) {
-    await store.publishFile(file, layout.mergedLayer(layer));
-  }
 }

@@ -1,0 +1,77 @@
+// Pulls what volumes of instant restores still read from their backups into their own images. The storage node does so
+// by itself from the moment such a volume is open: it needs nobody to tell it after a restart.
+import { type BlockGraph, startStream } from '@tidemark/engine';
+import { JobDamage } from './job-damage.ts';
+import type { JobRunner } from './job-runner.ts';
+import type { Volume } from './volume.ts';
+import { repointLayer } from './volume-layers.ts';
+import { layersOf } from './volume-record.ts';
+
+export class StreamRunner {
+  readonly #graph: BlockGraph;
+  readonly #jobs: JobRunner;
+
+  constructor(options: { graph: BlockGraph; jobs: JobRunner }) {
+    this.#graph = options.graph;
+    this.#jobs = options.jobs;
+  }
+
+  /** Good to repeat: one that goes on is left alone. Without effect on a volume that stands alone. */
+  async start(volume: Volume): Promise<void> {
+    const { volumeId, source } = volume.record;
+    const id = streamJobId(volumeId);
+    const known = this.#jobs.find(id);
+    if (source === undefined || known?.isEnded === false) return;
+    if (known !== undefined) this.#jobs.dismiss(id);
+    const damage = new JobDamage();
+    for (const { offset, length } of source.damage) damage.add(offset, length);
+    const job = await startStream({
+      id,
+      clock: this.#jobs.clock,
+      graph: this.#graph,
+      jobs: this.#jobs.registry,
+      device: volume.layerNode(layersOf(volume.record)[0]!).name,
+      speedBytesPerSecond: source.speedBytesPerSecond,
+      // Guests go on, and the job where it was, once there is space again and somebody resumes it.
+      onError: 'enospc',
+      onUnreadable: async (offset, length) => {
+        const known = volume.record.source?.damage.some(hole => hole.offset === offset);
+        await volume.addHole({ offset, length });
+        if (!known) damage.add(offset, length);
+      },
+      access: {
+        filenameOf: () => '',
+        isCalled: () => false,
+        setReadOnly: async () => {},
+        // The header first: a record that still names the source does no harm.
+        async repoint(node, pointer) {
+          const image = await repointLayer(node, pointer);
+          await volume.dropSource();
+          return image;
+        },
+      },
+    });
+    this.#jobs.adopt(job, async () => {}, damage);
+  }
+
+  /** Bytes that are still to be looked at. */
+  leftBytes(volume: Volume): number {
+    const { volumeId, sizeBytes, source } = volume.record;
+    if (source === undefined) return 0;
+    const progress = this.#jobs.find(streamJobId(volumeId))?.snapshot();
+    return sizeBytes - (progress?.currentBytes ?? 0);
+  }
+
+  /** Ends the job, if there is one, and forgets it. What it waits for has to have given up. */
+  async end(volumeId: string): Promise<void> {
+    const record = this.#jobs.find(streamJobId(volumeId));
+    if (record === undefined) return;
+    record.job.cancelInternally();
+    await record.ended;
+    this.#jobs.dismiss(streamJobId(volumeId));
+  }
+}
+
+export function streamJobId(volumeId: string): string {
+  return `stream-${volumeId}`;
+}
