@@ -143,8 +143,9 @@ export class StorageNode {
       await this.#begin(this.#volumes.load(), () => this.#volumes.close());
       await this.#begin(this.#moments.load(), () => this.#moments.close());
       this.#undo.push(() => this.#jobs.close());
-      this.#undo.push(() => this.#volumes.abandonSources());
       if (this.#qmp !== undefined) await this.#begin(this.#qmp.start(), () => this.#qmp!.close());
+      // Before jobs are ended: they and their guests may wait for a host that is away.
+      this.#undo.push(() => this.#volumes.abandonSources());
       this.#started = { startedAtMs: this.#now(), identity };
       await this.#begin(this.#grpc.start(), () => this.#grpc.close());
       await this.#begin(this.#startHealth(), async () => this.#health?.close());
