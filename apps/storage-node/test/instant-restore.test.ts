@@ -1,6 +1,6 @@
-// Goal: a volume of an instant restore serves its guest from the first moment, loses nothing and marks nothing while its
-// backup is pulled, outlives its backup's host and its own, and stands alone in the end. Method: a whole storage node
-// over gRPC, guests as NBD clients, a backup's exports served by the test.
+// Goal: a volume of an instant restore serves its guest from the first moment, loses nothing and marks nothing while
+// its backup is pulled, outlives its backup's host and its own, and stands alone in the end. Method: a whole storage
+// node over gRPC, guests as NBD clients, a backup's exports served by the test.
 import { randomBytes, randomUUID } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { NbdClient } from '@tidemark/nbd';

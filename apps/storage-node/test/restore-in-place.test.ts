@@ -1,6 +1,6 @@
-// Goal: a restore over a volume moves what differs and nothing else, is refused under a guest, and leaves bitmaps right;
-// what of a backup is damaged ends no restore that may go on. Method: a whole storage node over gRPC, a backup's exports
-// served by the test.
+// Goal: a restore over a volume moves what differs and nothing else, is refused under a guest, and leaves bitmaps
+// right; what of a backup is damaged ends no restore that may go on. Method: a whole storage node over gRPC, a backup's
+// exports served by the test.
 import { randomBytes, randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { StartRestoreRequest, Volume } from '@tidemark/proto';

@@ -39,21 +39,7 @@ export function jobService(options: {
     startRestore: step(context, methods.startRestore, 'do-again', async (request, { runId }) =>
       toRestoreStarted(await restores.start(toRestoreRequest(request, runId))),
     ),
-    watchJob: call => {
-      const ended = new AbortController();
-      call.on('cancelled', () => ended.abort());
-      call.on('error', () => ended.abort());
-      const send = async () => {
-        for await (const status of jobs.watch(call.request.jobId, ended.signal))
-          call.write(toJobStatus(status));
-        call.end();
-      };
-      send().catch((thrown: unknown) => {
-        const error = toTidemarkError(thrown);
-        context.report({ method: methods.watchJob.path, error });
-        call.emit('error', toServiceError(error));
-      });
-    },
+    watchJob: call => watchJob({ context, jobs }, call),
     getJob: query(context, methods.getJob, ({ jobId }) => toJobStatus(jobs.get(jobId).snapshot())),
     listJobs: query(context, methods.listJobs, () => ({ jobs: jobs.list().map(toJobStatus) })),
     cancelJob: step(
@@ -84,6 +70,24 @@ export function jobService(options: {
     }),
   };
   return { definition: methods, implementation };
+}
+
+function watchJob(
+  { context, jobs }: { context: CallContext; jobs: JobRunner },
+  call: Parameters<JobServiceServer['watchJob']>[0],
+): void {
+  const ended = new AbortController();
+  call.on('cancelled', () => ended.abort());
+  call.on('error', () => ended.abort());
+  const send = async () => {
+    for await (const status of jobs.watch(call.request.jobId, ended.signal)) call.write(toJobStatus(status));
+    call.end();
+  };
+  send().catch((thrown: unknown) => {
+    const error = toTidemarkError(thrown);
+    context.report({ method: methods.watchJob.path, error });
+    call.emit('error', toServiceError(error));
+  });
 }
 
 function toRestoreRequest(request: StartRestoreRequest, runId: string): RestoreRequest {

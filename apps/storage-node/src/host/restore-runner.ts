@@ -122,7 +122,7 @@ export class RestoreRunner {
       return answer;
     }
     if (target.format === 'raw') {
-      const text = `Instant volume '${name}' cannot be raw: what it has not pulled yet needs an image of format 'qcow2'.`;
+      const text = `Instant volume '${name}' cannot be raw: only a qcow2 image can lack what is not pulled yet.`;
       throw new TidemarkError('invalid-request', text);
     }
     await (await openSource(request)).close();
