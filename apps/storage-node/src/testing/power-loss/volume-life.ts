@@ -12,7 +12,9 @@ import {
 import { ManualClock, type SeededRandom } from '@tidemark/engine/testing';
 import { NbdExports } from '../../exports/nbd-exports.ts';
 import type { Files } from '../../host/files.ts';
+import { JobRunner } from '../../host/job-runner.ts';
 import { StateStore } from '../../host/state-store.ts';
+import { StreamRunner } from '../../host/stream-runner.ts';
 import { Volume, type VolumeHost } from '../../host/volume.ts';
 import { VolumeLayout, type VolumeRecord, volumeSchema } from '../../host/volume-record.ts';
 import { type Contents, type GuestDisk, numbersIn, sectorsWith } from './guest-disk.ts';
@@ -38,11 +40,14 @@ export function hostOver(
   folder: string,
   files?: Files,
 ): VolumeHost & { store: StateStore; clock: ManualClock } {
+  const graph = new BlockGraph();
+  const clock = new ManualClock();
   return {
-    graph: new BlockGraph(),
+    graph,
     store: new StateStore({ folder, files }),
     exports: new NbdExports({ listen: { host: '127.0.0.1', port: 0 } }),
-    clock: new ManualClock(),
+    streams: new StreamRunner({ graph, jobs: new JobRunner({ clock, report: () => {} }) }),
+    clock,
     intentRegionBytesMin: REGION_BYTES,
   };
 }
