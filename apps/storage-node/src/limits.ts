@@ -28,6 +28,8 @@ export const CLOSE_GRACE_MS = 5_000;
 export const FAILURE_REPORT_INTERVAL_MS = 1_000;
 /** Time for a connection to another NBD server to come up before the caller is told. */
 export const NBD_CONNECT_TIMEOUT_MS = 10_000;
+/** Silence after which another storage node that owes replies is taken for gone: a busy disk answers sooner. */
+export const NBD_STALL_TIMEOUT_MS = 60_000;
 /** Pauses between attempts to reach a server that went away: short at first, since most come back soon. */
 export const RECONNECT_PAUSE_MS_MIN = 100;
 export const RECONNECT_PAUSE_MS_MAX = 2_000;

@@ -10,10 +10,15 @@ import { ARENA_ITEM_BYTES_MAX, CLIENT_WAITING_MAX } from './limits.ts';
 import { Output } from './output.ts';
 import { COMMAND, REQUEST_BYTES, REQUEST_MAGIC } from './protocol.ts';
 
+/** How finely silence is measured. */
+const LOOKS_PER_STALL = 8;
+
 export type RequestInit = Pick<ClientRequest, 'command' | 'flags' | 'offset' | 'length' | 'buffer'>;
 
 export interface PipelineOptions {
   readonly requestsMax: number;
+  /** How long a server may owe replies without a word; 0: for ever. */
+  readonly stallTimeoutMs: number;
   readonly structured: boolean;
 }
 
@@ -31,6 +36,9 @@ export class Pipeline implements ByteReceiver, RepliesHost {
   #failure: Error | undefined;
   #saidGoodbye = false;
   #idle: (() => void) | undefined;
+  #watch: NodeJS.Timeout | undefined;
+  /** Looks since the server was last heard of, with replies owed all the while. */
+  #silentLooks = 0;
 
   constructor(socket: Socket, pool: BufferPool, options: PipelineOptions) {
     this.#socket = socket;
@@ -41,6 +49,18 @@ export class Pipeline implements ByteReceiver, RepliesHost {
     }
     this.#output = new Output(socket, pool, () => undefined);
     this.#replies = new ClientReplies(this, pool);
+    const { stallTimeoutMs } = options;
+    if (stallTimeoutMs === 0) return;
+    this.#watch = setInterval(() => this.#look(stallTimeoutMs), stallTimeoutMs / LOOKS_PER_STALL).unref();
+  }
+
+  /** Counts looks and reads no clock: what every reply costs is one assignment. */
+  #look(stallTimeoutMs: number): void {
+    if (this.#pendingCount === 0) this.#silentLooks = 0;
+    else if (++this.#silentLooks > LOOKS_PER_STALL) {
+      const text = `the server owes ${this.#pendingCount} replies and has sent nothing for ${stallTimeoutMs} ms`;
+      this.fail(new NbdProtocolError(text));
+    }
   }
 
   /** Why nothing can be sent any more. */
@@ -131,6 +151,7 @@ export class Pipeline implements ByteReceiver, RepliesHost {
 
   receive(buffer: Buffer, length: number): void {
     if (this.#failure !== undefined) return;
+    this.#silentLooks = 0;
     try {
       this.#replies.receive(buffer, length);
     } catch (error) {
@@ -173,6 +194,7 @@ export class Pipeline implements ByteReceiver, RepliesHost {
   fail(reason: Error): void {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
+    clearInterval(this.#watch);
     this.#output.close();
     this.#socket.destroy();
     const pending = [...this.#slots, ...this.#waiting.slice(this.#waitingStart)];

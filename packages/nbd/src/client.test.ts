@@ -1,5 +1,6 @@
 // Goal: the client does what it is told against a good server, and survives a bad one with a clear error.
 import { createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { MemoryExport, type MemoryExportOptions } from '../test/memory-export.ts';
 import { NbdClient, type NbdConnectOptions, NbdServer } from './index.ts';
@@ -118,6 +119,40 @@ it('can be aborted while connecting and later', async () => {
   const client = await connect(disk, { signal: controller.signal });
   controller.abort();
   expect((await client.closed)?.message).toContain('aborted');
+});
+
+describe('with a silent server', () => {
+  const STALL_MS = 160;
+
+  it('loses the connection when replies are owed for too long, and not before any are', async () => {
+    const disk = new MemoryExport();
+    const client = await connect(disk, { stallTimeoutMs: STALL_MS });
+    await delay(2 * STALL_MS);
+    await client.read(0, Buffer.alloc(512));
+    const held = Promise.withResolvers<void>();
+    disk.gate = held.promise;
+    const startedAtMs = performance.now();
+    await expect(client.read(0, Buffer.alloc(512))).rejects.toThrow(
+      /owes 1 replies and has sent nothing for 160/,
+    );
+    expect(performance.now() - startedAtMs).toBeGreaterThanOrEqual(STALL_MS - 1);
+    expect(await client.closed).toMatchObject({ name: 'NbdProtocolError' });
+    held.resolve();
+  });
+
+  it('keeps the connection while anything is answered', async () => {
+    const disk = new MemoryExport();
+    const client = await connect(disk, { stallTimeoutMs: STALL_MS });
+    const held = Promise.withResolvers<void>();
+    disk.gate = held.promise;
+    const slow = client.read(0, Buffer.alloc(512));
+    await delay(STALL_MS / 4);
+    disk.gate = undefined;
+    const untilMs = performance.now() + 2 * STALL_MS;
+    for (; performance.now() < untilMs; await delay(STALL_MS / 8)) await client.read(0, Buffer.alloc(512));
+    held.resolve();
+    await slow;
+  });
 });
 
 describe('with a bad server', () => {

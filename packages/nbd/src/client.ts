@@ -28,6 +28,11 @@ export interface NbdConnectOptions {
   requestsMax?: number;
   /** Connection and handshake together. */
   connectTimeoutMs?: number;
+  /**
+   * A server that owes replies and has sent nothing for this long is taken for gone: the connection is lost. Default
+   * 0: it may take for ever.
+   */
+  stallTimeoutMs?: number;
   /** Aborts connecting, and destroys the client later. */
   signal?: AbortSignal;
 }
@@ -143,7 +148,11 @@ export class NbdClient {
       this.#resolveClosed = resolve;
     });
     const requestsMax = options.requestsMax ?? CLIENT_REQUESTS_DEFAULT;
-    this.#pipeline = new Pipeline(socket, pool, { requestsMax, structured: announcement.structured });
+    this.#pipeline = new Pipeline(socket, pool, {
+      requestsMax,
+      stallTimeoutMs: options.stallTimeoutMs ?? 0,
+      structured: announcement.structured,
+    });
     receiver.current = this.#pipeline;
     socket.removeAllListeners('error').removeAllListeners('close');
     socket.on('error', error => this.#pipeline.fail(error));

@@ -24,6 +24,8 @@ type Options = z.output<typeof options>;
 /** Of an export's name (section "Conventions" of the protocol). */
 const NAME_BYTES_MAX = 4096;
 const MILLISECONDS = 1000;
+/** As in QEMU a server may think for as long as it likes. */
+const PATIENT = { stallTimeoutMs: 0 };
 /** A node without these goes on with what is the default: asking for that later is another wish. */
 const FOR_LIFE = ['reconnect-delay', 'open-timeout'] as const;
 
@@ -40,7 +42,7 @@ export const nbdDriver = defineDriver({
     const wanted = common.autoReadOnly && !readOnly ? 'if-needed' : readOnly;
     const first = await connectFirst(given, { uri, readOnly: wanted, clock });
     return ReconnectingNode.of(first, {
-      connect: signal => NbdDriver.open(uri, { readOnly: 'if-needed', signal }),
+      connect: signal => NbdDriver.open(uri, { readOnly: 'if-needed', signal, ...PATIENT }),
       reconnectDelayMs: (given['reconnect-delay'] ?? 0) * MILLISECONDS,
       clock,
     });
@@ -82,7 +84,8 @@ async function connectFirst(
   const deadlineMs = clock.monotonicMs() + (given['open-timeout'] ?? 0) * MILLISECONDS;
   for (;;) {
     try {
-      return await NbdDriver.open(uri, { readOnly, signal: AbortSignal.timeout(NBD_CONNECT_TIMEOUT_MS) });
+      const signal = AbortSignal.timeout(NBD_CONNECT_TIMEOUT_MS);
+      return await NbdDriver.open(uri, { readOnly, signal, ...PATIENT });
     } catch (error) {
       const isAway = error instanceof EngineError && error.kind === 'io';
       if (!isAway || clock.monotonicMs() >= deadlineMs) throw openError(given, error);

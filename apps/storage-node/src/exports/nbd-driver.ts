@@ -9,6 +9,7 @@ import {
   type WriteZeroesOptions,
 } from '@tidemark/engine';
 import { CONTEXT_ALLOCATION, NbdClient, NbdError, NbdOptionError, STATE } from '@tidemark/nbd';
+import { NBD_STALL_TIMEOUT_MS } from '../limits.ts';
 
 type Request = 'read' | 'write' | 'write-zeroes' | 'discard' | 'flush' | 'block-status';
 
@@ -17,6 +18,16 @@ const NO_SUCH_EXPORT = 'ERR_UNKNOWN';
 
 /** After a status that is not known the server is asked again: what follows may be known. */
 const UNKNOWN_BYTES_MAX = 1024 * 1024;
+
+export interface NbdDriverOptions {
+  readonly readOnly: boolean | 'if-needed';
+  /** Ends the connecting, not the connection. */
+  readonly signal?: AbortSignal;
+  /** What the server cannot say the status of counts as data, so that whoever reads it learns what is lost. */
+  readonly dataWhereUnknown?: boolean;
+  /** Default: 60 s. */
+  readonly stallTimeoutMs?: number;
+}
 
 export class NbdDriver implements BlockNode {
   readonly driver = 'nbd';
@@ -39,14 +50,11 @@ export class NbdDriver implements BlockNode {
   /**
    * Connects. Rejects with kind `io` when nobody answers, `not-found` when there is no such export,
    * `invalid-argument` when it is read-only and writing was asked for; `if-needed`: such an export is opened
-   * read-only. `signal` ends the connecting, not the connection. `dataWhereUnknown`: what the server cannot say the
-   * status of counts as data, so that whoever reads it learns what is lost.
+   * read-only. A server that owes replies and is silent for `stallTimeoutMs` (0: for ever) is taken for gone: requests
+   * fail with errno ECONNRESET then.
    */
-  static async open(
-    uri: string,
-    options: { readOnly: boolean | 'if-needed'; signal?: AbortSignal; dataWhereUnknown?: boolean },
-  ): Promise<NbdDriver> {
-    const client = await connect(uri, options.signal);
+  static async open(uri: string, options: NbdDriverOptions): Promise<NbdDriver> {
+    const client = await connect(uri, options);
     if (client.readOnly && options.readOnly === false) {
       await client.disconnect();
       throw new EngineError('invalid-argument', `NBD export ${uri} is read-only and cannot be written to`, {
@@ -162,13 +170,15 @@ export class NbdDriver implements BlockNode {
 }
 
 /** The client would obey its signal as long as it lives: it is given one that ends with the connecting. */
-async function connect(uri: string, signal: AbortSignal | undefined): Promise<NbdClient> {
+async function connect(uri: string, options: NbdDriverOptions): Promise<NbdClient> {
+  const { signal, stallTimeoutMs = NBD_STALL_TIMEOUT_MS } = options;
   const connecting = new AbortController();
   const abort = () => connecting.abort(signal?.reason);
   signal?.addEventListener('abort', abort, { once: true });
   if (signal?.aborted) abort();
   try {
-    return await NbdClient.connect({ uri }, { contexts: [CONTEXT_ALLOCATION], signal: connecting.signal });
+    const contexts = [CONTEXT_ALLOCATION];
+    return await NbdClient.connect({ uri }, { contexts, stallTimeoutMs, signal: connecting.signal });
   } catch (error) {
     throw connectError(error, uri);
   } finally {
