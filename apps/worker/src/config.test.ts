@@ -12,6 +12,10 @@ test('the queue is in the catalog database unless told', () => {
     concurrency: 8,
     healthListen: undefined,
     leaseMs: 15_000,
+    reconcileMs: 600_000,
+    reportOnly: [],
+    auditMs: 86_400_000,
+    auditSampleBytes: 67_108_864,
     killPoints: undefined,
     logLevel: 'info',
   });
@@ -28,4 +32,12 @@ test('every fault is named in one error', () => {
   for (const name of ['DATABASE_URL', 'QUEUE_URL', 'WORKER_CONCURRENCY', 'HEALTH_LISTEN']) {
     expect(read).toThrow(`TIDEMARK_${name}`);
   }
+});
+
+test('what is only reported is given by name', () => {
+  const reportOnly = (text: string) =>
+    readConfig({ TIDEMARK_DATABASE_URL: url, TIDEMARK_RECONCILE_REPORT_ONLY: text }).reportOnly;
+  expect(reportOnly('volume-unknown, backup-unknown')).toEqual(['volume-unknown', 'backup-unknown']);
+  expect(reportOnly('all')).toContain('job-left');
+  expect(() => reportOnly('volume-unknow')).toThrow(/volume-unknow, which names no difference/);
 });

@@ -9,6 +9,31 @@ import {
 } from '@tidemark/proto';
 import { z } from 'zod';
 import { LEASE_MS_MAX, LEASE_MS_MIN, WORKER_LIMITS } from './limits.ts';
+import { DIFFERENCE_KINDS, isDifferenceKind } from './reconcile/found-difference.ts';
+
+/** Milliseconds between two times; 0: never by itself. */
+const rhythm = (otherwise: number, leastMs: number) =>
+  z.coerce
+    .number('must be a number')
+    .int('must be a whole number')
+    .refine(ms => ms === 0 || ms >= leastMs, `must be 0, or at least ${leastMs}`)
+    .default(otherwise);
+
+/** Names of differences with commas between them; `all` stands for every one. */
+const reportOnly = z
+  .string()
+  .default('')
+  .transform(text => text.split(',').map(word => word.trim()))
+  .transform(words =>
+    words.includes('all') ? Object.keys(DIFFERENCE_KINDS) : words.filter(word => word !== ''),
+  )
+  .refine(words => words.every(isDifferenceKind), {
+    error: issue => {
+      const unknown = (issue.input as string[]).filter(word => !isDifferenceKind(word)).join(', ');
+      const names = Object.keys(DIFFERENCE_KINDS).join(', ');
+      return `holds ${unknown}, which names no difference; give some of: ${names}`;
+    },
+  });
 
 const environment = z
   .object({
@@ -28,6 +53,14 @@ const environment = z
       .min(LEASE_MS_MIN, `must be at least ${LEASE_MS_MIN}`)
       .max(LEASE_MS_MAX, `must be at most ${LEASE_MS_MAX}`)
       .default(WORKER_LIMITS.leaseMs),
+    TIDEMARK_RECONCILE_INTERVAL_MS: rhythm(WORKER_LIMITS.reconcileMs, 10_000),
+    TIDEMARK_RECONCILE_REPORT_ONLY: reportOnly,
+    TIDEMARK_AUDIT_INTERVAL_MS: rhythm(WORKER_LIMITS.auditMs, 60_000),
+    TIDEMARK_AUDIT_SAMPLE_BYTES: z.coerce
+      .number('must be a number')
+      .int('must be a whole number')
+      .min(0, 'must be at least 0, which means all')
+      .default(WORKER_LIMITS.auditSampleBytes),
     TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
@@ -37,6 +70,10 @@ const environment = z
     concurrency: env.TIDEMARK_WORKER_CONCURRENCY,
     healthListen: env.TIDEMARK_HEALTH_LISTEN,
     leaseMs: env.TIDEMARK_WORKER_LEASE_MS,
+    reconcileMs: env.TIDEMARK_RECONCILE_INTERVAL_MS,
+    reportOnly: env.TIDEMARK_RECONCILE_REPORT_ONLY,
+    auditMs: env.TIDEMARK_AUDIT_INTERVAL_MS,
+    auditSampleBytes: env.TIDEMARK_AUDIT_SAMPLE_BYTES,
     killPoints: env.TIDEMARK_KILL_POINTS,
     logLevel: env.TIDEMARK_LOG_LEVEL,
   }));

@@ -30,6 +30,17 @@ export interface WorkerLimits {
   /** Rhythm of asking storage nodes for their status, and how long one may take to answer. */
   monitorMs: number;
   statusTimeoutMs: number;
+  /** Rhythm of comparing each storage node with the catalog; 0: only when somebody asks. */
+  reconcileMs: number;
+  /** Of several workers that hear of the same return of a storage node only the first asks for a comparison. */
+  reconcileQuietMs: number;
+  /** Between the two looks that a difference has to be seen at: what is just being made is done by then. */
+  confirmMs: number;
+  /** A run that nobody has worked on for this long is told of; many long copies may be before it. */
+  stuckMs: number;
+  /** Rhythm of auditing the bitmaps of each volume, and how much of it is read; 0: only when somebody asks. */
+  auditMs: number;
+  auditSampleBytes: number;
 }
 
 export const WORKER_LIMITS: WorkerLimits = {
@@ -46,6 +57,12 @@ export const WORKER_LIMITS: WorkerLimits = {
   jobEndMs: 60_000,
   monitorMs: 5_000,
   statusTimeoutMs: 3_000,
+  reconcileMs: 600_000,
+  reconcileQuietMs: 15_000,
+  confirmMs: 2_000,
+  stuckMs: 1_800_000,
+  auditMs: 86_400_000,
+  auditSampleBytes: 64 * 2 ** 20,
 };
 
 /** Publishing makes a whole image durable, and merging bitmaps reads them: minutes on a busy disk. */

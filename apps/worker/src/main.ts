@@ -17,7 +17,12 @@ const worker = new RunWorker({
   ...config,
   owner,
   log,
-  limits: { leaseMs: config.leaseMs },
+  limits: {
+    leaseMs: config.leaseMs,
+    reconcileMs: config.reconcileMs,
+    auditMs: config.auditMs,
+    auditSampleBytes: config.auditSampleBytes,
+  },
   pass: killPoints(config.killPoints, 'worker'),
 });
 

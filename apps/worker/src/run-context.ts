@@ -11,6 +11,8 @@ export interface RunServices {
   readonly catalog: Catalog;
   readonly storageNodes: StorageNodes;
   readonly limits: WorkerLimits;
+  /** Names of differences that are never repaired without being asked. */
+  readonly reportOnly: ReadonlySet<string>;
 }
 
 export interface Signals {

@@ -3,6 +3,7 @@ import type { Catalog, StorageNode } from '@tidemark/catalog';
 import { TidemarkError } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import type { WorkerLimits } from './limits.ts';
+import type { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
 import { Rhythm } from './rhythm.ts';
 import type { StorageNodes } from './storage-nodes.ts';
 
@@ -10,6 +11,7 @@ export class StorageMonitor {
   readonly #catalog: Catalog;
   readonly #storageNodes: StorageNodes;
   readonly #limits: WorkerLimits;
+  readonly #schedule: ReconcileSchedule;
   readonly #log: Logger;
   readonly #rhythm: Rhythm;
 
@@ -17,11 +19,13 @@ export class StorageMonitor {
     catalog: Catalog;
     storageNodes: StorageNodes;
     limits: WorkerLimits;
+    schedule: ReconcileSchedule;
     log: Logger;
   }) {
     this.#catalog = options.catalog;
     this.#storageNodes = options.storageNodes;
     this.#limits = options.limits;
+    this.#schedule = options.schedule;
     this.#log = options.log;
     this.#rhythm = new Rhythm(() => this.#lookAtAll(), options.limits.monitorMs, options.log);
   }
@@ -53,7 +57,8 @@ export class StorageMonitor {
   async #lookAt(node: StorageNode): Promise<void> {
     const { storageNodes } = this.#catalog;
     try {
-      const { instanceId, nbdAddress, version, capacityBytes, availableBytes } = await this.#ask(node);
+      const { instanceId, nbdAddress, version, capacityBytes, availableBytes, startedAtMs } =
+        await this.#ask(node);
       await storageNodes.markOnline(node.id, {
         instanceId,
         nbdAddress,
@@ -61,7 +66,9 @@ export class StorageMonitor {
         capacityBytes,
         availableBytes,
       });
-      if (node.state !== 'online') this.#log.info({ storageNode: node.name }, 'storage node online');
+      const wasAway = node.state !== 'online';
+      if (wasAway) this.#log.info({ storageNode: node.name }, 'storage node online');
+      await this.#schedule.heardOf(node, { startedAtMs, wasAway });
     } catch (error) {
       if (!(error instanceof TidemarkError)) throw error;
       const isNews = await storageNodes.markUnreachable(node.id, error.message);

@@ -8,6 +8,7 @@ import type { Logger } from 'pino';
 import { Dispatcher } from './dispatcher.ts';
 import { WorkerStopping } from './errors.ts';
 import { checkLimits, WORKER_LIMITS, type WorkerLimits } from './limits.ts';
+import { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
 import { RunExecutor } from './run-executor.ts';
 import { StorageMonitor } from './storage-monitor.ts';
 import { StorageNodes } from './storage-nodes.ts';
@@ -22,6 +23,8 @@ export interface WorkerOptions {
   readonly owner: string;
   readonly log: Logger;
   readonly limits?: Partial<WorkerLimits>;
+  /** Names of differences that are only reported, also where their repair is safe. */
+  readonly reportOnly?: readonly string[];
   /** Told between any two durable steps of a run. */
   readonly pass?: PassPoint | undefined;
 }
@@ -55,13 +58,15 @@ export class RunWorker {
     this.#catalog = catalog;
     this.#storageNodes = storageNodes;
     const { pass } = options;
-    this.#executor = new RunExecutor({ catalog, storageNodes, limits }, { owner, log, pass });
+    const reportOnly = new Set(options.reportOnly);
+    this.#executor = new RunExecutor({ catalog, storageNodes, limits, reportOnly }, { owner, log, pass });
     const queue = { url: options.queueUrl };
     this.#dispatcher = new Dispatcher({ catalog, queue, limits, log: log.child({ part: 'dispatcher' }) });
     this.#monitor = new StorageMonitor({
       catalog,
       storageNodes,
       limits,
+      schedule: new ReconcileSchedule({ catalog, limits }),
       log: log.child({ part: 'storage-monitor' }),
     });
   }

@@ -1,7 +1,15 @@
 // What a test of the worker needs: a catalog, a queue, two storage nodes, and requests as the api writes
 // them.
 import { randomUUID } from 'node:crypto';
-import { Catalog, hasEnded, type JsonObject, type Run, type RunKind, type Volume } from '@tidemark/catalog';
+import {
+  Catalog,
+  type Difference,
+  hasEnded,
+  type JsonObject,
+  type Run,
+  type RunKind,
+  type Volume,
+} from '@tidemark/catalog';
 import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import { pino } from 'pino';
 import { WORKER_LIMITS, type WorkerLimits } from '../src/limits.ts';
@@ -20,6 +28,11 @@ export const FAST: WorkerLimits = {
   jobEndMs: 3_000,
   monitorMs: 500,
   statusTimeoutMs: 400,
+  // Tests that want it turn it on.
+  reconcileMs: 0,
+  reconcileQuietMs: 200,
+  confirmMs: 30,
+  auditMs: 0,
 };
 
 const WAIT_MS = 15_000;
@@ -56,7 +69,10 @@ export class Fleet {
     await this.database.drop();
   }
 
-  async startWorker(limits: Partial<WorkerLimits> = {}): Promise<RunWorker> {
+  async startWorker(
+    limits: Partial<WorkerLimits> = {},
+    options: { reportOnly?: readonly string[] } = {},
+  ): Promise<RunWorker> {
     const worker = new RunWorker({
       databaseUrl: this.database.url,
       queueUrl: this.queueUrl,
@@ -64,6 +80,7 @@ export class Fleet {
       owner: `test-${randomUUID()}`,
       log: pino({ level: 'silent' }),
       limits: { ...FAST, ...limits },
+      ...options,
     });
     this.#workers.add(worker);
     await worker.start();
@@ -192,6 +209,24 @@ export class Fleet {
     return this.ask('commit', request, async (runId, { id: volumeId }) => {
       await this.catalog.commits.create({ id: commitId, volumeId, runId, ...ends, ...names, ...facts });
     });
+  }
+
+  /** Compares a storage node with the catalog, as an operator asks for it. */
+  async reconcile(node: 'alpha' | 'beta'): Promise<Run> {
+    const storageNodeId = this.nodeIds[node];
+    const request = { storageNodeId, cause: 'asked', startedAtMs: null };
+    return this.catalog.runs.create({ id: randomUUID(), kind: 'reconcile', storageNodeId, request });
+  }
+
+  async repair({ id, storageNodeId }: Difference, action: string): Promise<Run> {
+    const request = { differenceId: id, storageNodeId, action };
+    return this.catalog.runs.create({ id: randomUUID(), kind: 'repair-difference', storageNodeId, request });
+  }
+
+  /** `kind state` of each, in the order in which they were seen first. */
+  async differences(): Promise<string[]> {
+    const { items } = await this.catalog.differences.list();
+    return items.map(({ kind, state }) => `${kind} ${state}`).sort();
   }
 
   /** Any other run about the volume `disk`. */

@@ -28,6 +28,7 @@ import {
   VolumeServiceService,
 } from '@tidemark/proto';
 import { checkpointHandlers, createCheckpoint } from './scripted-checkpoints.ts';
+import { ScriptedInventory } from './scripted-inventory.ts';
 import { refuse } from './scripted-refusal.ts';
 import { ScriptedRemovals } from './scripted-removals.ts';
 import { ScriptedSnapshots } from './scripted-snapshots.ts';
@@ -53,17 +54,19 @@ const uriOf = (name: string) => `nbd://127.0.0.1:10809/${name}`;
 export class ScriptedStorageNode {
   readonly name: string;
   instanceId: string;
+  startedAtMs = 1;
   /** Every call that arrived, in order. */
   readonly calls: Call[] = [];
   readonly volumes = new Map<string, Volume>();
   readonly checkpoints = new Map<string, Checkpoint & { volumeId: string }>();
   readonly repositories = new Map<string, string>();
-  readonly partial = new Map<string, { parent: string; uri: string }>();
+  readonly partial = new Map<string, { parent: string; uri: string; volumeId: string }>();
   readonly published = new Map<string, StoredBackup>();
   readonly openBackups = new Set<string>();
   readonly jobs = new Map<string, JobStatus>();
   readonly snapshots = new ScriptedSnapshots(this);
   readonly removals = new ScriptedRemovals(this);
+  readonly inventory = new ScriptedInventory(this);
   /** While set, jobs stay halfway. */
   holdJobs = false;
   /** Of all storage nodes of a fleet: what can be connected to. */
@@ -193,12 +196,8 @@ export class ScriptedStorageNode {
   }
 
   #handlers(): Record<string, Handler> {
-    const { name } = this;
-    const sizes = { capacityBytes: 1000, availableBytes: 900 };
-    const counts = { volumes: this.volumes.size, repositories: this.repositories.size };
-    const status = { name, version: '1', nbdAddress: '127.0.0.1:10809', startedAtMs: 1, ...sizes, ...counts };
     return {
-      getStatus: () => ({ ...status, instanceId: this.instanceId }),
+      ...this.inventory.handlers(),
       ...this.#volumeHandlers(),
       ...checkpointHandlers(this),
       ...this.snapshots.handlers(),
@@ -236,14 +235,14 @@ export class ScriptedStorageNode {
         this.repositories.set(repositoryId, name);
         return { repositoryId, name, limitBytes, usedBytes: 0, availableBytes: 0 };
       },
-      prepareBackup: ({ repositoryId, backupId, parentBackupId, sizeBytes }) => {
+      prepareBackup: ({ repositoryId, backupId, parentBackupId, sizeBytes, volumeId }) => {
         if (!this.repositories.has(repositoryId)) throw refuse('repository-not-found', repositoryId);
         const known = this.partial.get(backupId);
         if (known && known.parent !== parentBackupId) {
           throw refuse('backup-not-usable', `${backupId} is being written with other settings`);
         }
         const uri = known?.uri ?? this.#export(`${backupId}-${this.calls.length}`);
-        this.partial.set(backupId, { parent: parentBackupId, uri });
+        this.partial.set(backupId, { parent: parentBackupId, uri, volumeId });
         return { uri, sizeBytes };
       },
       publishBackup: request => this.#publish(request),
@@ -258,8 +257,9 @@ export class ScriptedStorageNode {
         this.openBackups.add(backupId);
         return { uri: this.#export(backupId), sizeBytes: stored.sizeBytes };
       },
-      closeBackup: ({ backupId }) => {
+      closeBackup: ({ backupId, step }) => {
         this.dropOpenBackup(backupId);
+        this.inventory.close(backupId, step.runId);
         return NONE;
       },
     };
@@ -269,7 +269,6 @@ export class ScriptedStorageNode {
     return {
       startBackup: request => this.#startBackup(request),
       startRestore: request => this.#startRestore(request),
-      releaseMoment: () => NONE,
       cancelJob: ({ jobId }) => {
         const status = this.jobs.get(jobId);
         if (!status) throw refuse('job-not-found', jobId);
@@ -331,10 +330,8 @@ export class ScriptedStorageNode {
   }
 
   #createVolume(wanted: { volumeId: string; name: string; sizeBytes: number; format: string }): Volume {
-    const { volumeId, name, sizeBytes, format } = wanted;
-    const exportUri = uriOf(name);
-    const volume = Volume.fromPartial({ volumeId, name, sizeBytes, format, exportUri });
-    this.volumes.set(volumeId, volume);
+    const volume = Volume.fromPartial({ ...wanted, exportUri: uriOf(wanted.name) });
+    this.volumes.set(wanted.volumeId, volume);
     return volume;
   }
 
@@ -345,7 +342,7 @@ export class ScriptedStorageNode {
     const { repositoryId: _, ...manifest } = request;
     const stored = StoredBackup.fromPartial({
       ...manifest,
-      parentBackupId: partial.parent,
+      ...{ parentBackupId: partial.parent, volumeId: partial.volumeId },
       sizeBytes: 4096,
       storedBytes: 512,
       fileName: `${request.backupId}.qcow2`,

@@ -6,8 +6,11 @@ import { isId } from './ref.ts';
 import type { Scope } from './scope.ts';
 
 export type BackupKind = 'full' | 'incremental' | 'differential';
-/** `hidden`: waits to be taken out of its chain; `removing`: is being taken out. */
-export type BackupState = 'creating' | 'available' | 'hidden' | 'removing';
+/**
+ * `hidden`: waits to be taken out of its chain; `removing`: is being taken out; `missing`: its repository does not
+ * have it.
+ */
+export type BackupState = 'creating' | 'available' | 'hidden' | 'removing' | 'missing';
 
 export interface Backup {
   id: string;

@@ -1,11 +1,15 @@
 // The catalog: one connection pool, one repository a noun, and transactions over all of them.
 import { PrismaPg } from '@prisma/adapter-pg';
+import { AdoptionRepository } from './adoption-repository.ts';
 import { BackupLeaseRepository } from './backup-lease-repository.ts';
+
 import { BackupRepository } from './backup-repository.ts';
 import { CheckpointRepository } from './checkpoint-repository.ts';
 import { CommitRepository } from './commit-repository.ts';
+import { DifferenceRepository } from './difference-repository.ts';
 import { EventRepository } from './event-repository.ts';
 import { PrismaClient } from './generated/client.ts';
+import { InventoryRepository } from './inventory-repository.ts';
 import { RepositoryRepository } from './repository-repository.ts';
 import { RetentionRepository } from './retention-repository.ts';
 import { RunLeaseRepository } from './run-lease-repository.ts';
@@ -41,6 +45,10 @@ class Nouns {
   /** Runs as a worker drives them. */
   readonly leases: RunLeaseRepository;
   readonly events: EventRepository;
+  readonly differences: DifferenceRepository;
+  /** What the reconciler reads, and what it writes when it adopts or forgets. */
+  readonly inventory: InventoryRepository;
+  readonly adoption: AdoptionRepository;
 
   constructor(scope: Scope) {
     this.storageNodes = new StorageNodeRepository(scope);
@@ -55,6 +63,9 @@ class Nouns {
     this.runs = new RunRepository(scope);
     this.leases = new RunLeaseRepository(scope);
     this.events = new EventRepository(scope);
+    this.differences = new DifferenceRepository(scope);
+    this.inventory = new InventoryRepository(scope);
+    this.adoption = new AdoptionRepository(scope);
   }
 }
 

@@ -10,6 +10,7 @@ export type Noun =
   | 'repository'
   | 'backup'
   | 'run'
+  | 'difference'
   | 'catalog';
 
 export type CatalogErrorKind =

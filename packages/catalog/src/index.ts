@@ -1,4 +1,11 @@
 // The catalog's only door.
+
+export type {
+  AdoptionRepository,
+  FoundBackup,
+  FoundRepository,
+  FoundVolume,
+} from './adoption-repository.ts';
 export type { BackupLease, BackupLeaseHolder, BackupLeaseRepository } from './backup-lease-repository.ts';
 export type {
   Backup,
@@ -26,8 +33,16 @@ export {
   type LostSnapshot,
   type NewCommit,
 } from './commit-repository.ts';
+export type {
+  Difference,
+  DifferenceFilter,
+  DifferenceRepository,
+  DifferenceState,
+  SeenDifference,
+} from './difference-repository.ts';
 export { CatalogError, type CatalogErrorKind, type Noun } from './errors.ts';
 export type { Event, EventRepository } from './event-repository.ts';
+export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export { applyMigrations } from './migrate.ts';
 export { PAGE_ITEMS_MAX, type Page, type PageOptions } from './page.ts';
 export { isId } from './ref.ts';
@@ -69,6 +84,7 @@ export type {
   StorageNodeState,
 } from './storage-node-repository.ts';
 export type {
+  AuditResult,
   NewVolume,
   Volume,
   VolumeFormat,

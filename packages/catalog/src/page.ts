@@ -24,20 +24,27 @@ interface Keyed {
 
 type Direction = 'asc' | 'desc';
 
-/** Arguments of a Prisma `findMany` for the page; add them to `where` with AND. Rejects `invalid-cursor`. */
-export function pageQuery(options: PageOptions, direction: Direction) {
+/**
+ * Arguments of a Prisma `findMany` for the page, in the order of `moment`; add them to `where` with AND. Rejects
+ * `invalid-cursor`.
+ */
+export function pageQuery<M extends string = 'createdAt'>(
+  options: PageOptions,
+  direction: Direction,
+  moment: M = 'createdAt' as M,
+) {
   const limit = Math.min(Math.max(options.limit ?? PAGE_ITEMS_DEFAULT, 1), PAGE_ITEMS_MAX);
   const key = options.cursor ? decodeCursor(options.cursor) : null;
   const beyond = direction === 'asc' ? 'gt' : 'lt';
   const after = key && {
-    OR: [{ createdAt: { [beyond]: key.createdAt } }, { createdAt: key.createdAt, id: { [beyond]: key.id } }],
+    OR: [{ [moment]: { [beyond]: key.createdAt } }, { [moment]: key.createdAt, id: { [beyond]: key.id } }],
   };
   return {
     after: after ?? {},
     // One more than asked for tells whether there is a next page.
     take: limit + 1,
     limit,
-    orderBy: [{ createdAt: direction }, { id: direction }],
+    orderBy: [{ [moment]: direction } as { [K in M]: Direction }, { id: direction }],
   };
 }
 

@@ -109,6 +109,39 @@ export class RunRepository {
   }
 
   /**
+   * Creates the run when it is due, as the newest of its kind about the same storage node and volume tells; null
+   * otherwise. Of several workers that ask at the same time one creates it. While one has not ended none is due.
+   */
+  createWhenDue(
+    run: NewRun & { storageNodeId: string },
+    isDue: (newest: Run | null, now: Date) => boolean,
+  ): Promise<Run | null> {
+    const { kind, storageNodeId, volumeId = null } = run;
+    return this.#scope.write(async db => {
+      await db.$queryRaw`SELECT 1 FROM storage_node WHERE id = ${storageNodeId}::uuid FOR UPDATE`;
+      const row = await db.run.findFirst({
+        where: { kind, storageNodeId, volumeId },
+        orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
+        include: withSteps,
+      });
+      const newest = row && toRun(row);
+      if (newest && !hasEnded(newest)) return null;
+      return isDue(newest, this.#scope.now()) ? this.create(run) : null;
+    });
+  }
+
+  /** Those that a schedule asked for and that found nothing: only the newest of them tells anything. */
+  deleteDull(kind: RunKind, storageNodeId: string): Promise<void> {
+    return this.#scope.write(async db => {
+      await db.$executeRaw`
+        DELETE FROM run WHERE kind = ${kind} AND storage_node_id = ${storageNodeId}::uuid AND state = 'succeeded'
+          AND request->>'cause' = 'interval' AND result->>'open' = '0' AND result->>'repaired' = '0'
+          AND created_at < (SELECT max(created_at) FROM run
+                            WHERE kind = ${kind} AND storage_node_id = ${storageNodeId}::uuid)`;
+    });
+  }
+
+  /**
    * Gives runs whose worker let the lease run out to the queue again, as a new attempt. Run it before
    * `listDispatchable`.
    */

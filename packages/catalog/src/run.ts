@@ -17,6 +17,9 @@ export const RUN_KINDS = [
   'backup',
   'restore',
   'prune',
+  'reconcile',
+  'repair-difference',
+  'audit',
 ] as const;
 
 export type RunKind = (typeof RUN_KINDS)[number];

@@ -156,9 +156,9 @@ export class StorageNodeRepository {
     });
   }
 
-  /** An unended run that works on it, other than those that add or remove it. */
+  /** An unended run that works on it, other than those that add or remove it, or only compare it. */
   async findUnendedRun(id: string): Promise<{ id: string; kind: string } | null> {
-    const kind = { notIn: ['register-storage-node', 'remove-storage-node'] };
+    const kind = { notIn: ['register-storage-node', 'remove-storage-node', 'reconcile'] };
     const where = { storageNodeId: id, kind, state: { in: ['queued', 'running'] } };
     return this.#scope.read(db => db.run.findFirst({ where, select: { id: true, kind: true } }));
   }

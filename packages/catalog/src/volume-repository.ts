@@ -3,11 +3,13 @@ import { CatalogError, isForeignKeyViolation, nameTaken, notFound } from './erro
 import type { VolumeModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
+import type { JsonObject } from './run.ts';
 import type { Scope } from './scope.ts';
 import { requireNoCommit } from './unended-commit.ts';
 
 export type VolumeState = 'creating' | 'ready' | 'deleting';
 export type VolumeFormat = 'raw' | 'qcow2';
+export type AuditResult = 'equal' | 'different';
 
 export interface Volume {
   id: string;
@@ -22,6 +24,9 @@ export interface Volume {
   exportUri: string | null;
   /** Most checkpoints that it may have. */
   checkpointLimit: number;
+  /** When its bitmaps were last compared with a backup, and how that ended. */
+  auditedAt: Date | null;
+  auditResult: AuditResult | null;
   createdAt: Date;
 }
 
@@ -42,6 +47,7 @@ function toVolume(row: VolumeModel & { storageNode: { name: string } }): Volume 
     sizeBytes: Number(row.sizeBytes),
     format: row.format as VolumeFormat,
     state: row.state as VolumeState,
+    auditResult: row.auditResult as AuditResult | null,
   };
 }
 
@@ -147,6 +153,22 @@ export class VolumeRepository {
         runId,
         data: { exportUri: facts.exportUri },
       });
+    });
+  }
+
+  /**
+   * Bitmaps were compared with a backup. `at`: the moment that was looked at, by the storage node's clock. After
+   * `different` no increment builds on what is older.
+   */
+  markAudited(
+    id: string,
+    { at, result, data }: { at: Date; result: AuditResult; data: JsonObject },
+    runId: string,
+  ): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      await db.volume.updateMany({ where: { id }, data: { auditedAt: at, auditResult: result } });
+      const kind = result === 'equal' ? 'bitmap-audited' : 'bitmap-audit-failed';
+      tell({ kind, subjectType: 'volume', subjectId: id, runId, data });
     });
   }
 

@@ -102,6 +102,22 @@ export const runRequestSchemas = {
       z.strictObject({ file: z.object({ name, storageNodeId: id }) }),
     ]),
   }),
+  /** Compares a storage node with the catalog, and repairs what is safe to repair. */
+  reconcile: z.object({
+    storageNodeId: id,
+    /** Why: an operator asked, the storage node is back, or it is time again. */
+    cause: z.enum(['asked', 'returned', 'interval']),
+    /** Which life of the storage node was seen when it was asked for; null: not known. */
+    startedAtMs: bytes.nullable(),
+  }),
+  'repair-difference': z.object({ differenceId: id, storageNodeId: id, action: z.string() }),
+  audit: z.object({
+    volumeId: id,
+    /** Null: the newest backup of any repository that can be compared with. */
+    repositoryId: id.nullable(),
+    /** How much to read; 0: all that the bitmaps call unchanged. */
+    sampleBytes: bytes,
+  }),
 } as const;
 
 export type RunRequestKind = keyof typeof runRequestSchemas;

@@ -28,7 +28,7 @@ export const backupSchema = z
       .meta({ description: 'The backup that this one builds on; null for a full one.' }),
     kind,
     reason: z.string().meta({ description: 'Why it is full or incremental.' }),
-    state: z.enum(['creating', 'available', 'hidden', 'removing']),
+    state: z.enum(['creating', 'available', 'hidden', 'removing', 'missing']),
     sizeBytes: bytesField.meta({ description: 'Size of the volume.' }),
     storedBytes: bytesField.nullable().meta({ description: 'Bytes it takes in the repository.' }),
     dirtyBytes: bytesField.nullable().meta({ description: 'Bytes found changed when it began.' }),

@@ -1,5 +1,6 @@
 // Every kind of run, by name.
 import type { RunRequestKind } from '@tidemark/proto';
+import { auditRun } from './audit-run.ts';
 import { backupRun } from './backup-run.ts';
 import { commitRun } from './commit-run.ts';
 import { createCheckpointRun } from './create-checkpoint-run.ts';
@@ -10,9 +11,11 @@ import { deleteCheckpointRun } from './delete-checkpoint-run.ts';
 import { deleteVolumeRun } from './delete-volume-run.ts';
 import { finishCommitRun } from './finish-commit-run.ts';
 import { pruneRun } from './prune-run.ts';
+import { reconcileRun } from './reconcile-run.ts';
 import { redefineCheckpointsRun } from './redefine-checkpoints-run.ts';
 import { registerStorageNodeRun } from './register-storage-node-run.ts';
 import { removeStorageNodeRun } from './remove-storage-node-run.ts';
+import { repairDifferenceRun } from './repair-difference-run.ts';
 import { restoreRun } from './restore-run.ts';
 import type { RunDefinition } from './run-definition.ts';
 import { updateCheckpointRun } from './update-checkpoint-run.ts';
@@ -33,4 +36,7 @@ export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K>
   backup: backupRun,
   restore: restoreRun,
   prune: pruneRun,
+  reconcile: reconcileRun,
+  'repair-difference': repairDifferenceRun,
+  audit: auditRun,
 };

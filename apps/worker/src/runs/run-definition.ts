@@ -12,6 +12,8 @@ export interface RunContext<K extends RunRequestKind = RunRequestKind> {
   readonly catalog: Catalog;
   readonly storageNodes: StorageNodes;
   readonly limits: WorkerLimits;
+  /** Names of differences that are never repaired without being asked. */
+  readonly reportOnly: ReadonlySet<string>;
   /** Aborts when this worker must let go of the run; every call takes it. */
   readonly stop: AbortSignal;
   /** Aborts when the operator cancels; only what takes long takes it. */

@@ -1,0 +1,372 @@
+// Goal: each way in which catalog, storage node and repository can differ is found under its name, with the repair
+// that cannot lose anything or with none; what a run works on is no difference.
+// Method: two sides that agree; each case changes one thing.
+import type { Inventory, RunFact } from '@tidemark/catalog';
+import {
+  Checkpoint,
+  JobStatus,
+  Moment,
+  Repository,
+  RepositoryWork,
+  StoredBackup,
+  Volume,
+} from '@tidemark/proto';
+import { expect, test } from 'vitest';
+import { compare } from './compare.ts';
+import { DIFFERENCE_KINDS } from './found-difference.ts';
+import type { NodeView } from './node-view.ts';
+
+const id = (last: number) => `00000000-0000-4000-8000-${String(last).padStart(12, '0')}`;
+const NODE = id(1);
+const VOLUME = id(2);
+const CHECKPOINT = id(3);
+const REPOSITORY = id(4);
+const BACKUP = id(5);
+const RUN = id(6);
+const OTHER = id(7);
+const SNAPSHOT = id(8);
+const COMMIT = id(9);
+const NOW_MS = 1_800_000_000_000;
+const STUCK_MS = 1_800_000;
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] extends readonly (infer E)[] ? E[] : T[K] };
+type VolumeView = Mutable<NodeView['volumes'][number]>;
+type RepositoryView = Mutable<NodeView['repositories'][number]>;
+
+/** Both sides; the storage node's first volume and repository are at hand, and so are their rows. */
+function agreeing() {
+  const facts = { volumeId: VOLUME, name: 'disk', sizeBytes: 4096, exportUri: 'nbd://h/disk' };
+  const volume: VolumeView = {
+    volume: Volume.fromPartial({ ...facts, checkpoints: [{ checkpointId: CHECKPOINT, name: 'monday' }] }),
+    snapshots: [{ snapshotId: SNAPSHOT, name: 'before', createdAtMs: 1 }],
+  };
+  const manifest = { backupId: BACKUP, kind: 'full', storedBytes: 512, fileName: 'backups/b.qcow2' };
+  const repository: RepositoryView = {
+    repository: Repository.fromPartial({ repositoryId: REPOSITORY, name: 'vault' }),
+    backups: [StoredBackup.fromPartial({ ...manifest, volumeId: VOLUME, checkpointId: CHECKPOINT })],
+    work: RepositoryWork.fromPartial({}),
+  };
+  const node = { volumes: [volume], repositories: [repository], jobs: [], moments: [] } as Mutable<NodeView>;
+  const checkpointRow = { id: CHECKPOINT, volumeId: VOLUME, name: 'monday', description: '', state: 'ready' };
+  const volumeRow: Inventory['volumes'][number] = {
+    ...{ id: VOLUME, name: 'disk', state: 'ready', sizeBytes: 4096, exportUri: 'nbd://h/disk' },
+  };
+  const backupRow: Inventory['backups'][number] = {
+    ...{ id: BACKUP, repositoryId: REPOSITORY, checkpointId: CHECKPOINT, parentId: null, kind: 'full' },
+    ...{ state: 'available', storedBytes: 512, fileName: 'backups/b.qcow2' },
+  };
+  const repositoryRow: Inventory['repositories'][number] = { id: REPOSITORY, name: 'vault', state: 'ready' };
+  const snapshotRow = { id: SNAPSHOT, volumeId: VOLUME, name: 'before', state: 'ready' };
+  const catalog: Inventory = {
+    ...{ volumes: [volumeRow], checkpoints: [checkpointRow], snapshots: [snapshotRow], commits: [] },
+    ...{ repositories: [repositoryRow], backups: [backupRow], leases: [], liveRuns: [], elsewhere: [] },
+  };
+  const runs: RunFact[] = [];
+  const rows = { volume: volumeRow, checkpoint: checkpointRow, backup: backupRow, repository: repositoryRow };
+  const checkpoint = volume.volume.checkpoints[0]!;
+  return { catalog, node, runs, volume, checkpoint, repository, rows: { ...rows, snapshot: snapshotRow } };
+}
+
+type Sides = ReturnType<typeof agreeing>;
+
+const look = ({ catalog, node, runs }: Sides) =>
+  compare({ storageNodeId: NODE, catalog, node, runs, nowMs: NOW_MS, stuckMs: STUCK_MS });
+
+function run(kind: RunFact['kind'], state: RunFact['state'], ...ids: string[]): RunFact {
+  const live = state === 'queued' || state === 'running';
+  const where = { storageNodeId: NODE, volumeId: null, repositoryId: null };
+  return {
+    id: RUN,
+    kind,
+    state,
+    live,
+    leaseEpoch: 1,
+    silentSince: new Date(NOW_MS),
+    ids: [RUN, ...ids],
+    ...where,
+  };
+}
+
+const job = (jobId: string, state = 'running', type = 'backup') =>
+  JobStatus.fromPartial({ jobId, state, type });
+
+/** What was changed, and `name → repair that is made by itself`, as it is found then. */
+const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[]][] = [
+  ['nothing', () => {}, []],
+  ['a volume that no row tells of', s => (s.catalog.volumes = []), ['volume-unknown → adopt']],
+  [
+    'a volume whose name is taken',
+    s => {
+      s.catalog.volumes = [];
+      s.catalog.elsewhere = [{ id: OTHER, name: 'disk', noun: 'volume' }];
+    },
+    ['volume-unknown → null'],
+  ],
+  [
+    'a volume of another storage node',
+    s => {
+      s.catalog.volumes = [];
+      s.catalog.checkpoints = [];
+      s.catalog.elsewhere = [{ id: VOLUME, name: 'disk', noun: 'volume' }];
+    },
+    ['volume-unknown → null'],
+  ],
+  [
+    'a volume that a run has deleted',
+    s => {
+      s.catalog.volumes = [];
+      s.runs.push(run('delete-volume', 'succeeded', VOLUME));
+    },
+    ['volume-unknown → null'],
+  ],
+  [
+    'a volume that was never completely restored',
+    s => {
+      s.catalog.volumes = [];
+      s.volume.volume.exportUri = '';
+      s.runs.push(run('restore', 'failed', VOLUME));
+    },
+    ['restoring-left → remove'],
+  ],
+  ['a volume that is not there', s => (s.node.volumes = []), ['volume-missing → null']],
+  ['a size', s => (s.volume.volume.sizeBytes = 8192), ['volume-differs → accept']],
+  ['an export', s => (s.volume.volume.exportUri = 'nbd://moved/disk'), ['volume-differs → accept']],
+  ['a name', s => (s.volume.volume.name = 'other'), ['volume-differs → null']],
+  [
+    'a volume made without an answer',
+    s => (s.rows.volume.state = 'creating'),
+    ['volume-creating-left → adopt'],
+  ],
+  [
+    'a volume never made',
+    s => {
+      s.rows.volume.state = 'creating';
+      s.node.volumes = [];
+    },
+    ['volume-creating-left → forget'],
+  ],
+  ['a volume that nobody deletes', s => (s.rows.volume.state = 'deleting'), ['volume-deleting-left → null']],
+  [
+    'a volume deleted without an answer',
+    s => {
+      s.rows.volume.state = 'deleting';
+      s.node.volumes = [];
+    },
+    ['volume-deleting-left → forget'],
+  ],
+  ['a checkpoint that no row tells of', s => (s.catalog.checkpoints = []), ['checkpoint-unknown → adopt']],
+  [
+    'a checkpoint of a backup that failed',
+    s => {
+      s.catalog.checkpoints = [];
+      s.runs.push(run('backup', 'failed', CHECKPOINT));
+    },
+    ['checkpoint-unknown → merge'],
+  ],
+  [
+    'a checkpoint that came back',
+    s => {
+      s.catalog.checkpoints = [];
+      s.runs.push(run('delete-checkpoint', 'succeeded', CHECKPOINT));
+    },
+    ['checkpoint-unknown → merge'],
+  ],
+  [
+    'a checkpoint whose name is taken',
+    s => (s.rows.checkpoint.id = OTHER),
+    ['checkpoint-unknown → null', 'checkpoint-missing → null'],
+  ],
+  ['a checkpoint without a bitmap', s => (s.volume.volume.checkpoints = []), ['checkpoint-missing → null']],
+  [
+    'a bitmap that missed writes',
+    s => (s.checkpoint.inconsistent = true),
+    ['checkpoint-inconsistent → null'],
+  ],
+  ['a checkpoint renamed', s => (s.rows.checkpoint.name = 'tuesday'), ['checkpoint-differs → rename']],
+  [
+    'a checkpoint made without an answer',
+    s => (s.rows.checkpoint.state = 'creating'),
+    ['checkpoint-creating-left → adopt'],
+  ],
+  [
+    'a checkpoint never made',
+    s => {
+      s.rows.checkpoint.state = 'creating';
+      s.volume.volume.checkpoints = [];
+    },
+    ['checkpoint-creating-left → forget'],
+  ],
+  ['a snapshot that no row tells of', s => (s.catalog.snapshots = []), ['snapshot-unknown → adopt']],
+  ['a snapshot that is not there', s => (s.volume.snapshots = []), ['snapshot-missing → null']],
+  [
+    'a snapshot without an answer',
+    s => (s.rows.snapshot.state = 'creating'),
+    ['snapshot-creating-left → adopt'],
+  ],
+  [
+    'a commit that its storage node forgot',
+    s => s.catalog.commits.push({ id: COMMIT, volumeId: VOLUME, state: 'ready', createdAt: new Date(0) }),
+    ['commit-differs → end'],
+  ],
+  [
+    'a commit that waits',
+    s => {
+      s.catalog.commits.push({ id: COMMIT, volumeId: VOLUME, state: 'ready', createdAt: new Date(0) });
+      s.node.jobs = [job(`commit-${COMMIT}`, 'ready', 'commit')];
+    },
+    [],
+  ],
+  [
+    'a commit that no row tells of',
+    s => (s.node.jobs = [job(`commit-${COMMIT}`, 'ready', 'commit')]),
+    ['job-left → end'],
+  ],
+  [
+    'a repository that no row tells of',
+    s => {
+      s.catalog.repositories = [];
+      s.catalog.backups = [];
+    },
+    ['repository-unknown → adopt', 'backup-unknown → adopt'],
+  ],
+  [
+    'a repository whose making failed',
+    s => {
+      s.catalog.repositories = [];
+      s.catalog.backups = [];
+      s.repository.backups = [];
+      s.runs.push(run('create-repository', 'failed', REPOSITORY));
+    },
+    ['repository-unknown → remove'],
+  ],
+  [
+    'a repository that is not there',
+    s => (s.node.repositories = []),
+    ['backup-missing → null', 'repository-missing → null'],
+  ],
+  [
+    'a repository made without an answer',
+    s => (s.rows.repository.state = 'creating'),
+    ['repository-creating-left → adopt'],
+  ],
+  ['a backup that no row tells of', s => (s.catalog.backups = []), ['backup-unknown → adopt']],
+  ['a backup without a manifest', s => (s.repository.backups = []), ['backup-missing → null']],
+  ['a backup that is there again', s => (s.rows.backup.state = 'missing'), ['backup-differs → accept']],
+  [
+    'bytes that a prune has changed',
+    s => (s.repository.backups[0]!.storedBytes = 99),
+    ['backup-differs → accept'],
+  ],
+  [
+    'a parent that a prune has changed',
+    s => (s.repository.backups[0]!.parentBackupId = OTHER),
+    ['backup-differs → accept'],
+  ],
+  ['a backup published', s => (s.rows.backup.state = 'creating'), ['backup-creating-left → adopt']],
+  ['a backup hidden by intent', s => (s.rows.backup.state = 'hidden'), []],
+  ['a removal that nobody goes on with', s => (s.rows.backup.state = 'removing'), ['hidden-left → hide']],
+  [
+    'a partial image of a run that failed',
+    s => {
+      s.repository.work.partials = [{ backupId: OTHER, sinceMs: 1 }];
+      s.runs.push(run('backup', 'failed', OTHER));
+    },
+    ['partial-left → discard'],
+  ],
+  [
+    'a partial image of nobody',
+    s => (s.repository.work.partials = [{ backupId: OTHER, sinceMs: 1 }]),
+    ['partial-left → null'],
+  ],
+  [
+    'an export of a run that ended',
+    s => {
+      s.repository.work.open = [{ backupId: BACKUP, runId: RUN, durable: false }];
+      s.runs.push(run('restore', 'succeeded', BACKUP));
+    },
+    ['open-backup-left → close'],
+  ],
+  [
+    'the lease of a volume',
+    s => (s.repository.work.open = [{ backupId: BACKUP, runId: VOLUME, durable: true }]),
+    [],
+  ],
+  [
+    'a moment of a run that ended',
+    s => {
+      s.node.moments = [Moment.fromPartial({ momentId: OTHER, volumeId: VOLUME, kind: 'backup' })];
+      s.runs.push(run('backup', 'cancelled', OTHER));
+    },
+    ['moment-left → release'],
+  ],
+  [
+    'a job of a run that ended',
+    s => {
+      s.node.jobs = [job(`backup-${OTHER}`)];
+      s.runs.push(run('backup', 'failed', OTHER));
+    },
+    ['job-left → end'],
+  ],
+  ['a job of nobody', s => (s.node.jobs = [job(`backup-${OTHER}`)]), ['job-left → null']],
+  ['a job of nobody that is over', s => (s.node.jobs = [job(`backup-${OTHER}`, 'concluded')]), []],
+  [
+    'a lease of a run that ended',
+    s => s.catalog.leases.push({ id: OTHER, backupId: BACKUP, holder: 'run', holderId: RUN, held: false }),
+    ['lease-left → drop'],
+  ],
+  [
+    'a run that nobody works on',
+    s => s.catalog.liveRuns.push({ ...run('backup', 'running'), silentSince: new Date(NOW_MS - STUCK_MS) }),
+    ['run-stuck → null'],
+  ],
+  [
+    'an id that is none of ours',
+    s => s.volume.volume.checkpoints.push(Checkpoint.fromPartial({ checkpointId: 'by-hand', name: 'x' })),
+    ['foreign-ids → null'],
+  ],
+];
+
+test.each(CASES)('%s', (_what, change, expected) => {
+  const sides = agreeing();
+  change(sides);
+  const found = look(sides);
+  expect(found.map(({ kind, safe }) => `${kind} → ${safe}`)).toEqual(expected);
+  for (const one of found) {
+    expect(one.message).toMatch(/\.$/);
+    if (one.safe !== null) expect(one.actions).toContain(one.safe);
+    for (const action of one.actions) expect(DIFFERENCE_KINDS[one.kind].actions).toContain(action);
+  }
+});
+
+test('every name is found in some case', () => {
+  const names = CASES.flatMap(([, , expected]) => expected.map(text => text.split(' ')[0]));
+  expect([...new Set(names)].sort()).toEqual(Object.keys(DIFFERENCE_KINDS).sort());
+});
+
+test('what a run works on is no difference', () => {
+  for (const [, change, expected] of CASES) {
+    if (expected.length === 0 || expected.some(text => /run-stuck|foreign-ids/.test(text))) continue;
+    const sides = agreeing();
+    change(sides);
+    const all = [VOLUME, CHECKPOINT, REPOSITORY, BACKUP, OTHER, SNAPSHOT, COMMIT];
+    sides.catalog.liveRuns.push(run('delete-volume', 'running', ...all));
+    expect(look(sides)).toEqual([]);
+  }
+});
+
+test('a backup that is being made leaves the rest of its repository open to comparison', () => {
+  const sides = agreeing();
+  sides.catalog.backups = [];
+  const making = { ...run('backup', 'running', OTHER, REPOSITORY), repositoryId: REPOSITORY };
+  sides.catalog.liveRuns.push(making);
+  expect(look(sides).map(({ kind }) => kind)).toEqual(['backup-unknown']);
+});
+
+test('backups are adopted after what they stand on', () => {
+  const sides = agreeing();
+  sides.catalog.backups = [];
+  const child = (backupId: string, parentBackupId: string) =>
+    StoredBackup.fromPartial({ backupId, parentBackupId, checkpointId: backupId, kind: 'incremental' });
+  sides.repository.backups = [child(id(12), id(11)), child(id(11), BACKUP), ...sides.repository.backups];
+  expect(look(sides).map(({ subjectId }) => subjectId)).toEqual([BACKUP, id(11), id(12)]);
+});

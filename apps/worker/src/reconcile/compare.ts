@@ -1,0 +1,57 @@
+// Compares what the catalog says of a storage node with what that has. Pure: the same two sides give the same
+// differences, in the order in which they can be repaired.
+import { type Inventory, isId, type RunFact } from '@tidemark/catalog';
+import { compareLeftovers } from './compare-leftovers.ts';
+import { compareRepositories } from './compare-repositories.ts';
+import { compareVolumes } from './compare-volumes.ts';
+import { type FoundDifference, findings, keyOf, type RunsAbout } from './found-difference.ts';
+import { idsOf } from './ids.ts';
+import type { NodeView } from './node-view.ts';
+
+export interface BothSides {
+  readonly storageNodeId: string;
+  readonly catalog: Inventory;
+  readonly node: NodeView;
+  /** About what the storage node has, newest first. */
+  readonly runs: readonly RunFact[];
+  readonly nowMs: number;
+  readonly stuckMs: number;
+}
+
+/** Leaves out what a run that goes on works on. */
+export function compare(sides: BothSides): FoundDifference[] {
+  const { catalog, node, runs, storageNodeId } = sides;
+  const { found, find } = findings();
+  const runsAbout: RunsAbout = (id, kinds) =>
+    runs.find(run => run.ids.includes(id) && (kinds === undefined || kinds.includes(run.kind)));
+  const foreign = idsOf(node).filter(id => !isId(id));
+  if (foreign.length > 0) {
+    const text = `The storage node has things under ids that are none of ours: ${foreign.slice(0, 10).join(', ')}.`;
+    find('foreign-ids', storageNodeId, text, { facts: { ids: foreign.slice(0, 100) } });
+  }
+  compareRepositories({ catalog, node, runsAbout }, find);
+  compareVolumes({ catalog, node, runsAbout }, find);
+  compareLeftovers({ ...sides, runsAbout }, find);
+  const busy = busyIds(catalog.liveRuns);
+  const quiet = found.filter(
+    ({ kind, touches }) => kind === 'run-stuck' || !touches.some(id => busy.has(id.toLowerCase())),
+  );
+  // Of several of one name about one subject the first stands for all.
+  return [...new Map(quiet.toReversed().map(one => [keyOf(one), one])).values()].reverse();
+}
+
+/** Their runs read a backup, or add one: the rest of the repository is as it was. */
+const LEAVES_REPOSITORY: readonly string[] = ['backup', 'restore', 'audit', 'verify', 'export'];
+const LEAVES_ALL: readonly string[] = ['reconcile', 'repair-difference', 'register-storage-node'];
+
+function busyIds(liveRuns: readonly RunFact[]): Set<string> {
+  const busy = new Set<string>();
+  for (const { kind, ids, storageNodeId, repositoryId } of liveRuns) {
+    if (LEAVES_ALL.includes(kind)) continue;
+    for (const id of ids) {
+      if (id === storageNodeId || (id === repositoryId && LEAVES_REPOSITORY.includes(kind))) continue;
+      busy.add(id);
+    }
+  }
+  return busy;
+}

@@ -1,0 +1,173 @@
+// Repairs of nouns: rows follow what is there, or what is there follows the rows.
+import type { BackupKind, FoundBackup } from '@tidemark/catalog';
+import type { StoredBackup } from '@tidemark/proto';
+import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
+import { tolerate } from '../runs/tolerate.ts';
+import { type RepairWork, stepOf } from './repair-work.ts';
+
+type Repair = (work: RepairWork) => Promise<unknown>;
+
+const volumeThere = ({ look, found }: RepairWork) =>
+  look.node.volumes.find(({ volume }) => volume.volumeId === found.subjectId)!.volume;
+
+const adoptVolume: Repair = work => {
+  const { volumeId: id, name, sizeBytes, format, exportUri } = volumeThere(work);
+  const facts = { id, name, sizeBytes, exportUri, storageNodeId: work.storageNodeId };
+  return work.context.catalog.adoption.volume(
+    { ...facts, format: format === 'qcow2' ? 'qcow2' : 'raw' },
+    work.context.run.id,
+  );
+};
+
+const forgetVolume: Repair = ({ context, found }) =>
+  context.catalog.volumes.delete(found.subjectId, context.run.id);
+
+const removeVolume: Repair = work => {
+  const { clients, context, found } = work;
+  const options = { signal: context.stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
+  const remove = clients.volumes.deleteVolume({ step: stepOf(work), volumeId: found.subjectId }, options);
+  return tolerate(['volume-not-found'], remove);
+};
+
+const keepVolume: Repair = ({ context, found }) =>
+  context.catalog.volumes.unmarkDeleting(found.subjectId, context.run.id);
+
+const adoptCheckpoint: Repair = async ({ look, found, context }) => {
+  const { catalog, run } = context;
+  for (const { volume } of look.node.volumes) {
+    const there = volume.checkpoints.find(one => one.checkpointId === found.subjectId);
+    if (!there) continue;
+    const { checkpointId: id, name, description, createdAtMs } = there;
+    const pointInTime = new Date(createdAtMs);
+    if (look.catalog.checkpoints.some(row => row.id === id)) {
+      await catalog.checkpoints.markReady(id, pointInTime, run.id);
+      continue;
+    }
+    const originBackupId = there.originBackupId || null;
+    const facts = { id, volumeId: volume.volumeId, name, description, pointInTime, originBackupId };
+    await catalog.checkpoints.import([facts], run.id);
+  }
+};
+
+const forgetCheckpoint: Repair = ({ context, found }) =>
+  context.catalog.checkpoints.delete(found.subjectId, context.run.id);
+
+const volumeIdOf = ({ look, found }: RepairWork): string =>
+  look.node.volumes.find(({ volume }) =>
+    volume.checkpoints.some(({ checkpointId }) => checkpointId === found.subjectId),
+  )!.volume.volumeId;
+
+const mergeCheckpoint: Repair = async work => {
+  const { clients, context, found } = work;
+  const wanted = { step: stepOf(work), volumeId: volumeIdOf(work), checkpointId: found.subjectId };
+  const options = { signal: context.stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
+  await tolerate(['checkpoint-not-found'], clients.checkpoints.deleteCheckpoint(wanted, options));
+  await context.catalog.checkpoints.delete(found.subjectId, context.run.id);
+};
+
+const renameCheckpoint: Repair = work => {
+  const { clients, context, found, look } = work;
+  const row = look.catalog.checkpoints.find(({ id }) => id === found.subjectId)!;
+  const { name, description } = row;
+  const wanted = { volumeId: row.volumeId, checkpointId: row.id, name, description };
+  return clients.checkpoints.updateCheckpoint({ step: stepOf(work), ...wanted }, { signal: context.stop });
+};
+
+const adoptSnapshot: Repair = ({ look, found, context }) => {
+  for (const { volume, snapshots } of look.node.volumes) {
+    const there = snapshots.find(({ snapshotId }) => snapshotId === found.subjectId);
+    if (!there) continue;
+    const { snapshotId: id, name, createdAtMs } = there;
+    const facts = { id, volumeId: volume.volumeId, name, pointInTime: new Date(createdAtMs) };
+    return context.catalog.snapshots.adopt(facts, context.run.id);
+  }
+  return Promise.resolve();
+};
+
+const forgetSnapshot: Repair = ({ context, found }) =>
+  context.catalog.adoption.forgetSnapshot(found.subjectId, context.run.id);
+
+const adoptRepository: Repair = ({ look, found, context, storageNodeId }) => {
+  const there = look.node.repositories.find(one => one.repository.repositoryId === found.subjectId)!;
+  const { repositoryId: id, name, limitBytes, compression } = there.repository;
+  const facts = { id, name, storageNodeId, limitBytes: limitBytes || null };
+  const wanted = { ...facts, compression: compression === 'zstd' ? 'zstd' : 'none' };
+  return context.catalog.adoption.repository(wanted, context.run.id);
+};
+
+const forgetRepository: Repair = ({ context, found }) =>
+  context.catalog.repositories.delete(found.subjectId, context.run.id);
+
+const removeRepository: Repair = work => {
+  const { clients, context, found } = work;
+  const wanted = { step: stepOf(work), repositoryId: found.subjectId };
+  const remove = clients.repositories.deleteRepository(wanted, { signal: context.stop });
+  return tolerate(['repository-not-found'], remove);
+};
+
+const adoptBackup: Repair = ({ look, found, context }) => {
+  for (const { repository, backups } of look.node.repositories) {
+    const there = backups.find(({ backupId }) => backupId === found.subjectId);
+    if (!there) continue;
+    return context.catalog.adoption.backup(toFound(repository.repositoryId, there), context.run.id);
+  }
+  return Promise.resolve();
+};
+
+function toFound(repositoryId: string, stored: StoredBackup): FoundBackup {
+  const { backupId: id, volumeId, volumeName, checkpointId, checkpointName, kind, reason } = stored;
+  const { sizeBytes, storedBytes, fileName, hidden, pointInTimeMs, compression } = stored;
+  return {
+    ...{
+      id,
+      repositoryId,
+      volumeId,
+      volumeName,
+      checkpointId,
+      reason,
+      hidden,
+      sizeBytes,
+      storedBytes,
+      fileName,
+    },
+    checkpoint: checkpointName,
+    parentId: stored.parentBackupId || null,
+    kind: backupKind(kind),
+    compression: compression === 'zstd' ? 'zstd' : 'none',
+    pointInTime: new Date(pointInTimeMs),
+  };
+}
+
+const backupKind = (kind: string): BackupKind =>
+  kind === 'full' || kind === 'differential' ? kind : 'incremental';
+
+const forgetBackup: Repair = ({ context, found }) =>
+  context.catalog.adoption.forgetBackup(found.subjectId, context.run.id);
+
+const hideBackup: Repair = ({ context, found }) =>
+  context.catalog.adoption.hideBackup(found.subjectId, context.run.id);
+
+export const NOUN_REPAIRS = {
+  'volume-unknown': { adopt: adoptVolume, remove: removeVolume },
+  'volume-missing': { forget: forgetVolume },
+  'volume-differs': { accept: adoptVolume },
+  'volume-creating-left': { adopt: adoptVolume, forget: forgetVolume },
+  'volume-deleting-left': { keep: keepVolume, forget: forgetVolume },
+  'restoring-left': { remove: removeVolume },
+  'checkpoint-unknown': { adopt: adoptCheckpoint, merge: mergeCheckpoint },
+  'checkpoint-missing': { forget: forgetCheckpoint },
+  'checkpoint-inconsistent': { merge: mergeCheckpoint },
+  'checkpoint-differs': { rename: renameCheckpoint },
+  'checkpoint-creating-left': { adopt: adoptCheckpoint, forget: forgetCheckpoint },
+  'snapshot-unknown': { adopt: adoptSnapshot },
+  'snapshot-missing': { forget: forgetSnapshot },
+  'snapshot-creating-left': { adopt: adoptSnapshot, forget: forgetSnapshot },
+  'repository-unknown': { adopt: adoptRepository, remove: removeRepository },
+  'repository-missing': { forget: forgetRepository },
+  'repository-creating-left': { adopt: adoptRepository, forget: forgetRepository },
+  'backup-unknown': { adopt: adoptBackup },
+  'backup-missing': { forget: forgetBackup },
+  'backup-differs': { accept: adoptBackup },
+  'backup-creating-left': { adopt: adoptBackup, forget: forgetBackup },
+  'hidden-left': { hide: hideBackup },
+} as const;

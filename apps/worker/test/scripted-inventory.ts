@@ -1,0 +1,106 @@
+// What a scripted storage node tells of all that it has, and the calls that put it in order.
+import {
+  type Checkpoint,
+  JobDamage,
+  JobStatus,
+  Moment,
+  type OpenBackupInfo,
+  Repository,
+  RepositoryWork,
+  StorageNodeStatus,
+  StoredBackup,
+  type Volume,
+} from '@tidemark/proto';
+
+/** What it needs of its storage node. */
+interface Host {
+  readonly name: string;
+  readonly instanceId: string;
+  readonly startedAtMs: number;
+  readonly volumes: Map<string, Volume>;
+  readonly checkpoints: Map<string, Checkpoint & { volumeId: string }>;
+  readonly repositories: Map<string, string>;
+  readonly partial: Map<string, object>;
+  readonly published: Map<string, StoredBackup>;
+  readonly jobs: Map<string, JobStatus>;
+}
+
+export class ScriptedInventory {
+  readonly moments = new Map<string, Moment>();
+  readonly open: OpenBackupInfo[] = [];
+  /** Audits end as different when there are any. */
+  readonly differing: { offset: number; length: number }[] = [];
+  readonly #host: Host;
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
+  handlers(): Record<string, (request: any) => unknown> {
+    const { volumes, checkpoints, repositories, partial, published, jobs } = this.#host;
+    const checkpointsOf = (volumeId: string) =>
+      [...checkpoints.values()].filter(checkpoint => checkpoint.volumeId === volumeId);
+    return {
+      getStatus: () => {
+        const { name, instanceId, startedAtMs } = this.#host;
+        const facts = {
+          version: '1',
+          nbdAddress: '127.0.0.1:10809',
+          capacityBytes: 1000,
+          availableBytes: 900,
+        };
+        return StorageNodeStatus.fromPartial({ name, instanceId, startedAtMs, ...facts });
+      },
+      listVolumes: () => ({
+        volumes: [...volumes.values()].map(one => ({ ...one, checkpoints: checkpointsOf(one.volumeId) })),
+      }),
+      listRepositories: () => ({
+        repositories: [...repositories].map(([repositoryId, name]) =>
+          Repository.fromPartial({ repositoryId, name }),
+        ),
+      }),
+      deleteRepository: ({ repositoryId }) => {
+        repositories.delete(repositoryId);
+        return {};
+      },
+      getBackup: ({ backupId }) => StoredBackup.fromPartial({ ...published.get(backupId), hasSums: true }),
+      listRepositoryWork: () =>
+        RepositoryWork.fromPartial({
+          partials: [...partial.keys()].map(backupId => ({ backupId })),
+          open: this.open,
+        }),
+      listMoments: () => ({ moments: [...this.moments.values()] }),
+      releaseMoment: ({ momentId }) => {
+        this.moments.delete(momentId);
+        return {};
+      },
+      listJobs: () => ({ jobs: [...jobs.values()] }),
+      startAudit: ({ step }) => this.#startAudit(`audit-${step.runId}`),
+      getJobDamage: () => JobDamage.fromPartial({ ranges: this.differing }),
+    };
+  }
+
+  close(backupId: string, runId: string): void {
+    const index = this.open.findIndex(one => one.backupId === backupId && one.runId === runId);
+    if (index >= 0) this.open.splice(index, 1);
+  }
+
+  addMoment(momentId: string, volumeId: string): void {
+    this.moments.set(momentId, Moment.fromPartial({ momentId, volumeId, kind: 'backup' }));
+  }
+
+  #startAudit(jobId: string): unknown {
+    const isDifferent = this.differing.length > 0;
+    const error = { code: 'audit-failed', message: 'They differ.' };
+    const status = {
+      jobId,
+      type: 'audit',
+      state: 'concluded',
+      currentBytes: 512,
+      startedAtMs: 1_700_000_000_500,
+    };
+    this.#host.jobs.set(jobId, JobStatus.fromPartial({ ...status, ...(isDifferent && { error }) }));
+    return { jobId, cleanBytes: 1024 };
+  }
+}
