@@ -20,6 +20,7 @@ export interface Volume {
   format: string;
   state: string;
   exportUri: string | null;
+  checkpointLimit: number;
   createdAt: string;
 }
 
@@ -27,8 +28,24 @@ export interface Checkpoint {
   id: string;
   name: string;
   state: string;
+  description: string;
   pointInTime: string | null;
+  pinnedUntil: string | null;
+  changedSinceBytes: number | null;
+  grownBytes: number | null;
+  inconsistent: boolean | null;
   backups: string[];
+}
+
+export interface Dropped {
+  id: string;
+  name: string;
+}
+
+export interface ChangedBlocks {
+  granularityBytes: number;
+  extents: { offset: number; length: number }[];
+  nextOffset: number | null;
 }
 
 export interface Snapshot {

@@ -1,7 +1,7 @@
 // The REST API as the command needs it: JSON in, JSON out, and failures in words.
 import { ANSWER_MAX_MS, PAGE_ITEMS } from './limits.ts';
 
-export type Method = 'GET' | 'POST' | 'DELETE';
+export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 export type Query = Record<string, string | number | undefined>;
 
 /** What the service said no with. */
@@ -42,6 +42,13 @@ function reasonOf(error: unknown): string {
   return cause?.code ?? cause?.message ?? (error instanceof Error ? error.message : String(error));
 }
 
+function searchOf(query: Query): string {
+  const given = Object.entries(query).flatMap(([name, value]): [string, string][] =>
+    value === undefined ? [] : [[name, String(value)]],
+  );
+  return given.length > 0 ? `?${new URLSearchParams(given)}` : '';
+}
+
 export class Client {
   readonly url: string;
 
@@ -55,6 +62,36 @@ export class Client {
 
   post<T>(path: string, body?: object): Promise<T> {
     return this.#call('POST', path, { body });
+  }
+
+  patch<T>(path: string, body: object): Promise<T> {
+    return this.#call('PATCH', path, { body });
+  }
+
+  /** The lines of a long answer, as they come; those of an answer that broke off end with a failure. */
+  async *lines(path: string, query: Query = {}): AsyncGenerator<string> {
+    const url = `${this.url}${path}${searchOf(query)}`;
+    const headers = { accept: 'application/x-ndjson' };
+    // Only for its beginning: how long all of it takes is the reader's business.
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), ANSWER_MAX_MS);
+    const answer = await this.#fetch(url, 'GET', undefined, { headers, signal: late.signal }).finally(() =>
+      clearTimeout(timer),
+    );
+    if (!answer.ok || answer.body === null) {
+      await this.#read(answer);
+      return;
+    }
+    let rest = '';
+    try {
+      for await (const text of answer.body.pipeThrough(new TextDecoderStream())) {
+        const lines = `${rest}${text}`.split('\n');
+        rest = lines.pop()!;
+        yield* lines;
+      }
+    } catch (error) {
+      throw this.#brokeOff(error);
+    }
   }
 
   delete<T>(path: string): Promise<T> {
@@ -83,17 +120,21 @@ export class Client {
     path: string,
     { query = {}, body }: { query?: Query; body?: object | undefined },
   ) {
-    const given = Object.entries(query).flatMap(([name, value]): [string, string][] =>
-      value === undefined ? [] : [[name, String(value)]],
+    const answer = await this.#fetch(`${this.url}${path}${searchOf(query)}`, method, body);
+    return this.#read<T>(answer);
+  }
+
+  #brokeOff(error: unknown): UnreachableFailure {
+    return new UnreachableFailure(
+      `The answer of ${this.url} broke off (${reasonOf(error)}). What was asked for may have been done: ` +
+        'look before you try again.',
+      error,
     );
-    const search = given.length > 0 ? `?${new URLSearchParams(given)}` : '';
-    const answer = await this.#fetch(`${this.url}${path}${search}`, method, body);
+  }
+
+  async #read<T>(answer: Response): Promise<T> {
     const text = await answer.text().catch((error: unknown) => {
-      throw new UnreachableFailure(
-        `The answer of ${this.url} broke off (${reasonOf(error)}). What was asked for may have been done: ` +
-          'look before you try again.',
-        error,
-      );
+      throw this.#brokeOff(error);
     });
     let parsed: unknown;
     try {
@@ -112,11 +153,16 @@ export class Client {
     );
   }
 
-  async #fetch(url: string, method: Method, body: object | undefined): Promise<Response> {
+  async #fetch(
+    url: string,
+    method: Method,
+    body: object | undefined,
+    more: RequestInit = { signal: AbortSignal.timeout(ANSWER_MAX_MS) },
+  ): Promise<Response> {
     try {
       return await fetch(url, {
         method,
-        signal: AbortSignal.timeout(ANSWER_MAX_MS),
+        ...more,
         ...(body && { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
       });
     } catch (error) {

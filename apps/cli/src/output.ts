@@ -1,4 +1,5 @@
 // What the command prints: answers on stdout, as JSON or as text for people, everything else on stderr.
+import { once } from 'node:events';
 import { ProblemFailure, UnreachableFailure } from './client.ts';
 import { formatSize } from './sizes.ts';
 
@@ -69,6 +70,15 @@ export class Output {
 
   show<T>(item: T, columns: readonly Column<T>[], more = ''): void {
     this.print(item, () => `${record(item, columns)}${more}`);
+  }
+
+  get isJson(): boolean {
+    return this.#json;
+  }
+
+  /** One line of many on stdout; resolves when there is room for the next. */
+  async line(text: string): Promise<void> {
+    if (!this.#terminal.out.write(`${text}\n`)) await once(this.#terminal.out, 'drain');
   }
 
   note(line: string): void {

@@ -136,7 +136,11 @@ export class Fleet {
     await Promise.all([...joined, ...made].map(run => this.succeed(run)));
   }
 
-  backup(checkpoint: string, kind: 'full' | 'incremental' = 'full'): Promise<Run> {
+  backup(
+    checkpoint: string,
+    kind: 'full' | 'incremental' = 'full',
+    dropCheckpointIds: string[] = [],
+  ): Promise<Run> {
     return this.catalog.transaction(async catalog => {
       const volume = await catalog.volumes.getReady('disk');
       const { id: repositoryId } = await catalog.repositories.getReady('vault');
@@ -156,7 +160,7 @@ export class Fleet {
         sizeBytes: volume.sizeBytes,
       });
       const base = { baseCheckpointId: parent?.checkpointId ?? null, parentBackupId: parent?.id ?? null };
-      const request = { ...ids, checkpoint, kind, ...base, speedBytesPerSecond: null };
+      const request = { ...ids, checkpoint, dropCheckpointIds, kind, ...base, speedBytesPerSecond: null };
       return catalog.runs.create({ id: randomUUID(), kind: 'backup', ...ids, reason, request });
     });
   }

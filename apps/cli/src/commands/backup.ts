@@ -48,11 +48,13 @@ export function backupCommands(program: Command, around: Surroundings): void {
         .makeOptionMandatory(),
     )
     .option('--base <checkpoint>', 'checkpoint to build on (default: the newest with a backup there)')
+    .option('--drop-oldest', 'drop the oldest checkpoint when the volume has as many as it may have')
     .option('--speed <size>', 'most bytes per second, like 50MiB', parseSize)
     .action(async (options, command) => {
       const context = new Context(command, around);
       const { volume, repository, checkpoint, kind, base, speed: speedBytesPerSecond } = options;
-      const body = { volume, repository, checkpoint, kind, base, speedBytesPerSecond };
+      const { dropOldest } = options;
+      const body = { volume, repository, checkpoint, kind, base, speedBytesPerSecond, dropOldest };
       const started = await context.client.post<Answer>(PATH, body);
       await context.finish(started, {
         wait: options.wait,

@@ -1,16 +1,28 @@
 // tidemark checkpoint
 import type { Command } from 'commander';
-import type { Checkpoint, Run } from '../answers.ts';
+import type { Checkpoint, Dropped, Run } from '../answers.ts';
 import type { Query } from '../client.ts';
-import { type Column, moment, recordOrGone } from '../output.ts';
-import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { type Column, moment, record, recordOrGone, size, table } from '../output.ts';
+import { changeCommands } from './change.ts';
+import { Context, parseMoment, type Surroundings, segment, withPage, withWait } from './context.ts';
+
+const changedSince = ({ inconsistent, changedSinceBytes }: Checkpoint): string | null =>
+  inconsistent ? 'not known' : size(changedSinceBytes);
 
 const columns: readonly Column<Checkpoint>[] = [
   ['NAME', checkpoint => checkpoint.name],
   ['STATE', checkpoint => checkpoint.state],
   ['POINT IN TIME', checkpoint => moment(checkpoint.pointInTime)],
+  ['CHANGED SINCE', changedSince],
   ['BACKUPS', checkpoint => checkpoint.backups.length],
   ['ID', checkpoint => checkpoint.id],
+];
+
+const details: readonly Column<Checkpoint>[] = [
+  ...columns,
+  ['ADDED BY CRASHES', checkpoint => size(checkpoint.grownBytes)],
+  ['PROTECTED UNTIL', checkpoint => moment(checkpoint.pinnedUntil)],
+  ['DESCRIPTION', checkpoint => checkpoint.description],
 ];
 
 interface Answer {
@@ -18,26 +30,75 @@ interface Answer {
   checkpoint: Checkpoint | null;
 }
 
-const pathOf = (volume: string): string => `/v1/volumes/${segment(volume)}/checkpoints`;
+interface Redefined {
+  validateOnly: boolean;
+  checkpoints: { id: string; name: string; pointInTime: string; inconsistent: boolean }[];
+  missing: Dropped[];
+}
+
+const redefined: readonly Column<Redefined['checkpoints'][number]>[] = [
+  ['NAME', checkpoint => checkpoint.name],
+  ['POINT IN TIME', checkpoint => moment(checkpoint.pointInTime)],
+  ['CHANGES', checkpoint => (checkpoint.inconsistent ? 'not known' : 'known')],
+  ['ID', checkpoint => checkpoint.id],
+];
+
+export const pathOf = (volume: string): string => `/v1/volumes/${segment(volume)}/checkpoints`;
 
 export function checkpointCommands(program: Command, around: Surroundings): void {
   const group = program.command('checkpoint').description('named points in time of a volume');
+  createCommand(group, around);
+  lookCommands(group, around);
+  textCommands(group, around);
+  pinCommands(group, around);
+  changeCommands(group, around);
+  redefineCommand(group, around);
+  withWait(
+    group.command('delete <volume> <checkpoint>').description('delete a checkpoint; its backups stay'),
+  ).action(async (volume, ref, options, command) => {
+    const context = new Context(command, around);
+    const started = await context.client.delete<Answer>(`${pathOf(volume)}/${segment(ref)}`);
+    await context.finish(started, {
+      wait: options.wait,
+      refresh: async () => ({ checkpoint: null }),
+      forPeople: () => `deleted checkpoint ${ref} of volume ${volume}`,
+    });
+  });
+}
 
-  withWait(group.command('create <volume> <name>').description('take a checkpoint without a backup')).action(
-    async (volume, name, options, command) => {
+/** What a run says of the checkpoints that went for a new one. */
+function droppedText({ result }: Run): string {
+  const { dropped = [], notDropped = [] } = (result ?? {}) as {
+    dropped?: Dropped[];
+    notDropped?: (Dropped & { reason: string })[];
+  };
+  const went = dropped.map(({ name }) => `\ndropped checkpoint ${name}`);
+  const stayed = notDropped.map(({ name, reason }) => `\ncheckpoint ${name} was not dropped: ${reason}`);
+  return [...went, ...stayed].join('');
+}
+
+function createCommand(group: Command, around: Surroundings): void {
+  withWait(group.command('create <volume> <name>').description('take a checkpoint without a backup'))
+    .option('--description <text>', 'a note')
+    .option('--drop-oldest', 'drop the oldest when the volume has as many as it may have')
+    .action(async (volume, name, options, command) => {
       const context = new Context(command, around);
-      const started = await context.client.post<Answer>(pathOf(volume), { name });
+      const { description, dropOldest } = options;
+      type Created = Answer & { dropped: Dropped[] };
+      const started = await context.client.post<Created>(pathOf(volume), { name, description, dropOldest });
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({
           checkpoint: await context.client.get<Checkpoint>(`${pathOf(volume)}/${started.checkpoint?.id}`),
+          dropped: started.dropped,
         }),
-        forPeople: ({ checkpoint }) => recordOrGone(checkpoint, columns),
+        forPeople: ({ checkpoint, run }) => `${recordOrGone(checkpoint, columns)}${droppedText(run)}`,
       });
-    },
-  );
+    });
+}
 
-  withPage(group.command('list <volume>').description("list a volume's checkpoints")).action(
+function lookCommands(group: Command, around: Surroundings): void {
+  withPage(group.command('list <volume>').description("list a volume's checkpoints, oldest first")).action(
     async (volume, options: Query, command) => {
       const { client, output } = new Context(command, around);
       output.list(await client.list<Checkpoint>(pathOf(volume), options), columns);
@@ -50,18 +111,73 @@ export function checkpointCommands(program: Command, around: Surroundings): void
     .action(async (volume, ref, _options, command) => {
       const { client, output } = new Context(command, around);
       const checkpoint = await client.get<Checkpoint>(`${pathOf(volume)}/${segment(ref)}`);
-      output.show(checkpoint, columns);
+      output.show(checkpoint, details);
     });
+}
 
-  withWait(
-    group.command('delete <volume> <checkpoint>').description('delete a checkpoint; its backups stay'),
-  ).action(async (volume, ref, options, command) => {
-    const context = new Context(command, around);
-    const started = await context.client.delete<Answer>(`${pathOf(volume)}/${segment(ref)}`);
-    await context.finish(started, {
-      wait: options.wait,
-      refresh: async () => ({ checkpoint: null }),
-      forPeople: () => `deleted checkpoint ${ref} of volume ${volume}`,
+function textCommands(group: Command, around: Surroundings): void {
+  type Given = { wait: boolean };
+  const change =
+    (noun: 'name' | 'description') =>
+    async (volume: string, ref: string, text: string, options: Given, command: Command) => {
+      const context = new Context(command, around);
+      const path = `${pathOf(volume)}/${segment(ref)}`;
+      const started = await context.client.patch<Answer>(path, { [noun]: text });
+      await context.finish(started, {
+        wait: options.wait,
+        refresh: async () => ({
+          checkpoint: await context.client.get<Checkpoint>(`${pathOf(volume)}/${started.checkpoint?.id}`),
+        }),
+        forPeople: ({ checkpoint }) => recordOrGone(checkpoint, details),
+      });
+    };
+  withWait(group.command('rename <volume> <checkpoint> <name>').description('give it another name')).action(
+    change('name'),
+  );
+  withWait(group.command('describe <volume> <checkpoint> <text>').description('note what it is for')).action(
+    change('description'),
+  );
+}
+
+function pinCommands(group: Command, around: Surroundings): void {
+  const pin = async (command: Command, volume: string, ref: string, pinnedUntil: string | null) => {
+    const { client, output } = new Context(command, around);
+    const answer = await client.patch<Answer>(`${pathOf(volume)}/${segment(ref)}`, { pinnedUntil });
+    output.print(answer, () => record(answer.checkpoint!, details));
+  };
+  group
+    .command('pin <volume> <checkpoint>')
+    .description('protect it from being dropped, pruned or deleted')
+    .requiredOption('--until <moment>', 'a day or a moment, like 2027-01-31', parseMoment)
+    .action((volume, ref, { until }, command) => pin(command, volume, ref, until));
+  group
+    .command('unpin <volume> <checkpoint>')
+    .description('take its protection away')
+    .action((volume, ref, _options, command) => pin(command, volume, ref, null));
+}
+
+function redefineCommand(group: Command, around: Surroundings): void {
+  const words = 'take over checkpoints that the storage node has and the catalog lost';
+  withWait(group.command('redefine <volume>').description(words))
+    .option('--validate-only', 'say what would be done, and do nothing')
+    .option('--allow-inconsistent', 'also those whose changes are not known')
+    .action(async (volume, options, command) => {
+      const context = new Context(command, around);
+      const { validateOnly, allowInconsistent } = options;
+      const body = { validateOnly, allowInconsistent };
+      const started = await context.client.post<{ run: Run }>(`${pathOf(volume)}/redefine`, body);
+      await context.finish(started, {
+        wait: options.wait,
+        refresh: async () => ({}),
+        forPeople: ({ run }) => redefinedText(run.result as unknown as Redefined),
+      });
     });
-  });
+}
+
+function redefinedText({ validateOnly, checkpoints, missing }: Redefined): string {
+  const count = checkpoints.length;
+  const title = validateOnly ? `${count} could be defined anew` : `${count} defined anew`;
+  const rows = count === 0 ? '' : `\n${table(checkpoints, redefined)}`;
+  const gone = missing.map(({ name }) => `\nthe storage node does not have ${name}`);
+  return `${title}${rows}${gone.join('')}`;
 }

@@ -58,6 +58,13 @@ export function parseCount(text: string): number {
   return Number(text);
 }
 
+/** A day, which begins at midnight UTC, or a moment. */
+export function parseMoment(text: string): string {
+  const moment = new Date(text);
+  if (/^\d{4}-\d\d-\d\d(T|$)/.test(text) && !Number.isNaN(moment.getTime())) return moment.toISOString();
+  throw new InvalidArgumentError('Give a day like 2027-01-31, or a moment like 2027-01-31T08:00:00Z.');
+}
+
 /** For every command that starts a run. */
 export function withWait(command: Command): Command {
   return command.option('--no-wait', 'return as soon as the run is accepted');

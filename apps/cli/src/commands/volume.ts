@@ -4,7 +4,7 @@ import type { Run, Volume } from '../answers.ts';
 import type { Query } from '../client.ts';
 import { type Column, moment, recordOrGone, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
-import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
 
 const PATH = '/v1/volumes';
 
@@ -21,6 +21,7 @@ const details: readonly Column<Volume>[] = [
   ['ID', volume => volume.id],
   ...volumeColumns,
   ['BYTES', volume => volume.sizeBytes],
+  ['CHECKPOINTS AT MOST', volume => volume.checkpointLimit],
   ['CREATED', volume => moment(volume.createdAt)],
 ];
 
@@ -64,6 +65,15 @@ export function volumeCommands(program: Command, around: Surroundings): void {
       const { client, output } = new Context(command, around);
       const volume = await client.get<Volume>(`${PATH}/${segment(ref)}`);
       output.show(volume, details);
+    });
+
+  group
+    .command('set <volume>')
+    .description('change how many checkpoints a volume may have; those that it has stay')
+    .requiredOption('--checkpoint-limit <count>', 'most checkpoints', parseCount)
+    .action(async (ref, { checkpointLimit }, command) => {
+      const { client, output } = new Context(command, around);
+      output.show(await client.patch<Volume>(`${PATH}/${segment(ref)}`, { checkpointLimit }), details);
     });
 
   withWait(group.command('delete <volume>').description('delete a volume; its backups stay')).action(
