@@ -1,7 +1,8 @@
 // `npm run bench`: what the storage node does beside QEMU's and nbdkit's servers, measured in one run, in
 // turn, on one file. `npm run bench -- --operations`: what an operator waits for instead (operations.ts);
-// `--write-intents`: what it costs guests that dirty bits survive crashes. With `--quick` each only shows that it works; figures need the whole run on a machine that does nothing else.
-// `--rounds 5` measures more often. How to read them stands in docs/PERFORMANCE.md.
+// `--write-intents`: what it costs guests that dirty bits survive crashes. With `--quick` each only shows that it
+// works; figures need the whole run on a machine that does nothing else. `--rounds 5` measures more often. How to
+// read them stands in docs/PERFORMANCE.md.
 
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
