@@ -40,6 +40,7 @@ export class Guest {
   #lanes: Promise<unknown> = Promise.resolve();
   #recovery: Promise<void> | undefined;
   #losses = 0;
+  #slowestMs = 0;
   /** The model's clock when the storage node last answered. */
   #aliveAt = 0;
 
@@ -52,6 +53,11 @@ export class Guest {
   /** How often its storage node went away under it. */
   get losses(): number {
     return this.#losses;
+  }
+
+  /** The longest that a request took. */
+  get slowestMs(): number {
+    return this.#slowestMs;
   }
 
   /** Chooses where it writes from now on. */
@@ -161,8 +167,10 @@ export class Guest {
     changes: readonly Change[],
     request: Promise<void>,
   ): Promise<void> {
+    const sentAt = performance.now();
     try {
       await request;
+      this.#slowestMs = Math.max(this.#slowestMs, performance.now() - sentAt);
       for (const change of changes) this.model.acknowledge(change);
       this.#aliveAt = this.model.now();
     } finally {

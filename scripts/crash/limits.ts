@@ -5,7 +5,7 @@ export const BLOCK_BYTES = 4096;
 /** Of a dirty bitmap: what a checkpoint's bit stands for. */
 export const GRANULE_BYTES = 64 * 1024;
 export const BLOCKS_OF_A_GRANULE = GRANULE_BYTES / BLOCK_BYTES;
-export const DISK_BYTES = 32 * 1024 * 1024;
+export const DISK_BYTES = 16 * 1024 * 1024;
 export const DISK_BLOCKS = DISK_BYTES / BLOCK_BYTES;
 export const DISK_GRANULES = DISK_BYTES / GRANULE_BYTES;
 

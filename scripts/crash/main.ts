@@ -44,7 +44,11 @@ async function nextWorld(): Promise<World> {
   const home = join(folder, `world-${worlds}`);
   mkdirSync(home);
   world = undefined;
-  world = await World.create({ home, killPoints: points.folder, seed: seed + worlds });
+  const compileCache = join(folder, 'compile-cache');
+  const options = { home, killPoints: points.folder, compileCache, seed: seed + worlds };
+  // Only a process that ends in order leaves what it has compiled.
+  if (worlds === 1) await (await World.create({ ...options, home: join(home, 'first') })).close();
+  world = await World.create(options);
   return world;
 }
 

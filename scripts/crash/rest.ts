@@ -34,7 +34,10 @@ export class Rest {
       });
       return { status: response.status, body: await response.json() };
     } catch (error) {
-      return { status: 0, body: { code: 'no-answer', detail: String(error) } };
+      // Refused at the door: certainly not carried out.
+      const { cause } = error as { cause?: { code?: string } };
+      const code = cause?.code === 'ECONNREFUSED' ? 'nobody-there' : 'no-answer';
+      return { status: 0, body: { code, detail: String(error) } };
     }
   }
 

@@ -11,7 +11,8 @@ import {
 import { checkLeftovers } from './checks/leftover-check.ts';
 import { checkRuns } from './checks/run-check.ts';
 import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS } from './limits.ts';
-import { type Operation, Operations } from './operations.ts';
+import { type Operation, Operations } from './operation.ts';
+import { Repertoire } from './repertoire.ts';
 import { kill, type PointLog, type PointOrder, pidOf, SERVICES } from './victims.ts';
 import type { World } from './world.ts';
 
@@ -76,16 +77,18 @@ export function planRound(seed: number, number: number, points: PointLog): Plan 
 export async function playRound(world: World, plan: Plan, points: PointLog): Promise<RoundResult> {
   const startedAt = performance.now();
   const random = new SeededRandom(plan.seed * 7919 + plan.number);
-  const operations = new Operations(world, random, { label: `r${plan.number}`, isQuiet: plan.isQuiet });
+  const operations = new Operations(world, random, { isQuiet: plan.isQuiet });
+  const repertoire = new Repertoire(world, random, { operations, label: `r${plan.number}` });
   const findings: Findings = { faults: [], counts: new Map() };
   for (const { guest } of world.disks) {
     guest.move();
     await guest.start();
   }
-  const performing = operations.perform();
+  const performing = repertoire.perform();
   const isAtPoint = await strike(world, plan, { points, performing });
   await performing;
   await world.servicesAreBack();
+  await operations.resumePaused();
   await world.runsHaveEnded();
   // A point that is passed while the services recover kills again; from here on none may.
   points.disarm();

@@ -8,12 +8,14 @@ import { Stack } from '../stack/stack.ts';
 import { DiskModel, type Window } from './disk-model.ts';
 import { Guest } from './guest.ts';
 import { DISK_BLOCKS, DISK_BYTES, POLL_MS, SETTLE_MS } from './limits.ts';
+import type { OperationEnd } from './operation.ts';
 import { Rest } from './rest.ts';
 import { pidOf, SERVICES } from './victims.ts';
 
 const NODES = ['alpha', 'beta'] as const;
 /** As short as a lease may be: a round waits for those of dead workers. */
 const LEASE_MS = 3_000;
+const RETRY_MAX_MS = 1_500;
 const RESTART_DELAY_MAX_MS = 500;
 
 /** What a name that an operation chose stands for. */
@@ -42,8 +44,8 @@ export class World {
   readonly stack: Stack;
   readonly rest: Rest;
   readonly disks: Disk[] = [];
-  /** Files of restores that are to be there, by storage node. */
-  readonly restoredFiles = new Map<string, Set<string>>(NODES.map(node => [node, new Set()]));
+  /** Files of restores, by storage node, and how those ended: only what succeeded has to be there. */
+  readonly restoredFiles = new Map<string, Map<string, OperationEnd>>(NODES.map(node => [node, new Map()]));
   readonly #notices: string[];
 
   private constructor(stack: Stack, notices: string[]) {
@@ -56,6 +58,7 @@ export class World {
   static async create(options: {
     home: string;
     killPoints: string;
+    compileCache: string;
     seed: number;
     queueUrl?: string | undefined;
   }): Promise<World> {
@@ -67,6 +70,9 @@ export class World {
       environment: {
         TIDEMARK_KILL_POINTS: options.killPoints,
         TIDEMARK_WORKER_LEASE_MS: String(LEASE_MS),
+        TIDEMARK_WORKER_RETRY_MAX_MS: String(RETRY_MAX_MS),
+        // Services are started a thousand times.
+        NODE_COMPILE_CACHE: options.compileCache,
       },
       environmentOf: service => ({ TIDEMARK_QMP_LISTEN: qmpPath(options.home, service) }),
       onNotice: line => notices.push(line),

@@ -16,6 +16,7 @@ test('the queue is in the catalog database unless told', () => {
     reportOnly: [],
     auditMs: 86_400_000,
     auditSampleBytes: 67_108_864,
+    retryDelayMaxMs: 30_000,
     killPoints: undefined,
     logLevel: 'info',
   });

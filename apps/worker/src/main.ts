@@ -19,6 +19,7 @@ const worker = new RunWorker({
   log,
   limits: {
     leaseMs: config.leaseMs,
+    retryDelayMaxMs: config.retryDelayMaxMs,
     reconcileMs: config.reconcileMs,
     auditMs: config.auditMs,
     auditSampleBytes: config.auditSampleBytes,

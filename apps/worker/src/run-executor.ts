@@ -47,6 +47,7 @@ export class RunExecutor {
   async execute({ runId, attempt }: RunPayload, stop: AbortSignal): Promise<Outcome> {
     const { catalog, limits } = this.#services;
     if (stop.aborted) return 'left';
+    this.#pass?.('queue job taken');
     const claimedAtMs = performance.now();
     const claim = await catalog.leases.claim(runId, { owner: this.#owner, leaseMs: limits.leaseMs, attempt });
     if (!claim) return 'left';

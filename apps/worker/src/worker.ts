@@ -35,8 +35,17 @@ export interface WorkerOptions {
  */
 const DRAIN_DELAY_S = 1;
 
+/**
+ * A worker that died between taking a queue job and claiming its run holds no lease that could run out: the queue has
+ * to notice by itself, and as soon. A job that is taken for lost and is not finds its run claimed.
+ */
+function stalls({ leaseMs }: WorkerLimits): { lockDuration: number; stalledInterval: number } {
+  return { lockDuration: leaseMs, stalledInterval: Math.ceil(leaseMs / 3) };
+}
+
 export class RunWorker {
   readonly #options: WorkerOptions;
+  readonly #limits: WorkerLimits;
   readonly #catalog: Catalog;
   readonly #storageNodes: StorageNodes;
   readonly #executor: RunExecutor;
@@ -50,6 +59,7 @@ export class RunWorker {
     checkLimits(limits);
     const { log, owner } = options;
     this.#options = options;
+    this.#limits = limits;
     // Each run at work may hold one connection; the dispatcher, the monitor and renewals share the rest.
     const catalog = Catalog.connect(options.databaseUrl, {
       connectionsMax: Math.min(options.concurrency, 8) + 3,
@@ -79,7 +89,7 @@ export class RunWorker {
       QUEUE_NAME,
       job => this.#process(job.data),
       { url: queueUrl },
-      { concurrency, drainDelay: DRAIN_DELAY_S },
+      { concurrency, drainDelay: DRAIN_DELAY_S, ...stalls(this.#limits) },
     );
     worker.on('error', error => log.warn({ err: error }, 'queue connection failed'));
     this.#queueWorker = worker;

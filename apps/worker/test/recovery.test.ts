@@ -2,10 +2,13 @@
 // nothing more. Method: real processes that get SIGKILL, queues that are emptied or restarted.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { QUEUE_NAME, type RunPayload, runJobId } from '@tidemark/proto';
 import { createQueue } from '@tidemark/proto/queue-connection';
-import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { FAST, Fleet } from './fleet.ts';
 import { BACKENDS, type TestQueue } from './queues.ts';
 import { redisIsInstalled, startRedis } from './redis-server.ts';
@@ -31,10 +34,16 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
     await fleet?.close();
   });
 
-  async function startProcess(): Promise<ChildProcess> {
+  async function startProcess(killPoints?: string): Promise<ChildProcess> {
     const { database, queueUrl } = fleet;
     const limits = { ...FAST, ...SHORT_LEASE };
-    const options = JSON.stringify({ databaseUrl: database.url, queueUrl, concurrency: 4, limits });
+    const options = JSON.stringify({
+      databaseUrl: database.url,
+      queueUrl,
+      concurrency: 4,
+      limits,
+      killPoints,
+    });
     child = spawn(process.execPath, [PROCESS, options], { stdio: ['ignore', 'pipe', 'inherit'] });
     await once(child.stdout!, 'data');
     return child;
@@ -55,6 +64,22 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
     expect([ended.attempt, ended.failures]).toEqual([2, 0]);
     expect(fleet.alpha.callsOf('startBackup')).toHaveLength(1);
     expect(fleet.beta.callsOf('publishBackup').at(0)?.step?.leaseEpoch).toBe(2);
+  });
+
+  test('a worker that is killed before it could claim the run it was given delays it by a lease', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'tidemark-kill-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    const first = await startProcess(folder);
+    await fleet.furnish();
+    await writeFile(join(folder, 'worker.armed'), 'queue job taken 1');
+    const run = await fleet.backup('monday');
+    await once(first, 'exit');
+    expect(await fleet.catalog.runs.get(run.id)).toMatchObject({ state: 'queued', leaseEpoch: 0 });
+    const startedAt = performance.now();
+    await fleet.startWorker(SHORT_LEASE);
+    const ended = await fleet.succeed(run);
+    expect([ended.attempt, ended.failures]).toEqual([1, 0]);
+    expect(performance.now() - startedAt).toBeLessThan(10_000);
   });
 
   test('a worker that is killed while it undoes is replaced by one that undoes the rest', async () => {

@@ -1,9 +1,12 @@
 // A worker in a process of its own, to be killed: `node worker-process.ts '{"databaseUrl": …}'`.
+import { killPoints } from '@tidemark/proto';
 import { pino } from 'pino';
 import { RunWorker } from '../src/worker.ts';
 
+const options = JSON.parse(process.argv[2] ?? '{}');
 const worker = new RunWorker({
-  ...JSON.parse(process.argv[2] ?? '{}'),
+  ...options,
+  pass: killPoints(options.killPoints, 'worker'),
   owner: `killed-${process.pid}`,
   log: pino({ level: 'silent' }),
 });

@@ -14,7 +14,7 @@ const ALWAYS = [/^identity\.json$/, /^lock\.\d+$/, /^runs\/[^/]+\.json$/];
 interface Expected {
   readonly volumes: Map<string, { checkpoints: Set<string> }>;
   readonly repositories: Map<string, Set<string>>;
-  readonly files: Set<string>;
+  readonly files: { has(name: string): boolean };
 }
 
 export async function checkLeftovers(world: World, findings: Findings): Promise<void> {

@@ -1,5 +1,5 @@
 // After a round: what was asked for ended as it may, and what the api lists is what was asked for and did not fail.
-import type { Operation } from '../operations.ts';
+import type { Operation } from '../operation.ts';
 import type { World } from '../world.ts';
 import type { Findings } from './contents-check.ts';
 

@@ -1,0 +1,158 @@
+// One request to the api of a round, followed to its end, with what may happen to it on the way: it is cancelled, or
+// paused for a while.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
+import { POLL_MS } from './limits.ts';
+import type { Answer, RunJson } from './rest.ts';
+import type { Disk, World } from './world.ts';
+
+/** `absent`: the api does not know such a request. `unknown`: no answer came, or its run was not seen to end. */
+export type OperationEnd = 'succeeded' | 'failed' | 'cancelled' | 'refused' | 'absent' | 'unknown';
+
+export interface Operation {
+  readonly kind: string;
+  readonly disk: Disk;
+  /** Of what it makes or is about: a checkpoint, a volume, a file, a backup. */
+  readonly name: string;
+  readonly isCancelled: boolean;
+  end: OperationEnd;
+  run: RunJson | undefined;
+  error: { code: string; message: string } | undefined;
+}
+
+export interface Request {
+  readonly method: 'POST' | 'DELETE' | 'PATCH';
+  readonly path: string;
+  readonly body?: object;
+  /** It takes a point in time. */
+  readonly isInstant?: boolean;
+  /** Undone halfway it would leave less than before. */
+  readonly isNeverCancelled?: boolean;
+  /** Told of each state of its run. */
+  readonly onChange?: (run: RunJson) => void;
+}
+
+const CANCEL_AFTER_MS_MAX = 700;
+const PAUSE_MS_MAX = 400;
+/** Somebody is being killed: what certainly was not taken is asked again. */
+const ATTEMPTS_MAX = 8;
+const ATTEMPT_PAUSE_MS = 200;
+
+/** What was told in one round, and how it ended. */
+export class Operations {
+  readonly done: Operation[] = [];
+  /** Runs that were paused; one whose resume got lost would stand still for ever. */
+  readonly paused = new Set<string>();
+  readonly #world: World;
+  readonly #random: SeededRandom;
+  /** The guest rests around points in time, so that they are known to the block. */
+  readonly #isQuiet: boolean;
+
+  constructor(world: World, random: SeededRandom, options: { isQuiet: boolean }) {
+    this.#world = world;
+    this.#random = random;
+    this.#isQuiet = options.isQuiet;
+  }
+
+  async ask(kind: string, disk: Disk, name: string, request: Request): Promise<Operation> {
+    const mayCancel = request.method === 'POST' && request.isNeverCancelled !== true;
+    const isCancelled = this.#random.chance(0.12) && mayCancel;
+    const afterMs = this.#random.int(0, CANCEL_AFTER_MS_MAX);
+    const isPaused = this.#random.chance(0.1) && kind.startsWith('backup');
+    const operation: Operation = {
+      kind,
+      disk,
+      name,
+      isCancelled,
+      end: 'unknown',
+      run: undefined,
+      error: undefined,
+    };
+    this.done.push(operation);
+    const moment = await this.#takeMoment(disk, name, request);
+    const answer = await this.#send(request);
+    if (answer.status === 0 || answer.status >= 300) {
+      refuse(operation, answer);
+      moment.reached(answer.status === 0);
+      return operation;
+    }
+    const runId: string = answer.body.run?.id ?? '';
+    if (runId === '') {
+      operation.end = 'succeeded';
+      return operation;
+    }
+    if (isCancelled) void this.#cancelLater(runId, afterMs);
+    else if (isPaused) void this.#pauseFor(runId, afterMs);
+    const run = await this.#world.rest.follow(runId, state => {
+      if (state.checkpointAt !== null) moment.reached(false);
+      request.onChange?.(state);
+    });
+    moment.reached(false);
+    operation.run = run;
+    operation.end = run === undefined ? 'unknown' : (run.state as OperationEnd);
+    operation.error = run?.error ?? undefined;
+    return operation;
+  }
+
+  /** To be called when every service is back. */
+  async resumePaused(): Promise<void> {
+    for (const runId of this.paused) await this.#insist(`runs/${runId}/resume`);
+    this.paused.clear();
+  }
+
+  /** Notes when the point in time of that name can be: from now on until it is told that it has been. */
+  async #takeMoment({ guest, known }: Disk, name: string, request: Request) {
+    if (request.isInstant !== true) return { reached: () => {} };
+    if (this.#isQuiet) await guest.pause();
+    const window = { from: guest.model.now(), to: Number.POSITIVE_INFINITY };
+    known.set(name, { name, window });
+    let isOver = false;
+    return {
+      reached: (isUnknown: boolean) => {
+        if (isOver) return;
+        isOver = true;
+        if (!isUnknown) window.to = guest.model.now();
+        if (this.#isQuiet) guest.resume();
+      },
+    };
+  }
+
+  async #send({ method, path, body }: Request): Promise<Answer> {
+    for (let attempt = 1; ; attempt += 1) {
+      const answer = await this.#world.rest.call(method, path, body);
+      const wasNotTaken = answer.status === 503 || answer.body.code === 'nobody-there';
+      if (!wasNotTaken || attempt === ATTEMPTS_MAX) return answer;
+      await delay(ATTEMPT_PAUSE_MS);
+    }
+  }
+
+  async #cancelLater(runId: string, afterMs: number): Promise<void> {
+    await delay(afterMs);
+    await this.#world.rest.call('POST', `runs/${runId}/cancel`);
+  }
+
+  async #pauseFor(runId: string, afterMs: number): Promise<void> {
+    await delay(afterMs);
+    this.paused.add(runId);
+    await this.#world.rest.call('POST', `runs/${runId}/pause`);
+    await delay(this.#random.int(0, PAUSE_MS_MAX));
+    await this.#insist(`runs/${runId}/resume`);
+    this.paused.delete(runId);
+  }
+
+  /** Until it is answered, whatever the answer is. */
+  async #insist(path: string): Promise<void> {
+    for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+      const { status } = await this.#world.rest.call('POST', path);
+      if (status !== 0 && status !== 503) return;
+      await delay(ATTEMPT_PAUSE_MS + POLL_MS);
+    }
+  }
+}
+
+function refuse(operation: Operation, { status, body }: Answer): void {
+  // Nothing wrong is ever asked for: such a request is one of a later version.
+  const isAbsent = body.code === 'route-not-found' || body.code === 'invalid-request';
+  operation.end = status === 0 ? 'unknown' : isAbsent ? 'absent' : 'refused';
+  operation.error = { code: String(body.code), message: String(body.detail) };
+}

@@ -1,0 +1,237 @@
+// What is asked of the api in a round, chosen by the seed: on every disk two lanes, one of backups, one of the rest.
+import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
+import { CHAIN_KEPT, CHECKPOINTS_KEPT } from './limits.ts';
+import type { Operation, Operations } from './operation.ts';
+import type { Disk, World } from './world.ts';
+
+interface Checkpoint {
+  readonly name: string;
+  readonly state: string;
+}
+
+interface Backup {
+  readonly id: string;
+  readonly checkpoint: string;
+  readonly state: string;
+  readonly kind: string;
+}
+
+/** Runs slow enough to be cut in two: bytes a second. */
+const SLOW_BYTES = [2 * 1024 * 1024, undefined, undefined] as const;
+/** The api knows these sooner or later. */
+const absent = new Set<string>();
+
+type Act = (disk: Disk) => Promise<unknown>;
+
+export class Repertoire {
+  readonly #world: World;
+  readonly #random: SeededRandom;
+  readonly #operations: Operations;
+  readonly #label: string;
+  #count = 0;
+
+  constructor(world: World, random: SeededRandom, options: { operations: Operations; label: string }) {
+    this.#world = world;
+    this.#random = random;
+    this.#operations = options.operations;
+    this.#label = options.label;
+  }
+
+  async perform(): Promise<void> {
+    const lanes = this.#world.disks.flatMap(disk => [this.#backups(disk), this.#others(disk)]);
+    await Promise.all(lanes);
+  }
+
+  async #backups(disk: Disk): Promise<void> {
+    const chain = await this.#chainLength(disk);
+    for (let count = this.#random.int(1, 2); count > 0; count -= 1) {
+      const isFull = chain === 0 || chain > CHAIN_KEPT || this.#random.chance(0.1);
+      const kind =
+        this.#random.chance(0.15) && !absent.has('backup-differential') ? 'differential' : 'incremental';
+      await this.#backUp(disk, isFull ? 'full' : kind);
+    }
+  }
+
+  async #others(disk: Disk): Promise<void> {
+    const checkpoints = await this.#checkpoints(disk);
+    if (checkpoints.length > CHECKPOINTS_KEPT) await this.#deleteCheckpoint(disk);
+    const acts: [name: string, share: number, act: Act][] = [
+      ['create-checkpoint', 18, one => this.#createCheckpoint(one)],
+      ['delete-checkpoint', 12, one => this.#deleteCheckpoint(one)],
+      ['restore-to-file', 12, one => this.#restore(one, 'file')],
+      ['restore-to-volume', 12, one => this.#restore(one, 'volume')],
+      ['restore-instant', 12, one => this.#restore(one, 'instant')],
+      ['verify', 8, one => this.#ofBackup('verify', one)],
+      ['prune', 12, one => this.#prune(one)],
+      ['delete-backup', 6, one => this.#ofBackup('delete-backup', one)],
+      ['audit', 6, one => this.#ask('audit', one, { path: `volumes/${one.name}/audit`, body: {} })],
+      ['reconcile', 4, one => this.#ask('reconcile', one, { path: 'reconcile', body: {} })],
+      ['rename-checkpoint', 4, one => this.#describeCheckpoint(one)],
+      [
+        'scan-repository',
+        4,
+        one => this.#ask('scan', one, { path: `repositories/${one.repository}/scan`, body: {} }),
+      ],
+      ['new-volume', 4, one => this.#createVolume(one)],
+    ];
+    const known = acts.filter(([name]) => !absent.has(name));
+    let dice = this.#random.int(
+      1,
+      known.reduce((sum, [, share]) => sum + share, 0),
+    );
+    const [, , act] = known.find(([, share]) => {
+      dice -= share;
+      return dice <= 0;
+    })!;
+    await act(disk);
+    await this.#deleteOldVolumes(disk);
+  }
+
+  #backUp(disk: Disk, kind: string): Promise<Operation> {
+    const name = this.#name('backup');
+    // A full one would take a minute, and is cut in two at any speed.
+    const speedBytesPerSecond = kind === 'full' ? undefined : this.#random.pick(SLOW_BYTES);
+    const body = {
+      volume: disk.name,
+      repository: disk.repository,
+      kind,
+      checkpoint: name,
+      ...(speedBytesPerSecond && { speedBytesPerSecond }),
+    };
+    return this.#tell(`backup-${kind}`, disk, name, {
+      method: 'POST',
+      path: 'backups',
+      body,
+      isInstant: true,
+    });
+  }
+
+  #createCheckpoint(disk: Disk): Promise<Operation> {
+    const name = this.#name('checkpoint');
+    const path = `volumes/${disk.name}/checkpoints`;
+    const request = { method: 'POST', path, body: { name }, isInstant: true } as const;
+    return this.#tell('create-checkpoint', disk, name, request);
+  }
+
+  async #deleteCheckpoint(disk: Disk): Promise<void> {
+    const name = await this.#someCheckpoint(disk);
+    if (name === undefined) return;
+    const path = `volumes/${disk.name}/checkpoints/${name}`;
+    await this.#tell('delete-checkpoint', disk, name, { method: 'DELETE', path });
+  }
+
+  async #describeCheckpoint(disk: Disk): Promise<void> {
+    const name = await this.#someCheckpoint(disk);
+    if (name === undefined) return;
+    const path = `volumes/${disk.name}/checkpoints/${name}`;
+    const body = { description: `seen in ${this.#label}` };
+    await this.#tell('rename-checkpoint', disk, name, { method: 'PATCH', path, body });
+  }
+
+  async #someCheckpoint(disk: Disk): Promise<string | undefined> {
+    const ready = (await this.#checkpoints(disk))
+      .filter(checkpoint => checkpoint.state === 'ready')
+      .slice(0, -1);
+    return ready.length === 0 ? undefined : this.#random.pick(ready).name;
+  }
+
+  async #restore(disk: Disk, target: 'file' | 'volume' | 'instant'): Promise<void> {
+    const backup = await this.#someBackup(disk);
+    if (backup === undefined) return;
+    const name = `${this.#name('restored')}.${backup.checkpoint}`;
+    const storageNode = this.#random.pick(['alpha', 'beta']);
+    const format = target === 'instant' ? 'qcow2' : this.#random.pick(['raw', 'qcow2']);
+    const where = target === 'file' ? { name, storageNode } : { name, storageNode, format };
+    const request = {
+      method: 'POST',
+      path: 'restores',
+      body: { backup: backup.id, target: { [target]: where } },
+    } as const;
+    const kind = target === 'instant' ? 'restore-instant' : `restore-to-${target}`;
+    const operation = await this.#tell(kind, disk, name, request);
+    const mayBeThere = operation.end === 'succeeded' || operation.end === 'unknown';
+    if (target === 'file' && mayBeThere) this.#world.restoredFiles.get(storageNode)!.set(name, operation.end);
+  }
+
+  async #ofBackup(what: 'verify' | 'delete-backup', disk: Disk): Promise<void> {
+    const backup = await this.#someBackup(disk);
+    if (backup === undefined) return;
+    if (what === 'delete-backup') disk.proven.clear();
+    const path = `backups/${backup.id}`;
+    const request =
+      what === 'verify'
+        ? ({ method: 'POST', path: `${path}/verify`, body: {} } as const)
+        : ({ method: 'DELETE', path } as const);
+    await this.#tell(what, disk, backup.checkpoint, request);
+  }
+
+  async #prune(disk: Disk): Promise<void> {
+    disk.proven.clear();
+    const keep = { last: this.#random.int(2, 6) };
+    const body = { volume: disk.name, repository: disk.repository, keep };
+    await this.#ask('prune', disk, { path: 'prune', body });
+  }
+
+  /** A small one that nothing is done with but being deleted in a later round. */
+  async #createVolume(disk: Disk): Promise<void> {
+    const name = this.#name('spare');
+    const body = {
+      name,
+      storageNode: disk.node,
+      sizeBytes: 1024 * 1024,
+      format: this.#random.pick(['raw', 'qcow2']),
+    };
+    await this.#tell('new-volume', disk, name, { method: 'POST', path: 'volumes', body });
+  }
+
+  /** Those of earlier rounds, which have been compared. */
+  async #deleteOldVolumes(disk: Disk): Promise<void> {
+    // One lane's, not both's.
+    if (disk !== this.#world.disks[0]) return;
+    const { body } = await this.#world.rest.call('GET', 'volumes');
+    for (const volume of (body.items ?? []) as { name: string; state: string }[]) {
+      const isOld = /^(restored|spare)-/.test(volume.name) && !volume.name.includes(`-${this.#label}-`);
+      if (!isOld || volume.state !== 'ready') continue;
+      const request = { method: 'DELETE', path: `volumes/${volume.name}` } as const;
+      await this.#tell('delete-volume', disk, volume.name, request);
+    }
+  }
+
+  #ask(kind: string, disk: Disk, request: { path: string; body: object }): Promise<Operation> {
+    return this.#tell(kind, disk, this.#name(kind), { method: 'POST', ...request });
+  }
+
+  async #tell(
+    kind: string,
+    disk: Disk,
+    name: string,
+    request: Parameters<Operations['ask']>[3],
+  ): Promise<Operation> {
+    const operation = await this.#operations.ask(kind, disk, name, request);
+    if (operation.end === 'absent') absent.add(kind);
+    return operation;
+  }
+
+  async #someBackup(disk: Disk): Promise<Backup | undefined> {
+    const { body } = await this.#world.rest.call('GET', `backups?volume=${disk.id}&limit=50`);
+    const available = ((body.items ?? []) as Backup[]).filter(backup => backup.state === 'available');
+    return available.length === 0 ? undefined : this.#random.pick(available);
+  }
+
+  async #checkpoints(disk: Disk): Promise<Checkpoint[]> {
+    const { body } = await this.#world.rest.call('GET', `volumes/${disk.name}/checkpoints?limit=100`);
+    return body.items ?? [];
+  }
+
+  async #chainLength(disk: Disk): Promise<number> {
+    const { body } = await this.#world.rest.call('GET', `backups?volume=${disk.id}&limit=50`);
+    const newestFirst: Backup[] = body.items ?? [];
+    const length = newestFirst.findIndex(backup => backup.kind === 'full');
+    return length < 0 ? newestFirst.length : length + 1;
+  }
+
+  #name(what: string): string {
+    this.#count += 1;
+    return `${what}-${this.#label}-${this.#count}`;
+  }
+}
