@@ -139,6 +139,32 @@ describe('deleting', () => {
   });
 });
 
+test('CP-02 a checkpoint and its backup are of one instant, whatever the guest writes meanwhile', async () => {
+  const model = await CheckpointModel.make(2);
+  await model.write(60);
+  let going = true;
+  let rounds = 0;
+  const writing = (async () => {
+    for (; going; rounds++) await model.write(3);
+  })();
+  const backup = await model.pair.start({ speedBytesPerSecond: 8 * MiB });
+  expect((await jobEnd(model.pair.source, backup.jobId)).error).toBeUndefined();
+  going = false;
+  await writing;
+  expect(rounds).toBeGreaterThan(3);
+  await model.pair.publish(backup);
+  const [then, now] = [await model.pair.restored(backup), await content(model)];
+  const differing = [];
+  for (let at = 0; at < now.length; at += GRANULE) {
+    if (!now.subarray(at, at + GRANULE).equals(then.subarray(at, at + GRANULE))) differing.push(at / GRANULE);
+  }
+  expect(differing.length).toBeGreaterThan(3);
+  const changed = new Set(await model.changed(backup.checkpointId));
+  expect(differing.filter(granule => !changed.has(granule))).toEqual([]);
+  const { backup: next } = await model.pair.backUp(backup);
+  expect((await model.pair.restored(next)).equals(now)).toBe(true);
+});
+
 test('CP-13 any surviving checkpoint can be the base of an increment', async () => {
   const model = await CheckpointModel.make(13);
   const backups = [];

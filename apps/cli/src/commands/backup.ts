@@ -5,6 +5,7 @@ import type { Query } from '../client.ts';
 import { type Column, moment, recordOrGone, seconds, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
 import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { droppedText } from './dropped.ts';
 
 const PATH = '/v1/backups';
 
@@ -59,7 +60,7 @@ export function backupCommands(program: Command, around: Surroundings): void {
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({ backup: await context.client.get<Backup>(`${PATH}/${started.backup?.id}`) }),
-        forPeople: ({ backup }) => recordOrGone(backup, details),
+        forPeople: ({ backup, run }) => `${recordOrGone(backup, details)}${droppedText(run)}`,
       });
     });
 

@@ -5,6 +5,7 @@ import type { Query } from '../client.ts';
 import { type Column, moment, record, recordOrGone, size, table } from '../output.ts';
 import { changeCommands } from './change.ts';
 import { Context, parseMoment, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { droppedText } from './dropped.ts';
 
 const changedSince = ({ inconsistent, changedSinceBytes }: Checkpoint): string | null =>
   inconsistent ? 'not known' : size(changedSinceBytes);
@@ -43,7 +44,7 @@ const redefined: readonly Column<Redefined['checkpoints'][number]>[] = [
   ['ID', checkpoint => checkpoint.id],
 ];
 
-export const pathOf = (volume: string): string => `/v1/volumes/${segment(volume)}/checkpoints`;
+const pathOf = (volume: string): string => `/v1/volumes/${segment(volume)}/checkpoints`;
 
 export function checkpointCommands(program: Command, around: Surroundings): void {
   const group = program.command('checkpoint').description('named points in time of a volume');
@@ -64,17 +65,6 @@ export function checkpointCommands(program: Command, around: Surroundings): void
       forPeople: () => `deleted checkpoint ${ref} of volume ${volume}`,
     });
   });
-}
-
-/** What a run says of the checkpoints that went for a new one. */
-function droppedText({ result }: Run): string {
-  const { dropped = [], notDropped = [] } = (result ?? {}) as {
-    dropped?: Dropped[];
-    notDropped?: (Dropped & { reason: string })[];
-  };
-  const went = dropped.map(({ name }) => `\ndropped checkpoint ${name}`);
-  const stayed = notDropped.map(({ name, reason }) => `\ncheckpoint ${name} was not dropped: ${reason}`);
-  return [...went, ...stayed].join('');
 }
 
 function createCommand(group: Command, around: Surroundings): void {

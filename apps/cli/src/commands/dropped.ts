@@ -1,0 +1,13 @@
+// Checkpoints that went for a new one, as people read of them.
+import type { Dropped, Run } from '../answers.ts';
+
+/** What a run says of the checkpoints that went for a new one. */
+export function droppedText({ result }: Run): string {
+  const { dropped = [], notDropped = [] } = (result ?? {}) as {
+    dropped?: Dropped[];
+    notDropped?: (Dropped & { reason: string })[];
+  };
+  const went = dropped.map(({ name }) => `\ndropped checkpoint ${name}`);
+  const stayed = notDropped.map(({ name, reason }) => `\ncheckpoint ${name} was not dropped: ${reason}`);
+  return [...went, ...stayed].join('');
+}
