@@ -94,7 +94,7 @@ export class VolumeLife {
     await this.#files.makeFolder(STATE_FOLDER);
     await this.#files.sync('');
     const opened = await openVolume(this.#host);
-    this.#volume = opened ?? (await Volume.create(this.#host, newRecord(format)));
+    this.#volume = opened ?? (await makeVolume(this.#host, format));
     this.openedAt = this.#files.journal.length;
     this.#guest = this.#host.graph.attach(this.#volume.node.name, {
       user: 'a guest',
@@ -214,8 +214,8 @@ export class VolumeLife {
   }
 }
 
-function newRecord(format: VolumeRecord['format']): VolumeRecord {
-  return {
+export function makeVolume(host: VolumeHost, format: VolumeRecord['format']): Promise<Volume> {
+  return Volume.create(host, {
     version: 2,
     volumeId: VOLUME_ID,
     name: 'disk',
@@ -226,5 +226,5 @@ function newRecord(format: VolumeRecord['format']): VolumeRecord {
     checkpoints: [],
     layers: [],
     snapshots: [],
-  };
+  });
 }
