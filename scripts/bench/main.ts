@@ -1,7 +1,8 @@
 // `npm run bench`: what the storage node does beside QEMU's and nbdkit's servers, measured in one run, in
-// turn, on one file. `npm run bench -- --operations`: what an operator waits for instead (operations.ts). With
-// `--quick` either only shows that it works; figures need the whole run on a machine that does nothing else.
-// `--rounds 5` measures more often. How to read them stands in docs/PERFORMANCE.md.
+// turn, on one file. `npm run bench -- --operations`: what an operator waits for instead (operations.ts);
+// `--write-intents`: what it costs guests that dirty bits survive crashes. With `--quick` each only shows that it
+// works; figures need the whole run on a machine that does nothing else. `--rounds 5` measures more often. How to
+// read them stands in docs/PERFORMANCE.md.
 
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -27,6 +28,7 @@ import {
 import { FULL, QUICK, type Scale } from './scale.ts';
 import { missingPeers, startServers } from './servers.ts';
 import { measureThroughput, proveServers } from './throughput.ts';
+import { INTENT_SIDES, measureWriteIntents } from './write-intents.ts';
 
 /** Without these nothing can be measured. */
 const NEEDED = { fio: 'fio', nbdcopy: 'libnbd-bin', 'qemu-img': 'qemu-utils' };
@@ -110,7 +112,27 @@ async function benchDaemons({ scale, folder }: Bench): Promise<string[]> {
   return [daemonTable(figures), filterTable(figures), ...imageTables(images)];
 }
 
-async function bench(scale: Scale): Promise<void> {
+/** On a storage node of its own: nothing but it and its disk is measured. */
+async function benchWriteIntents(scale: Scale, cleanup: Cleanup): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'tidemark-bench-intents-'));
+  cleanup(() => rm(folder, { recursive: true, force: true }));
+  const storageNode = await StorageNodeProcess.start({ name: 'gamma', stateDir: join(folder, 'gamma') });
+  cleanup(() => storageNode.stop());
+  const rows = await measureWriteIntents(storageNode, { scale, onProgress: progress });
+  return throughputTable(INTENT_SIDES, rows);
+}
+
+async function benchAll(scale: Scale, cleanup: Cleanup): Promise<string[]> {
+  const everything = await prepare(scale, cleanup);
+  return [
+    await benchServers(everything),
+    ...(await benchBackups(everything)),
+    ...(await benchDaemons(everything)),
+    await benchWriteIntents(scale, cleanup),
+  ];
+}
+
+async function bench(measure: (cleanup: Cleanup) => Promise<string[]>): Promise<void> {
   const actions: (() => Promise<unknown>)[] = [];
   const undo = async (): Promise<void> => {
     for (const action of actions.splice(0).reverse()) await action();
@@ -119,12 +141,7 @@ async function bench(scale: Scale): Promise<void> {
     process.once(signal, () => void undo().finally(() => process.exit(130)));
   }
   try {
-    const everything = await prepare(scale, action => actions.push(action));
-    const tables = [
-      await benchServers(everything),
-      ...(await benchBackups(everything)),
-      ...(await benchDaemons(everything)),
-    ];
+    const tables = await measure(action => actions.push(action));
     progress('');
     console.log(`Medians, lowest and highest in brackets; ×: how many times as fast tidemark is.\n`);
     console.log(tables.join('\n\n'));
@@ -156,6 +173,7 @@ const { values } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     operations: { type: 'boolean', default: false },
+    'write-intents': { type: 'boolean', default: false },
     rounds: { type: 'string' },
   },
 });
@@ -176,8 +194,10 @@ if (load > QUIET_LOAD) {
 }
 if (values.operations) {
   await benchOperations(values.quick, rounds);
+} else if (values['write-intents']) {
+  await bench(async cleanup => [await benchWriteIntents(scale, cleanup)]);
 } else {
   const absent = missingPeers();
   if (absent.length > 0) console.log(`Not installed, so not compared: ${absent.join(', ')}.`);
-  await bench(scale);
+  await bench(cleanup => benchAll(scale, cleanup));
 }

@@ -13,6 +13,10 @@ export interface Scale {
   readonly seconds: number;
   /** One measurement of latency. */
   readonly latencySeconds: number;
+  /** Bytes that are written for the cost of write-intent logs, on each of two disks. */
+  readonly intentBytes: number;
+  /** One measurement of it with small requests. */
+  readonly intentSeconds: number;
 }
 
 /** About ten minutes on two cores and a disk of 1 GiB/s. */
@@ -22,6 +26,8 @@ export const FULL: Scale = {
   backupRounds: 3,
   seconds: 0.7,
   latencySeconds: 3,
+  intentBytes: 10 * GiB,
+  intentSeconds: 12,
 };
 
 export const QUICK: Scale = {
@@ -30,4 +36,6 @@ export const QUICK: Scale = {
   backupRounds: 1,
   seconds: 0.5,
   latencySeconds: 1,
+  intentBytes: 256 * MiB,
+  intentSeconds: 2,
 };

@@ -18,6 +18,7 @@ import { commitRoutes } from './routes/v1/commits.ts';
 import { eventRoutes } from './routes/v1/events.ts';
 import { repositoryRoutes } from './routes/v1/repositories.ts';
 import { restoreRoutes } from './routes/v1/restores.ts';
+import { retentionRoutes } from './routes/v1/retention.ts';
 import { runRoutes } from './routes/v1/runs.ts';
 import { snapshotRoutes } from './routes/v1/snapshots.ts';
 import { storageNodeRoutes } from './routes/v1/storage-nodes.ts';
@@ -42,6 +43,7 @@ const V1 = [
   repositoryRoutes,
   backupRoutes,
   restoreRoutes,
+  retentionRoutes,
   runRoutes,
   eventRoutes,
 ];

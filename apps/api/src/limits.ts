@@ -41,3 +41,6 @@ export const CHANGED_EXTENTS_MAX = 50_000;
 export const LIVE_FACTS_MAX_MS = 1_500;
 /** What only a storage node can answer at all is waited for this long. */
 export const LIVE_ANSWER_MAX_MS = 30_000;
+
+/** Of one rule of retention: more backups than a repository ever has. */
+export const KEEP_COUNT_MAX = 100_000;

@@ -17,7 +17,7 @@ beforeEach(async () => {
   for (const name of NAMES) {
     await fleet.succeed(await fleet.backup(name, name === 'mon' ? 'full' : 'incremental'));
   }
-  const { items } = await fleet.catalog.backups.list();
+  const { items } = await fleet.catalog.backups.list({ hidden: true });
   backups = new Map(items.map(backup => [backup.checkpoint, backup]));
 });
 afterEach(() => fleet.close());
@@ -25,7 +25,7 @@ afterEach(() => fleet.close());
 const idOf = (name: string) => backups.get(name)!.id;
 const nameOf = (id: string | null) => [...backups].find(([, backup]) => backup.id === id)?.[0] ?? null;
 const rows = async () =>
-  (await fleet.catalog.backups.list()).items
+  (await fleet.catalog.backups.list({ hidden: true })).items
     .map(({ checkpoint, parentId, state, kind }) => `${checkpoint} on ${nameOf(parentId)}: ${kind}, ${state}`)
     .reverse();
 const ended = () => fleet.beta.removals.ended.map(nameOf);
@@ -43,7 +43,9 @@ test('those in between go from the oldest on, and their checkpoints follow', asy
   });
   expect(checkpoints()).toEqual(['wed', 'fri']);
   // Each had 512, and 12 of them twice.
-  const stored = (await fleet.catalog.backups.list()).items.map(({ storedBytes }) => storedBytes);
+  const stored = (await fleet.catalog.backups.list({ hidden: true })).items.map(
+    ({ storedBytes }) => storedBytes,
+  );
   expect(stored).toEqual([1012, 1512]);
   expect(await fleet.leftovers()).toMatchObject({ jobs: [], checkpointRows: ['wed', 'fri'] });
 });

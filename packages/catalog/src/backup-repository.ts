@@ -25,6 +25,9 @@ export interface Backup {
   kind: BackupKind;
   reason: string;
   state: BackupState;
+  description: string;
+  /** Protected from retention until then. */
+  pinnedUntil: Date | null;
   /** Size of the disk in it. */
   sizeBytes: number;
   storedBytes: number | null;
@@ -54,6 +57,8 @@ export interface BackupFilter {
   volumeId?: string | undefined;
   repositoryId?: string | undefined;
   checkpointId?: string | undefined;
+  /** Those that are on their way out, too; default false. */
+  hidden?: boolean | undefined;
 }
 
 const bytes = (value: bigint | null) => (value === null ? null : Number(value));
@@ -115,8 +120,9 @@ export class BackupRepository {
   /** Newest first. */
   list(options: PageOptions & BackupFilter = {}): Promise<Page<Backup>> {
     const page = pageQuery(options, 'desc');
-    const { volumeId, repositoryId, checkpointId } = options;
+    const { volumeId, repositoryId, checkpointId, hidden = false } = options;
     const filter = {
+      ...(!hidden && { state: { notIn: ['hidden', 'removing'] } }),
       ...(volumeId !== undefined && { volumeId }),
       ...(repositoryId !== undefined && { repositoryId }),
       ...(checkpointId !== undefined && { checkpointId }),

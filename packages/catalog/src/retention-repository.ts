@@ -1,5 +1,6 @@
 // Backups on their way out: hidden by an intent, taken out of their chains one by one, gone. And checkpoints that
 // nobody needs any more.
+import type { BackupState } from './backup-repository.ts';
 import { notFound } from './errors.ts';
 import type { Db, Scope } from './scope.ts';
 
@@ -11,7 +12,7 @@ export interface RetentionRow {
   /** Name of the checkpoint when the backup was made. */
   checkpoint: string;
   parentId: string | null;
-  state: 'creating' | 'available' | 'hidden' | 'removing';
+  state: BackupState;
   pointInTime: Date | null;
   pinnedUntil: Date | null;
   storedBytes: number | null;
@@ -113,16 +114,22 @@ export class RetentionRepository {
     }));
   }
 
-  /** Of an available backup; null: no longer protected. Rejects `not-found`. */
-  pin(id: string, pinnedUntil: Date | null): Promise<void> {
-    const data = { pinnedUntil: pinnedUntil?.toISOString() ?? null };
+  /** Of an available backup; `pinnedUntil` null: no longer protected. Rejects `not-found`. */
+  change(
+    id: string,
+    change: { description?: string | undefined; pinnedUntil?: Date | null | undefined },
+  ): Promise<void> {
+    const { description, pinnedUntil } = change;
     return this.#scope.write(async (db, tell) => {
-      const { count } = await db.backup.updateMany({
-        where: { id, state: 'available' },
-        data: { pinnedUntil },
-      });
-      if (count === 0) throw notFound('backup', id);
-      tell({ kind: 'backup-pinned', subjectType: 'backup', subjectId: id, data });
+      const before = await db.backup.findFirst({ where: { id, state: 'available' } });
+      if (before === null) throw notFound('backup', id);
+      const next = {
+        description: description ?? before.description,
+        pinnedUntil: pinnedUntil === undefined ? before.pinnedUntil : pinnedUntil,
+      };
+      await db.backup.update({ where: { id }, data: next });
+      const data = { ...next, pinnedUntil: next.pinnedUntil?.toISOString() ?? null };
+      tell({ kind: 'backup-updated', subjectType: 'backup', subjectId: id, data });
     });
   }
 
@@ -185,7 +192,7 @@ async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
     checkpointId: row.checkpointId,
     checkpoint: row.checkpointName,
     parentId: row.parentId,
-    state: row.state as RetentionRow['state'],
+    state: row.state as BackupState,
     pointInTime: row.pointInTime,
     pinnedUntil: row.pinnedUntil,
     storedBytes: row.storedBytes === null ? null : Number(row.storedBytes),

@@ -34,6 +34,8 @@ export function toBackupJson(backup: Backup): BackupJson {
     kind: backup.kind,
     reason: backup.reason,
     state: backup.state,
+    description: backup.description,
+    pinnedUntil: isoOrNull(backup.pinnedUntil),
     sizeBytes: backup.sizeBytes,
     storedBytes: backup.storedBytes,
     dirtyBytes: backup.dirtyBytes,

@@ -8,6 +8,7 @@ import { CommitService } from '../commits/commit-service.ts';
 import { EventService } from '../events/event-service.ts';
 import { RepositoryService } from '../repositories/repository-service.ts';
 import { RestoreService } from '../restores/restore-service.ts';
+import { RetentionService } from '../retention/retention-service.ts';
 import { RunService } from '../runs/run-service.ts';
 import { RunStarter } from '../runs/run-starter.ts';
 import { SnapshotService } from '../snapshots/snapshot-service.ts';
@@ -25,6 +26,7 @@ declare module 'fastify' {
     repositories: RepositoryService;
     backups: BackupService;
     restores: RestoreService;
+    retention: RetentionService;
     runs: RunService;
     events: EventService;
   }
@@ -43,6 +45,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('repositories', new RepositoryService(app.catalog, starter));
     app.decorate('backups', new BackupService(app.catalog, starter));
     app.decorate('restores', new RestoreService(starter));
+    app.decorate('retention', new RetentionService(app.catalog, starter));
     app.decorate('runs', runs);
     app.decorate('events', new EventService(app.catalog));
     app.addHook('preClose', async () => runs.stopWaiting());

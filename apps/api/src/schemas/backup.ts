@@ -28,7 +28,14 @@ export const backupSchema = z
       .meta({ description: 'The backup that this one builds on; null for a full one.' }),
     kind,
     reason: z.string().meta({ description: 'Why it is full or incremental.' }),
-    state: z.enum(['creating', 'available', 'hidden', 'removing', 'missing']),
+    state: z.enum(['creating', 'available', 'hidden', 'removing', 'missing']).meta({
+      description:
+        'hidden: waits to be taken out of its chain; nobody begins to use it any more. removing: is.',
+    }),
+    description: z.string(),
+    pinnedUntil: momentField
+      .nullable()
+      .meta({ description: 'Until then neither a rule nor a request removes it.' }),
     sizeBytes: bytesField.meta({ description: 'Size of the volume.' }),
     storedBytes: bytesField.nullable().meta({ description: 'Bytes it takes in the repository.' }),
     dirtyBytes: bytesField.nullable().meta({ description: 'Bytes found changed when it began.' }),
@@ -52,6 +59,8 @@ export const backupSchema = z
         kind: 'full',
         reason: 'full: asked for',
         state: 'available',
+        description: '',
+        pinnedUntil: null,
         sizeBytes: 1_073_741_824,
         storedBytes: 268_500_992,
         dirtyBytes: 1_073_741_824,
@@ -96,6 +105,11 @@ export const createBackupSchema = z
 export const backupQuery = pageQuery.extend({
   volume: ref('volume whose backups to list').optional(),
   repository: ref('repository whose backups to list').optional(),
+  hidden: z
+    .enum(['true', 'false'])
+    .default('false')
+    .transform(value => value === 'true')
+    .meta({ description: 'Also those that wait to be taken out of their chains.' }),
 });
 
 export const backupPageSchema = pageOf(backupSchema, 'BackupPage');

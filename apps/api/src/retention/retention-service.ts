@@ -1,0 +1,142 @@
+// Retention: prunes by rules, backups that an operator lets go one by one, and protection from both.
+import {
+  type Backup,
+  type Catalog,
+  type CatalogTransaction,
+  isId,
+  type Repository,
+  type RetentionRow,
+} from '@tidemark/catalog';
+import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import { toBackupJson } from '../backups/backup-service.ts';
+import type { StartedRun } from '../runs/run-json.ts';
+import type { RunStarter } from '../runs/run-starter.ts';
+import type { BackupJson } from '../schemas/backup.ts';
+import type { Prune, PruneItem, UpdateBackup } from '../schemas/retention.ts';
+import { requireOnline } from '../storage-nodes/storage-node-service.ts';
+import { planPrune } from './prune-plan.ts';
+
+export interface PlannedPrune {
+  readonly items: PruneItem[];
+  readonly freedBytes: number;
+}
+
+export class RetentionService {
+  readonly #catalog: Catalog;
+  readonly #runs: RunStarter;
+  readonly #now: () => Date;
+
+  constructor(catalog: Catalog, runs: RunStarter, now: () => Date = () => new Date()) {
+    this.#catalog = catalog;
+    this.#runs = runs;
+    this.#now = now;
+  }
+
+  /** Changes nothing. */
+  async plan(body: Prune): Promise<PlannedPrune> {
+    const { items, freedBytes } = await this.#catalog.transaction(async catalog => {
+      const repository = await catalog.repositories.get(body.repository);
+      return this.#plan(catalog, body, await catalog.retention.backups(repository.id));
+    });
+    return { items, freedBytes };
+  }
+
+  /** What goes is hidden at once, with the run that takes it out. */
+  prune(body: Prune): Promise<StartedRun<PlannedPrune>> {
+    return this.#runs.start(async (catalog, runId) => {
+      const repository = await readyRepository(catalog, body.repository);
+      const rows = await catalog.retention.lockBackups(repository.id);
+      const { items, freedBytes, ...going } = await this.#plan(catalog, body, rows);
+      const speedBytesPerSecond = body.speedBytesPerSecond ?? null;
+      const { goingIds: backupIds, volumeIds } = going;
+      const run = await write(catalog, runId, { repository, backupIds, volumeIds, speedBytesPerSecond });
+      return { run, items, freedBytes };
+    });
+  }
+
+  /** Refuses what is pinned or in use. One that is on its way out already is tried again. */
+  delete(id: string): Promise<StartedRun<{ backup: BackupJson }>> {
+    return this.#runs.start(async (catalog, runId) => {
+      const { repositoryId } = await catalog.backups.get(id);
+      const repository = await readyRepository(catalog, repositoryId);
+      await catalog.retention.lockBackups(repositoryId);
+      const backup = await catalog.backups.get(id);
+      await this.#requireRemovable(catalog, backup);
+      const volumeIds = [backup.volumeId];
+      const wanted = { repository, backupIds: [id], volumeIds, speedBytesPerSecond: null };
+      const run = await write(catalog, runId, { ...wanted, backupId: id });
+      return { run, backup: toBackupJson(await catalog.backups.get(id)) };
+    });
+  }
+
+  async update(id: string, { description, pinnedUntil }: UpdateBackup): Promise<BackupJson> {
+    return this.#catalog.transaction(async catalog => {
+      const backup = await catalog.backups.get(id);
+      if (backup.state !== 'available') {
+        throw new TidemarkError(
+          'backup-not-usable',
+          `Backup ${id} is ${backup.state}: only an available one can be protected or described.`,
+        );
+      }
+      const until = pinnedUntil == null ? pinnedUntil : new Date(pinnedUntil);
+      await catalog.retention.change(id, { description, pinnedUntil: until });
+      return toBackupJson(await catalog.backups.get(id));
+    });
+  }
+
+  async #plan(catalog: CatalogTransaction, { volume, keep, timeZone }: Prune, rows: readonly RetentionRow[]) {
+    const volumeId = volume === undefined ? undefined : await volumeIdOf(catalog, volume);
+    return planPrune(catalog, rows, { keep, timeZone, volumeId, now: this.#now() });
+  }
+
+  async #requireRemovable(catalog: CatalogTransaction, backup: Backup): Promise<void> {
+    const { id, state, pinnedUntil } = backup;
+    if (state === 'creating') {
+      throw new TidemarkError('backup-not-usable', `Backup ${id} is being made. Cancel its run instead.`);
+    }
+    if (state !== 'available') return;
+    if (pinnedUntil !== null && pinnedUntil > this.#now()) {
+      throw new TidemarkError(
+        'backup-pinned',
+        `Backup ${id} is protected until ${pinnedUntil.toISOString()}. Take its protection away first, or wait.`,
+      );
+    }
+    const [lease] = await catalog.backupLeases.holders(id);
+    if (lease === undefined) return;
+    const next = lease.holder === 'run' ? 'Wait for it, or cancel it' : 'Wait until it stands alone';
+    throw new TidemarkError(
+      'backup-in-use',
+      `Backup ${id} is in use by ${lease.holder} ${lease.holderId}. ${next}.`,
+    );
+  }
+}
+
+async function readyRepository(catalog: CatalogTransaction, ref: string): Promise<Repository> {
+  const repository = await catalog.repositories.getReady(ref);
+  requireOnline(await catalog.storageNodes.get(repository.storageNodeId));
+  return repository;
+}
+
+/** Backups outlive their volume: an id is taken as it is. */
+async function volumeIdOf(catalog: CatalogTransaction, ref: string): Promise<string> {
+  return isId(ref) ? ref.toLowerCase() : (await catalog.volumes.get(ref)).id;
+}
+
+async function write(
+  catalog: CatalogTransaction,
+  runId: string,
+  wanted: {
+    repository: Repository;
+    backupIds: string[];
+    volumeIds: string[];
+    speedBytesPerSecond: number | null;
+    backupId?: string;
+  },
+) {
+  const { repository, backupIds, volumeIds, speedBytesPerSecond, backupId = null } = wanted;
+  await catalog.retention.hide(backupIds, runId);
+  const repositoryId = repository.id;
+  const request: RunRequest<'prune'> = { repositoryId, backupIds, volumeIds, speedBytesPerSecond };
+  const { storageNodeId } = repository;
+  return catalog.runs.create({ id: runId, kind: 'prune', storageNodeId, repositoryId, backupId, request });
+}

@@ -1,0 +1,137 @@
+// Retention: which backups stay by which rule, which go, and what comes back.
+import { isTimeZone, keepsAnything } from '@tidemark/catalog';
+import { z } from 'zod';
+import { DESCRIPTION_CHARACTERS_MAX, KEEP_COUNT_MAX } from '../limits.ts';
+import { backupSchema } from './backup.ts';
+import { bytesField, EXAMPLE_IDS, EXAMPLE_MOMENT, idField, momentField, ref } from './common.ts';
+import { runSchema } from './run.ts';
+
+const count = (what: string) =>
+  z
+    .int()
+    .min(0)
+    .max(KEEP_COUNT_MAX)
+    .default(0)
+    .meta({ description: `Keep ${what}.` });
+
+const periods = (period: string) =>
+  count(`the newest backup of each ${period}, for so many of them that have one`);
+
+const keepSchema = z
+  .strictObject({
+    last: count('so many of the newest backups'),
+    hourly: periods('hour'),
+    daily: periods('day'),
+    weekly: periods('week (ISO 8601: from Monday on)'),
+    monthly: periods('month'),
+    yearly: periods('year'),
+  })
+  .refine(keepsAnything, {
+    error: 'keeps nothing, so that every backup would go; send at least one count above 0',
+  });
+
+export const pruneSchema = z
+  .strictObject({
+    repository: ref('repository'),
+    volume: ref('volume whose backups are looked at; by default those of all volumes').optional(),
+    keep: keepSchema.meta({
+      description: 'Rules, each for itself and for each volume: a backup stays when any of them keeps it.',
+    }),
+    timeZone: z
+      .string()
+      .refine(isTimeZone, { error: 'is no name of the time zone database, such as Europe/Berlin' })
+      .default('UTC')
+      .meta({ description: 'Where hours, days, weeks, months and years are counted.' }),
+    dryRun: z.boolean().default(false).meta({ description: 'Say what would be done, and do nothing.' }),
+    speedBytesPerSecond: z
+      .int()
+      .min(1)
+      .optional()
+      .meta({ description: 'Most bytes per second that are copied; no limit by default.' }),
+  })
+  .meta({
+    id: 'Prune',
+    examples: [
+      {
+        repository: 'nightly',
+        keep: { last: 3, daily: 7, weekly: 4 },
+        timeZone: 'Europe/Berlin',
+        dryRun: true,
+      },
+    ],
+  });
+
+export const pruneItemSchema = z
+  .object({
+    backup: idField,
+    volumeId: idField,
+    pointInTime: momentField.nullable(),
+    checkpoint: z.object({
+      id: idField,
+      name: z.string(),
+      goes: z
+        .boolean()
+        .meta({ description: 'No other backup holds it: it is merged into the one before it.' }),
+    }),
+    goes: z.boolean(),
+    keep: z
+      .array(z.string())
+      .meta({ description: 'What keeps it: rules, a pin, who uses it. Empty: it goes.' }),
+    blockedBy: z
+      .string()
+      .nullable()
+      .meta({ description: 'Why it cannot leave its chain yet: it stays, hidden, until a later prune can.' }),
+    freedBytes: bytesField.meta({
+      description:
+        'Space that comes back, at most: of a backup that is merged into the next one only what that one has anew, ' +
+        'which the map of its image tells, not the catalog. `result.freedBytes` of the run is what came back.',
+    }),
+  })
+  .meta({
+    id: 'PruneItem',
+    examples: [
+      {
+        backup: EXAMPLE_IDS.backup,
+        volumeId: EXAMPLE_IDS.volume,
+        pointInTime: EXAMPLE_MOMENT,
+        checkpoint: { id: EXAMPLE_IDS.checkpoint, name: 'monday', goes: false },
+        goes: false,
+        keep: ['last 1', 'daily 2026-11-21'],
+        blockedBy: null,
+        freedBytes: 0,
+      },
+    ],
+  });
+
+export const pruneAnswerSchema = z
+  .object({
+    run: runSchema.nullable().meta({ description: 'Null for a dry run.' }),
+    items: z.array(pruneItemSchema).meta({ description: 'Newest first.' }),
+    freedBytes: bytesField.meta({ description: 'Of all that goes, at most.' }),
+  })
+  .meta({ id: 'PruneAnswer' });
+
+export const updateBackupSchema = z
+  .strictObject({
+    description: z
+      .string()
+      .max(DESCRIPTION_CHARACTERS_MAX)
+      .optional()
+      .meta({ description: `Any text of up to ${DESCRIPTION_CHARACTERS_MAX} characters.` }),
+    pinnedUntil: momentField
+      .nullable()
+      .optional()
+      .meta({ description: 'Protects it until then; null takes the protection away.' }),
+  })
+  .refine(body => Object.values(body).some(value => value !== undefined), {
+    error: 'is empty; send description, pinnedUntil or both',
+  })
+  .meta({ id: 'UpdateBackup', examples: [{ pinnedUntil: '2027-01-31T00:00:00.000Z' }] });
+
+export const deletedBackupSchema = z
+  .object({ run: runSchema, backup: backupSchema.nullable() })
+  .meta({ id: 'DeletedBackup', description: 'The backup is null once it is gone.' });
+
+export type Prune = z.output<typeof pruneSchema>;
+export type PruneItem = z.output<typeof pruneItemSchema>;
+export type UpdateBackup = z.output<typeof updateBackupSchema>;
