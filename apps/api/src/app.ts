@@ -15,6 +15,7 @@ import { backupRoutes } from './routes/v1/backups.ts';
 import { changeRoutes } from './routes/v1/changes.ts';
 import { checkpointRoutes } from './routes/v1/checkpoints.ts';
 import { commitRoutes } from './routes/v1/commits.ts';
+import { differenceRoutes } from './routes/v1/differences.ts';
 import { eventRoutes } from './routes/v1/events.ts';
 import { repositoryRoutes } from './routes/v1/repositories.ts';
 import { restoreRoutes } from './routes/v1/restores.ts';
@@ -46,6 +47,7 @@ const V1 = [
   retentionRoutes,
   runRoutes,
   eventRoutes,
+  differenceRoutes,
 ];
 
 /**

@@ -124,3 +124,17 @@ export interface TidemarkEvent {
   subjectId: string;
   createdAt: string;
 }
+
+export interface Difference {
+  id: string;
+  kind: string;
+  subjectType: string;
+  subjectId: string;
+  state: string;
+  message: string;
+  actions: string[];
+  failure: string | null;
+  firstSeenAt: string;
+  lastSeenAt: string;
+  endedAt: string | null;
+}

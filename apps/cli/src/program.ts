@@ -4,6 +4,7 @@ import { backupCommands } from './commands/backup.ts';
 import { checkpointCommands } from './commands/checkpoint.ts';
 import { commitCommands } from './commands/commit.ts';
 import type { Surroundings } from './commands/context.ts';
+import { differenceCommands } from './commands/difference.ts';
 import { eventCommands } from './commands/event.ts';
 import { repositoryCommands } from './commands/repository.ts';
 import { restoreCommands } from './commands/restore.ts';
@@ -59,6 +60,7 @@ function buildProgram({ url, terminal }: ProgramOptions): Command {
   restoreCommands(program, around);
   runCommands(program, around);
   eventCommands(program, around);
+  differenceCommands(program, around);
   return program;
 }
 

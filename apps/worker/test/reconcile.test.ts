@@ -219,6 +219,11 @@ describe('by itself', () => {
     await fleet.startWorker(often);
     await fleet.startWorker(often);
     await fleet.furnish();
+    // Both have heard when it had started.
+    const asked = fleet.alpha.callsOf('getStatus').length;
+    await poll('two rounds of two workers', async () =>
+      fleet.alpha.callsOf('getStatus').length >= asked + 5 ? true : undefined,
+    );
     expect(await ofAlpha()).toEqual([]);
     fleet.alpha.volumes.clear();
     fleet.alpha.startedAtMs = 2;

@@ -35,6 +35,7 @@ const TAGS = [
   { name: 'Restores', description: 'Backups brought back to a new volume or a plain file.' },
   { name: 'Runs', description: "Executions of operators' requests, step by step." },
   { name: 'Events', description: 'What changed, in the order in which it changed.' },
+  { name: 'Differences', description: 'Where storage nodes and catalog do not agree, by name.' },
   { name: 'Health', description: 'Probes.' },
 ];
 

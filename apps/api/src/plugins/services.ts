@@ -5,6 +5,7 @@ import { BackupService } from '../backups/backup-service.ts';
 import { ChangeService } from '../checkpoints/change-service.ts';
 import { CheckpointService } from '../checkpoints/checkpoint-service.ts';
 import { CommitService } from '../commits/commit-service.ts';
+import { DifferenceService } from '../differences/difference-service.ts';
 import { EventService } from '../events/event-service.ts';
 import { RepositoryService } from '../repositories/repository-service.ts';
 import { RestoreService } from '../restores/restore-service.ts';
@@ -29,6 +30,7 @@ declare module 'fastify' {
     retention: RetentionService;
     runs: RunService;
     events: EventService;
+    differences: DifferenceService;
   }
 }
 
@@ -48,6 +50,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('retention', new RetentionService(app.catalog, starter));
     app.decorate('runs', runs);
     app.decorate('events', new EventService(app.catalog));
+    app.decorate('differences', new DifferenceService(app.catalog, starter));
     app.addHook('preClose', async () => runs.stopWaiting());
   },
   { name: 'services', dependencies: ['catalog', 'queue', 'live-facts'] },

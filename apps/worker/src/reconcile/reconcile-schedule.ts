@@ -17,32 +17,20 @@ export class ReconcileSchedule {
 
   /** To be told each time that a storage node answers; `wasAway`: it did not before. Another worker is told too. */
   async heardOf(node: StorageNode, { startedAtMs, wasAway }: { startedAtMs: number; wasAway: boolean }) {
-    const { reconcileMs } = this.#limits;
+    const { reconcileMs, reconcileQuietMs } = this.#limits;
     if (reconcileMs === 0) return;
     const before = this.#startedAtMs.get(node.id);
     this.#startedAtMs.set(node.id, startedAtMs);
     const hasRestarted = before !== undefined && before !== startedAtMs;
-    if (wasAway || hasRestarted) return this.#request(node, 'returned', startedAtMs, () => true);
-    await this.#request(node, 'interval', startedAtMs, (newest, now) => {
-      const at = newest?.createdAt ?? node.createdAt;
-      return now.getTime() - at.getTime() >= reconcileMs;
-    });
-  }
-
-  async #request(
-    { id: storageNodeId }: StorageNode,
-    cause: 'returned' | 'interval',
-    startedAtMs: number,
-    isTime: (newest: Run | null, now: Date) => boolean,
-  ): Promise<void> {
+    const { id: storageNodeId } = node;
+    const cause = wasAway || hasRestarted ? 'returned' : 'interval';
     const request: RunRequest<'reconcile'> = { storageNodeId, cause, startedAtMs };
     const isDue = (newest: Run | null, now: Date) => {
       const seen = newest && parseRunRequest('reconcile', newest.request).startedAtMs;
-      // Restarted since the last time, also when no worker was there to hear of it.
-      if (newest && seen !== null && seen !== startedAtMs) return true;
-      // Another worker has just asked for the same reason.
-      const isFresh = newest && now.getTime() - newest.createdAt.getTime() < this.#limits.reconcileQuietMs;
-      return !isFresh && isTime(newest, now);
+      // Restarted since the last time, also when no worker was there to hear of it; asked about once.
+      if (seen === null ? hasRestarted : seen !== startedAtMs) return true;
+      const sinceMs = now.getTime() - (newest?.createdAt ?? node.createdAt).getTime();
+      return sinceMs >= (wasAway ? reconcileQuietMs : reconcileMs);
     };
     const run = await this.#catalog.runs.createWhenDue(
       { id: randomUUID(), kind: 'reconcile', storageNodeId, request },
