@@ -11,6 +11,7 @@ import { openapi } from './plugins/openapi.ts';
 import { queuePlugin } from './plugins/queue.ts';
 import { services } from './plugins/services.ts';
 import { healthRoutes } from './routes/health.ts';
+import { auditRoutes } from './routes/v1/audits.ts';
 import { backupRoutes } from './routes/v1/backups.ts';
 import { changeRoutes } from './routes/v1/changes.ts';
 import { checkpointRoutes } from './routes/v1/checkpoints.ts';
@@ -48,6 +49,7 @@ const V1 = [
   runRoutes,
   eventRoutes,
   differenceRoutes,
+  auditRoutes,
 ];
 
 /**

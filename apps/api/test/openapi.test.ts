@@ -84,6 +84,11 @@ test('lists every call of the contract', () => {
       'post /v1/volumes/{volume}/commits/{commit}/keep',
       'post /v1/volumes/{volume}/commits/{commit}/pivot',
       'post /v1/volumes/{volume}/snapshots',
+      'get /v1/differences',
+      'get /v1/differences/{difference}',
+      'post /v1/differences/{difference}/repair',
+      'post /v1/reconcile',
+      'post /v1/volumes/{volume}/audit',
     ].sort(),
   );
 });

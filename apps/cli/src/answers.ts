@@ -20,6 +20,8 @@ export interface Volume {
   format: string;
   state: string;
   exportUri: string | null;
+  auditedAt: string | null;
+  auditResult: string | null;
   checkpointLimit: number;
   createdAt: string;
 }

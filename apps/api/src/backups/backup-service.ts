@@ -22,6 +22,7 @@ import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { BackupJson, backupQuery, CreateBackup } from '../schemas/backup.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
+import { audited } from './audited-base.ts';
 
 export function toBackupJson(backup: Backup): BackupJson {
   return {
@@ -100,7 +101,7 @@ export class BackupService {
       const { parent, reason }: Base =
         body.kind === 'full'
           ? { parent: null, reason: 'full: asked for' }
-          : await findBase(catalog, { volume, repository }, body.base);
+          : audited(volume, await findBase(catalog, { volume, repository }, body.base));
       const dropped = await makeRoom(catalog, { volume, dropOldest: body.dropOldest, runId });
       return write(catalog, runId, { body, volume, repository, parent, reason, dropped });
     });

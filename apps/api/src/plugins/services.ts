@@ -14,6 +14,7 @@ import { RunService } from '../runs/run-service.ts';
 import { RunStarter } from '../runs/run-starter.ts';
 import { SnapshotService } from '../snapshots/snapshot-service.ts';
 import { StorageNodeService } from '../storage-nodes/storage-node-service.ts';
+import { AuditService } from '../volumes/audit-service.ts';
 import { VolumeService } from '../volumes/volume-service.ts';
 
 declare module 'fastify' {
@@ -31,6 +32,7 @@ declare module 'fastify' {
     runs: RunService;
     events: EventService;
     differences: DifferenceService;
+    audits: AuditService;
   }
 }
 
@@ -50,6 +52,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('retention', new RetentionService(app.catalog, starter));
     app.decorate('runs', runs);
     app.decorate('events', new EventService(app.catalog));
+    app.decorate('audits', new AuditService(app.catalog, starter));
     app.decorate('differences', new DifferenceService(app.catalog, starter));
     app.addHook('preClose', async () => runs.stopWaiting());
   },

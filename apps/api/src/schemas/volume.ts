@@ -58,6 +58,10 @@ export const volumeSchema = z
         examples: ['nbd://127.0.0.1:10809/web-01'],
       }),
     checkpointLimit: z.int().min(1).meta({ description: 'Most checkpoints that it may have.' }),
+    auditedAt: momentField
+      .nullable()
+      .meta({ description: 'When its bitmaps were last compared with a backup.' }),
+    auditResult: z.enum(['equal', 'different']).nullable(),
     createdAt: momentField,
   })
   .meta({
@@ -73,6 +77,8 @@ export const volumeSchema = z
         state: 'ready',
         exportUri: 'nbd://127.0.0.1:10809/web-01',
         checkpointLimit: 64,
+        auditedAt: EXAMPLE_MOMENT,
+        auditResult: 'equal',
         createdAt: EXAMPLE_MOMENT,
       },
     ],

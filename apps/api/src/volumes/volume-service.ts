@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Catalog, CatalogTransaction, Volume } from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
-import { iso } from '../moments.ts';
+import { iso, isoOrNull } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { PageQuery } from '../schemas/common.ts';
@@ -20,6 +20,8 @@ export function toVolumeJson(volume: Volume): VolumeJson {
     state: volume.state,
     exportUri: volume.exportUri,
     checkpointLimit: volume.checkpointLimit,
+    auditedAt: isoOrNull(volume.auditedAt),
+    auditResult: volume.auditResult,
     createdAt: iso(volume.createdAt),
   };
 }

@@ -4,6 +4,7 @@ import type { Run, Volume } from '../answers.ts';
 import type { Query } from '../client.ts';
 import { type Column, moment, recordOrGone, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
+import { auditCommand } from './audit.ts';
 import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
 
 const PATH = '/v1/volumes';
@@ -22,6 +23,7 @@ const details: readonly Column<Volume>[] = [
   ...volumeColumns,
   ['BYTES', volume => volume.sizeBytes],
   ['CHECKPOINTS AT MOST', volume => volume.checkpointLimit],
+  ['BITMAPS AUDITED', volume => volume.auditedAt && `${moment(volume.auditedAt)}: ${volume.auditResult}`],
   ['CREATED', volume => moment(volume.createdAt)],
 ];
 
@@ -75,6 +77,8 @@ export function volumeCommands(program: Command, around: Surroundings): void {
       const { client, output } = new Context(command, around);
       output.show(await client.patch<Volume>(`${PATH}/${segment(ref)}`, { checkpointLimit }), details);
     });
+
+  auditCommand(group, around);
 
   withWait(group.command('delete <volume>').description('delete a volume; its backups stay')).action(
     async (ref, options, command) => {
