@@ -89,6 +89,8 @@ export interface Backup {
   kind: string;
   reason: string;
   state: string;
+  description: string;
+  pinnedUntil: string | null;
   sizeBytes: number;
   storedBytes: number | null;
   dirtyBytes: number | null;
@@ -96,6 +98,23 @@ export interface Backup {
   pointInTime: string | null;
   fileName: string | null;
   durationMs: number | null;
+}
+
+export interface PruneItem {
+  backup: string;
+  pointInTime: string | null;
+  checkpoint: { name: string; goes: boolean };
+  goes: boolean;
+  keep: string[];
+  blockedBy: string | null;
+  freedBytes: number;
+}
+
+export interface PruneAnswer {
+  /** Null for a dry run. */
+  run: Run | null;
+  items: PruneItem[];
+  freedBytes: number;
 }
 
 export interface Run {

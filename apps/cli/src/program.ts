@@ -6,6 +6,7 @@ import { commitCommands } from './commands/commit.ts';
 import type { Surroundings } from './commands/context.ts';
 import { differenceCommands } from './commands/difference.ts';
 import { eventCommands } from './commands/event.ts';
+import { pruneCommand } from './commands/prune.ts';
 import { repositoryCommands } from './commands/repository.ts';
 import { restoreCommands } from './commands/restore.ts';
 import { runCommands } from './commands/run.ts';
@@ -58,6 +59,7 @@ function buildProgram({ url, terminal }: ProgramOptions): Command {
   repositoryCommands(program, around);
   backupCommands(program, around);
   restoreCommands(program, around);
+  pruneCommand(program, around);
   runCommands(program, around);
   eventCommands(program, around);
   differenceCommands(program, around);

@@ -49,7 +49,6 @@ export class StorageNode {
   readonly #moments: Moments;
   readonly #backups: BackupRunner;
   readonly #restores: RestoreRunner;
-  readonly #removals: RemovalRunner;
   readonly #streams: StreamRunner;
   readonly #commits: CommitRunner;
   readonly #grpc: GrpcServer;
@@ -104,7 +103,6 @@ export class StorageNode {
       report: problem => log.warn(problem, 'volume problem'),
     });
     const volumes = this.#volumes;
-    this.#removals = new RemovalRunner({ repositories: this.#repositories, jobs });
     const { scratchLimitBytes, targetReconnectMs } = config;
     this.#moments = new Moments({
       graph,
@@ -198,7 +196,7 @@ export class StorageNode {
         context,
         repositories: this.#repositories,
         verifications: new VerifyRunner({ repositories: this.#repositories, jobs: this.#jobs }),
-        removals: this.#removals,
+        removals: new RemovalRunner({ repositories: this.#repositories, jobs: this.#jobs }),
       }),
       volumeService({ context, volumes: this.#volumes, streams: this.#streams }),
       checkpointService({ context, volumes: this.#volumes, now: this.#now }),

@@ -2,34 +2,14 @@
 import { type Command, Option } from 'commander';
 import type { Backup, Run } from '../answers.ts';
 import type { Query } from '../client.ts';
-import { type Column, moment, recordOrGone, seconds, size } from '../output.ts';
+import { recordOrGone } from '../output.ts';
 import { parseSize } from '../sizes.ts';
+import { backupColumns, backupDetails } from './backup-columns.ts';
 import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
 import { droppedText } from './dropped.ts';
+import { retentionCommands } from './prune.ts';
 
 const PATH = '/v1/backups';
-
-const columns: readonly Column<Backup>[] = [
-  ['ID', backup => backup.id],
-  ['CHECKPOINT', backup => backup.checkpoint],
-  ['KIND', backup => backup.kind],
-  ['STATE', backup => backup.state],
-  ['POINT IN TIME', backup => moment(backup.pointInTime)],
-  ['DIRTY', backup => size(backup.dirtyBytes)],
-  ['SENT', backup => size(backup.sentBytes)],
-  ['STORED', backup => size(backup.storedBytes)],
-  ['TIME', backup => seconds(backup.durationMs)],
-];
-
-const details: readonly Column<Backup>[] = [
-  ...columns,
-  ['REASON', backup => backup.reason],
-  ['PARENT', backup => backup.parentId],
-  ['SIZE', backup => size(backup.sizeBytes)],
-  ['VOLUME', backup => backup.volumeId],
-  ['REPOSITORY', backup => backup.repositoryId],
-  ['FILE', backup => backup.fileName],
-];
 
 interface Answer {
   run: Run;
@@ -60,16 +40,17 @@ export function backupCommands(program: Command, around: Surroundings): void {
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({ backup: await context.client.get<Backup>(`${PATH}/${started.backup?.id}`) }),
-        forPeople: ({ backup, run }) => `${recordOrGone(backup, details)}${droppedText(run)}`,
+        forPeople: ({ backup, run }) => `${recordOrGone(backup, backupDetails)}${droppedText(run)}`,
       });
     });
 
   withPage(group.command('list').description('list backups, newest first'))
     .option('--volume <ref>', 'only backups of this volume')
     .option('--repository <ref>', 'only backups in this repository')
+    .option('--hidden', 'also those that wait to be taken out of their chains')
     .action(async (options: Query, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Backup>(PATH, options), columns);
+      output.list(await client.list<Backup>(PATH, options), backupColumns);
     });
 
   group
@@ -78,6 +59,8 @@ export function backupCommands(program: Command, around: Surroundings): void {
     .action(async (id, _options, command) => {
       const { client, output } = new Context(command, around);
       const backup = await client.get<Backup>(`${PATH}/${segment(id)}`);
-      output.show(backup, details);
+      output.show(backup, backupDetails);
     });
+
+  retentionCommands(group, around);
 }

@@ -93,6 +93,9 @@ export class StandInWorker {
       const facts = { storedBytes: 65_536, sentBytes: 4096, fileName: 'disk.qcow2' };
       await catalog.backups.markAvailable(run.backupId!, facts, run.id);
     }
+    if (run.kind === 'prune') {
+      for (const id of run.request.backupIds as string[]) await catalog.retention.finish(id, [], run.id);
+    }
     if (run.kind !== 'restore') return {};
     if (run.volumeId) await catalog.volumes.markReady(run.volumeId, { exportUri, sizeBytes }, run.id);
     return run.volumeId ? {} : { filePath: '/restores/disk.raw' };

@@ -6,8 +6,13 @@ import { test } from 'vitest';
 const run = promisify(execFile);
 
 /** Runs the test only where all tools are installed. */
-export function testWith(tools: readonly string[], name: string, body: () => Promise<void>): void {
-  test(name, async context => {
+export function testWith(
+  tools: readonly string[],
+  name: string,
+  body: () => Promise<void>,
+  timeoutMs?: number,
+): void {
+  test(name, timeoutMs === undefined ? {} : { timeout: timeoutMs }, async context => {
     const missing = tools.filter(tool => spawnSync(tool, ['--version']).error !== undefined);
     if (missing.length > 0 && process.env.CI) throw new Error(`${missing.join(', ')} not installed`);
     context.skip(missing.length > 0, `${missing.join(', ')} not installed`);

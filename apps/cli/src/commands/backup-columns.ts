@@ -1,0 +1,27 @@
+// How backups are shown: in a list, and one alone.
+import type { Backup } from '../answers.ts';
+import { type Column, moment, seconds, size } from '../output.ts';
+
+export const backupColumns: readonly Column<Backup>[] = [
+  ['ID', backup => backup.id],
+  ['CHECKPOINT', backup => backup.checkpoint],
+  ['KIND', backup => backup.kind],
+  ['STATE', backup => backup.state],
+  ['POINT IN TIME', backup => moment(backup.pointInTime)],
+  ['DIRTY', backup => size(backup.dirtyBytes)],
+  ['SENT', backup => size(backup.sentBytes)],
+  ['STORED', backup => size(backup.storedBytes)],
+  ['TIME', backup => seconds(backup.durationMs)],
+];
+
+export const backupDetails: readonly Column<Backup>[] = [
+  ...backupColumns,
+  ['DESCRIPTION', backup => backup.description || null],
+  ['PINNED UNTIL', backup => moment(backup.pinnedUntil)],
+  ['REASON', backup => backup.reason],
+  ['PARENT', backup => backup.parentId],
+  ['SIZE', backup => size(backup.sizeBytes)],
+  ['VOLUME', backup => backup.volumeId],
+  ['REPOSITORY', backup => backup.repositoryId],
+  ['FILE', backup => backup.fileName],
+];
