@@ -4,8 +4,10 @@ import { randomBytes } from 'node:crypto';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StorageNodeClients } from '@tidemark/proto';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { StorageNodeProcess } from '../../../scripts/process/storage-node-process.ts';
+import { regionNumbers } from '../src/host/intent-file.ts';
+import { decodeLog } from '../src/host/intent-slots.ts';
 import { MiB } from '../src/testing/backups.ts';
 import { BackupPair, readDisk, withGuest } from '../src/testing/live-volume.ts';
 import { RunningStorageNode } from '../src/testing/running-storage-node.ts';
@@ -15,8 +17,8 @@ const KiB = 1024;
 const CLUSTER = 64 * KiB;
 const REGION = 16 * MiB;
 const SIZE = 256 * MiB;
-/** Longer than bits stay unstored and regions in the log when guests are idle. */
-const IDLE_MS = 2_500;
+/** Bits are stored, and the log is emptied, soon after guests have gone idle. */
+const IDLE_TIMEOUT_MS = 20_000;
 
 class KilledStorageNode {
   readonly stateDir: string;
@@ -58,6 +60,13 @@ async function killAndStart(pair: Awaited<ReturnType<typeof makePair>>, between?
   return exportUri;
 }
 
+async function loggedRegions({ source, volume }: Awaited<ReturnType<typeof makePair>>): Promise<number[]> {
+  const file = await readFile(
+    join((source as KilledStorageNode).stateDir, 'volumes', volume.volumeId, 'intents'),
+  );
+  return [...regionNumbers(decodeLog(file, { volumeId: volume.volumeId, sizeBytes: SIZE })!.slot.regions)];
+}
+
 test.each(['raw', 'qcow2'])(
   'after a kill amid writes the next increment of a %s volume is one, and right',
   async format => {
@@ -95,7 +104,10 @@ test('bits that were stored before the kill grow by nothing, and neither does an
   const pair = await makePair();
   const full = await pair.backUp();
   await withGuest(pair.volume.exportUri, guest => guest.write(50 * MiB, randomBytes(CLUSTER)));
-  await new Promise(resolve => setTimeout(resolve, IDLE_MS));
+  await vi.waitFor(async () => expect(await loggedRegions(pair)).toEqual([]), {
+    timeout: IDLE_TIMEOUT_MS,
+    interval: 200,
+  });
   const uri = await killAndStart(pair);
   const changed = { changedSinceBytes: CLUSTER, grownBytes: 0, inconsistent: false };
   expect(await pair.checkpoints()).toMatchObject([changed]);

@@ -69,9 +69,14 @@ export class VolumeRegistry {
       this.#report({ volumeId, message });
     }
     for (const checkpoint of volume.chain.summaries()) {
-      if (!checkpoint.inconsistent) continue;
-      const message = `changes since checkpoint '${checkpoint.name}' cannot be trusted after a crash`;
-      this.#report({ volumeId, message });
+      const { name, inconsistent, recording, grownBytes } = checkpoint;
+      if (inconsistent) {
+        const message = `changes since checkpoint '${name}' are not known: a bitmap or the log was lost or damaged`;
+        this.#report({ volumeId, message });
+      } else if (recording && grownBytes > 0) {
+        const message = `${grownBytes} bytes count as changed since checkpoint '${name}' because a crash left it open`;
+        this.#report({ volumeId, message });
+      }
     }
   }
 
