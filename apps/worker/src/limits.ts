@@ -41,6 +41,8 @@ export interface WorkerLimits {
   /** Rhythm of auditing the bitmaps of each volume, and how much of it is read; 0: only when somebody asks. */
   auditMs: number;
   auditSampleBytes: number;
+  /** Rhythm of looking for backups that are due to be verified: late by no more than this. */
+  verifyScheduleMs: number;
 }
 
 export const WORKER_LIMITS: WorkerLimits = {
@@ -63,6 +65,7 @@ export const WORKER_LIMITS: WorkerLimits = {
   stuckMs: 1_800_000,
   auditMs: 86_400_000,
   auditSampleBytes: 64 * 2 ** 20,
+  verifyScheduleMs: 60_000,
 };
 
 /** Publishing makes a whole image durable, and merging bitmaps reads them: minutes on a busy disk. */

@@ -12,6 +12,7 @@ import { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
 import { RunExecutor } from './run-executor.ts';
 import { StorageMonitor } from './storage-monitor.ts';
 import { StorageNodes } from './storage-nodes.ts';
+import { VerifyScheduler } from './verify-scheduler.ts';
 
 export interface WorkerOptions {
   readonly databaseUrl: string;
@@ -51,6 +52,7 @@ export class RunWorker {
   readonly #executor: RunExecutor;
   readonly #dispatcher: Dispatcher;
   readonly #monitor: StorageMonitor;
+  readonly #verifications: VerifyScheduler;
   readonly #stop = new AbortController();
   #queueWorker: ReturnType<typeof createQueueWorker<RunPayload>> | undefined;
 
@@ -79,6 +81,12 @@ export class RunWorker {
       schedule: new ReconcileSchedule({ catalog, limits }),
       log: log.child({ part: 'storage-monitor' }),
     });
+    this.#verifications = new VerifyScheduler({
+      catalog,
+      limits,
+      log: log.child({ part: 'verify-scheduler' }),
+      now: () => Date.now(),
+    });
   }
 
   /** Resolves when runs are taken. Rejects when the catalog or the queue does not answer. */
@@ -96,6 +104,7 @@ export class RunWorker {
     await worker.waitUntilReady();
     this.#dispatcher.start();
     this.#monitor.start();
+    this.#verifications.start();
   }
 
   /** Rejects while the catalog does not answer. */
@@ -106,7 +115,12 @@ export class RunWorker {
   /** Hands runs at work to the next worker; resolves when nothing of this one is left. */
   async close(): Promise<void> {
     this.#stop.abort(new WorkerStopping());
-    await Promise.all([this.#dispatcher.close(), this.#monitor.close(), this.#queueWorker?.close()]);
+    await Promise.all([
+      this.#dispatcher.close(),
+      this.#monitor.close(),
+      this.#verifications.close(),
+      this.#queueWorker?.close(),
+    ]);
     this.#storageNodes.close();
     await this.#catalog.close();
   }

@@ -1,4 +1,5 @@
 // Backups: what the repositories' manifests say, for searching, and intents of backups to be.
+import { type BackupImport, type BackupManifest, importManifests } from './backup-import.ts';
 import { notFound } from './errors.ts';
 import type { BackupModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
@@ -213,6 +214,19 @@ export class BackupRepository {
       if (count === 0) throw notFound('backup', id);
       tell({ kind: 'backup-available', subjectType: 'backup', subjectId: id, runId, data: facts });
     });
+  }
+
+  /**
+   * Makes the rows of a repository's backups say what its manifests do, in one transaction; good to repeat. Rows whose
+   * run is still at it are left alone, and none is deleted.
+   */
+  importFromManifests(
+    repositoryId: string,
+    manifests: readonly BackupManifest[],
+    runId: string | null,
+  ): Promise<BackupImport> {
+    const place = { repositoryId, runId, now: this.#scope.now() };
+    return this.#scope.write((db, tell) => importManifests(db, tell, { ...place, manifests }));
   }
 
   /** The row of a backup that was never finished. Good to repeat; an available backup is left alone. */

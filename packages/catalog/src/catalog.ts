@@ -17,6 +17,7 @@ import { RunRepository } from './run-repository.ts';
 import { ClientScope, type Scope } from './scope.ts';
 import { SnapshotRepository } from './snapshot-repository.ts';
 import { StorageNodeRepository } from './storage-node-repository.ts';
+import { VerificationRepository } from './verification-repository.ts';
 import { VolumeRepository } from './volume-repository.ts';
 
 export interface CatalogOptions {
@@ -41,6 +42,7 @@ class Nouns {
   readonly backups: BackupRepository;
   readonly backupLeases: BackupLeaseRepository;
   readonly retention: RetentionRepository;
+  readonly verifications: VerificationRepository;
   readonly runs: RunRepository;
   /** Runs as a worker drives them. */
   readonly leases: RunLeaseRepository;
@@ -60,6 +62,7 @@ class Nouns {
     this.backups = new BackupRepository(scope);
     this.backupLeases = new BackupLeaseRepository(scope);
     this.retention = new RetentionRepository(scope);
+    this.verifications = new VerificationRepository(scope);
     this.runs = new RunRepository(scope);
     this.leases = new RunLeaseRepository(scope);
     this.events = new EventRepository(scope);

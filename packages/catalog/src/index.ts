@@ -6,6 +6,7 @@ export type {
   FoundRepository,
   FoundVolume,
 } from './adoption-repository.ts';
+export type { BackupImport, BackupManifest } from './backup-import.ts';
 export type { BackupLease, BackupLeaseHolder, BackupLeaseRepository } from './backup-lease-repository.ts';
 export type {
   Backup,
@@ -49,6 +50,7 @@ export { isId } from './ref.ts';
 export type {
   NewRepository,
   Repository,
+  RepositoryCompression,
   RepositoryRepository,
   RepositoryState,
 } from './repository-repository.ts';
@@ -83,6 +85,13 @@ export type {
   StorageNodeRepository,
   StorageNodeState,
 } from './storage-node-repository.ts';
+export type {
+  DamagedRange,
+  VerificationRepository,
+  VerifyCandidate,
+  VerifyResult,
+  VerifyState,
+} from './verification-repository.ts';
 export type {
   AuditResult,
   NewVolume,

@@ -5,7 +5,8 @@ import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { Scope } from './scope.ts';
 
-export type RepositoryState = 'creating' | 'ready';
+export type RepositoryState = 'creating' | 'ready' | 'deleting';
+export type RepositoryCompression = 'none' | 'zstd';
 
 export interface Repository {
   id: string;
@@ -15,6 +16,10 @@ export interface Repository {
   storageNode: string;
   /** Null: as much as the storage node's file system has. */
   limitBytes: number | null;
+  /** Of backups that do not say. */
+  compression: RepositoryCompression;
+  /** Share of its backups that is verified each day. */
+  verifyPercentPerDay: number;
   state: RepositoryState;
   createdAt: Date;
 }
@@ -24,6 +29,10 @@ export interface NewRepository {
   name: string;
   storageNodeId: string;
   limitBytes: number | null;
+  /** Default none. */
+  compression?: RepositoryCompression;
+  /** Default 0. */
+  verifyPercentPerDay?: number;
 }
 
 const include = { storageNode: { select: { name: true } } } as const;
@@ -33,6 +42,7 @@ function toRepository(row: RepositoryModel & { storageNode: { name: string } }):
     ...row,
     storageNode: row.storageNode.name,
     limitBytes: row.limitBytes === null ? null : Number(row.limitBytes),
+    compression: row.compression as RepositoryCompression,
     state: row.state as RepositoryState,
   };
 }
@@ -46,16 +56,29 @@ export class RepositoryRepository {
 
   /** State `creating`. Rejects `name-taken`, and `storage-node-not-found`. */
   create(repository: NewRepository, runId: string | null = null): Promise<Repository> {
+    return this.#insert(repository, { state: 'creating', runId });
+  }
+
+  /** One that its storage node has and the catalog has lost: `ready` at once. Rejects as `create` does. */
+  adopt(repository: NewRepository, runId: string | null): Promise<Repository> {
+    return this.#insert(repository, { state: 'ready', runId });
+  }
+
+  #insert(
+    repository: NewRepository,
+    { state, runId }: { state: 'creating' | 'ready'; runId: string | null },
+  ): Promise<Repository> {
     return this.#scope.write(async (db, tell) => {
       const limitBytes = repository.limitBytes === null ? null : BigInt(repository.limitBytes);
       const row = await db.repository
-        .create({ data: { ...repository, limitBytes, state: 'creating' }, include })
+        .create({ data: { ...repository, limitBytes, state }, include })
         .catch(error => {
           if (isForeignKeyViolation(error)) throw notFound('storage-node', repository.storageNodeId);
           return nameTaken('repository', repository.name)(error);
         });
       const data = { name: row.name };
-      tell({ kind: 'repository-creating', subjectType: 'repository', subjectId: row.id, runId, data });
+      const kind = state === 'ready' ? 'repository-adopted' : 'repository-creating';
+      tell({ kind, subjectType: 'repository', subjectId: row.id, runId, data });
       return toRepository(row);
     });
   }
@@ -101,7 +124,41 @@ export class RepositoryRepository {
     });
   }
 
-  /** The row of a repository that was never made. Rejects `in-use` when it holds backups. Good to repeat. */
+  /** Rejects `not-found`. */
+  update(id: string, settings: { verifyPercentPerDay: number }): Promise<Repository> {
+    return this.#scope.write(async (db, tell) => {
+      const { count } = await db.repository.updateMany({ where: { id }, data: settings });
+      if (count === 0) throw notFound('repository', id);
+      tell({ kind: 'repository-changed', subjectType: 'repository', subjectId: id, data: settings });
+      return this.get(id);
+    });
+  }
+
+  /** Nothing new is begun in it. Rejects `in-use` when it holds backups, and `not-found`. Good to repeat. */
+  markDeleting(id: string, runId: string | null): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      await db.$queryRaw`SELECT 1 FROM repository WHERE id = ${id}::uuid FOR UPDATE`;
+      const repository = await this.get(id);
+      const backups = await db.backup.count({ where: { repositoryId: id } });
+      if (backups > 0) {
+        const text = `Repository '${repository.name}' holds ${backups} backups. Delete them first.`;
+        throw new CatalogError('repository', 'in-use', text);
+      }
+      await db.repository.update({ where: { id }, data: { state: 'deleting' } });
+      tell({ kind: 'repository-deleting', subjectType: 'repository', subjectId: id, runId });
+    });
+  }
+
+  /** Its deletion failed. */
+  markKept(id: string, runId: string | null): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const where = { id, state: 'deleting' };
+      const { count } = await db.repository.updateMany({ where, data: { state: 'ready' } });
+      if (count === 1) tell({ kind: 'repository-ready', subjectType: 'repository', subjectId: id, runId });
+    });
+  }
+
+  /** The row of a repository that was never made, or is no more. Rejects `in-use` when it holds backups. Good to repeat. */
   delete(id: string, runId: string | null): Promise<void> {
     return this.#scope.write(async (db, tell) => {
       const { count } = await db.repository.deleteMany({ where: { id } }).catch(error => {

@@ -68,6 +68,17 @@ export const runRequestSchemas = {
     storageNodeId: id,
     /** Null: as much as the file system has. */
     limitBytes: bytes.nullable(),
+    compression: z.enum(['none', 'zstd']).default('none'),
+  }),
+  'scan-repository': z.object({ repositoryId: id, name }),
+  'delete-repository': z.object({ repositoryId: id, name, storageNodeId: id }),
+  verify: z.object({
+    repositoryId: id,
+    backupId: id,
+    /** What the backup stands on is looked at, too. */
+    chain: z.boolean(),
+    /** Null: as fast as it goes. */
+    speedBytesPerSecond: bytes.nullable(),
   }),
   backup: z.object({
     volumeId: id,

@@ -6,14 +6,14 @@ export const createRepositoryRun: RunDefinition<'create-repository'> = {
     {
       name: 'create',
       async run({
-        request: { repositoryId, name, storageNodeId, limitBytes },
+        request: { repositoryId, name, storageNodeId, limitBytes, compression },
         run,
         storageNodes,
         call,
         stop,
       }) {
         const { repositories } = await storageNodes.get(storageNodeId);
-        const wanted = { step: call('create'), repositoryId, name, limitBytes: limitBytes ?? 0 };
+        const wanted = { step: call('create'), repositoryId, name, limitBytes: limitBytes ?? 0, compression };
         await repositories.createRepository(wanted, { signal: stop });
         return { commit: catalog => catalog.repositories.markReady(repositoryId, run.id) };
       },

@@ -8,6 +8,7 @@ import { createRepositoryRun } from './create-repository-run.ts';
 import { createSnapshotRun } from './create-snapshot-run.ts';
 import { createVolumeRun } from './create-volume-run.ts';
 import { deleteCheckpointRun } from './delete-checkpoint-run.ts';
+import { deleteRepositoryRun } from './delete-repository-run.ts';
 import { deleteVolumeRun } from './delete-volume-run.ts';
 import { finishCommitRun } from './finish-commit-run.ts';
 import { pruneRun } from './prune-run.ts';
@@ -18,7 +19,9 @@ import { removeStorageNodeRun } from './remove-storage-node-run.ts';
 import { repairDifferenceRun } from './repair-difference-run.ts';
 import { restoreRun } from './restore-run.ts';
 import type { RunDefinition } from './run-definition.ts';
+import { scanRepositoryRun } from './scan-repository-run.ts';
 import { updateCheckpointRun } from './update-checkpoint-run.ts';
+import { verifyRun } from './verify-run.ts';
 
 export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K> } = {
   'register-storage-node': registerStorageNodeRun,
@@ -33,6 +36,9 @@ export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K>
   commit: commitRun,
   'finish-commit': finishCommitRun,
   'create-repository': createRepositoryRun,
+  'scan-repository': scanRepositoryRun,
+  'delete-repository': deleteRepositoryRun,
+  verify: verifyRun,
   backup: backupRun,
   restore: restoreRun,
   prune: pruneRun,

@@ -1,0 +1,79 @@
+// Starts verifications of the share of each repository's backups that is due. What is due follows from rows of the
+// catalog alone, so that workers may come and go, and any number of them look at once.
+import { randomUUID } from 'node:crypto';
+import type { Catalog, Repository } from '@tidemark/catalog';
+import type { RunRequest } from '@tidemark/proto';
+import type { Logger } from 'pino';
+import { chooseVerification } from './choose-verification.ts';
+import type { WorkerLimits } from './limits.ts';
+import { Rhythm } from './rhythm.ts';
+
+export class VerifyScheduler {
+  readonly #catalog: Catalog;
+  readonly #log: Logger;
+  readonly #now: () => number;
+  readonly #rhythm: Rhythm;
+
+  constructor(options: { catalog: Catalog; limits: WorkerLimits; log: Logger; now: () => number }) {
+    this.#catalog = options.catalog;
+    this.#log = options.log;
+    this.#now = options.now;
+    this.#rhythm = new Rhythm(() => this.lookAtAll(), options.limits.verifyScheduleMs, options.log);
+  }
+
+  start(): void {
+    this.#rhythm.start();
+  }
+
+  close(): Promise<void> {
+    return this.#rhythm.close();
+  }
+
+  async lookAtAll(): Promise<void> {
+    let cursor: string | null = null;
+    do {
+      const page: Awaited<ReturnType<Catalog['repositories']['list']>> =
+        await this.#catalog.repositories.list({ cursor });
+      for (const repository of page.items) {
+        if (repository.state === 'ready' && repository.verifyPercentPerDay > 0)
+          await this.#lookAt(repository);
+      }
+      cursor = page.nextCursor;
+    } while (cursor !== null);
+  }
+
+  async #lookAt(repository: Repository): Promise<void> {
+    const { state } = await this.#catalog.storageNodes.get(repository.storageNodeId);
+    if (state !== 'online') return;
+    const runId = randomUUID();
+    const backupId = await this.#catalog.transaction(async catalog => {
+      const question = {
+        ...(await catalog.verifications.lockState(repository.id)),
+        repositoryId: repository.id,
+        percentPerDay: repository.verifyPercentPerDay,
+        nowMs: this.#now(),
+      };
+      const chosen = chooseVerification(question);
+      if (chosen === undefined) return undefined;
+      await catalog.backupLeases.take(chosen, 'run', runId);
+      const request: RunRequest<'verify'> = {
+        repositoryId: repository.id,
+        backupId: chosen,
+        chain: true,
+        speedBytesPerSecond: null,
+      };
+      await catalog.runs.create({
+        id: runId,
+        kind: 'verify',
+        storageNodeId: repository.storageNodeId,
+        repositoryId: repository.id,
+        backupId: chosen,
+        reason: `${repository.verifyPercentPerDay} % of repository '${repository.name}' is due each day`,
+        request,
+      });
+      return chosen;
+    });
+    if (backupId === undefined) return;
+    this.#log.info({ repository: repository.name, backupId, runId }, 'verification due');
+  }
+}

@@ -1,0 +1,87 @@
+// What verifications of backups found, and which are due.
+import { notFound } from './errors.ts';
+import { Prisma } from './generated/client.ts';
+import type { Scope } from './scope.ts';
+
+export type VerifyResult = 'sound' | 'damaged';
+
+export interface DamagedRange {
+  offset: number;
+  length: number;
+}
+
+/** A backup that can be verified, and when somebody last tried to. */
+export interface VerifyCandidate {
+  backupId: string;
+  createdAt: Date;
+  triedAt: Date | null;
+}
+
+export interface VerifyState {
+  candidates: VerifyCandidate[];
+  /** A verification of this repository is waiting or under way. */
+  isBusy: boolean;
+}
+
+export class VerificationRepository {
+  readonly #scope: Scope;
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  /**
+   * `ranges`: of the backup's disk, what is known to be damaged from now on; undefined: nothing new is known of
+   * ranges. Rejects `not-found`.
+   */
+  record(
+    backupId: string,
+    { result, ranges }: { result: VerifyResult; ranges?: DamagedRange[] | undefined },
+    runId: string,
+  ): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const damage = ranges === undefined || ranges.length === 0 ? Prisma.DbNull : rangesJson(ranges);
+      const { count } = await db.backup.updateMany({
+        where: { id: backupId },
+        data: { verifiedAt: this.#scope.now(), verifyResult: result, ...(ranges && { damage }) },
+      });
+      if (count === 0) throw notFound('backup', backupId);
+      const kind = result === 'sound' ? 'backup-verified' : 'backup-damaged';
+      const data = { result, ...(ranges && { ranges: rangesJson(ranges) }) };
+      tell({ kind, subjectType: 'backup', subjectId: backupId, runId, data });
+    });
+  }
+
+  /**
+   * What may be verified in a repository. Within a transaction nobody else gets an answer for the same repository
+   * until it has ended, so that two workers do not choose at once.
+   */
+  async lockState(repositoryId: string): Promise<VerifyState> {
+    return this.#scope.write(async db => {
+      await db.$queryRaw`SELECT 1 FROM repository WHERE id = ${repositoryId}::uuid FOR UPDATE`;
+      const where = { repositoryId, kind: 'verify' };
+      const active = await db.run.count({ where: { ...where, state: { in: ['queued', 'running'] } } });
+      const backups = await db.backup.findMany({
+        where: { repositoryId, state: 'available' },
+        select: { id: true, createdAt: true, verifiedAt: true },
+      });
+      const tries = await db.run.groupBy({ by: ['backupId'], where, _max: { createdAt: true } });
+      const triedAt = new Map(tries.map(row => [row.backupId, row._max.createdAt]));
+      const candidates = backups.map(({ id, createdAt, verifiedAt }) => ({
+        backupId: id,
+        createdAt,
+        triedAt: later(verifiedAt, triedAt.get(id) ?? null),
+      }));
+      return { candidates, isBusy: active > 0 };
+    });
+  }
+}
+
+function rangesJson(ranges: readonly DamagedRange[]): { offset: number; length: number }[] {
+  return ranges.map(({ offset, length }) => ({ offset, length }));
+}
+
+function later(one: Date | null, other: Date | null): Date | null {
+  if (one === null || other === null) return one ?? other;
+  return one > other ? one : other;
+}
