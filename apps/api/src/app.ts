@@ -24,6 +24,7 @@ import { retentionRoutes } from './routes/v1/retention.ts';
 import { runRoutes } from './routes/v1/runs.ts';
 import { snapshotRoutes } from './routes/v1/snapshots.ts';
 import { storageNodeRoutes } from './routes/v1/storage-nodes.ts';
+import { verificationRoutes } from './routes/v1/verifications.ts';
 import { volumeRoutes } from './routes/v1/volumes.ts';
 import { validatorCompiler } from './validation.ts';
 
@@ -43,6 +44,7 @@ const V1 = [
   snapshotRoutes,
   commitRoutes,
   repositoryRoutes,
+  verificationRoutes,
   backupRoutes,
   restoreRoutes,
   retentionRoutes,

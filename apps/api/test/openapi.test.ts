@@ -44,6 +44,10 @@ test('lists every call of the contract', () => {
   ).toEqual(
     [
       'get /healthz',
+      'post /v1/repositories/{repository}/scan',
+      'post /v1/backups/{backup}/verify',
+      'patch /v1/repositories/{repository}',
+      'delete /v1/repositories/{repository}',
       'get /readyz',
       'get /v1/backups',
       'get /v1/backups/{backup}',

@@ -77,6 +77,10 @@ export interface Repository {
   name: string;
   storageNode: string;
   limitBytes: number | null;
+  compression: string;
+  verifyPercentPerDay: number;
+  usedBytes: number | null;
+  availableBytes: number | null;
   state: string;
 }
 
@@ -92,6 +96,9 @@ export interface Backup {
   description: string;
   pinnedUntil: string | null;
   sizeBytes: number;
+  compression: string;
+  verifiedAt: string | null;
+  verifyResult: string | null;
   storedBytes: number | null;
   dirtyBytes: number | null;
   sentBytes: number | null;

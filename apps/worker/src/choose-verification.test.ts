@@ -60,7 +60,12 @@ test('oldest first, those never looked at before all others', () => {
   candidates[2]!.triedAt = new Date(START_MS - 5 * DAY_MS);
   candidates[0]!.triedAt = new Date(START_MS - 9 * DAY_MS);
   const chosen = play(candidates, { percentPerDay: 100, days: 1 });
-  expect(chosen.slice(0, 4).map(choice => choice.backupId)).toEqual(['backup 1', 'backup 3', 'backup 0', 'backup 2']);
+  expect(chosen.slice(0, 4).map(choice => choice.backupId)).toEqual([
+    'backup 1',
+    'backup 3',
+    'backup 0',
+    'backup 2',
+  ]);
 });
 
 test('less than one a day: one every few days', () => {

@@ -32,6 +32,7 @@ import { ScriptedInventory } from './scripted-inventory.ts';
 import { refuse } from './scripted-refusal.ts';
 import { ScriptedRemovals } from './scripted-removals.ts';
 import { ScriptedSnapshots } from './scripted-snapshots.ts';
+import { ScriptedVerifications } from './scripted-verifications.ts';
 
 interface Call {
   method: string;
@@ -67,6 +68,7 @@ export class ScriptedStorageNode {
   readonly snapshots = new ScriptedSnapshots(this);
   readonly removals = new ScriptedRemovals(this);
   readonly inventory = new ScriptedInventory(this);
+  readonly verifications = new ScriptedVerifications(this);
   /** While set, jobs stay halfway. */
   holdJobs = false;
   /** Of all storage nodes of a fleet: what can be connected to. */
@@ -203,6 +205,7 @@ export class ScriptedStorageNode {
       ...this.snapshots.handlers(),
       ...this.#repositoryHandlers(),
       ...this.removals.handlers(),
+      ...this.verifications.handlers(),
       ...this.#jobHandlers(),
     };
   }
@@ -284,6 +287,20 @@ export class ScriptedStorageNode {
     };
   }
 
+  /** A job that reads what is here, and ends with `error` where it is given. */
+  runJob(jobId: string, { type, error }: { type: string; error: JobStatus['error'] }): void {
+    const status = JobStatus.fromPartial({ jobId, type, state: 'running', totalBytes: TICKS });
+    this.jobs.set(jobId, status);
+    const timer = setInterval(() => {
+      if (status.state === 'concluded') return clearInterval(timer);
+      if (this.holdJobs && status.currentBytes >= TICKS / 2) return;
+      status.currentBytes += 1;
+      if (status.currentBytes < TICKS) return;
+      status.state = 'concluded';
+      status.error = error;
+    }, TICK_MS).unref();
+  }
+
   /** Whatever is still connected to it loses its connection. */
   dropPartial(backupId: string): void {
     this.#exports.delete(this.partial.get(backupId)?.uri ?? '');
@@ -342,7 +359,7 @@ export class ScriptedStorageNode {
     const { repositoryId: _, ...manifest } = request;
     const stored = StoredBackup.fromPartial({
       ...manifest,
-      ...{ parentBackupId: partial.parent, volumeId: partial.volumeId },
+      ...{ parentBackupId: partial.parent, volumeId: partial.volumeId, compression: 'none' },
       sizeBytes: 4096,
       storedBytes: 512,
       fileName: `${request.backupId}.qcow2`,

@@ -1,6 +1,7 @@
 // What a repository's manifests say, into the catalog: after the catalog was lost, or was put back from an older dump.
 // Nothing is deleted: rows without a manifest are told of.
 import type { BackupKind } from './backup-repository.ts';
+import { isId } from './ref.ts';
 import type { Db, Tell } from './scope.ts';
 
 /** A published backup as its storage node tells of it. */
@@ -83,10 +84,10 @@ interface Known {
 }
 
 /** Why the manifest cannot have a row, in words. */
-function refuse(
-  { backupId, parentBackupId, checkpointId }: BackupManifest,
-  known: Known,
-): string | undefined {
+function refuse(manifest: BackupManifest, known: Known): string | undefined {
+  const { backupId, parentBackupId, checkpointId, volumeId } = manifest;
+  if (![backupId, checkpointId, volumeId].every(isId))
+    return 'Its ids are no UUIDs: it is of another system.';
   if (parentBackupId !== '' && !known.ids.has(parentBackupId)) {
     return `It stands on ${parentBackupId}, which is not there. Put that backup's files back and scan again.`;
   }

@@ -5,6 +5,7 @@ import type { BackupModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { isId } from './ref.ts';
 import type { Scope } from './scope.ts';
+import type { DamagedRange, VerifyResult } from './verification-repository.ts';
 
 export type BackupKind = 'full' | 'incremental' | 'differential';
 /**
@@ -29,6 +30,11 @@ export interface Backup {
   description: string;
   /** Protected from retention until then. */
   pinnedUntil: Date | null;
+  compression: 'none' | 'zstd';
+  verifiedAt: Date | null;
+  verifyResult: VerifyResult | null;
+  /** What of its disk is known to be damaged. */
+  damage: DamagedRange[] | null;
   /** Size of the disk in it. */
   sizeBytes: number;
   storedBytes: number | null;
@@ -70,6 +76,9 @@ function toBackup({ checkpointName, ...row }: BackupModel): Backup {
     checkpoint: checkpointName,
     kind: row.kind as BackupKind,
     state: row.state as BackupState,
+    compression: row.compression as Backup['compression'],
+    verifyResult: row.verifyResult as VerifyResult | null,
+    damage: row.damage as unknown as DamagedRange[] | null,
     sizeBytes: Number(row.sizeBytes),
     storedBytes: bytes(row.storedBytes),
     dirtyBytes: bytes(row.dirtyBytes),

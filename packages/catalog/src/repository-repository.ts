@@ -130,7 +130,7 @@ export class RepositoryRepository {
       const { count } = await db.repository.updateMany({ where: { id }, data: settings });
       if (count === 0) throw notFound('repository', id);
       tell({ kind: 'repository-changed', subjectType: 'repository', subjectId: id, data: settings });
-      return this.get(id);
+      return toRepository(await db.repository.findUniqueOrThrow({ where: { id }, include }));
     });
   }
 
@@ -138,10 +138,11 @@ export class RepositoryRepository {
   markDeleting(id: string, runId: string | null): Promise<void> {
     return this.#scope.write(async (db, tell) => {
       await db.$queryRaw`SELECT 1 FROM repository WHERE id = ${id}::uuid FOR UPDATE`;
-      const repository = await this.get(id);
+      const row = await db.repository.findUnique({ where: { id } });
+      if (row === null) throw notFound('repository', id);
       const backups = await db.backup.count({ where: { repositoryId: id } });
       if (backups > 0) {
-        const text = `Repository '${repository.name}' holds ${backups} backups. Delete them first.`;
+        const text = `Repository '${row.name}' holds ${backups} backups. Delete them first.`;
         throw new CatalogError('repository', 'in-use', text);
       }
       await db.repository.update({ where: { id }, data: { state: 'deleting' } });

@@ -2,6 +2,7 @@
 import type { PassPoint } from '@tidemark/proto';
 import fastifyPlugin from 'fastify-plugin';
 import { BackupService } from '../backups/backup-service.ts';
+import { VerifyService } from '../backups/verify-service.ts';
 import { ChangeService } from '../checkpoints/change-service.ts';
 import { CheckpointService } from '../checkpoints/checkpoint-service.ts';
 import { CommitService } from '../commits/commit-service.ts';
@@ -27,6 +28,7 @@ declare module 'fastify' {
     commits: CommitService;
     repositories: RepositoryService;
     backups: BackupService;
+    verifications: VerifyService;
     restores: RestoreService;
     retention: RetentionService;
     runs: RunService;
@@ -46,8 +48,9 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('changes', new ChangeService(app.catalog, app.liveFacts));
     app.decorate('snapshots', new SnapshotService(app.catalog, starter));
     app.decorate('commits', new CommitService(app.catalog, starter));
-    app.decorate('repositories', new RepositoryService(app.catalog, starter));
+    app.decorate('repositories', new RepositoryService(app.catalog, starter, app.liveFacts));
     app.decorate('backups', new BackupService(app.catalog, starter));
+    app.decorate('verifications', new VerifyService(starter));
     app.decorate('restores', new RestoreService(starter));
     app.decorate('retention', new RetentionService(app.catalog, starter));
     app.decorate('runs', runs);

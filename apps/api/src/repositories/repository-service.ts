@@ -1,20 +1,29 @@
-// Repositories: intents to make them, and what there is.
+// Repositories: intents to make, scan and delete them, and what there is.
 import { randomUUID } from 'node:crypto';
-import type { Catalog, Repository } from '@tidemark/catalog';
+import type { Catalog, CatalogTransaction, Repository } from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import type { LiveFacts } from '../live/live-facts.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { PageQuery } from '../schemas/common.ts';
-import type { CreateRepository, RepositoryJson } from '../schemas/repository.ts';
+import type { ChangeRepository, CreateRepository, RepositoryJson } from '../schemas/repository.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
 
-export function toRepositoryJson(repository: Repository): RepositoryJson {
+/** What only the repository's storage node knows. */
+type Room = Pick<RepositoryJson, 'usedBytes' | 'availableBytes'>;
+
+const UNKNOWN_ROOM: Room = { usedBytes: null, availableBytes: null };
+
+export function toRepositoryJson(repository: Repository, room: Room = UNKNOWN_ROOM): RepositoryJson {
   return {
     id: repository.id,
     name: repository.name,
     storageNodeId: repository.storageNodeId,
     storageNode: repository.storageNode,
     limitBytes: repository.limitBytes,
+    compression: repository.compression,
+    verifyPercentPerDay: repository.verifyPercentPerDay,
+    ...room,
     state: repository.state,
   };
 }
@@ -22,14 +31,16 @@ export function toRepositoryJson(repository: Repository): RepositoryJson {
 export class RepositoryService {
   readonly #catalog: Catalog;
   readonly #runs: RunStarter;
+  readonly #liveFacts: LiveFacts;
 
-  constructor(catalog: Catalog, runs: RunStarter) {
+  constructor(catalog: Catalog, runs: RunStarter, liveFacts: LiveFacts) {
     this.#catalog = catalog;
     this.#runs = runs;
+    this.#liveFacts = liveFacts;
   }
 
   create(body: CreateRepository): Promise<StartedRun<{ repository: RepositoryJson }>> {
-    const { name, storageNode, limitBytes = null } = body;
+    const { name, storageNode, limitBytes = null, compression, verifyPercentPerDay } = body;
     return this.#runs.start(async (catalog, runId) => {
       const node = await catalog.storageNodes.get(storageNode);
       requireOnline(node);
@@ -41,7 +52,8 @@ export class RepositoryService {
             `${taken.state}. Choose another name.`,
         );
       }
-      const wanted = { id: randomUUID(), name, storageNodeId: node.id, limitBytes };
+      const settings = { limitBytes, compression };
+      const wanted = { id: randomUUID(), name, storageNodeId: node.id, ...settings, verifyPercentPerDay };
       const repository = await catalog.repositories.create(wanted, runId);
       const run = await catalog.runs.create({
         id: runId,
@@ -52,24 +64,76 @@ export class RepositoryService {
           repositoryId: repository.id,
           name,
           storageNodeId: node.id,
-          limitBytes,
+          ...settings,
         } satisfies RunRequest<'create-repository'>,
       });
       return { run, repository: toRepositoryJson(repository) };
     });
   }
 
+  /** A setting of the catalog alone: there is nothing to run. */
+  async change(ref: string, body: ChangeRepository): Promise<RepositoryJson> {
+    const { id } = await this.#catalog.repositories.getReady(ref);
+    return this.#withRoom(await this.#catalog.repositories.update(id, body));
+  }
+
+  scan(ref: string): Promise<StartedRun<{ repository: RepositoryJson }>> {
+    return this.#runs.start(async (catalog, runId) => {
+      const repository = await readyAndOnline(catalog, ref);
+      const { id, name, storageNodeId } = repository;
+      const run = await catalog.runs.create({
+        id: runId,
+        kind: 'scan-repository',
+        storageNodeId,
+        repositoryId: id,
+        request: { repositoryId: id, name } satisfies RunRequest<'scan-repository'>,
+      });
+      return { run, repository: toRepositoryJson(repository) };
+    });
+  }
+
+  remove(ref: string): Promise<StartedRun<{ repository: RepositoryJson }>> {
+    return this.#runs.start(async (catalog, runId) => {
+      const { id, name, storageNodeId } = await readyAndOnline(catalog, ref);
+      await catalog.repositories.markDeleting(id, runId);
+      const run = await catalog.runs.create({
+        id: runId,
+        kind: 'delete-repository',
+        storageNodeId,
+        repositoryId: id,
+        request: { repositoryId: id, name, storageNodeId } satisfies RunRequest<'delete-repository'>,
+      });
+      return { run, repository: toRepositoryJson(await catalog.repositories.get(id)) };
+    });
+  }
+
   async list(page: PageQuery) {
     const { items, nextCursor } = await this.#catalog.repositories.list(page);
-    return { items: items.map(toRepositoryJson), nextCursor };
+    return { items: await Promise.all(items.map(repository => this.#withRoom(repository))), nextCursor };
   }
 
   async get(ref: string): Promise<RepositoryJson> {
-    return toRepositoryJson(await this.#catalog.repositories.get(ref));
+    return this.#withRoom(await this.#catalog.repositories.get(ref));
   }
 
   async find(id: string): Promise<RepositoryJson | null> {
     const repository = await this.#catalog.repositories.find(id);
-    return repository && toRepositoryJson(repository);
+    return repository && this.#withRoom(repository);
   }
+
+  async #withRoom(repository: Repository): Promise<RepositoryJson> {
+    const { id: repositoryId, storageNodeId } = repository;
+    const live = await this.#liveFacts.ask(storageNodeId, ({ repositories }, options) =>
+      repositories.getRepository({ repositoryId }, options),
+    );
+    if (live === null) return toRepositoryJson(repository);
+    const { usedBytes, availableBytes } = live;
+    return toRepositoryJson(repository, { usedBytes, availableBytes });
+  }
+}
+
+async function readyAndOnline(catalog: CatalogTransaction, ref: string): Promise<Repository> {
+  const repository = await catalog.repositories.getReady(ref);
+  requireOnline(await catalog.storageNodes.get(repository.storageNodeId));
+  return repository;
 }

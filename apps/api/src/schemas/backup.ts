@@ -37,6 +37,15 @@ export const backupSchema = z
       .nullable()
       .meta({ description: 'Until then neither a rule nor a request removes it.' }),
     sizeBytes: bytesField.meta({ description: 'Size of the volume.' }),
+    compression: z.enum(['none', 'zstd']),
+    verifiedAt: momentField.nullable().meta({ description: 'When it was last verified.' }),
+    verifyResult: z.enum(['sound', 'damaged']).nullable(),
+    damage: z
+      .array(z.object({ offset: bytesField, length: bytesField }))
+      .nullable()
+      .meta({
+        description: 'What of its disk is known to be damaged; the next backup on it sends this again.',
+      }),
     storedBytes: bytesField.nullable().meta({ description: 'Bytes it takes in the repository.' }),
     dirtyBytes: bytesField.nullable().meta({ description: 'Bytes found changed when it began.' }),
     sentBytes: bytesField.nullable().meta({ description: 'Bytes that went to the repository.' }),
@@ -62,6 +71,10 @@ export const backupSchema = z
         description: '',
         pinnedUntil: null,
         sizeBytes: 1_073_741_824,
+        compression: 'none',
+        verifiedAt: null,
+        verifyResult: null,
+        damage: null,
         storedBytes: 268_500_992,
         dirtyBytes: 1_073_741_824,
         sentBytes: 268_435_456,
@@ -73,6 +86,19 @@ export const backupSchema = z
       },
     ],
   });
+
+export const verifyBackupSchema = z
+  .strictObject({
+    chain: z.boolean().default(true).meta({ description: 'What it stands on is looked at, too.' }),
+    speedBytesPerSecond: z
+      .int()
+      .min(1)
+      .optional()
+      .meta({ description: 'Most bytes to read in a second; without it, as fast as it goes.' }),
+  })
+  .meta({ id: 'VerifyBackup', examples: [{ chain: true }] });
+
+export type VerifyBackup = z.output<typeof verifyBackupSchema>;
 
 export const createBackupSchema = z
   .strictObject({
@@ -119,3 +145,6 @@ export const backupRunSchema = z
 
 export type BackupJson = z.output<typeof backupSchema>;
 export type CreateBackup = z.output<typeof createBackupSchema>;
+export const verifyRunSchema = z
+  .object({ run: runSchema, backup: backupSchema.nullable() })
+  .meta({ id: 'VerifyRun' });

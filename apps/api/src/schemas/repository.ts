@@ -3,6 +3,9 @@ import { z } from 'zod';
 import { bytesField, EXAMPLE_IDS, idField, nameField, pageOf, ref } from './common.ts';
 import { runSchema } from './run.ts';
 
+const compression = z.enum(['none', 'zstd']);
+const percent = z.number().min(0).max(100);
+
 export const repositorySchema = z
   .object({
     id: idField,
@@ -10,7 +13,13 @@ export const repositorySchema = z
     storageNodeId: idField,
     storageNode: z.string().meta({ description: 'Name of its storage node.' }),
     limitBytes: bytesField.nullable().meta({ description: 'Null: as much as the file system has.' }),
-    state: z.enum(['creating', 'ready']),
+    compression: compression.meta({ description: 'Of backups that do not say.' }),
+    verifyPercentPerDay: percent.meta({ description: 'Share of its backups that is verified each day.' }),
+    usedBytes: bytesField.nullable().meta({
+      description: 'With what is set aside for backups under way; null when its storage node is away.',
+    }),
+    availableBytes: bytesField.nullable().meta({ description: 'What a new backup may take.' }),
+    state: z.enum(['creating', 'ready', 'deleting']),
   })
   .meta({
     id: 'Repository',
@@ -21,6 +30,10 @@ export const repositorySchema = z
         storageNodeId: EXAMPLE_IDS.storageNode,
         storageNode: 'beta',
         limitBytes: null,
+        compression: 'none',
+        verifyPercentPerDay: 5,
+        usedBytes: 268_500_992,
+        availableBytes: 402_653_184_000,
         state: 'ready',
       },
     ],
@@ -31,8 +44,16 @@ export const createRepositorySchema = z
     name: nameField,
     storageNode: ref('storage node that will hold it'),
     limitBytes: z.int().min(1).optional().meta({ description: 'Most bytes that its backups may take.' }),
+    compression: compression.default('none').meta({ description: 'Of backups that do not say.' }),
+    verifyPercentPerDay: percent
+      .default(0)
+      .meta({ description: 'Share of its backups to verify each day, those verified longest ago first.' }),
   })
   .meta({ id: 'CreateRepository', examples: [{ name: 'nightly', storageNode: 'beta' }] });
+
+export const changeRepositorySchema = z
+  .strictObject({ verifyPercentPerDay: percent })
+  .meta({ id: 'ChangeRepository', examples: [{ verifyPercentPerDay: 10 }] });
 
 export const repositoryPageSchema = pageOf(repositorySchema, 'RepositoryPage');
 export const repositoryRunSchema = z
@@ -40,4 +61,5 @@ export const repositoryRunSchema = z
   .meta({ id: 'RepositoryRun' });
 
 export type RepositoryJson = z.output<typeof repositorySchema>;
+export type ChangeRepository = z.output<typeof changeRepositorySchema>;
 export type CreateRepository = z.output<typeof createRepositorySchema>;

@@ -24,4 +24,7 @@ export const backupDetails: readonly Column<Backup>[] = [
   ['VOLUME', backup => backup.volumeId],
   ['REPOSITORY', backup => backup.repositoryId],
   ['FILE', backup => backup.fileName],
+  ['COMPRESSION', backup => backup.compression],
+  ['VERIFIED', backup => moment(backup.verifiedAt)],
+  ['RESULT', backup => backup.verifyResult],
 ];

@@ -1,5 +1,5 @@
 // tidemark repository
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Repository, Run } from '../answers.ts';
 import type { Query } from '../client.ts';
 import { type Column, recordOrGone, size } from '../output.ts';
@@ -13,7 +13,35 @@ const columns: readonly Column<Repository>[] = [
   ['STATE', repository => repository.state],
   ['STORAGE NODE', repository => repository.storageNode],
   ['LIMIT', repository => size(repository.limitBytes)],
+  ['USED', repository => size(repository.usedBytes)],
+  ['AVAILABLE', repository => size(repository.availableBytes)],
+  ['COMPRESSION', repository => repository.compression],
+  ['VERIFIED A DAY', repository => `${repository.verifyPercentPerDay} %`],
 ];
+
+const percent = (text: string): number => {
+  const value = Number(text);
+  if (text.trim() !== '' && value >= 0 && value <= 100) return value;
+  throw new InvalidArgumentError('Give a number from 0 to 100.');
+};
+
+interface ScanResult {
+  found: number;
+  added: { count: number };
+  updated: { count: number };
+  missing: { count: number; ids: string[] };
+  problems: { what: string; backupId: string | null; message: string }[];
+}
+
+function scanReport(result: ScanResult): string {
+  const { found, added, updated, missing, problems } = result;
+  return [
+    `${found} backups found: ${added.count} new to the catalog, ${updated.count} changed, ` +
+      `${missing.count} in the catalog and not in the folder`,
+    ...missing.ids.map(id => `missing: ${id}`),
+    ...problems.map(({ what, message }) => `${what}: ${message}`),
+  ].join('\n');
+}
 
 interface Answer {
   run: Run;
@@ -26,9 +54,16 @@ export function repositoryCommands(program: Command, around: Surroundings): void
   withWait(group.command('create <name>').description('create a repository'))
     .requiredOption('--storage-node <ref>', 'storage node that will hold it')
     .option('--limit <size>', 'most bytes that its backups may take, like 500GiB', parseSize)
+    .addOption(
+      new Option('--compression <type>', 'how backups are stored that do not say')
+        .choices(['none', 'zstd'])
+        .default('none'),
+    )
+    .option('--verify-percent <percent>', 'share of its backups to verify each day', percent)
     .action(async (name, options, command) => {
       const context = new Context(command, around);
-      const body = { name, storageNode: options.storageNode, limitBytes: options.limit };
+      const { storageNode, limit: limitBytes, compression, verifyPercent: verifyPercentPerDay } = options;
+      const body = { name, storageNode, limitBytes, compression, verifyPercentPerDay };
       const started = await context.client.post<Answer>(PATH, body);
       await context.finish(started, {
         wait: options.wait,
@@ -52,4 +87,44 @@ export function repositoryCommands(program: Command, around: Surroundings): void
       const repository = await client.get<Repository>(`${PATH}/${segment(ref)}`);
       output.show(repository, [['ID', item => item.id], ...columns]);
     });
+
+  changeCommands(group, around);
+}
+
+function changeCommands(group: Command, around: Surroundings): void {
+  group
+    .command('set <repository>')
+    .description('change what is done with a repository')
+    .requiredOption('--verify-percent <percent>', 'share of its backups to verify each day', percent)
+    .action(async (ref, options, command) => {
+      const { client, output } = new Context(command, around);
+      const body = { verifyPercentPerDay: options.verifyPercent };
+      output.show(await client.patch<Repository>(`${PATH}/${segment(ref)}`, body), columns);
+    });
+
+  withWait(
+    group.command('scan <repository>').description('make the catalog say what lies in its folder'),
+  ).action(async (ref, options, command) => {
+    const context = new Context(command, around);
+    const started = await context.client.post<Answer>(`${PATH}/${segment(ref)}/scan`, {});
+    await context.finish(started, {
+      wait: options.wait,
+      refresh: async () => ({
+        repository: await context.client.get<Repository>(`${PATH}/${segment(ref)}`),
+      }),
+      forPeople: ({ run }) => scanReport(run.result as unknown as ScanResult),
+    });
+  });
+
+  withWait(group.command('delete <repository>').description('delete a repository without backups')).action(
+    async (ref, options, command) => {
+      const context = new Context(command, around);
+      const started = await context.client.delete<Answer>(`${PATH}/${segment(ref)}`);
+      await context.finish(started, {
+        wait: options.wait,
+        refresh: async () => ({ repository: null }),
+        forPeople: () => `deleted repository ${ref}`,
+      });
+    },
+  );
 }

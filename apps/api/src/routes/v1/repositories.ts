@@ -1,9 +1,10 @@
-// Repositories: list, look at, create.
+// Repositories: list, look at, create, change, scan, delete.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { pageQuery, ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
 import {
+  changeRepositorySchema,
   createRepositorySchema,
   repositoryPageSchema,
   repositoryRunSchema,
@@ -59,6 +60,60 @@ const create = {
   },
 };
 
+const params = z.object({ repository: ref('repository') });
+
+const change = {
+  schema: {
+    tags,
+    summary: 'Change a repository',
+    description: 'How much of it is verified each day.',
+    params,
+    body: changeRepositorySchema,
+    response: {
+      200: repositorySchema,
+      ...problems('invalid-request', 'repository-not-found', 'repository-not-ready'),
+    },
+  },
+};
+
+const AT_STORAGE_NODE = [
+  'invalid-request',
+  'repository-not-found',
+  'repository-not-ready',
+  'storage-node-not-ready',
+  'storage-node-unreachable',
+  'run-cancelled',
+  'wait-timed-out',
+] as const;
+
+const scan = {
+  schema: {
+    tags,
+    summary: 'Scan a repository',
+    description:
+      'Starts a scan-repository run: the catalog takes over what the manifests in its folder say, also of volumes ' +
+      'that are gone. What the catalog has and the folder has not is told of in the result, never deleted.',
+    params,
+    querystring: waitQuery,
+    response: { 200: repositoryRunSchema, 202: repositoryRunSchema, ...problems(...AT_STORAGE_NODE) },
+  },
+};
+
+const remove = {
+  schema: {
+    tags,
+    summary: 'Delete a repository',
+    description: 'Starts a delete-repository run. Refused while there are backups in it.',
+    params,
+    querystring: waitQuery,
+    response: {
+      200: repositoryRunSchema,
+      202: repositoryRunSchema,
+      ...problems(...AT_STORAGE_NODE, 'repository-in-use'),
+    },
+  },
+};
+
 export const repositoryRoutes: FastifyPluginAsyncZod = async app => {
   app.get('/repositories', list, request => app.repositories.list(request.query));
 
@@ -69,5 +124,23 @@ export const repositoryRoutes: FastifyPluginAsyncZod = async app => {
     const { id } = started.repository;
     const refresh = async () => ({ repository: await app.repositories.find(id) });
     return answerRun(app, request, reply, { started, refresh, made: `/v1/repositories/${id}` });
+  });
+
+  app.patch('/repositories/:repository', change, request =>
+    app.repositories.change(request.params.repository, request.body),
+  );
+
+  app.post('/repositories/:repository/scan', scan, async (request, reply) => {
+    const started = await app.repositories.scan(request.params.repository);
+    const { id } = started.repository;
+    const refresh = async () => ({ repository: await app.repositories.find(id) });
+    return answerRun(app, request, reply, { started, refresh });
+  });
+
+  app.delete('/repositories/:repository', remove, async (request, reply) => {
+    const started = await app.repositories.remove(request.params.repository);
+    const { id } = started.repository;
+    const refresh = async () => ({ repository: await app.repositories.find(id) });
+    return answerRun(app, request, reply, { started, refresh });
   });
 };

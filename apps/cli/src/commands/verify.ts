@@ -1,0 +1,46 @@
+// tidemark backup verify
+import type { Command } from 'commander';
+import type { Backup, Run } from '../answers.ts';
+import { parseSize } from '../sizes.ts';
+import { Context, type Surroundings, segment, withWait } from './context.ts';
+
+interface Answer {
+  run: Run;
+  backup: Backup | null;
+}
+
+interface VerifyResult {
+  result: 'sound' | 'damaged';
+  damagedBytes: number;
+  ranges: { offset: number; length: number }[];
+  truncated: boolean;
+  detail: string | null;
+}
+
+/** Adds the command to its group. */
+export function verifyCommand(group: Command, around: Surroundings): void {
+  withWait(group.command('verify <backup>').description('look at a backup without restoring it'))
+    .option('--no-chain', 'only what is its own, not what it stands on')
+    .option('--speed <size>', 'most bytes per second, like 50MiB', parseSize)
+    .action(async (id, options, command) => {
+      const context = new Context(command, around);
+      const path = `/v1/backups/${segment(id)}`;
+      const body = { chain: options.chain, speedBytesPerSecond: options.speed };
+      const started = await context.client.post<Answer>(`${path}/verify`, body);
+      await context.finish(started, {
+        wait: options.wait,
+        refresh: async () => ({ backup: await context.client.get<Backup>(path) }),
+        forPeople: ({ run }) => verdict(id, run.result as unknown as VerifyResult),
+      });
+    });
+}
+
+function verdict(id: string, { result, damagedBytes, ranges, truncated, detail }: VerifyResult): string {
+  if (result === 'sound') return `backup ${id} is sound`;
+  return [
+    `backup ${id} is DAMAGED: ${damagedBytes} bytes of its disk`,
+    ...ranges.map(({ offset, length }) => `  ${length} bytes at ${offset}`),
+    ...(truncated ? ['  and more'] : []),
+    ...(detail === null ? [] : [detail]),
+  ].join('\n');
+}
