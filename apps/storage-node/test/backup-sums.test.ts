@@ -136,7 +136,7 @@ describe('an open backup', () => {
     await client.disconnect();
   });
 
-  test('a cluster that the map has lost is no hole, and what shines through from below is not taken for it', async () => {
+  test('a cluster that the map has lost is no hole, and what lies below is not taken for it', async () => {
     const node = await RunningStorageNode.start();
     const { full, increment } = await makeChain(node);
     for (const [plan, cluster] of [[full, 7] as const, [increment, 2] as const]) {

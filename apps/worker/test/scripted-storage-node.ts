@@ -287,20 +287,6 @@ export class ScriptedStorageNode {
     };
   }
 
-  /** A job that reads what is here, and ends with `error` where it is given. */
-  runJob(jobId: string, { type, error }: { type: string; error: JobStatus['error'] }): void {
-    const status = JobStatus.fromPartial({ jobId, type, state: 'running', totalBytes: TICKS });
-    this.jobs.set(jobId, status);
-    const timer = setInterval(() => {
-      if (status.state === 'concluded') return clearInterval(timer);
-      if (this.holdJobs && status.currentBytes >= TICKS / 2) return;
-      status.currentBytes += 1;
-      if (status.currentBytes < TICKS) return;
-      status.state = 'concluded';
-      status.error = error;
-    }, TICK_MS).unref();
-  }
-
   /** Whatever is still connected to it loses its connection. */
   dropPartial(backupId: string): void {
     this.#exports.delete(this.partial.get(backupId)?.uri ?? '');

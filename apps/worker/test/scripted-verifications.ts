@@ -1,10 +1,13 @@
 // What a scripted storage node says of its repositories beyond backups: verifications, scans, deletions.
-import { ScanReport } from '@tidemark/proto';
+import { JobStatus, ScanReport } from '@tidemark/proto';
 import { refuse } from './scripted-refusal.ts';
 import type { ScriptedStorageNode } from './scripted-storage-node.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
 type Handler = (request: any) => unknown;
+
+const TICK_MS = 10;
+const TICKS = 4;
 
 export class ScriptedVerifications {
   /** Of the next verifications; empty: they find nothing. */
@@ -27,7 +30,7 @@ export class ScriptedVerifications {
           message: `Backup ${backupId} is damaged: at 0, differs.`,
         };
         const isSound = this.ranges.length === 0;
-        if (!node.jobs.has(jobId)) node.runJob(jobId, { type: 'verify', error: isSound ? undefined : error });
+        if (!node.jobs.has(jobId)) this.#runJob(jobId, isSound ? undefined : error);
         return { jobId };
       },
       getJobDamage: () => ({
@@ -41,5 +44,18 @@ export class ScriptedVerifications {
         return {};
       },
     };
+  }
+
+  #runJob(jobId: string, error: JobStatus['error']): void {
+    const status = JobStatus.fromPartial({ jobId, type: 'verify', state: 'running', totalBytes: TICKS });
+    this.#node.jobs.set(jobId, status);
+    const timer = setInterval(() => {
+      if (status.state === 'concluded') return clearInterval(timer);
+      if (this.#node.holdJobs && status.currentBytes >= TICKS / 2) return;
+      status.currentBytes += 1;
+      if (status.currentBytes < TICKS) return;
+      status.state = 'concluded';
+      status.error = error;
+    }, TICK_MS).unref();
   }
 }

@@ -159,7 +159,7 @@ export class RepositoryRepository {
     });
   }
 
-  /** The row of a repository that was never made, or is no more. Rejects `in-use` when it holds backups. Good to repeat. */
+  /** The row of one that was never made, or is no more. Rejects `in-use` when it holds backups. Good to repeat. */
   delete(id: string, runId: string | null): Promise<void> {
     return this.#scope.write(async (db, tell) => {
       const { count } = await db.repository.deleteMany({ where: { id } }).catch(error => {
