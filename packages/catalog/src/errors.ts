@@ -106,18 +106,23 @@ const SQLSTATES = /^(08...|53...|57P0.|40001|40P01)$/;
 const WORDS =
   /not queryable|Connection terminated|timeout exceeded when trying to connect|ECONN|EPIPE|ETIMEDOUT/;
 
+/** What the driver adapter says of an error of its own. */
+interface DriverFailure {
+  kind?: unknown;
+  originalCode?: unknown;
+  constraint?: { index?: string };
+}
+
 interface Failure {
   code?: unknown;
-  meta?: {
-    driverAdapterError?: {
-      cause?: { kind?: unknown; originalCode?: unknown; constraint?: { index?: string } };
-    };
-  };
+  meta?: { driverAdapterError?: { cause?: DriverFailure } };
+  /** Of the adapter's error where nobody wrapped it: a rollback on a connection that is gone. */
+  cause?: DriverFailure;
 }
 
 function isUnavailable(error: Error): boolean {
-  const { code, meta } = error as Failure;
-  const cause = meta?.driverAdapterError?.cause;
+  const { code, meta, cause: own } = error as Failure;
+  const cause = meta?.driverAdapterError?.cause ?? own;
   return (
     CODES.test(String(code)) ||
     KINDS.has(String(cause?.kind)) ||

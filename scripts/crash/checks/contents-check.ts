@@ -52,10 +52,8 @@ export async function checkBackups(
   const again = old.length === 0 ? [] : [random.pick(old)];
   for (const backup of [...backups.filter(({ id }) => !disk.proven.has(id)), ...again]) {
     const what = `${disk.name}: backup ${backup.checkpoint} (${backup.id})`;
-    if (backup.state !== 'available') {
-      findings.faults.push(`${what} is left in state ${backup.state}`);
-      continue;
-    }
+    if (backup.state === 'creating') findings.faults.push(`${what} is left in state ${backup.state}`);
+    if (backup.state !== 'available') continue;
     const path = join(world.stateDir(disk.repositoryNode), 'repositories', disk.repositoryId, 'backups');
     await judge(disk, { what, checkpoint: backup.checkpoint, findings }, () =>
       readImage(join(path, `${backup.id}.qcow2`), 'qcow2'),

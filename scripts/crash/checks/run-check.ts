@@ -4,6 +4,11 @@ import type { World } from '../world.ts';
 import type { Findings } from './contents-check.ts';
 
 const STORAGE_NODES: readonly string[] = ['alpha', 'beta'];
+/** What takes backups away, with checkpoints that have lost their last. */
+const REMOVALS: readonly string[] = ['prune', 'delete-backup'];
+
+/** Of verifying and auditing. */
+const BAD_RESULTS: readonly string[] = ['damaged', 'different'];
 
 /** The killed process, and what it may cost: nobody but a storage node is needed to keep what a run has done. */
 export async function checkRuns(
@@ -22,12 +27,15 @@ export async function checkRuns(
     const backedUp = new Set<string>(backups.map(({ checkpoint }) => checkpoint));
     for (const operation of operations.filter(one => one.disk === disk && makesCheckpoint(one))) {
       const { kind, name, end } = operation;
-      const isDeleted = operations.some(one => one.kind === 'delete-checkpoint' && one.name === name);
+      const isPruned = operations.some(one => one.disk === disk && REMOVALS.includes(one.kind));
+      const isDeleted =
+        isPruned || operations.some(one => one.kind === 'delete-checkpoint' && one.name === name);
       const isBackup = kind.startsWith('backup');
       const what = `${disk.name}: ${kind} ${name} ${end}`;
       if (end === 'succeeded') {
         if (!listed.has(name) && !isDeleted) findings.faults.push(`${what}, but its checkpoint is not there`);
-        if (isBackup && !backedUp.has(name)) findings.faults.push(`${what}, but its backup is not there`);
+        if (isBackup && !backedUp.has(name) && !isPruned)
+          findings.faults.push(`${what}, but its backup is not there`);
       } else if (end !== 'unknown' && (listed.has(name) || backedUp.has(name))) {
         findings.faults.push(`${what}, but is listed`);
       }
@@ -45,6 +53,9 @@ function faultOf({ end, error, run, isCancelled }: Operation, victim: string): s
   if (end === 'unknown') {
     if (run === undefined && error === undefined) return 'has a run that does not end';
     return victim === 'api' || victim === 'postgres' ? undefined : `was never answered: ${text}`;
+  }
+  if (end === 'succeeded' && BAD_RESULTS.includes(String(run?.result?.result))) {
+    return `found damage: ${JSON.stringify(run!.result)}`;
   }
   if (end === 'cancelled' && !isCancelled) return 'was cancelled by nobody';
   if (end === 'failed' && !STORAGE_NODES.includes(victim))
