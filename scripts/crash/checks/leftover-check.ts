@@ -24,19 +24,24 @@ export async function checkLeftovers(world: World, findings: Findings): Promise<
   for (const { name: node, stateDir, controlAddress } of world.stack.nodes) {
     const expected = await expectedOn(world, node);
     const files = await allFiles(stateDir);
-    let odd = files.filter(file => !isExpected(file, expected));
-    if (odd.length > 0) {
-      // The storage node itself may be at work, storing a bitmap: what stays is left over.
-      await delay(IN_PASSING_MS);
-      const later = new Set(await allFiles(stateDir));
-      odd = odd.filter(file => later.has(file));
-    }
+    const odd = await lasting(async () =>
+      (await allFiles(stateDir)).filter(file => !isExpected(file, expected)),
+    );
     if (odd.length > 0) findings.faults.push(`${node}: left-over files ${odd.slice(0, 6).join(', ')}`);
     findings.faults.push(...missing(files, expected).map(file => `${node}: ${file} is missing`));
-    findings.faults.push(...(await openFiles(world, node, stateDir)));
+    findings.faults.push(...(await lasting(() => openFiles(world, node, stateDir))));
     findings.faults.push(...(await jobs({ name: node, address: controlAddress })));
     findings.faults.push(...(await blockNodes(world, node)));
   }
+}
+
+/** The storage node itself may be at work, storing a bitmap: what stays is left over. */
+async function lasting(look: () => Promise<string[]>): Promise<string[]> {
+  const found = await look();
+  if (found.length === 0) return [];
+  await delay(IN_PASSING_MS);
+  const later = new Set(await look());
+  return found.filter(one => later.has(one));
 }
 
 async function expectedOn(world: World, node: string): Promise<Expected> {
