@@ -152,6 +152,8 @@ describe('names and descriptions', () => {
     const problem = await api.refused('checkpoint-name-taken', 'POST', CHECKPOINTS, { name: 'one' });
     expect(problem.detail).toContain(body.run.id);
     await api.refused('checkpoint-name-taken', 'PATCH', `${CHECKPOINTS}/two`, { name: 'one' });
+    const second = await api.refused('checkpoint-not-ready', 'PATCH', `${CHECKPOINTS}/first`, { name: 'x' });
+    expect(second.detail).toContain(body.run.id);
     await (await api.worker(body.run.id)).succeed();
     expect((await api.call('PATCH', `${CHECKPOINTS}/two`, { name: 'one' })).status).toBe(202);
   });

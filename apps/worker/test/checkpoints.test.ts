@@ -133,18 +133,30 @@ describe('a new name', () => {
     expect(await fleet.catalog.checkpoints.get(volumeId, 'one')).toMatchObject({ description: '' });
   });
 
-  test('is not taken back from one that has changed again since, and the latest is what counts', async () => {
+  test('is taken back there too when it had reached the storage node all the same', async () => {
+    fleet.alpha.fail('updateCheckpoint', 'invalid-name', { times: 1, afterwards: true });
+    fleet.alpha.fail('updateCheckpoint', 'io-error', { times: 1 });
+    const run = await fleet.end(await update('one', { name: 'first', description: 'x' }));
+    expect([run.state, run.error?.code]).toEqual(['failed', 'invalid-name']);
+    expect(await states()).toEqual(['one ready']);
+    // The storage node could not be told at first.
+    await poll('the old name', async () => (live().includes('one') ? true : undefined));
+    expect([...fleet.alpha.checkpoints.values()]).toMatchObject([{ name: 'one', description: '' }]);
+  });
+
+  test('is not taken back from one that was changed again since', async () => {
+    fleet.alpha.hang('updateCheckpoint');
+    const run = await update('one', { name: 'first', description: 'x' });
+    const { id } = await fleet.catalog.checkpoints.get(volumeId, 'first');
+    await fleet.until(run, ({ steps }) => steps.length > 0);
+    await fleet.catalog.checkpoints.update(id, { name: 'second' }, null);
     await fleet.stopWorkers();
-    const first = await update('one', { name: 'first', description: 'x' });
-    const second = await update('first', { name: 'second', description: 'y' });
-    fleet.alpha.fail('updateCheckpoint', 'checkpoint-name-taken', { times: 1 });
+    fleet.alpha.heal();
+    fleet.alpha.fail('updateCheckpoint', 'invalid-name', { times: 1 });
     await fleet.startWorker();
-    const ends = [await fleet.end(first), await fleet.end(second)].map(({ state }) => state);
-    expect(ends.toSorted()).toEqual(['failed', 'succeeded']);
-    const [row] = (await fleet.catalog.checkpoints.list(volumeId)).items;
-    expect([...fleet.alpha.checkpoints.values()]).toMatchObject([
-      { name: row!.name, description: row!.description },
-    ]);
+    expect((await fleet.end(run)).state).toBe('failed');
+    expect(await fleet.catalog.checkpoints.get(volumeId, 'second')).toMatchObject({ description: '' });
+    expect(live()).toEqual(['second']);
   });
 });
 

@@ -136,6 +136,12 @@ export class CheckpointRepository {
     return rows[0]?.id ?? null;
   }
 
+  /** The unended run that brings a checkpoint's texts to the storage node, if there is one. */
+  async updatedBy(id: string): Promise<string | null> {
+    const where = { checkpointId: id, kind: 'update-checkpoint', state: { in: ['queued', 'running'] } };
+    return (await this.#scope.read(db => db.run.findFirst({ where, select: { id: true } })))?.id ?? null;
+  }
+
   /** Rejects `not-found`, `not-ready`, `name-taken`. */
   update(
     id: string,

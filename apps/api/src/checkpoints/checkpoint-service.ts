@@ -238,6 +238,21 @@ export class CheckpointService {
 const moment = (text: string | null | undefined): Date | null | undefined =>
   typeof text === 'string' ? new Date(text) : text;
 
+/** One after the other: what the storage node has in the end must not hang on which run comes last. */
+async function requireNotUpdating(
+  catalog: CatalogTransaction,
+  volume: Volume,
+  { id, name }: Checkpoint,
+): Promise<void> {
+  const run = await catalog.checkpoints.updatedBy(id);
+  if (run === null) return;
+  throw new TidemarkError(
+    'checkpoint-not-ready',
+    `Checkpoint '${name}' of volume '${volume.name}' is being renamed or described by run ${run}. ` +
+      'Wait until that run has ended.',
+  );
+}
+
 interface Rewriting {
   readonly volumeRef: string;
   readonly ref: string;
@@ -248,6 +263,7 @@ async function rewrite(catalog: CatalogTransaction, runId: string, { volumeRef, 
   const volume = await catalog.volumes.getReady(volumeRef);
   requireOnline(await catalog.storageNodes.get(volume.storageNodeId));
   const before = await findCheckpoint(catalog, volume, ref);
+  await requireNotUpdating(catalog, volume, before);
   const { name = before.name, description = before.description, pinnedUntil } = change;
   if (name !== before.name) await requireFreeCheckpointName(catalog, volume, name);
   const texts = { name, description, pinnedUntil: moment(pinnedUntil) };
