@@ -1,7 +1,13 @@
 // One storage node: puts state, exports, repositories and the control service together, and starts and
 // stops them in the order in which they need each other.
 import { BlockGraph, systemClock } from '@tidemark/engine';
-import { type HealthServer, killPoints, type StorageNodeStatus, startHealthServer } from '@tidemark/proto';
+import {
+  type HealthServer,
+  killPoints,
+  type PassPoint,
+  type StorageNodeStatus,
+  startHealthServer,
+} from '@tidemark/proto';
 import type { Logger } from 'pino';
 import type { StorageNodeConfig } from './config.ts';
 import { type ExportEvent, NbdExports } from './exports/nbd-exports.ts';
@@ -13,6 +19,7 @@ import { GrpcServer, type GrpcService } from './grpc/server.ts';
 import { snapshotService } from './grpc/snapshot-service.ts';
 import { storageNodeService } from './grpc/storage-node-service.ts';
 import { volumeService } from './grpc/volume-service.ts';
+import { AuditRunner } from './host/audit-runner.ts';
 import { BackupRunner } from './host/backup-runner.ts';
 import { CommitRunner } from './host/commit-runner.ts';
 import { diskSpace } from './host/disk-space.ts';
@@ -51,6 +58,7 @@ export class StorageNode {
   readonly #restores: RestoreRunner;
   readonly #streams: StreamRunner;
   readonly #commits: CommitRunner;
+  readonly #audits: AuditRunner;
   readonly #grpc: GrpcServer;
   /** Where operators want one. */
   readonly #qmp: QmpService | undefined;
@@ -85,13 +93,7 @@ export class StorageNode {
       report: problem => log.warn(problem, 'repository problem'),
     });
     const graph = new BlockGraph();
-    this.#jobs = new JobRunner({
-      clock: systemClock,
-      report: end => {
-        pass?.('job ended');
-        log.info(end, 'job ended');
-      },
-    });
+    this.#jobs = new JobRunner({ clock: systemClock, report: end => reportEnd(log, end, pass) });
     const jobs = this.#jobs;
     this.#streams = new StreamRunner({ graph, jobs });
     this.#volumes = new VolumeRegistry({
@@ -115,6 +117,7 @@ export class StorageNode {
     this.#backups = new BackupRunner({ graph, volumes, jobs, moments, targetReconnectMs });
     this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs, now });
     this.#commits = new CommitRunner({ graph, volumes, jobs });
+    this.#audits = new AuditRunner({ graph, volumes, jobs, moments });
     const { qmpListen } = config;
     this.#qmp =
       qmpListen === undefined
@@ -207,6 +210,7 @@ export class StorageNode {
         backups: this.#backups,
         moments: this.#moments,
         restores: this.#restores,
+        audits: this.#audits,
       }),
     ];
   }
@@ -244,4 +248,9 @@ export class StorageNode {
 function logExportEvent(log: Logger, { what, ...fields }: ExportEvent): void {
   const isUsual = what === 'client-connected' || what === 'client-disconnected';
   log[isUsual ? 'debug' : 'warn'](fields, `nbd ${what}`);
+}
+
+function reportEnd(log: Logger, end: object, pass: PassPoint | undefined): void {
+  pass?.('job ended');
+  log.info(end, 'job ended');
 }

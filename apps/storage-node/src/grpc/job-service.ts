@@ -1,6 +1,7 @@
 // Jobs over gRPC: start, watch, and the verbs.
 import type { Job } from '@tidemark/engine';
 import {
+  AuditStarted,
   type JobCommand,
   type JobServiceServer,
   JobServiceService as methods,
@@ -8,13 +9,14 @@ import {
   TidemarkError,
   toServiceError,
 } from '@tidemark/proto';
+import type { AuditRunner } from '../host/audit-runner.ts';
 import type { BackupRunner } from '../host/backup-runner.ts';
 import type { JobRunner } from '../host/job-runner.ts';
 import type { Moments } from '../host/moments.ts';
 import type { RestoreRequest, RestoreRunner } from '../host/restore-runner.ts';
 import { toJobDamage, toJobStatus, toRestoreStarted } from './convert.ts';
 import { toTidemarkError } from './errors.ts';
-import { type CallContext, query, step, unimplemented } from './handlers.ts';
+import { type CallContext, query, step } from './handlers.ts';
 import { momentMethods } from './moment-methods.ts';
 import type { GrpcService } from './server.ts';
 
@@ -24,8 +26,9 @@ export function jobService(options: {
   backups: BackupRunner;
   moments: Moments;
   restores: RestoreRunner;
+  audits: AuditRunner;
 }): GrpcService {
-  const { context, jobs, backups, moments, restores } = options;
+  const { context, jobs, backups, moments, restores, audits } = options;
   const verb = (action: (job: Job, request: JobCommand) => void) => async (request: JobCommand) => {
     jobs.command(request.jobId, job => action(job, request));
     return {};
@@ -34,7 +37,9 @@ export function jobService(options: {
   // ended with an earlier life of the process.
   const implementation: JobServiceServer = {
     ...momentMethods({ context, backups, moments }),
-    startAudit: unimplemented(context, methods.startAudit),
+    startAudit: step(context, methods.startAudit, 'do-again', async (request, { runId }) =>
+      AuditStarted.fromPartial(await audits.start({ ...request, runId })),
+    ),
     getJobDamage: query(context, methods.getJobDamage, ({ jobId }) => toJobDamage(jobs.get(jobId).damage)),
     startRestore: step(context, methods.startRestore, 'do-again', async (request, { runId }) =>
       toRestoreStarted(await restores.start(toRestoreRequest(request, runId))),
