@@ -206,7 +206,7 @@ export class BackupRepository {
   /** Published in its repository. Rejects `not-found`. */
   markAvailable(
     id: string,
-    facts: { storedBytes: number; sentBytes: number; fileName: string },
+    facts: { storedBytes: number; sentBytes: number; fileName: string; compression?: string },
     runId: string,
   ): Promise<void> {
     return this.#scope.write(async (db, tell) => {
@@ -214,6 +214,7 @@ export class BackupRepository {
         where: { id },
         data: {
           state: 'available',
+          ...(facts.compression !== undefined && { compression: facts.compression }),
           storedBytes: BigInt(facts.storedBytes),
           sentBytes: BigInt(facts.sentBytes),
           fileName: facts.fileName,

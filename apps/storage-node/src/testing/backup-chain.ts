@@ -30,7 +30,7 @@ export function imageOf(node: RunningStorageNode, { repositoryId, backupId }: Pl
 
 export function prepare(
   node: RunningStorageNode,
-  plan: Plan & { compression?: string },
+  plan: Plan & { compression?: string; expectedBytes?: number },
 ): Promise<BackupEndpoint> {
   return node.clients.repositories.prepareBackup({ step: newStep(), ...plan });
 }

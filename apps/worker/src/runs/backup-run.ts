@@ -84,9 +84,10 @@ const publish: Step<'backup'> = {
       { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS },
     );
     const facts = { storedBytes: stored.storedBytes, fileName: stored.fileName };
+    const compression = stored.compression || 'none';
     return {
       output: facts,
-      commit: tx => tx.backups.markAvailable(backupId, { ...facts, sentBytes }, run.id),
+      commit: tx => tx.backups.markAvailable(backupId, { ...facts, sentBytes, compression }, run.id),
     };
   },
 };
