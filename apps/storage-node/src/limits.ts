@@ -58,7 +58,7 @@ export const CHECKPOINT_GRANULARITY_BYTES = 64 * 1024;
 export const VOLUME_CHECKPOINTS_MAX = 512;
 /** A checkpoint's description, in bytes: every change of the volume's record writes all of them. */
 export const DESCRIPTION_BYTES_MAX = 4096;
-/** Ranges in one part of a list of changes: about 100 KiB of message, and less than 1 ms to find. */
+/** Ranges in one part of a list of changes: about 100 KiB of message, and found within a few milliseconds. */
 export const CHANGED_RANGES_PART = 8192;
 
 /** One token of a monitor's client, such as a long string; 64 MiB in QEMU, which has more memory to spare. */
