@@ -1,5 +1,6 @@
 // Removals of backups as jobs of this storage node.
 import { TaskJob } from '@tidemark/engine';
+import { TidemarkError } from '@tidemark/proto';
 import type { JobRunner } from './job-runner.ts';
 import type { RepositoryStore } from './repository-store.ts';
 import { Turns } from './turns.ts';
@@ -41,18 +42,29 @@ export class RemovalRunner {
     this.#jobs.dismiss(jobId);
     const repository = this.#repositories.get(repositoryId);
     const removal = await repository.beginRemoval(backupId);
+    let failure: unknown;
     try {
       const job = new TaskJob({
         id: jobId,
         type: 'removal',
         clock: this.#jobs.clock,
         speedBytesPerSecond,
-        work: control => removal.run(control),
+        work: async control => {
+          try {
+            await removal.run(control);
+          } catch (error) {
+            failure = error;
+            throw error;
+          }
+        },
         // Also where it was cancelled before it had begun.
         clean: async () => removal.release(),
       });
       this.#jobs.registry.add(job);
-      this.#jobs.adopt(job, async () => {});
+      this.#jobs.adopt(job, async () => {
+        // The job itself speaks the engine's language only.
+        if (failure instanceof TidemarkError) throw failure;
+      });
       job.start();
     } catch (error) {
       removal.release();
