@@ -130,7 +130,7 @@ describe('of bitmaps that are wrong', () => {
     await writePastBitmaps(pair, 2 * MiB + 1000, Buffer.from('lost'));
     const { end, ranges } = await audit(pair, backup);
     expect(end.error).toMatchObject({ code: 'audit-failed' });
-    expect(end.error!.message).toContain(`at ${2 * MiB} since the checkpoint`);
+    expect(end.error!.message).toContain(`nothing was written at ${2 * MiB} since the checkpoint`);
     expect([end.damagedBytes, ranges]).toEqual([CLUSTER_BYTES, [{ offset: 2 * MiB, length: CLUSTER_BYTES }]]);
     // Known as written, it is no business of the audit.
     await write(pair, 2 * MiB, randomBytes(512));

@@ -40,6 +40,8 @@ export interface WorkerLimits {
   stuckMs: number;
   /** Rhythm of auditing the bitmaps of each volume, and how much of it is read; 0: only when somebody asks. */
   auditMs: number;
+  /** How often is looked for volumes whose audit is due. */
+  auditLookMs: number;
   auditSampleBytes: number;
   /** Rhythm of looking for backups that are due to be verified: late by no more than this. */
   verifyScheduleMs: number;
@@ -64,6 +66,7 @@ export const WORKER_LIMITS: WorkerLimits = {
   confirmMs: 2_000,
   stuckMs: 1_800_000,
   auditMs: 86_400_000,
+  auditLookMs: 60_000,
   auditSampleBytes: 64 * 2 ** 20,
   verifyScheduleMs: 60_000,
 };

@@ -5,6 +5,7 @@ import { type PassPoint, QUEUE_NAME, type RunPayload, runPayloadSchema } from '@
 import { createQueueWorker } from '@tidemark/proto/queue-connection';
 import { UnrecoverableError } from 'bullmq';
 import type { Logger } from 'pino';
+import { AuditScheduler } from './audit-scheduler.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { WorkerStopping } from './errors.ts';
 import { checkLimits, WORKER_LIMITS, type WorkerLimits } from './limits.ts';
@@ -52,6 +53,7 @@ export class RunWorker {
   readonly #executor: RunExecutor;
   readonly #dispatcher: Dispatcher;
   readonly #monitor: StorageMonitor;
+  readonly #audits: AuditScheduler;
   readonly #verifications: VerifyScheduler;
   readonly #stop = new AbortController();
   #queueWorker: ReturnType<typeof createQueueWorker<RunPayload>> | undefined;
@@ -74,6 +76,7 @@ export class RunWorker {
     this.#executor = new RunExecutor({ catalog, storageNodes, limits, reportOnly }, { owner, log, pass });
     const queue = { url: options.queueUrl };
     this.#dispatcher = new Dispatcher({ catalog, queue, limits, log: log.child({ part: 'dispatcher' }) });
+    this.#audits = new AuditScheduler({ catalog, limits, log: log.child({ part: 'audit-scheduler' }) });
     this.#monitor = new StorageMonitor({
       catalog,
       storageNodes,
@@ -104,6 +107,7 @@ export class RunWorker {
     await worker.waitUntilReady();
     this.#dispatcher.start();
     this.#monitor.start();
+    this.#audits.start();
     this.#verifications.start();
   }
 
@@ -118,6 +122,7 @@ export class RunWorker {
     await Promise.all([
       this.#dispatcher.close(),
       this.#monitor.close(),
+      this.#audits.close(),
       this.#verifications.close(),
       this.#queueWorker?.close(),
     ]);

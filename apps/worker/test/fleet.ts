@@ -215,6 +215,10 @@ export class Fleet {
     });
   }
 
+  async audit(sampleBytes = 0): Promise<Run> {
+    return this.ask('audit', { repositoryId: null, sampleBytes });
+  }
+
   /** Compares a storage node with the catalog, as an operator asks for it. */
   async reconcile(node: 'alpha' | 'beta'): Promise<Run> {
     const storageNodeId = this.nodeIds[node];

@@ -1,7 +1,6 @@
 // What a scripted storage node tells of all that it has, and the calls that put it in order.
 import {
   type Checkpoint,
-  JobDamage,
   JobStatus,
   Moment,
   type OpenBackupInfo,
@@ -60,10 +59,6 @@ export class ScriptedInventory {
           Repository.fromPartial({ repositoryId, name }),
         ),
       }),
-      deleteRepository: ({ repositoryId }) => {
-        repositories.delete(repositoryId);
-        return {};
-      },
       getBackup: ({ backupId }) => StoredBackup.fromPartial({ ...published.get(backupId), hasSums: true }),
       listRepositoryWork: () =>
         RepositoryWork.fromPartial({
@@ -77,7 +72,6 @@ export class ScriptedInventory {
       },
       listJobs: () => ({ jobs: [...jobs.values()] }),
       startAudit: ({ step }) => this.#startAudit(`audit-${step.runId}`),
-      getJobDamage: () => JobDamage.fromPartial({ ranges: this.differing }),
     };
   }
 

@@ -34,7 +34,7 @@ export class ScriptedVerifications {
         return { jobId };
       },
       getJobDamage: () => ({
-        ranges: this.ranges,
+        ranges: [...this.ranges, ...node.inventory.differing],
         bytes: this.ranges.reduce((sum, { length }) => sum + length, 0),
         truncated: false,
       }),

@@ -168,6 +168,22 @@ export class BackupRepository {
     });
   }
 
+  /** When the oldest backup was made that the volume's bitmaps can be audited against; null where there is none. */
+  async findFirstToAudit(volumeId: string): Promise<Date | null> {
+    return this.#scope.read(async db => {
+      const checkpoints = await db.checkpoint.findMany({
+        where: { volumeId, state: 'ready' },
+        select: { id: true },
+      });
+      const row = await db.backup.findFirst({
+        where: { volumeId, state: 'available', checkpointId: { in: checkpoints.map(({ id }) => id) } },
+        orderBy: { createdAt: 'asc' },
+        select: { createdAt: true },
+      });
+      return row?.createdAt ?? null;
+    });
+  }
+
   /** The available backup of a checkpoint in a repository. */
   async findOfCheckpoint(checkpointId: string, repositoryId: string): Promise<Backup | null> {
     const where = { repositoryId_checkpointId: { repositoryId, checkpointId }, state: 'available' };

@@ -174,7 +174,7 @@ function auditFailed({ record }: Volume, { ranges }: JobDamage): TidemarkError {
   const [first] = ranges;
   return new TidemarkError(
     'audit-failed',
-    `The bitmaps of volume '${record.name}' say that nothing was written at ${first!.offset} since the checkpoint, and ` +
-      'yet its backup has other data there. Increments since then may miss changes: make a full backup.',
+    `By the bitmaps of volume '${record.name}' nothing was written at ${first!.offset} since the checkpoint, and yet ` +
+      'its backup has other data there. Increments since then may miss changes: make a full backup.',
   );
 }

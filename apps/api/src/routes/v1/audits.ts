@@ -14,8 +14,8 @@ const audit = {
     summary: "Audit a volume's bitmaps",
     description:
       'Starts an audit run: a sample of what the bitmaps call unchanged since the newest backup is read from a ' +
-      'frozen moment and compared with the checksums of that backup. `run.result.result` is `equal` or `different`; after ' +
-      '`different` an event is told and the next backup of the volume is full.',
+      'frozen moment and compared with the checksums of that backup. `run.result.result` is `equal` or ' +
+      '`different`; after `different` an event is told and the next backup of the volume is full.',
     params: z.object({ volume: ref('volume') }),
     querystring: waitQuery,
     body: auditVolumeSchema,
