@@ -165,19 +165,37 @@ export class Fleet {
     });
   }
 
-  restore(backup: { backupId: string; repositoryId: string }, target: { volume: string } | { file: string }) {
+  /** As the api does. */
+  restore(
+    backup: { backupId: string; repositoryId: string },
+    to: { volume: string } | { instant: string } | { file: string } | { inPlace: Volume },
+    onDamage: 'skip' | 'fail' = 'skip',
+  ) {
     const storageNodeId = this.nodeIds.alpha;
-    const source = { backupId: backup.backupId, repositoryId: backup.repositoryId, sizeBytes: VOLUME_BYTES };
+    const { backupId, repositoryId } = backup;
+    const source = { backupId, repositoryId, sizeBytes: VOLUME_BYTES, onDamage };
+    const runId = randomUUID();
     return this.catalog.transaction(async catalog => {
-      if ('file' in target) {
-        const request = { ...source, target: { file: { name: target.file, storageNodeId } } };
-        return catalog.runs.create({ id: randomUUID(), kind: 'restore', backupId: backup.backupId, request });
+      const create = (request: JsonObject, volumeId: string | null = null) =>
+        catalog.runs.create({ id: runId, kind: 'restore', backupId, repositoryId, volumeId, request });
+      await catalog.backupLeases.take(backupId, 'run', runId);
+      if ('file' in to) return create({ ...source, target: { file: { name: to.file, storageNodeId } } });
+      if ('inPlace' in to) {
+        const { id: volumeId, name } = to.inPlace;
+        const inPlace = { volumeId, name, storageNodeId, evenIfConnected: false, checkpointId: null };
+        return create({ ...source, target: { inPlace } }, volumeId);
       }
-      const wanted = { name: target.volume, storageNodeId, format: 'raw' as const };
-      const volumeId = randomUUID();
-      await catalog.volumes.create({ id: volumeId, ...wanted, sizeBytes: VOLUME_BYTES });
-      const request = { ...source, target: { volume: { volumeId, ...wanted } } };
-      return catalog.runs.create({ id: randomUUID(), kind: 'restore', volumeId, request });
+      const isInstant = 'instant' in to;
+      const name = isInstant ? to.instant : to.volume;
+      const wanted = { name, storageNodeId, format: isInstant ? ('qcow2' as const) : ('raw' as const) };
+      const [volumeId, checkpointId] = [randomUUID(), randomUUID()];
+      const first = { id: checkpointId, volumeId, name: 'monday', originBackupId: backupId };
+      const reads = isInstant && { sourceBackupId: backupId };
+      await catalog.volumes.create({ id: volumeId, ...wanted, sizeBytes: VOLUME_BYTES, ...reads });
+      await catalog.checkpoints.create(first);
+      if (isInstant) await catalog.backupLeases.take(backupId, 'volume', volumeId);
+      const target = { [isInstant ? 'instant' : 'volume']: { volumeId, ...wanted } };
+      return create({ ...source, checkpoint: { checkpointId, name: 'monday' }, target }, volumeId);
     });
   }
 

@@ -138,14 +138,16 @@ test('a restore to a new volume ends with a ready one', async () => {
     sizeBytes: VOLUME_BYTES,
     exportUri: 'nbd://127.0.0.1:10809/copy',
   });
-  expect(run.result).toEqual({ backupId: backup.backupId, volumeId: volume.id, exportUri: volume.exportUri });
+  const about = { backupId: backup.backupId, volumeId: volume.id, exportUri: volume.exportUri };
+  expect(run.result).toEqual({ ...about, state: 'complete', damage: null });
   expect(await fleet.leftovers()).toMatchObject({ openBackups: [], jobs: [] });
 });
 
 test('a restore to a file tells where it is', async () => {
   const backup = await backedUp();
   const run = await fleet.succeed(await fleet.restore(backup, { file: 'disk.raw' }));
-  expect(run.result).toEqual({ backupId: backup.backupId, filePath: '/restores/disk.raw' });
+  const about = { backupId: backup.backupId, filePath: '/restores/disk.raw' };
+  expect(run.result).toEqual({ ...about, state: 'complete', damage: null });
 });
 
 const failures: [string, (fleet: Fleet) => void, string][] = [

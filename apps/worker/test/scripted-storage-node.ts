@@ -18,7 +18,6 @@ import {
   RepositoryServiceService,
   SnapshotServiceService,
   type StartBackupRequest,
-  type StartRestoreRequest,
   type StepContext,
   StorageNodeServiceService,
   StoredBackup,
@@ -31,6 +30,7 @@ import { checkpointHandlers, createCheckpoint } from './scripted-checkpoints.ts'
 import { ScriptedInventory } from './scripted-inventory.ts';
 import { refuse } from './scripted-refusal.ts';
 import { ScriptedRemovals } from './scripted-removals.ts';
+import { ScriptedRestores } from './scripted-restores.ts';
 import { ScriptedSnapshots } from './scripted-snapshots.ts';
 import { ScriptedVerifications } from './scripted-verifications.ts';
 
@@ -67,6 +67,7 @@ export class ScriptedStorageNode {
   readonly jobs = new Map<string, JobStatus>();
   readonly snapshots = new ScriptedSnapshots(this);
   readonly removals = new ScriptedRemovals(this);
+  readonly restores = new ScriptedRestores(this);
   readonly inventory = new ScriptedInventory(this);
   readonly verifications = new ScriptedVerifications(this);
   /** While set, jobs stay halfway. */
@@ -206,6 +207,7 @@ export class ScriptedStorageNode {
       ...this.#repositoryHandlers(),
       ...this.removals.handlers(),
       ...this.verifications.handlers(),
+      ...this.restores.handlers(),
       ...this.#jobHandlers(),
     };
   }
@@ -224,7 +226,7 @@ export class ScriptedStorageNode {
         const isBusy = [...this.#started.values()].some(
           ({ jobId, volume }) => volume === volumeId && this.jobs.get(jobId)?.state === 'running',
         );
-        if (isBusy) throw refuse('volume-busy', `${name} has a job`);
+        if (isBusy || this.restores.holds(volumeId)) throw refuse('volume-busy', `${name} has a job`);
         this.volumes.delete(volumeId);
         return NONE;
       },
@@ -271,7 +273,6 @@ export class ScriptedStorageNode {
   #jobHandlers(): Record<string, Handler> {
     return {
       startBackup: request => this.#startBackup(request),
-      startRestore: request => this.#startRestore(request),
       cancelJob: ({ jobId }) => {
         const status = this.jobs.get(jobId);
         if (!status) throw refuse('job-not-found', jobId);
@@ -313,27 +314,19 @@ export class ScriptedStorageNode {
       throw refuse('checkpoint-not-found', baseCheckpointId);
     }
     const dirtyBytes = baseCheckpointId ? sizeBytes / 4 : sizeBytes;
-    const jobId = this.#startJob('backup', dirtyBytes, targetUri);
+    const jobId = this.startJob('backup', dirtyBytes, { uri: targetUri });
     const { createdAtMs } = createCheckpoint(this, { volumeId, checkpointId, name });
     const answer = { jobId, pointInTimeMs: createdAtMs, dirtyBytes, volume: volumeId };
     this.#started.set(checkpointId, answer);
     return answer;
   }
 
-  #startRestore({ step, sourceUri, sizeBytes, target }: StartRestoreRequest): unknown {
-    const runId = step?.runId ?? '';
-    const known = this.#started.get(runId);
-    if (known && this.jobs.has(known.jobId)) return known;
-    const jobId = this.#startJob('restore', sizeBytes, sourceUri);
-    if (target?.$case === 'volume') this.#createVolume({ ...target.value, sizeBytes });
-    const filePath = target?.$case === 'file' ? `/restores/${target.value.name}` : '';
-    const volume = target?.$case === 'volume' ? target.value.volumeId : '';
-    this.#started.set(runId, { jobId, filePath, volume });
-    return { jobId, filePath };
+  makeVolume(wanted: { volumeId: string; name: string; sizeBytes: number; format: string }): Volume {
+    return Volume.fromPartial({ ...wanted, exportUri: uriOf(wanted.name) });
   }
 
-  #createVolume(wanted: { volumeId: string; name: string; sizeBytes: number; format: string }): Volume {
-    const volume = Volume.fromPartial({ ...wanted, exportUri: uriOf(wanted.name) });
+  #createVolume(wanted: Parameters<ScriptedStorageNode['makeVolume']>[0]): Volume {
+    const volume = this.makeVolume(wanted);
     this.volumes.set(wanted.volumeId, volume);
     return volume;
   }
@@ -354,7 +347,8 @@ export class ScriptedStorageNode {
     return stored;
   }
 
-  #startJob(type: string, totalBytes: number, uri: string): string {
+  /** It lives as long as `uri` can be connected to. */
+  startJob(type: string, totalBytes: number, { uri, ended }: { uri: string; ended?: () => void }): string {
     if (!this.#exports.has(uri)) throw refuse('io-error', `nothing is at ${uri}`);
     const jobId = `job-${this.jobs.size + 1}-${this.calls.length}`;
     const status = JobStatus.fromPartial({ jobId, type, state: 'running', totalBytes });
@@ -372,6 +366,7 @@ export class ScriptedStorageNode {
       status.currentBytes = (totalBytes * tick) / TICKS;
       status.sentBytes = status.currentBytes / 2;
       if (tick < TICKS) return;
+      ended?.();
       status.state = 'concluded';
       if (this.#jobError) status.error = this.#jobError;
     }, TICK_MS).unref();

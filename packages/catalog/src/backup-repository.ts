@@ -184,6 +184,31 @@ export class BackupRepository {
     });
   }
 
+  /**
+   * The available backup in the repository that the volume was restored from, and its checkpoint since which the volume
+   * has changed; of that checkpoint alone where one is named.
+   */
+  async findOrigin(
+    volumeId: string,
+    repositoryId: string,
+    checkpointId?: string,
+  ): Promise<{ backup: Backup; checkpointId: string; checkpoint: string } | null> {
+    return this.#scope.read(async db => {
+      const checkpoint = await db.checkpoint.findFirst({
+        where: {
+          volumeId,
+          state: 'ready',
+          originBackupId: { not: null },
+          ...(checkpointId && { id: checkpointId }),
+        },
+      });
+      if (checkpoint === null) return null;
+      const where = { id: checkpoint.originBackupId!, repositoryId, state: 'available' };
+      const row = await db.backup.findFirst({ where });
+      return row && { backup: toBackup(row), checkpointId: checkpoint.id, checkpoint: checkpoint.name };
+    });
+  }
+
   /** The available backup of a checkpoint in a repository. */
   async findOfCheckpoint(checkpointId: string, repositoryId: string): Promise<Backup | null> {
     const where = { repositoryId_checkpointId: { repositoryId, checkpointId }, state: 'available' };

@@ -1,6 +1,7 @@
 // The catalog: one connection pool, one repository a noun, and transactions over all of them.
 import { PrismaPg } from '@prisma/adapter-pg';
 import { AdoptionRepository } from './adoption-repository.ts';
+import { BackupDamageRepository } from './backup-damage-repository.ts';
 import { BackupLeaseRepository } from './backup-lease-repository.ts';
 
 import { BackupRepository } from './backup-repository.ts';
@@ -41,6 +42,7 @@ class Nouns {
   readonly repositories: RepositoryRepository;
   readonly backups: BackupRepository;
   readonly backupLeases: BackupLeaseRepository;
+  readonly backupDamage: BackupDamageRepository;
   readonly retention: RetentionRepository;
   readonly verifications: VerificationRepository;
   readonly runs: RunRepository;
@@ -61,6 +63,7 @@ class Nouns {
     this.repositories = new RepositoryRepository(scope);
     this.backups = new BackupRepository(scope);
     this.backupLeases = new BackupLeaseRepository(scope);
+    this.backupDamage = new BackupDamageRepository(scope);
     this.retention = new RetentionRepository(scope);
     this.verifications = new VerificationRepository(scope);
     this.runs = new RunRepository(scope);

@@ -29,6 +29,8 @@ export interface NewCheckpoint {
   volumeId: string;
   name: string;
   description?: string;
+  /** The backup that the volume was restored from, of the first checkpoint of a restored volume. */
+  originBackupId?: string | null;
 }
 
 export interface CheckpointTexts {

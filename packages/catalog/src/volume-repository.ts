@@ -1,4 +1,5 @@
 // Volumes: names and intents. Whether the image exists is the storage node's to say.
+import { dropLeases } from './backup-lease-repository.ts';
 import { CatalogError, isForeignKeyViolation, nameTaken, notFound } from './errors.ts';
 import type { VolumeModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
@@ -27,6 +28,8 @@ export interface Volume {
   /** When its bitmaps were last compared with a backup, and how that ended. */
   auditedAt: Date | null;
   auditResult: AuditResult | null;
+  /** Of an instant restore, until all of it is pulled: the backup that it still reads. */
+  sourceBackupId: string | null;
   createdAt: Date;
 }
 
@@ -36,6 +39,8 @@ export interface NewVolume {
   storageNodeId: string;
   sizeBytes: number;
   format: VolumeFormat;
+  /** It reads this backup until all of it is pulled. */
+  sourceBackupId?: string;
 }
 
 const include = { storageNode: { select: { name: true } } } as const;
@@ -181,7 +186,13 @@ export class VolumeRepository {
       await db.$queryRaw`SELECT 1 FROM volume WHERE id = ${id}::uuid FOR UPDATE`;
       const volume = await this.get(id);
       const run = await db.run.findFirst({
-        where: { volumeId: id, id: { not: runId }, state: { in: ['queued', 'running'] } },
+        where: {
+          volumeId: id,
+          id: { not: runId },
+          state: { in: ['queued', 'running'] },
+          // One that only pulls what the volume has not yet ends with it.
+          ...(volume.sourceBackupId !== null && volume.state === 'ready' && { kind: { not: 'restore' } }),
+        },
       });
       if (run) {
         throw new CatalogError(
@@ -213,9 +224,29 @@ export class VolumeRepository {
     });
   }
 
-  /** The row with its checkpoints; backups stay. Good to repeat. */
+  /** A restore over it did not come to its end: it holds neither the old contents nor the backup's. */
+  noteMixed(id: string, data: { backupId: string }, runId: string): Promise<void> {
+    return this.#scope.write(async (_db, tell) => {
+      tell({ kind: 'volume-contents-mixed', subjectType: 'volume', subjectId: id, runId, data });
+    });
+  }
+
+  /** All of the backup of an instant restore is pulled. Good to repeat. */
+  markAlone(id: string, runId: string): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      await dropLeases(db, 'volume', id);
+      const { count } = await db.volume.updateMany({
+        where: { id, sourceBackupId: { not: null } },
+        data: { sourceBackupId: null },
+      });
+      if (count === 1) tell({ kind: 'volume-stands-alone', subjectType: 'volume', subjectId: id, runId });
+    });
+  }
+
+  /** The row with its checkpoints and what it held; backups stay. Good to repeat. */
   delete(id: string, runId: string | null): Promise<void> {
     return this.#scope.write(async (db, tell) => {
+      await dropLeases(db, 'volume', id);
       const { count } = await db.volume.deleteMany({ where: { id } });
       if (count === 1) tell({ kind: 'volume-deleted', subjectType: 'volume', subjectId: id, runId });
     });

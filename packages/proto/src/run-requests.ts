@@ -108,9 +108,26 @@ export const runRequestSchemas = {
     backupId: id,
     repositoryId: id,
     sizeBytes: bytes,
+    /** Null: as fast as it goes. */
+    speedBytesPerSecond: bytes.nullable().default(null),
+    /** What to do about what cannot be read of the backup: leave it out and tell, or give up. */
+    onDamage: z.enum(['skip', 'fail']).default('skip'),
+    /** The first checkpoint of a new volume; null: none. */
+    checkpoint: z.object({ checkpointId: id, name }).nullable().default(null),
     target: z.union([
       z.strictObject({ volume: z.object({ volumeId: id, name, storageNodeId: id, format }) }),
+      z.strictObject({ instant: z.object({ volumeId: id, name, storageNodeId: id, format }) }),
       z.strictObject({ file: z.object({ name, storageNodeId: id }) }),
+      z.strictObject({
+        inPlace: z.object({
+          volumeId: id,
+          name,
+          storageNodeId: id,
+          evenIfConnected: z.boolean(),
+          /** The checkpoint that the backup is of, where the volume still has it. */
+          checkpointId: id.nullable(),
+        }),
+      }),
     ]),
   }),
   /** Compares a storage node with the catalog, and repairs what is safe to repair. */

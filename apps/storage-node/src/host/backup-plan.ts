@@ -21,16 +21,16 @@ export function checkSize({ sizeBytes }: Pick<Plan, 'sizeBytes'>): void {
   );
 }
 
-/** Throws `backup-not-usable` where nothing can be built on the parent. */
+/**
+ * Throws `backup-not-usable` where nothing can be built on the parent. It may be of another volume: one that was
+ * restored from it goes on where it ended.
+ */
 export function checkParent(
   plan: Plan,
   { parent, manifests, title }: { parent: Manifest; manifests: ReadonlyMap<string, Manifest>; title: string },
 ): void {
   const refuse = (state: string) =>
     new TidemarkError('backup-not-usable', `Backup ${parent.backupId} of ${title} ${state}.`);
-  if (parent.volumeId !== plan.volumeId) {
-    throw refuse(`is of volume ${parent.volumeId}, not of ${plan.volumeId}`);
-  }
   if (parent.hidden) throw refuse('is being taken out of its chain; make a full backup');
   if (parent.sizeBytes > plan.sizeBytes) {
     throw refuse(

@@ -1,17 +1,22 @@
-// A restore: a backup's export is copied to a new volume, or to a plain file, on any storage node.
-
+// A restore: a backup's export is copied to a new volume, to a plain file, or over a volume; or a new volume reads from
+// it at once, and what it has not is pulled behind (restore-stream.ts).
 import type { JsonObject } from '@tidemark/catalog';
-import { RestoreVolume, TidemarkError } from '@tidemark/proto';
+import { TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
+import { JobFailed } from '../errors.ts';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
+import { damageOf, damageResult, damageSchema, knownDamage } from './restore-damage.ts';
+import { closeBackup, type Opened, openBackup, opened } from './restore-source.ts';
+import { streamed, streamStep } from './restore-stream.ts';
+import { newVolumeIdOf, storageNodeIdOf, toTarget } from './restore-target.ts';
 import type { RunContext, RunDefinition, Step } from './run-definition.ts';
 import { tolerate } from './tolerate.ts';
 import { dismissJob, endJob, type WatchedJob, watchToEnd } from './watch-job.ts';
 
 type Context = RunContext<'restore'>;
 
-const opened = z.object({ uri: z.string(), sizeBytes: z.number() });
 const started = z.object({ jobId: z.string(), filePath: z.string() });
+const copied = z.object({ sentBytes: z.number(), totalBytes: z.number(), damage: damageSchema });
 const completed = z.object({ exportUri: z.string() });
 
 const openSource: Step<'restore'> = {
@@ -28,18 +33,21 @@ const start: Step<'restore'> = {
     const isRepeated = context.run.steps.some(step => step.name === 'start');
     // Repeated: the export is gone if the repository's host has restarted.
     const source = isRepeated ? await openBackup(context) : context.output('open-source', opened);
-    const { jobId, filePath } = await startRestore(context, source);
-    await context.update({ progress: { dirtyBytes: context.request.sizeBytes } });
+    const { jobId, filePath, differingBytes } = await startRestore(context, source);
+    const isInPlace = 'inPlace' in context.request.target;
+    const dirtyBytes = isInPlace ? differingBytes : context.request.sizeBytes;
+    await context.update({ progress: { dirtyBytes } });
     return { output: { jobId, filePath } };
   },
   async undo(context) {
     const job = await findJob(context);
     if (job) await endJob(context, job, 'undo-start');
     const { request, call, stop } = context;
-    if ('volume' in request.target) {
+    const volumeId = newVolumeIdOf(request);
+    if (volumeId !== undefined) {
       const { volumes } = await targetNode(context);
-      const { volumeId } = request.target.volume;
-      const remove = volumes.deleteVolume({ step: call('undo-start'), volumeId }, { signal: stop });
+      const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
+      const remove = volumes.deleteVolume({ step: call('undo-start'), volumeId }, options);
       await tolerate(['volume-not-found'], remove);
     }
     if (job) await dismissJob(context, job, 'undo-start');
@@ -51,8 +59,10 @@ const copy: Step<'restore'> = {
   // The job needs no worker; a storage node that was restarted says so, and that ends the run at once.
   patient: true,
   async run(context) {
-    await watchToEnd(context, await startedJob(context));
-    return {};
+    if ('instant' in context.request.target) return {};
+    const job = await startedJob(context);
+    const { sentBytes, totalBytes } = await watchToEnd(context, job).catch(explain(context));
+    return { output: { sentBytes, totalBytes, damage: await damageOf(context, job) } };
   },
 };
 
@@ -62,16 +72,41 @@ const complete: Step<'restore'> = {
   patient: true,
   async run(context) {
     const { request, run, stop } = context;
-    if (!('volume' in request.target)) return { output: { exportUri: '' } };
+    const volumeId = newVolumeIdOf(request);
+    const damage = 'instant' in request.target ? undefined : context.output('copy', copied).damage;
+    const about = { runId: run.id, volumeId: volumeId ?? null };
+    const known =
+      damage !== undefined && damage.bytes > 0 ? knownDamage(damage, request.sizeBytes) : undefined;
     const { volumes } = await targetNode(context);
-    const { volumeId } = request.target.volume;
-    const { exportUri, sizeBytes } = await volumes.getVolume({ volumeId }, { signal: stop });
+    const volume =
+      volumeId === undefined ? undefined : await volumes.getVolume({ volumeId }, { signal: stop });
+    const exportUri = volume?.exportUri ?? '';
+    // The moment of the volume's first checkpoint is its storage node's to say.
+    const first = volume?.checkpoints.find(
+      ({ checkpointId }) => checkpointId === request.checkpoint?.checkpointId,
+    );
     return {
       output: { exportUri },
-      commit: tx => tx.volumes.markReady(volumeId, { exportUri, sizeBytes }, run.id),
+      commit: async tx => {
+        if (known !== undefined) await tx.backupDamage.noteRestore(request.backupId, known, about);
+        if (volume === undefined) return;
+        const { sizeBytes } = volume;
+        await tx.volumes.markReady(volume.volumeId, { exportUri, sizeBytes }, run.id);
+        if (first === undefined) return;
+        await tx.checkpoints.markReady(first.checkpointId, new Date(first.createdAtMs), run.id);
+      },
     };
   },
 };
+
+const stream = streamStep({
+  job: startedJob,
+  async restart(context) {
+    const source = await openBackup(context);
+    await startRestore(context, source);
+    return source;
+  },
+});
 
 // What these two let go of, storage nodes let go of by themselves when they restart or have many of it. The
 // restored volume must not depend on a repository's host that is lost for good.
@@ -80,7 +115,9 @@ const closeSource: Step<'restore'> = {
   final: true,
   dispensable: true,
   async run(context) {
-    await closeBackup(context, 'close-source');
+    const isInUse =
+      'instant' in context.request.target && context.findOutput('stream', streamed) === undefined;
+    if (!isInUse) await closeBackup(context, 'close-source');
     return {};
   },
 };
@@ -96,68 +133,65 @@ const finish: Step<'restore'> = {
 };
 
 export const restoreRun: RunDefinition<'restore'> = {
-  steps: [openSource, start, copy, complete, closeSource, finish],
+  steps: [openSource, start, copy, complete, stream, closeSource, finish],
   result(context): JsonObject {
     const { target, backupId } = context.request;
-    if ('volume' in target) {
-      return { backupId, volumeId: target.volume.volumeId, ...context.output('complete', completed) };
+    if ('instant' in target) {
+      const end = context.findOutput('stream', streamed);
+      const about = { backupId, volumeId: target.instant.volumeId, ...context.output('complete', completed) };
+      return { ...about, ...(end ? damageResult(end.damage) : { state: 'streaming' }) };
     }
-    return { backupId, filePath: context.output('start', started).filePath };
+    const { damage, sentBytes, totalBytes } = context.output('copy', copied);
+    const result = { backupId, ...damageResult(damage) };
+    if ('volume' in target) {
+      return { ...result, volumeId: target.volume.volumeId, ...context.output('complete', completed) };
+    }
+    if ('file' in target) return { ...result, filePath: context.output('start', started).filePath };
+    return { ...result, volumeId: target.inPlace.volumeId, differingBytes: totalBytes, sentBytes };
   },
-  async withdraw(catalog, { request, run }) {
-    if ('volume' in request.target) await catalog.volumes.delete(request.target.volume.volumeId, run.id);
+  async withdraw(catalog, context) {
+    const { request, run } = context;
+    const volumeId = newVolumeIdOf(request);
+    if (volumeId !== undefined) await catalog.volumes.delete(volumeId, run.id);
+    const wasStarted = context.findOutput('start', started) !== undefined;
+    if (!('inPlace' in request.target) || !wasStarted) return;
+    await catalog.volumes.noteMixed(request.target.inPlace.volumeId, { backupId: request.backupId }, run.id);
   },
 };
 
-function targetNode({ request: { target }, storageNodes }: Context) {
-  return storageNodes.get('volume' in target ? target.volume.storageNodeId : target.file.storageNodeId);
+function targetNode({ request, storageNodes }: Context) {
+  return storageNodes.get(storageNodeIdOf(request));
 }
 
-/** Good to repeat. */
-async function openBackup(context: Context): Promise<z.output<typeof opened>> {
-  const { request, storageNodes, call, stop } = context;
-  const { repositoryId, backupId } = request;
-  const { repositories } = await storageNodes.ofRepository(repositoryId);
-  const wanted = { step: call('open-source'), repositoryId, backupId };
-  const { uri, sizeBytes } = await repositories.openBackup(wanted, { signal: stop });
-  return { uri, sizeBytes };
-}
-
-async function startRestore(context: Context, { uri, sizeBytes }: z.output<typeof opened>) {
+async function startRestore(context: Context, { uri, sizeBytes, sumsUri }: Opened) {
   const { request, call, stop } = context;
   const { jobs } = await targetNode(context);
-  const { target } = request;
   return jobs.startRestore(
     {
       step: call('start'),
-      sourceUri: uri,
-      sizeBytes,
-      speedBytesPerSecond: 0,
-      target:
-        'volume' in target
-          ? { $case: 'volume', value: toRestoreVolume(target.volume) }
-          : { $case: 'file', value: { name: target.file.name } },
+      ...{ sourceUri: uri, sizeBytes, sumsUri },
+      speedBytesPerSecond: request.speedBytesPerSecond ?? 0,
+      skipDamage: request.onDamage === 'skip',
+      target: toTarget(request),
     },
     { signal: stop },
   );
 }
 
-function toRestoreVolume({ volumeId, name, format }: { volumeId: string; name: string; format: string }) {
-  return RestoreVolume.fromPartial({ volumeId, name, format });
-}
-
-async function closeBackup(context: Context, step: string): Promise<void> {
-  const { request, storageNodes, call, stop } = context;
-  const { repositories } = await storageNodes.ofRepository(request.repositoryId);
-  const { repositoryId, backupId } = request;
-  const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
-  const close = repositories.closeBackup({ step: call(step), repositoryId, backupId }, options);
-  await tolerate(['backup-not-found', 'repository-not-found'], close);
-}
-
 async function startedJob(context: Context): Promise<WatchedJob> {
   const { jobId } = context.output('start', started);
   return { storageNode: await targetNode(context), jobId };
+}
+
+/** Over a volume a copy that ends early leaves something: whoever is told of the failure is told of that, too. */
+function explain({ request: { target } }: Context): (error: unknown) => never {
+  return error => {
+    if (!(error instanceof JobFailed) || !('inPlace' in target)) throw error;
+    const text =
+      `${error.message} Volume '${target.inPlace.name}' holds a mixture of its old contents and the backup's now: ` +
+      'run the restore again, or restore another backup over it.';
+    throw new JobFailed(error.code, text, error);
+  };
 }
 
 /** The job to undo, if there is one; one in doubt is settled by the same call again (see backup-run). */
