@@ -60,6 +60,13 @@ export interface NewBackup {
   sizeBytes: number;
 }
 
+/** What a volume was restored from, and its own checkpoint of that moment. */
+export interface BackupOrigin {
+  backup: Backup;
+  checkpointId: string;
+  checkpoint: string;
+}
+
 export interface BackupFilter {
   volumeId?: string | undefined;
   repositoryId?: string | undefined;
@@ -192,7 +199,7 @@ export class BackupRepository {
     volumeId: string,
     repositoryId: string,
     checkpointId?: string,
-  ): Promise<{ backup: Backup; checkpointId: string; checkpoint: string } | null> {
+  ): Promise<BackupOrigin | null> {
     return this.#scope.read(async db => {
       const checkpoint = await db.checkpoint.findFirst({
         where: {

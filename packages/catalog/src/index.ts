@@ -13,6 +13,7 @@ export type {
   Backup,
   BackupFilter,
   BackupKind,
+  BackupOrigin,
   BackupRepository,
   BackupState,
   NewBackup,

@@ -1,13 +1,16 @@
 // What a failed bitmap audit means for the next backups: nothing builds on what is older than it.
 import type { Backup, Volume } from '@tidemark/catalog';
 
-interface Base {
+/** Where a backup begins, and why there. */
+export interface Base {
   readonly parent: Backup | null;
+  /** Of the volume: what changed since is kept. It is the parent's own but for a restored volume's first. */
+  readonly baseCheckpointId: string | null;
   readonly reason: string;
 }
 
 /** The base as it was found, or none, with the reason, where bitmaps and backups of that time do not agree. */
-export function audited<B extends Base>(volume: Volume, base: B): Base {
+export function audited(volume: Volume, base: Base): Base {
   const { auditedAt, auditResult } = volume;
   const { parent } = base;
   if (parent === null || auditResult !== 'different' || auditedAt === null) return base;
@@ -16,5 +19,5 @@ export function audited<B extends Base>(volume: Volume, base: B): Base {
   const reason =
     `full: the bitmap audit of ${auditedAt.toISOString()} found bitmaps of volume '${volume.name}' and its backups ` +
     'to disagree';
-  return { parent: null, reason };
+  return { parent: null, baseCheckpointId: null, reason };
 }

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import {
   type Backup,
+  type BackupOrigin,
   type Catalog,
   type CatalogTransaction,
   isId,
@@ -22,7 +23,7 @@ import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { BackupJson, backupQuery, CreateBackup } from '../schemas/backup.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
-import { audited } from './audited-base.ts';
+import { audited, type Base } from './audited-base.ts';
 
 export function toBackupJson(backup: Backup): BackupJson {
   return {
@@ -53,12 +54,6 @@ export function toBackupJson(backup: Backup): BackupJson {
   };
 }
 
-/** Where a backup begins, and why there. */
-interface Base {
-  readonly parent: Backup | null;
-  readonly reason: string;
-}
-
 /** The backup that an incremental one builds on; in the same repository, so that the chain is whole. */
 async function findBase(
   catalog: CatalogTransaction,
@@ -67,7 +62,9 @@ async function findBase(
 ): Promise<Base> {
   if (ref === undefined) {
     const parent = await catalog.backups.findBase(volume.id, repository.id);
-    if (parent) return { parent, reason: `incremental: since checkpoint '${parent.checkpoint}'` };
+    if (parent) return onBackup(parent, `incremental: since checkpoint '${parent.checkpoint}'`);
+    const origin = await catalog.backups.findOrigin(volume.id, repository.id);
+    if (origin) return onOrigin(origin);
     throw new TidemarkError(
       'checkpoint-not-found',
       `No ready checkpoint of volume '${volume.name}' has a backup in repository '${repository.name}'. ` +
@@ -77,12 +74,24 @@ async function findBase(
   const checkpoint = await findCheckpoint(catalog, volume, ref);
   requireReady(volume, checkpoint);
   const parent = await catalog.backups.findOfCheckpoint(checkpoint.id, repository.id);
-  if (parent) return { parent, reason: `incremental: since checkpoint '${checkpoint.name}'` };
+  if (parent) return onBackup(parent, `incremental: since checkpoint '${checkpoint.name}'`);
+  const origin = await catalog.backups.findOrigin(volume.id, repository.id, checkpoint.id);
+  if (origin) return onOrigin(origin);
   throw new TidemarkError(
     'backup-not-found',
     `Checkpoint '${checkpoint.name}' of volume '${volume.name}' has no available backup in ` +
       `repository '${repository.name}'. Choose another base, or make a full backup there first.`,
   );
+}
+
+function onBackup(parent: Backup, reason: string): Base {
+  return { parent, baseCheckpointId: parent.checkpointId, reason };
+}
+
+/** A restored volume goes on where the backup that it was restored from ended. */
+function onOrigin({ backup: parent, checkpointId, checkpoint }: BackupOrigin): Base {
+  const reason = `incremental: since the restore to checkpoint '${checkpoint}'`;
+  return { parent, baseCheckpointId: checkpointId, reason };
 }
 
 export class BackupService {
@@ -102,12 +111,12 @@ export class BackupService {
       requireOnline(await catalog.storageNodes.get(volume.storageNodeId));
       requireOnline(await catalog.storageNodes.get(repository.storageNodeId));
       await requireFreeCheckpointName(catalog, volume, body.checkpoint);
-      const { parent, reason }: Base =
+      const base: Base =
         body.kind === 'full'
-          ? { parent: null, reason: 'full: asked for' }
+          ? { parent: null, baseCheckpointId: null, reason: 'full: asked for' }
           : audited(volume, await findBase(catalog, { volume, repository }, body.base));
       const dropped = await makeRoom(catalog, { volume, dropOldest: body.dropOldest, runId });
-      return write(catalog, runId, { body, volume, repository, parent, reason, dropped });
+      return write(catalog, runId, { body, volume, repository, ...base, dropped });
     });
   }
 
@@ -168,7 +177,7 @@ async function write(catalog: CatalogTransaction, runId: string, intent: BackupI
     checkpoint: checkpoint.name,
     dropCheckpointIds: dropped.map(({ id }) => id),
     kind: body.kind,
-    baseCheckpointId: parent?.checkpointId ?? null,
+    baseCheckpointId: intent.baseCheckpointId,
     parentBackupId: parent?.id ?? null,
     speedBytesPerSecond: body.speedBytesPerSecond ?? null,
   };

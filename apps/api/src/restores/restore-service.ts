@@ -1,5 +1,4 @@
-// Restores: intents to bring a backup back, to a new volume or to a plain file.
-import { randomUUID } from 'node:crypto';
+// Restores: intents to bring a backup back: to a new volume, over one that is there, or to a plain file.
 import type { Backup, CatalogTransaction, StorageNode } from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import { findCheckpoint } from '../checkpoints/checkpoint-service.ts';
@@ -8,14 +7,19 @@ import type { RunStarter } from '../runs/run-starter.ts';
 import type { CreateRestore } from '../schemas/restore.ts';
 import type { VolumeJson } from '../schemas/volume.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
-import { requireFreeVolumeName, toVolumeJson } from '../volumes/volume-service.ts';
+import { toVolumeJson } from '../volumes/volume-service.ts';
+import { writeTarget } from './restore-target.ts';
 
 interface Source {
   readonly backup: Backup;
   readonly storageNode: StorageNode;
 }
 
-type Target = RunRequest<'restore'>['target'];
+/** The volume that it makes or overwrites; null: it makes a file. */
+interface RestoreNouns {
+  volume: VolumeJson | null;
+  isNew: boolean;
+}
 
 async function storageNodeOf(catalog: CatalogTransaction, backup: Backup): Promise<StorageNode> {
   const repository = await catalog.repositories.get(backup.repositoryId);
@@ -61,16 +65,21 @@ export class RestoreService {
     this.#runs = runs;
   }
 
-  create(body: CreateRestore): Promise<StartedRun<{ volume: VolumeJson | null }>> {
+  create(body: CreateRestore): Promise<StartedRun<RestoreNouns>> {
     return this.#runs.start(async (catalog, runId) => {
       const { backup, storageNode } = await findSource(catalog, body);
       requireOnline(storageNode);
-      const { node, target, volume } = await writeTarget(catalog, runId, { wanted: body.target, backup });
+      const { node, target, checkpoint, volume, isNew } = await writeTarget(catalog, {
+        ...{ wanted: body.target, backup, runId },
+      });
       await catalog.backupLeases.take(backup.id, 'run', runId);
       const request: RunRequest<'restore'> = {
         backupId: backup.id,
         repositoryId: backup.repositoryId,
         sizeBytes: backup.sizeBytes,
+        speedBytesPerSecond: body.speedBytesPerSecond ?? null,
+        onDamage: body.onDamage,
+        checkpoint,
         target,
       };
       const run = await catalog.runs.create({
@@ -83,7 +92,7 @@ export class RestoreService {
         backupId: backup.id,
         request,
       });
-      return { run, volume };
+      return { run, volume: volume && toVolumeJson(volume), isNew };
     });
   }
 }
@@ -92,29 +101,4 @@ function findSource(catalog: CatalogTransaction, body: CreateRestore): Promise<S
   if (body.backup !== undefined) return sourceByBackup(catalog, body.backup);
   const { volume = '', checkpoint = '' } = body;
   return sourceByCheckpoint(catalog, { volume, checkpoint });
-}
-
-async function writeTarget(
-  catalog: CatalogTransaction,
-  runId: string,
-  { wanted, backup }: { wanted: CreateRestore['target']; backup: Backup },
-): Promise<{ node: StorageNode; target: Target; volume: VolumeJson | null }> {
-  const ref = wanted.volume?.storageNode ?? wanted.file?.storageNode ?? '';
-  const node = await catalog.storageNodes.get(ref);
-  requireOnline(node);
-  if (wanted.volume === undefined) {
-    return {
-      node,
-      target: { file: { name: wanted.file?.name ?? '', storageNodeId: node.id } },
-      volume: null,
-    };
-  }
-  const { name, format } = wanted.volume;
-  await requireFreeVolumeName(catalog, name);
-  const created = await catalog.volumes.create(
-    { id: randomUUID(), name, storageNodeId: node.id, sizeBytes: backup.sizeBytes, format },
-    runId,
-  );
-  const target = { volume: { volumeId: created.id, name, storageNodeId: node.id, format } };
-  return { node, target, volume: toVolumeJson(created) };
 }

@@ -1,4 +1,4 @@
-// Restores: a backup, or a checkpoint that has one, brought back to a new volume or to a plain file.
+// Restores: a backup, or a checkpoint that has one, brought back to a new volume, over a volume, or to a plain file.
 import { z } from 'zod';
 import { idField, nameField, ref } from './common.ts';
 import { runSchema } from './run.ts';
@@ -15,12 +15,41 @@ const fileTarget = z.strictObject({
   name: nameField.meta({ description: "Name of the new file in the storage node's folder for restores." }),
 });
 
+const instantTarget = z.strictObject({
+  name: nameField.meta({ description: 'Name of the new volume.' }),
+  storageNode: ref('storage node that will hold it'),
+  format: z
+    .literal('qcow2')
+    .default('qcow2')
+    .meta({ description: 'Only a qcow2 image can lack what is not pulled yet.' }),
+});
+
+const inPlaceTarget = z.strictObject({
+  volume: ref('volume whose contents are overwritten where they differ'),
+  evenIfConnected: z
+    .boolean()
+    .default(false)
+    .meta({ description: 'Also while its guest is connected, whose file system then is as after a crash.' }),
+});
+
 const target = z
-  .strictObject({ volume: volumeTarget.optional(), file: fileTarget.optional() })
-  .refine(value => (value.volume === undefined) !== (value.file === undefined), {
-    error: 'must hold either volume or file; send exactly one of them',
+  .strictObject({
+    volume: volumeTarget.optional(),
+    file: fileTarget.optional(),
+    inPlace: inPlaceTarget.optional(),
+    instant: instantTarget.optional(),
   })
-  .meta({ oneOf: [{ required: ['volume'] }, { required: ['file'] }] });
+  .refine(value => Object.values(value).filter(one => one !== undefined).length === 1, {
+    error: 'must hold volume, file, inPlace or instant; send exactly one of them',
+  })
+  .meta({
+    oneOf: [
+      { required: ['volume'] },
+      { required: ['file'] },
+      { required: ['inPlace'] },
+      { required: ['instant'] },
+    ],
+  });
 
 export const createRestoreSchema = z
   .strictObject({
@@ -28,6 +57,23 @@ export const createRestoreSchema = z
     volume: ref('volume whose checkpoint to restore').optional(),
     checkpoint: ref('checkpoint; its newest backup is used').optional(),
     target,
+    speedBytesPerSecond: z
+      .int()
+      .min(1)
+      .optional()
+      .meta({ description: 'Most bytes per second; no limit by default.' }),
+    onDamage: z
+      .enum(['skip', 'fail'])
+      .default('skip')
+      .meta({
+        description:
+          'skip: what cannot be read of the backup is left as holes (in place: as it was), and the run succeeds with ' +
+          'result.state "complete-with-holes" and result.damage. fail: it ends the run.',
+      }),
+  })
+  .refine(body => body.target.instant === undefined || body.onDamage === 'skip', {
+    path: ['onDamage'],
+    error: 'cannot be fail for an instant volume, which is in use before its damage is known; leave it out',
   })
   .refine(
     body =>
@@ -52,12 +98,18 @@ export const createRestoreSchema = z
         backup: '8c5d2a52-8f0e-4c0e-9d49-6f7c2a1c6f10',
         target: { file: { storageNode: 'beta', name: 'web-01.raw' } },
       },
+      { volume: 'web-01', checkpoint: 'monday', target: { inPlace: { volume: 'web-01' } } },
+      {
+        backup: '8c5d2a52-8f0e-4c0e-9d49-6f7c2a1c6f10',
+        target: { instant: { name: 'web-01-now', storageNode: 'alpha' } },
+      },
     ],
   });
 
 export const restoreRunSchema = z.object({ run: runSchema, volume: volumeSchema.nullable() }).meta({
   id: 'RestoreRun',
-  description: 'The volume is null when the target is a file; then see `run.result`.',
+  description:
+    'The volume that is made or overwritten; null when the target is a file: then see `run.result`.',
 });
 
 export type CreateRestore = z.output<typeof createRestoreSchema>;

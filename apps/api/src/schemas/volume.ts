@@ -62,6 +62,9 @@ export const volumeSchema = z
       .nullable()
       .meta({ description: 'When its bitmaps were last compared with a backup.' }),
     auditResult: z.enum(['equal', 'different']).nullable(),
+    sourceBackupId: idField.nullable().meta({
+      description: 'Of an instant restore: the backup that it still reads, until all of it is pulled.',
+    }),
     createdAt: momentField,
   })
   .meta({
@@ -79,6 +82,7 @@ export const volumeSchema = z
         checkpointLimit: 64,
         auditedAt: EXAMPLE_MOMENT,
         auditResult: 'equal',
+        sourceBackupId: null,
         createdAt: EXAMPLE_MOMENT,
       },
     ],

@@ -22,6 +22,7 @@ export function toVolumeJson(volume: Volume): VolumeJson {
     checkpointLimit: volume.checkpointLimit,
     auditedAt: isoOrNull(volume.auditedAt),
     auditResult: volume.auditResult,
+    sourceBackupId: volume.sourceBackupId,
     createdAt: iso(volume.createdAt),
   };
 }

@@ -85,8 +85,11 @@ const complete: Step<'restore'> = {
     const first = volume?.checkpoints.find(
       ({ checkpointId }) => checkpointId === request.checkpoint?.checkpointId,
     );
+    const isInstant = 'instant' in request.target && first !== undefined;
     return {
       output: { exportUri },
+      // Who waits for that may use the volume from here on.
+      ...(isInstant && { facts: { checkpointAt: new Date(first.createdAtMs) } }),
       commit: async tx => {
         if (known !== undefined) await tx.backupDamage.noteRestore(request.backupId, known, about);
         if (volume === undefined) return;

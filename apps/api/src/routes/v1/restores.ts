@@ -5,8 +5,12 @@ import { createRestoreSchema, restoreRunSchema } from '../../schemas/restore.ts'
 import { waitQuery } from '../../schemas/run.ts';
 import { answerRun } from '../answer-run.ts';
 
-const CREATE_DESCRIPTION = `Starts a restore run, to a new volume or to a plain file on a storage node; the
-file's path is in \`run.result.filePath\` when it is done. When the run fails, what it had made is gone.`;
+const CREATE_DESCRIPTION = `Starts a restore run. To a new volume, or to a plain file on a storage node, whose path
+is in \`run.result.filePath\` when it is done; when the run fails, what it had made is gone. With \`inPlace\` over a
+volume, of which only blocks that differ are sent; a run that fails or is cancelled leaves a mixture of both contents
+there: run it again. With \`instant\` to a volume that is ready at once (\`wait=checkpoint\` answers then), reads from
+the backup, and pulls the rest behind; the run goes on until it stands alone, and holds the backup until then. A new
+volume begins with the backup's checkpoint, so that its first backup in the same repository can be an increment.`;
 
 const create = {
   schema: {
@@ -30,6 +34,9 @@ const create = {
         'storage-node-not-ready',
         'storage-node-unreachable',
         'volume-name-taken',
+        'volume-busy',
+        'volume-not-ready',
+        'backup-damaged',
         'file-exists',
         'storage-full',
         'image-invalid',
@@ -44,11 +51,9 @@ const create = {
 export const restoreRoutes: FastifyPluginAsyncZod = async app => {
   app.post('/restores', create, async (request, reply) => {
     const started = await app.restores.create(request.body);
-    const { volume } = started;
-    if (volume === null) {
-      return answerRun(app, request, reply, { started, refresh: async () => ({ volume: null }) });
-    }
-    const refresh = async () => ({ volume: await app.volumes.find(volume.id) });
-    return answerRun(app, request, reply, { started, refresh, made: `/v1/volumes/${volume.id}` });
+    const { volume, isNew, run } = started;
+    const refresh = async () => ({ volume: volume && (await app.volumes.find(volume.id)) });
+    const made = isNew && volume !== null ? { made: `/v1/volumes/${volume.id}` } : {};
+    return answerRun(app, request, reply, { started: { run, volume }, refresh, ...made });
   });
 };
