@@ -2,11 +2,7 @@
 // they are sound for everything above it.
 import { notFound } from './errors.ts';
 import type { Scope } from './scope.ts';
-
-export interface DamagedRange {
-  offset: number;
-  length: number;
-}
+import type { DamagedRange } from './verification-repository.ts';
 
 export class BackupDamageRepository {
   readonly #scope: Scope;

@@ -6,8 +6,8 @@ export type {
   FoundRepository,
   FoundVolume,
 } from './adoption-repository.ts';
+export type { BackupDamageRepository } from './backup-damage-repository.ts';
 export type { BackupImport, BackupManifest } from './backup-import.ts';
-export type { BackupDamageRepository, DamagedRange } from './backup-damage-repository.ts';
 export type { BackupLease, BackupLeaseHolder, BackupLeaseRepository } from './backup-lease-repository.ts';
 export type {
   Backup,
