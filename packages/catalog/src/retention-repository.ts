@@ -37,6 +37,12 @@ export interface UnusedCheckpoint {
 
 const REMOVED = 'backup-removed';
 
+/** What nobody can be merged into, nor lose what it stands on. */
+const UNFINISHED: Readonly<Record<string, string[]>> = {
+  creating: ['the run that makes it'],
+  missing: ['an operator: its files have to come back, or it is to be forgotten'],
+};
+
 export class RetentionRepository {
   readonly #scope: Scope;
 
@@ -196,8 +202,11 @@ async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
     pointInTime: row.pointInTime,
     pinnedUntil: row.pinnedUntil,
     storedBytes: row.storedBytes === null ? null : Number(row.storedBytes),
-    holders: row.leases.map(({ holder, holderId }) =>
-      holder === 'run' ? `${kinds.get(holderId) ?? 'a'} run ${holderId}` : `${holder} ${holderId}`,
-    ),
+    holders: [
+      ...row.leases.map(({ holder, holderId }) =>
+        holder === 'run' ? `${kinds.get(holderId) ?? 'a'} run ${holderId}` : `${holder} ${holderId}`,
+      ),
+      ...(UNFINISHED[row.state] ?? []),
+    ],
   }));
 }

@@ -100,7 +100,13 @@ function compareBackups(
   }
   const there = new Set(backups.map(({ backupId }) => backupId));
   // The newest first: what stands on others is forgotten before them.
-  for (const row of [...rows.values()].reverse()) if (!there.has(row.id)) missingBackup(row, find);
+  const parents = new Set(backups.map(({ parentBackupId }) => parentBackupId));
+  for (const row of [...rows.values()].reverse()) {
+    if (there.has(row.id)) continue;
+    const leaves = row.state === 'hidden' || row.state === 'removing';
+    if (leaves && !parents.has(row.id)) removedBackup(row, find);
+    else missingBackup(row, find);
+  }
 }
 
 function unknownBackup(repositoryId: string, stored: StoredBackup, find: Find): void {
@@ -141,6 +147,13 @@ function compareBackup(row: BackupRow, stored: StoredBackup, find: Find): void {
       ? 'The backup is in its repository again.'
       : `The backup's manifest and its row differ in ${differing.join(', ')}: the manifest is right.`;
   find('backup-differs', row.id, text, { touches, facts, safe: 'accept' });
+}
+
+/** Its storage node has ended the removal by itself; nothing stands on it. The next prune drops the row. */
+function removedBackup({ id, repositoryId, state }: BackupRow, find: Find): void {
+  if (state === 'hidden') return;
+  const text = 'The backup was removed, and no run goes on with that. The next prune drops its row.';
+  find('hidden-left', id, text, { touches: [repositoryId], safe: 'hide' });
 }
 
 function missingBackup({ id, repositoryId, state }: BackupRow, find: Find): void {

@@ -266,6 +266,22 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
   ['a backup hidden by intent', s => (s.rows.backup.state = 'hidden'), []],
   ['a removal that nobody goes on with', s => (s.rows.backup.state = 'removing'), ['hidden-left → hide']],
   [
+    'a removal that its storage node has ended by itself',
+    s => {
+      s.rows.backup.state = 'removing';
+      s.repository.backups = [];
+    },
+    ['hidden-left → hide'],
+  ],
+  [
+    'a hidden backup that is gone, and nothing stands on it',
+    s => {
+      s.rows.backup.state = 'hidden';
+      s.repository.backups = [];
+    },
+    [],
+  ],
+  [
     'a partial image of a run that failed',
     s => {
       s.repository.work.partials = [{ backupId: OTHER, sinceMs: 1 }];
