@@ -19,6 +19,7 @@ export interface Volume {
   sizeBytes: number;
   format: string;
   state: string;
+  sourceBackupId: string | null;
   exportUri: string | null;
   auditedAt: string | null;
   auditResult: string | null;

@@ -50,6 +50,11 @@ export const moment = (iso: string | null): string | null =>
 export const seconds = (durationMs: number | null): string | null =>
   durationMs === null ? null : `${(durationMs / 1000).toFixed(1)} s`;
 
+/** A restore has done what can be done, and something is missing. The message is for people. */
+export class CompleteWithHoles extends Error {
+  override name = 'CompleteWithHoles';
+}
+
 export class Output {
   readonly #terminal: Terminal;
   readonly #json: boolean;

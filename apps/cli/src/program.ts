@@ -1,4 +1,4 @@
-// Builds the command and runs it once. Exit codes: 0 done, 1 failed, 2 not understood.
+// Builds the command and runs it once. Exit codes: 0 done, 1 failed, 2 not understood, 3 done with holes.
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { backupCommands } from './commands/backup.ts';
 import { checkpointCommands } from './commands/checkpoint.ts';
@@ -13,7 +13,7 @@ import { runCommands } from './commands/run.ts';
 import { snapshotCommands } from './commands/snapshot.ts';
 import { storageNodeCommands } from './commands/storage-node.ts';
 import { volumeCommands } from './commands/volume.ts';
-import { describeFailure, type Terminal } from './output.ts';
+import { CompleteWithHoles, describeFailure, type Terminal } from './output.ts';
 import { version } from './version.ts';
 
 export interface ProgramOptions {
@@ -25,6 +25,7 @@ export interface ProgramOptions {
 const DONE = 0;
 const FAILED = 1;
 const NOT_UNDERSTOOD = 2;
+const WITH_HOLES = 3;
 
 const isUrl = (text: string): boolean => /^https?:\/\/[^/]/.test(text) && URL.canParse(text);
 
@@ -78,6 +79,10 @@ export async function runProgram(args: readonly string[], options: ProgramOption
       // Commander has told its own errors already; those of our actions it has not.
       if (error instanceof InvalidArgumentError) terminal.err.write(`error: ${error.message}\n`);
       return error.exitCode === 0 ? DONE : NOT_UNDERSTOOD;
+    }
+    if (error instanceof CompleteWithHoles) {
+      terminal.err.write(`${error.message}\n`);
+      return WITH_HOLES;
     }
     terminal.err.write(`${describeFailure(error)}\n`);
     return FAILED;

@@ -40,15 +40,20 @@ class ProgressLines implements Progress {
   }
 }
 
-/** Returns the run when it has succeeded; rejects with its own failure otherwise. */
-export async function watchRun(client: Client, output: Output, started: Run): Promise<Run> {
+/** Returns the run when it has succeeded, or is as far as wanted; rejects with its own failure otherwise. */
+export async function watchRun(
+  client: Client,
+  output: Output,
+  started: Run,
+  isThere: (run: Run) => boolean = () => false,
+): Promise<Run> {
   const stream = output.progressStream;
   const progress: Progress = stream.isTTY ? new ProgressBar(stream) : new ProgressLines(output);
   let run = started;
   progress.update(run);
   for (
     let pauseMs = WATCH_FIRST_MS;
-    !hasEnded(run);
+    !hasEnded(run) && !isThere(run);
     pauseMs = Math.min(pauseMs * WATCH_GROWTH, WATCH_MAX_MS)
   ) {
     await sleep(pauseMs);
@@ -72,6 +77,9 @@ async function lookAt(client: Client, { kind, id }: Run): Promise<Run> {
 
 /** Of what cannot be undone. */
 const WHAT_STAYS: Record<string, string> = {
+  restore:
+    ', and what it had made is undone. A volume that it was overwriting holds a mixture of both contents: ' +
+    'restore it again.',
   commit: '; the guest goes on where it was. Snapshots that the commit had overwritten by then stay lost.',
 };
 

@@ -141,6 +141,34 @@ test('the main job: checkpoint, backups, restores', async () => {
   expect(await done('restore', '--backup', monday.backup.id, ...file)).toBe(
     'restored to /restores/disk.raw\n',
   );
+  const instant = ['--storage-node', 'beta', '--instant', 'disk-now', '--speed', '1MiB'];
+  const quick = await done('restore', '--backup', monday.backup.id, ...instant);
+  expect(quick).toMatch(/^NAME +disk-now$/m);
+  expect(quick).toMatch(/The rest is pulled behind; follow it with: tidemark run watch/);
+  const over = await json(
+    'restore',
+    '--backup',
+    monday.backup.id,
+    '--in-place',
+    'disk',
+    '--even-if-connected',
+  );
+  expect(over.run.request.target.inPlace).toMatchObject({ name: 'disk', evenIfConnected: true });
+});
+
+test('a restore with holes is shown, and told by the exit status', async () => {
+  await done('volume', 'create', 'holed', '--storage-node', 'alpha', '--size', '2MiB');
+  const backup = ['backup', 'create', '--volume', 'holed', '--repository', 'nightly', '--kind', 'full'];
+  const { id } = (await json(...backup, '--checkpoint', 'monday')).backup;
+  const ranges = [{ offset: 131_072, length: 65_536 }];
+  worker.damageNext({ bytes: 65_536, ranges, truncated: false });
+  const { exit, out, err } = await tidemark(
+    ...['restore', '--backup', id, '--storage-node', 'beta', '--to-volume', 'with-holes'],
+  );
+  expect(exit).toBe(3);
+  expect(out).toMatch(/^NAME +with-holes$/m);
+  expect(err).toMatch(/^complete with holes: 64 KiB of the backup cannot be read/m);
+  expect(err).toMatch(/^ {2}131072 \+ 65536$/m);
 });
 
 test('snapshots are taken and committed, with a decision where the guest writes', async () => {

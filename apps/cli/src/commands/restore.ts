@@ -1,9 +1,14 @@
 // tidemark restore
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Run, Volume } from '../answers.ts';
-import { record } from '../output.ts';
+import { CompleteWithHoles, record } from '../output.ts';
+import { watchRun } from '../run-watch.ts';
+import { formatSize, parseSize } from '../sizes.ts';
 import { Context, type Surroundings, withWait } from './context.ts';
 import { formatOption, volumeColumns } from './volume.ts';
+
+/** More would hide what stands before it. */
+const RANGES_SHOWN_MAX = 100;
 
 interface Answer {
   run: Run;
@@ -14,50 +19,115 @@ interface Options {
   backup?: string;
   volume?: string;
   checkpoint?: string;
-  storageNode: string;
+  storageNode?: string;
   toVolume?: string;
   toFile?: string;
+  instant?: string;
+  inPlace?: string;
+  evenIfConnected?: boolean;
   format: string;
+  speed?: number;
+  onDamage: string;
   wait: boolean;
 }
 
-/** Source and target each in one of two forms: what the options cannot say alone is checked here. */
-function bodyOf({ backup, volume, checkpoint, storageNode, toVolume, toFile, format }: Options): object {
+interface Damage {
+  bytes: number;
+  ranges: { offset: number; length: number }[];
+  truncated: boolean;
+}
+
+/** Source and target each in one of several forms: what the options cannot say alone is checked here. */
+function bodyOf(options: Options): object {
+  const { backup, volume, checkpoint, speed: speedBytesPerSecond, onDamage } = options;
   if (backup === undefined && (volume === undefined || checkpoint === undefined)) {
     throw new InvalidArgumentError(
       'Say what to restore: --backup ID, or --volume REF with --checkpoint REF.',
     );
   }
-  if (toVolume === undefined && toFile === undefined) {
-    throw new InvalidArgumentError('Say where to: --to-volume NAME or --to-file NAME.');
+  return { backup, volume, checkpoint, target: targetOf(options), speedBytesPerSecond, onDamage };
+}
+
+function targetOf({ storageNode, toVolume, toFile, instant, inPlace, ...options }: Options): object {
+  if ([toVolume, toFile, instant, inPlace].every(place => place === undefined)) {
+    throw new InvalidArgumentError(
+      'Say where to: --to-volume NAME, --to-file NAME, --instant NAME or --in-place VOLUME.',
+    );
   }
-  const target =
-    toVolume === undefined
-      ? { file: { storageNode, name: toFile } }
-      : { volume: { name: toVolume, storageNode, format } };
-  return { backup, volume, checkpoint, target };
+  const { evenIfConnected, format } = options;
+  if (inPlace !== undefined) return { inPlace: { volume: inPlace, evenIfConnected } };
+  if (storageNode === undefined) throw new InvalidArgumentError('Say on which host: --storage-node REF.');
+  if (instant !== undefined) return { instant: { name: instant, storageNode } };
+  if (toFile !== undefined) return { file: { storageNode, name: toFile } };
+  return { volume: { name: toVolume, storageNode, format } };
 }
 
 export function restoreCommands(program: Command, around: Surroundings): void {
-  withWait(program.command('restore').description('bring a backup back to a new volume or a plain file'))
+  const places = ['toVolume', 'toFile', 'instant', 'inPlace'];
+  const place = (flags: string, text: string, name: string) =>
+    new Option(flags, text).conflicts(places.filter(other => other !== name));
+  withWait(
+    program
+      .command('restore')
+      .description('bring a backup back; exits with 3 where what came back has holes'),
+  )
     .addOption(new Option('--backup <id>', 'backup to restore').conflicts(['volume', 'checkpoint']))
     .option('--volume <ref>', 'volume whose checkpoint to restore')
     .option('--checkpoint <ref>', 'checkpoint to restore; its newest backup is used')
-    .requiredOption('--storage-node <ref>', 'storage node that will hold the result')
-    .addOption(new Option('--to-volume <name>', 'name of the new volume').conflicts('toFile'))
-    .addOption(new Option('--to-file <name>', 'name of the new file in its folder for restores'))
+    .option('--storage-node <ref>', 'storage node that will hold the result')
+    .addOption(place('--to-volume <name>', 'name of the new volume', 'toVolume'))
+    .addOption(place('--to-file <name>', 'name of the new file in its folder for restores', 'toFile'))
+    .addOption(
+      place('--instant <name>', 'name of the new volume, ready before all of it is there', 'instant'),
+    )
+    .addOption(place('--in-place <volume>', 'volume to overwrite where it differs', 'inPlace'))
+    .option('--even-if-connected', 'with --in-place: also under a connected guest')
     .addOption(formatOption())
+    .option('--speed <size>', 'most bytes per second, like 50MiB', parseSize)
+    .addOption(
+      new Option('--on-damage <what>', 'what to do about what cannot be read')
+        .choices(['skip', 'fail'])
+        .default('skip'),
+    )
     .action(async (options: Options, command) => {
       const context = new Context(command, around);
       const started = await context.client.post<Answer>('/v1/restores', bodyOf(options));
-      const { volume } = started;
+      if (options.wait && options.instant !== undefined) return showInstant(context, started);
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({
-          volume: volume && (await context.client.get<Volume>(`/v1/volumes/${volume.id}`)),
-        }),
+        refresh: () => refresh(context, started),
         forPeople: answer =>
           answer.volume ? record(answer.volume, volumeColumns) : `restored to ${answer.run.result?.filePath}`,
       });
+      if (options.wait) await requireWhole(context, started.run);
     });
+}
+
+async function refresh({ client }: Context, { volume }: Answer): Promise<Pick<Answer, 'volume'>> {
+  return { volume: volume && (await client.get<Volume>(`/v1/volumes/${volume.id}`)) };
+}
+
+/** As soon as the volume can be used; the run goes on. */
+async function showInstant(context: Context, started: Answer): Promise<void> {
+  const { client, output } = context;
+  const run = await watchRun(client, output, started.run, ({ checkpointAt }) => checkpointAt !== null);
+  const answer = { ...started, ...(await refresh(context, started)), run };
+  const next = `The rest is pulled behind; follow it with: tidemark run watch ${run.id}`;
+  output.print(answer, () => (answer.volume ? `${record(answer.volume, volumeColumns)}\n${next}` : next));
+}
+
+async function requireWhole({ client }: Context, { id }: Run): Promise<void> {
+  const { result } = await client.get<Run>(`/v1/runs/${id}`);
+  const damage = result?.damage as Damage | null | undefined;
+  if (damage == null) return;
+  const shown = damage.ranges.slice(0, RANGES_SHOWN_MAX);
+  const lines = shown.map(({ offset, length }) => `  ${offset} + ${length}`);
+  const rest = damage.truncated || shown.length < damage.ranges.length ? ['  and more'] : [];
+  throw new CompleteWithHoles(
+    [
+      `complete with holes: ${formatSize(damage.bytes)} of the backup cannot be read, at (offset + length in bytes):`,
+      ...[...lines, ...rest],
+      'The next backup of the volume into that repository sends these places again.',
+    ].join('\n'),
+  );
 }

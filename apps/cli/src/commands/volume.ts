@@ -24,6 +24,7 @@ const details: readonly Column<Volume>[] = [
   ['BYTES', volume => volume.sizeBytes],
   ['CHECKPOINTS AT MOST', volume => volume.checkpointLimit],
   ['BITMAPS AUDITED', volume => volume.auditedAt && `${moment(volume.auditedAt)}: ${volume.auditResult}`],
+  ['READS FROM BACKUP', volume => volume.sourceBackupId],
   ['CREATED', volume => moment(volume.createdAt)],
 ];
 

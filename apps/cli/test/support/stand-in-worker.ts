@@ -1,6 +1,6 @@
 // Does to the catalog what a worker does, without storage nodes behind it: the command sees runs move.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Catalog, Run, RunError } from '@tidemark/catalog';
+import type { Catalog, JsonObject, Run, RunError } from '@tidemark/catalog';
 
 const LOOK_EVERY_MS = 20;
 
@@ -11,6 +11,7 @@ export class StandInWorker {
   #loop: Promise<void> = Promise.resolve();
   #stopped = false;
   #failure: RunError | null = null;
+  #damage: JsonObject | null = null;
 
   constructor(catalog: Catalog) {
     this.#catalog = catalog;
@@ -29,6 +30,10 @@ export class StandInWorker {
 
   failNext(error: RunError): void {
     this.#failure = error;
+  }
+
+  damageNext(damage: JsonObject): void {
+    this.#damage = damage;
   }
 
   async #work(): Promise<void> {
@@ -61,7 +66,7 @@ export class StandInWorker {
     return leases.finish(lease, { state: 'succeeded', result });
   }
 
-  async #conclude(run: Run): Promise<Record<string, string>> {
+  async #conclude(run: Run): Promise<JsonObject> {
     const catalog = this.#catalog;
     const now = new Date();
     const sizeBytes = Number(run.request.sizeBytes);
@@ -97,8 +102,10 @@ export class StandInWorker {
       for (const id of run.request.backupIds as string[]) await catalog.retention.finish(id, [], run.id);
     }
     if (run.kind !== 'restore') return {};
+    const damage = this.#damage;
+    this.#damage = null;
     if (run.volumeId) await catalog.volumes.markReady(run.volumeId, { exportUri, sizeBytes }, run.id);
-    return run.volumeId ? {} : { filePath: '/restores/disk.raw' };
+    return { damage, ...(run.volumeId ? {} : { filePath: '/restores/disk.raw' }) };
   }
 
   async #commit({ id: runId, request }: Run): Promise<void> {
