@@ -12,7 +12,7 @@ const room = async (node: RunningStorageNode, repositoryId: string) => {
   return { usedBytes, availableBytes };
 };
 
-test('what does not fit under the limit is refused, naming what is expected, what is there, and what to do', async () => {
+test('what does not fit under the limit is refused, saying what is expected, what is there, what to do', async () => {
   const node = await RunningStorageNode.start();
   const repositoryId = await createRepository(node, 3 * MiB);
   const plan = { ...planOf(repositoryId, randomUUID()), expectedBytes: 4 * MiB };
@@ -25,7 +25,7 @@ test('what does not fit under the limit is refused, naming what is expected, wha
   await prepare(node, { ...plan, expectedBytes: 2 * MiB });
 });
 
-test('what is set aside for one backup is not there for another, and comes back with the end of either kind', async () => {
+test('what is set aside for one backup is not there for another, and comes back with either end', async () => {
   const node = await RunningStorageNode.start();
   const repositoryId = await createRepository(node, 8 * MiB);
   const first = { ...planOf(repositoryId, randomUUID()), expectedBytes: 4 * MiB };

@@ -1,5 +1,5 @@
-// Goal: wherever a storage node dies while it publishes a backup, either nothing is listed and nothing is left, or all of
-// it is. Method: the state directory is copied at each durable step of a publication, as a crash would leave it, and a
+// Goal: wherever a storage node dies while it publishes a backup, either nothing is listed and nothing is left, or all
+// of it is. Method: the state directory is copied at each durable step of a publication, as a crash would leave it, and a
 // storage node is started on each copy.
 import { randomBytes, randomUUID } from 'node:crypto';
 import { cpSync } from 'node:fs';
@@ -7,6 +7,7 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { NbdExports } from '../src/exports/nbd-exports.ts';
+import type { Publication } from '../src/host/repository.ts';
 import { RepositoryStore } from '../src/host/repository-store.ts';
 import { StateStore } from '../src/host/state-store.ts';
 import { CLUSTER_BYTES } from '../src/sums/sums-format.ts';
@@ -31,6 +32,24 @@ async function open(folder: string, pass: (point: string) => void) {
   return { repositories, close };
 }
 
+/** A backup that is copied and not yet published. */
+async function copied(repositories: RepositoryStore, clusters = 3) {
+  const repositoryId = randomUUID();
+  const create = { repositoryId, name: 'vault', limitBytes: 0, compression: 'none' as const };
+  const repository = await repositories.create(create);
+  const backupId = randomUUID();
+  const endpoint = await repository.prepare({
+    ...{ backupId, volumeId: randomUUID(), sizeBytes: SIZE_BYTES, parentBackupId: '' },
+    ...{ compression: undefined, expectedBytes: 0 },
+  });
+  await copyWithSums(endpoint, { data: [{ offset: 0, bytes: randomBytes(clusters * CLUSTER_BYTES) }] });
+  const publication: Publication = {
+    ...{ backupId, volumeName: 'disk', checkpointId: randomUUID(), checkpointName: 'monday' },
+    ...{ pointInTimeMs: 1, kind: 'full', reason: 'full: asked for' },
+  };
+  return { repositoryId, repository, publication };
+}
+
 test('a crash at any step of a publication leaves all or nothing', async () => {
   const folder = await temporaryFolder();
   const copies = await temporaryFolder();
@@ -44,24 +63,9 @@ test('a crash at any step of a publication leaves all or nothing', async () => {
     });
     taken.push(point);
   });
-  const repositoryId = randomUUID();
-  const create = { repositoryId, name: 'vault', limitBytes: 0, compression: 'none' as const };
-  const repository = await node.repositories.create(create);
-  const ids = { backupId: randomUUID(), volumeId: randomUUID() };
-  const plan = {
-    ...ids,
-    sizeBytes: SIZE_BYTES,
-    parentBackupId: '',
-    compression: undefined,
-    expectedBytes: 0,
-  };
-  const endpoint = await repository.prepare(plan);
-  await copyWithSums(endpoint, { data: [{ offset: 0, bytes: randomBytes(3 * CLUSTER_BYTES) }] });
+  const { repositoryId, repository, publication } = await copied(node.repositories);
   isWatching = true;
-  await repository.publish({
-    ...{ backupId: ids.backupId, volumeName: 'disk', checkpointId: randomUUID(), checkpointName: 'monday' },
-    ...{ pointInTimeMs: 1, kind: 'full', reason: 'full: asked for' },
-  });
+  await repository.publish(publication);
   isWatching = false;
   await node.close();
   // Image, checksums and manifest, each with its steps.
@@ -75,7 +79,7 @@ test('a crash at any step of a publication leaves all or nothing', async () => {
     else expect(names.map(name => path.extname(name)).sort(), point).toEqual(['.json', '.qcow2', '.sums']);
     if (listed.length === 1) {
       const reopened = again.repositories.get(repositoryId);
-      await reopened.open({ backupId: ids.backupId, runId: 'check', verified: true, durable: false });
+      await reopened.open({ backupId: publication.backupId, runId: 'check', verified: true, durable: false });
     }
     outcomes.push(listed.length);
     await again.close();
@@ -83,4 +87,14 @@ test('a crash at any step of a publication leaves all or nothing', async () => {
   // Listed from the manifest's rename on, and never before.
   const first = taken.findIndex(point => /write .*json renamed$/.test(point));
   expect(outcomes).toEqual(taken.map((_, index) => (index < first ? 0 : 1)));
+});
+
+test('a storage node that stops does not read an image to its end first, and lists nothing of it', async () => {
+  const folder = await temporaryFolder();
+  const node = await open(folder, () => undefined);
+  const { repositoryId, repository, publication } = await copied(node.repositories, 64);
+  const publishing = repository.publish(publication).catch((error: unknown) => error);
+  await node.close();
+  expect(await publishing).toMatchObject({ code: 'not-ready' });
+  expect(await readdir(path.join(folder, 'repositories', repositoryId, 'backups'))).toEqual([]);
 });

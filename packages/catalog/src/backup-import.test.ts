@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type BackupManifest, parentsFirst } from './backup-import.ts';
 import { Catalog } from './catalog.ts';
-import { createTestDatabase, type TestDatabase } from './testing/index.ts';
+import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
 import { seed } from './testing/nouns.ts';
 
 let database: TestDatabase;
@@ -77,6 +77,10 @@ test('rows follow changed manifests, those without one stay and are told of', as
     storedBytes: 90_000,
   });
   expect(await catalog.backups.find(middle.backupId)).not.toBeNull();
+  await inDatabase(database.url, client => client.query("UPDATE backup SET state = 'missing'"));
+  const back = await catalog.backups.importFromManifests(repositoryId, [full, merged], null);
+  expect(back.updated).toEqual([full.backupId, last.backupId]);
+  expect((await catalog.backups.get(last.backupId)).state).toBe('available');
 });
 
 test('a backup whose run is at it, one without its parent and a twin are left alone', async () => {

@@ -130,19 +130,26 @@ async function add(
 /** False where the row says the same, or a run is still at it. */
 async function update(db: Db, row: Row, manifest: BackupManifest): Promise<boolean> {
   if (row.state === 'creating') return false;
-  const isHidden = manifest.hidden && row.state === 'available';
+  const state = stateOf(row, manifest);
   const told = {
     parentId: parentOf(manifest),
     kind: kindOf(manifest),
     storedBytes: BigInt(manifest.storedBytes),
     fileName: manifest.fileName,
     compression: manifest.compression,
-    ...(isHidden && { state: 'hidden' }),
+    state,
   };
   const keys = Object.keys(told) as (keyof typeof told)[];
   if (keys.every(key => row[key as keyof Row] === told[key])) return false;
   await db.backup.update({ where: { id: row.id }, data: told });
   return true;
+}
+
+/** One that was missing is back; of one on its way out the catalog knows more. */
+function stateOf(row: Row, { hidden }: BackupManifest): string {
+  const isThere = row.state === 'available' || row.state === 'missing';
+  if (!isThere) return row.state;
+  return hidden ? 'hidden' : 'available';
 }
 
 function parentOf({ parentBackupId }: BackupManifest): string | null {

@@ -14,10 +14,10 @@ interface PublicationPlan {
   readonly sizeBytes: number;
 }
 
-/** Rejects with `image-invalid`, naming the first place that is wrong. */
+/** Rejects with `image-invalid`, naming the first place that is wrong; `not-ready` once the signal is aborted. */
 export async function verifyPartial(
   paths: { image: string; sums: string },
-  { plan, hasSums }: { plan: PublicationPlan; hasSums: boolean },
+  { plan, hasSums, signal }: { plan: PublicationPlan; hasSums: boolean; signal: AbortSignal },
 ): Promise<void> {
   await using held = new AsyncDisposableStack();
   const open = async <T extends { close(): Promise<void> }>(opening: Promise<T>): Promise<T> =>
@@ -34,6 +34,9 @@ export async function verifyPartial(
         records: new SumsReader(sums, recordsOf(plan.sizeBytes)),
         onFault: ({ kind, offset, message }) => {
           throw invalid(plan, `was not stored as it was sent: at ${offset}, ${kind}: ${message}`);
+        },
+        pace: async () => {
+          if (signal.aborted) throw stopping(plan);
         },
       });
     }
@@ -74,6 +77,11 @@ export async function fileDigest(filePath: string): Promise<string> {
   const digest = createHash('sha256');
   for await (const chunk of createReadStream(filePath)) digest.update(chunk as Buffer);
   return digest.digest('hex');
+}
+
+function stopping({ backupId }: PublicationPlan): TidemarkError {
+  const text = `Backup ${backupId} was not published: its storage node is stopping. Run the backup again.`;
+  return new TidemarkError('not-ready', text);
 }
 
 function invalid({ backupId }: PublicationPlan, state: string, cause?: unknown): TidemarkError {

@@ -54,6 +54,8 @@ export class Repository {
   readonly #partials = new Map<string, PartialBackup>();
   readonly #open: OpenBackups;
   readonly #turns = new Turns();
+  /** Reading a large image back takes long: whoever stops the process does not wait for that. */
+  readonly #stop = new AbortController();
   /** Backups whose files are being made, from before the first one is, with their parents. */
   readonly #writing = new Map<string, string>();
   /** Backups that are being verified, with those that they stand on. */
@@ -112,6 +114,7 @@ export class Repository {
 
   /** Drops all exports. Backups that are being written are removed, as they would be after a crash. */
   async close(): Promise<void> {
+    this.#stop.abort();
     await this.#turns.idle();
     await this.#open.closeAll();
     for (const partial of this.#partials.values()) await partial.discard();
@@ -293,7 +296,8 @@ export class Repository {
       }
       const { plan } = partial;
       checkKind(publication, plan);
-      await partial.seal(paths => verifyPartial(paths, { plan, hasSums: partial.hasSums }));
+      const { signal } = this.#stop;
+      await partial.seal(paths => verifyPartial(paths, { plan, hasSums: partial.hasSums, signal }));
       const storedBytes = await partial.name();
       const { expectedBytes: _, ...kept } = plan;
       const manifest: Manifest = {
