@@ -28,6 +28,7 @@ export default defineConfig({
           name: 'scripts',
           root: 'scripts',
           include: ['**/*.test.ts'],
+          exclude: ['**/interop/**', '**/node_modules/**'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },
@@ -36,7 +37,7 @@ export default defineConfig({
         test: {
           name: 'interop',
           root: '.',
-          include: ['{packages,apps}/*/test/interop/**/*.test.ts'],
+          include: ['{packages,apps}/*/test/interop/**/*.test.ts', 'scripts/*/interop/**/*.test.ts'],
           testTimeout: 180_000,
           hookTimeout: 120_000,
           fileParallelism: false,

@@ -75,8 +75,12 @@ export class Rest {
   }
 
   /** Undefined when it is not known to have ended by the deadline. */
-  async follow(id: string, onChange: (run: RunJson) => void): Promise<RunJson | undefined> {
-    const deadline = performance.now() + SETTLE_MS;
+  async follow(
+    id: string,
+    onChange: (run: RunJson) => void,
+    patienceMs = SETTLE_MS,
+  ): Promise<RunJson | undefined> {
+    const deadline = performance.now() + patienceMs;
     while (performance.now() < deadline) {
       const { status, body } = await this.call('GET', `runs/${id}`);
       if (status === 200) {

@@ -6,20 +6,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
-import { registerStorageNode } from '../stack/registration.ts';
-import { Stack } from '../stack/stack.ts';
-import { readImage } from './contents.ts';
-import { DiskModel } from './disk-model.ts';
-import { Guest } from './guest.ts';
-import { DISK_BLOCKS, DISK_BYTES } from './limits.ts';
-import { Rest, type RunJson } from './rest.ts';
-import { RemoteStorageNode, whyNoNetwork } from './testing/remote-storage-node.ts';
+import { SeededRandom } from '../../../packages/engine/src/testing/seeded-random.ts';
+import { registerStorageNode } from '../../stack/registration.ts';
+import { Stack } from '../../stack/stack.ts';
+import { readImage } from '../contents.ts';
+import { DiskModel } from '../disk-model.ts';
+import { Guest } from '../guest.ts';
+import { DISK_BLOCKS, DISK_BYTES } from '../limits.ts';
+import { Rest, type RunJson } from '../rest.ts';
+import { RemoteStorageNode, whyNoNetwork } from '../testing/remote-storage-node.ts';
 
 /** What a guest's write may wait for a copy, and the time of a busy machine. */
 const GUEST_WAIT_MS_MAX = 10_000 + 2_000;
-/** Until the run of a target that stays away has failed. */
-const GIVEN_UP_MS_MAX = 90_000;
+/** Until the run of a target that stays away has failed: its silence is borne for a minute, its undoing is tried. */
+const GIVEN_UP_MS_MAX = 180_000;
 const SLOW = { speedBytesPerSecond: 256 * 1024 };
 
 let home: string;
@@ -74,7 +74,7 @@ async function startBackup(): Promise<{ runId: string; backupId: string; from: n
 }
 
 async function end(runId: string): Promise<RunJson> {
-  const run = await rest.follow(runId, () => {});
+  const run = await rest.follow(runId, () => {}, GIVEN_UP_MS_MAX);
   expect(run, 'the run does not end').toBeDefined();
   return run!;
 }
@@ -96,11 +96,10 @@ test('a target that is cut off for seconds costs neither the backup nor the gues
   expect(guest.model.judge(await readImage(path, 'qcow2'), { from, to })).toEqual([]);
 });
 
-test.each(['busy', 'idle'])(
-  'a target that stays away ends the backup of a %s guest, and nothing is left',
-  async kind => {
+test(
+  'a target that stays away ends the backup, and nothing is left',
+  async () => {
     const { runId } = await startBackup();
-    if (kind === 'idle') await guest.pause();
     const run = await end(runId);
     expect(run.state).toBe('failed');
     expect(['storage-node-unreachable', 'io-error', 'job-interrupted']).toContain(run.error?.code);
