@@ -31,3 +31,5 @@ export const CHAIN_KEPT = 8;
 
 /** Rounds on one installation; then the next begins on an empty one. */
 export const ROUNDS_OF_A_WORLD = 100;
+/** The reconciler compares everything, which takes a moment. */
+export const ROUNDS_A_RECONCILIATION = 8;

@@ -8,9 +8,9 @@ import {
   checkRestores,
   type Findings,
 } from './checks/contents-check.ts';
-import { checkLeftovers } from './checks/leftover-check.ts';
+import { checkDifferences, checkLeftovers } from './checks/leftover-check.ts';
 import { checkRuns } from './checks/run-check.ts';
-import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS } from './limits.ts';
+import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION } from './limits.ts';
 import { type Operation, Operations } from './operation.ts';
 import { Repertoire } from './repertoire.ts';
 import { kill, type PointLog, type PointOrder, pidOf, SERVICES } from './victims.ts';
@@ -109,6 +109,7 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
     await checkBitmaps(world, disk, findings);
   }
   await checkLeftovers(world, findings);
+  if (plan.number % ROUNDS_A_RECONCILIATION === 0) await checkDifferences(world, findings);
   await checkRestores(world, findings);
   return {
     plan,

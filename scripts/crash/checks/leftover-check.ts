@@ -35,6 +35,16 @@ export async function checkLeftovers(world: World, findings: Findings): Promise<
   }
 }
 
+/** Nothing is left for the reconciler to find. */
+export async function checkDifferences(world: World, findings: Findings): Promise<void> {
+  const { status } = await world.rest.call('POST', 'reconcile', {});
+  if (status !== 202) return;
+  await world.runsHaveEnded();
+  for (const { kind, message } of await world.rest.list('differences?state=open')) {
+    findings.faults.push(`the reconciler finds ${kind}: ${message}`);
+  }
+}
+
 /** The storage node itself may be at work, storing a bitmap: what stays is left over. */
 async function lasting(look: () => Promise<string[]>): Promise<string[]> {
   const found = await look();
