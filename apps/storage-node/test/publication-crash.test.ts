@@ -1,6 +1,6 @@
 // Goal: wherever a storage node dies while it publishes a backup, either nothing is listed and nothing is left, or all
-// of it is. Method: the state directory is copied at each durable step of a publication, as a crash would leave it, and a
-// storage node is started on each copy.
+// of it is. Method: the state directory is copied at each durable step of a publication, as a crash would leave it,
+// and a storage node is started on each copy.
 import { randomBytes, randomUUID } from 'node:crypto';
 import { cpSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';

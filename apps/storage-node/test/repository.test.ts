@@ -69,6 +69,19 @@ describe('writing and reading', () => {
     ]);
   });
 
+  test('a volume that was restored from a backup builds on it', async () => {
+    const node = await RunningStorageNode.start();
+    const repositoryId = await createRepository(node);
+    const full = planOf(repositoryId, randomUUID());
+    const content = randomBytes(MiB);
+    await makeBackup(node, full, [{ offset: 0, bytes: content }]);
+    const next = planOf(repositoryId, randomUUID(), full.backupId);
+    const stored = await makeBackup(node, next, [{ offset: MiB, bytes: content }]);
+    expect(stored).toMatchObject({ volumeId: next.volumeId, parentBackupId: full.backupId });
+    const expected = Buffer.concat([content, content, Buffer.alloc(2 * MiB)]);
+    expect((await readBackup(node, next)).equals(expected)).toBe(true);
+  });
+
   test('only published backups are listed and can be read', async () => {
     const node = await RunningStorageNode.start();
     const { repositories } = node.clients;
@@ -326,11 +339,6 @@ describe('refusals', () => {
     [
       'a parent that is larger',
       plan => ({ parentBackupId: plan.backupId, sizeBytes: MiB, backupId: randomUUID() }),
-      'backup-not-usable',
-    ],
-    [
-      'a parent of another volume',
-      plan => ({ parentBackupId: plan.backupId, volumeId: randomUUID(), backupId: randomUUID() }),
       'backup-not-usable',
     ],
     ['a backup that is published', () => ({}), 'backup-not-usable'],
