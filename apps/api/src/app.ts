@@ -18,6 +18,7 @@ import { checkpointRoutes } from './routes/v1/checkpoints.ts';
 import { commitRoutes } from './routes/v1/commits.ts';
 import { differenceRoutes } from './routes/v1/differences.ts';
 import { eventRoutes } from './routes/v1/events.ts';
+import { exportRoutes } from './routes/v1/exports.ts';
 import { repositoryRoutes } from './routes/v1/repositories.ts';
 import { restoreRoutes } from './routes/v1/restores.ts';
 import { retentionRoutes } from './routes/v1/retention.ts';
@@ -46,6 +47,7 @@ const V1 = [
   repositoryRoutes,
   verificationRoutes,
   backupRoutes,
+  exportRoutes,
   restoreRoutes,
   retentionRoutes,
   runRoutes,

@@ -121,7 +121,7 @@ test.each([
   [{ repository: 'nope' }, 'repository-not-found'],
   [{ checkpoint: 'monday' }, 'checkpoint-name-taken'],
   [{ checkpoint: 'no good' }, 'invalid-name'],
-  [{ kind: 'differential' }, 'invalid-request'],
+  [{ kind: 'sometimes' }, 'invalid-request'],
   [{ base: 'monday' }, 'invalid-request'],
   [{ speedBytesPerSecond: 0 }, 'invalid-request'],
   [{ volume: undefined }, 'invalid-request'],

@@ -130,6 +130,9 @@ export interface Run {
   kind: string;
   state: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled';
   attempt: number;
+  restarts: number;
+  paused: boolean;
+  speedBytesPerSecond: number | null;
   progress: { currentBytes: number; totalBytes: number; sentBytes: number; dirtyBytes: number };
   reason: string | null;
   result: Record<string, unknown> | null;

@@ -6,6 +6,7 @@ import { commitCommands } from './commands/commit.ts';
 import type { Surroundings } from './commands/context.ts';
 import { differenceCommands } from './commands/difference.ts';
 import { eventCommands } from './commands/event.ts';
+import { exportCommands } from './commands/export.ts';
 import { pruneCommand } from './commands/prune.ts';
 import { repositoryCommands } from './commands/repository.ts';
 import { restoreCommands } from './commands/restore.ts';
@@ -59,6 +60,7 @@ function buildProgram({ url, terminal }: ProgramOptions): Command {
   commitCommands(program, around);
   repositoryCommands(program, around);
   backupCommands(program, around);
+  exportCommands(program, around);
   restoreCommands(program, around);
   pruneCommand(program, around);
   runCommands(program, around);

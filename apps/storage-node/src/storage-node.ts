@@ -20,12 +20,11 @@ import { snapshotService } from './grpc/snapshot-service.ts';
 import { storageNodeService } from './grpc/storage-node-service.ts';
 import { volumeService } from './grpc/volume-service.ts';
 import { AuditRunner } from './host/audit-runner.ts';
-import { BackupRunner } from './host/backup-runner.ts';
 import { CommitRunner } from './host/commit-runner.ts';
 import { diskSpace } from './host/disk-space.ts';
 import { type Identity, loadIdentity } from './host/identity.ts';
 import { JobRunner } from './host/job-runner.ts';
-import { Moments } from './host/moments.ts';
+import { type MomentServices, momentServices } from './host/moment-services.ts';
 import { RemovalRunner } from './host/removal-runner.ts';
 import { RepositoryStore } from './host/repository-store.ts';
 import { RestoreRunner } from './host/restore-runner.ts';
@@ -53,8 +52,7 @@ export class StorageNode {
   readonly #repositories: RepositoryStore;
   readonly #volumes: VolumeRegistry;
   readonly #jobs: JobRunner;
-  readonly #moments: Moments;
-  readonly #backups: BackupRunner;
+  readonly #frozen: MomentServices;
   readonly #restores: RestoreRunner;
   readonly #streams: StreamRunner;
   readonly #commits: CommitRunner;
@@ -105,18 +103,14 @@ export class StorageNode {
       report: problem => log.warn(problem, 'volume problem'),
     });
     const volumes = this.#volumes;
-    const { scratchLimitBytes, targetReconnectMs } = config;
-    this.#moments = new Moments({
-      graph,
-      store: this.#store,
-      clock: systemClock,
-      scratchLimitBytes,
+    this.#frozen = momentServices({
+      ...{ graph, volumes, jobs, store: this.#store, exports: this.#exports, clock: systemClock },
+      ...{ scratchLimitBytes: config.scratchLimitBytes, targetReconnectMs: config.targetReconnectMs },
       report: problem => log.warn(problem, 'moment problem'),
     });
-    const moments = this.#moments;
-    this.#backups = new BackupRunner({ graph, volumes, jobs, moments, targetReconnectMs });
     this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs, now });
     this.#commits = new CommitRunner({ graph, volumes, jobs });
+    const { moments } = this.#frozen;
     this.#audits = new AuditRunner({ graph, volumes, jobs, moments });
     const { qmpListen } = config;
     this.#qmp =
@@ -142,7 +136,8 @@ export class StorageNode {
       await this.#begin(this.#repositories.load(), () => this.#repositories.close());
       await this.#restores.load();
       await this.#begin(this.#volumes.load(), () => this.#volumes.close());
-      await this.#begin(this.#moments.load(), () => this.#moments.close());
+      const { moments } = this.#frozen;
+      await this.#begin(moments.load(), () => moments.close());
       this.#undo.push(() => this.#jobs.close());
       if (this.#qmp !== undefined) await this.#begin(this.#qmp.start(), () => this.#qmp!.close());
       // Before jobs are ended: they and their guests may wait for a host that is away.
@@ -207,8 +202,7 @@ export class StorageNode {
       jobService({
         context,
         jobs: this.#jobs,
-        backups: this.#backups,
-        moments: this.#moments,
+        ...this.#frozen,
         restores: this.#restores,
         audits: this.#audits,
       }),

@@ -3,6 +3,7 @@ import type { Catalog, Lease } from '@tidemark/catalog';
 import { TidemarkError } from '@tidemark/proto';
 import { isSuperseded, toTidemarkError } from './errors.ts';
 import type { WorkerLimits } from './limits.ts';
+import type { LiveControls } from './run-controls.ts';
 
 export class LeaseKeeper {
   readonly #catalog: Catalog;
@@ -10,6 +11,7 @@ export class LeaseKeeper {
   readonly #limits: WorkerLimits;
   readonly #lost = new AbortController();
   readonly #cancelled = new AbortController();
+  readonly #controls: LiveControls | undefined;
   #heldUntilMs: number;
   #timer: NodeJS.Timeout | undefined;
   /** Lets go when the lease runs out, whatever becomes of a renewal that is under way. */
@@ -19,11 +21,21 @@ export class LeaseKeeper {
   #renewal: Promise<void> = Promise.resolve();
   #closed = false;
 
-  /** `claimedAtMs`: of `performance.now()`, before the claim was sent: the lease may run from then on. */
-  constructor(catalog: Catalog, lease: Lease, limits: WorkerLimits, claimedAtMs: number) {
+  /**
+   * `controls` hears what the operator wants. `claimedAtMs`: of `performance.now()`, before the claim was sent: the
+   * lease may run from then on.
+   */
+  constructor(
+    catalog: Catalog,
+    lease: Lease,
+    limits: WorkerLimits,
+    claimedAtMs: number,
+    controls?: LiveControls,
+  ) {
     this.#catalog = catalog;
     this.#lease = lease;
     this.#limits = limits;
+    this.#controls = controls;
     this.#heldUntilMs = claimedAtMs + limits.leaseMs;
   }
 
@@ -61,10 +73,14 @@ export class LeaseKeeper {
   async #renew(): Promise<void> {
     const sentAtMs = performance.now();
     try {
-      const { cancelRequested } = await this.#catalog.leases.renew(this.#lease, this.#limits.leaseMs);
+      const { cancelRequested, ...controls } = await this.#catalog.leases.renew(
+        this.#lease,
+        this.#limits.leaseMs,
+      );
       this.#heldUntilMs = sentAtMs + this.#limits.leaseMs;
       this.#expireLater();
       if (cancelRequested) this.#cancel();
+      this.#controls?.hear(controls);
     } catch (error) {
       // A catalog that is away is no reason to let go before the lease has run out.
       if (isSuperseded(error)) this.#lost.abort(toTidemarkError(error));

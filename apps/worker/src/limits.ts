@@ -8,7 +8,7 @@ export const LEASE_MS_MAX = 600_000;
 export interface WorkerLimits {
   /** How long a run is left alone after its worker was last heard of. */
   leaseMs: number;
-  /** Renewal of the lease, by which a cancel request is noticed too: well within what an operator waits. */
+  /** Renewal of the lease, by which is noticed what an operator asks for: cancel, pause, another speed. */
   renewMs: number;
   /** Runs without a queue job are found this soon. */
   dispatchMs: number;
@@ -20,6 +20,12 @@ export interface WorkerLimits {
   failuresMax: number;
   /** The same once data is being copied: a storage node that is away for minutes must not cost it. */
   patientFailuresMax: number;
+  /** Copies of one point in time that are tried, until a backup is given up. */
+  copiesMax: number;
+  /** How often a run begins anew from a new point in time, until it is given up. */
+  restartsMax: number;
+  /** How often the moment behind an export is looked at. */
+  momentLookMs: number;
   /** First delay before another attempt; it doubles from then on. */
   retryDelayMs: number;
   retryDelayMaxMs: number;
@@ -49,12 +55,15 @@ export interface WorkerLimits {
 
 export const WORKER_LIMITS: WorkerLimits = {
   leaseMs: 15_000,
-  renewMs: 1_000,
+  renewMs: 500,
   dispatchMs: 1_000,
   dispatchMax: 500,
   progressMs: 250,
   failuresMax: 5,
   patientFailuresMax: 64,
+  copiesMax: 5,
+  restartsMax: 3,
+  momentLookMs: 1_000,
   retryDelayMs: 1_000,
   retryDelayMaxMs: 30_000,
   cleanupsMax: 500,

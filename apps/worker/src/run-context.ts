@@ -3,6 +3,7 @@ import type { Catalog, JsonObject, Lease, Run, RunStep } from '@tidemark/catalog
 import { ERROR_CODES, isErrorCode, parseRunRequest, type RunRequestKind } from '@tidemark/proto';
 import type { z } from 'zod';
 import type { WorkerLimits } from './limits.ts';
+import type { LiveControls } from './run-controls.ts';
 import type { RunContext } from './runs/run-definition.ts';
 import type { StorageNodes } from './storage-nodes.ts';
 
@@ -16,6 +17,7 @@ export interface RunServices {
 }
 
 export interface Signals {
+  readonly controls: LiveControls;
   readonly stop: AbortSignal;
   readonly cancel: AbortSignal;
 }

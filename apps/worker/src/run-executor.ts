@@ -9,8 +9,9 @@ import { isSuperseded, isWorthRetrying, toRunError, WorkerStopping } from './err
 import { LeaseKeeper } from './lease-keeper.ts';
 import { retryDelay, type WorkerLimits } from './limits.ts';
 import { createRunContext, type RunServices, type Signals, StepOutcomes } from './run-context.ts';
+import { LiveControls } from './run-controls.ts';
 import { RUN_DEFINITIONS } from './runs/index.ts';
-import type { RunContext, RunDefinition, Step } from './runs/run-definition.ts';
+import { type RunContext, type RunDefinition, StartOver, type Step } from './runs/run-definition.ts';
 
 /** How an attempt ended. `left`: nothing to do, or no longer ours to do. */
 export type Outcome = 'succeeded' | 'failed' | 'cancelled' | 'cleaned-up' | 'handed-back' | 'left';
@@ -55,10 +56,11 @@ export class RunExecutor {
     const log = this.#log.child({ runId, kind: run.kind, attempt, epoch: lease.epoch });
     this.#pass?.(`${run.kind} claimed`);
     log.info('run claimed');
-    const keeper = new LeaseKeeper(catalog, lease, limits, claimedAtMs);
+    const controls = new LiveControls(run);
+    const keeper = new LeaseKeeper(catalog, lease, limits, claimedAtMs, controls);
     keeper.start(run);
     try {
-      const signals = { stop: AbortSignal.any([stop, keeper.lost]), cancel: keeper.cancelled };
+      const signals = { stop: AbortSignal.any([stop, keeper.lost]), cancel: keeper.cancelled, controls };
       const outcome = await this.#attempt({ run, lease, log }, signals);
       log.info({ outcome }, 'run attempt ended');
       return outcome;
@@ -132,6 +134,9 @@ export class RunExecutor {
         // The signal's reason wins: a call that was cut off by it fails in its own words.
         context.stop.throwIfAborted();
         if (isSuperseded(error)) throw error;
+        if (error instanceof StartOver && !context.cancel.aborted) {
+          return this.#startOver(attempt, step, error);
+        }
         const ended = await this.#failStep(attempt, step, error);
         if (ended !== null) return ended;
       }
@@ -182,6 +187,39 @@ export class RunExecutor {
     return this.#turnBack(attempt, isCancelled ? toRunError(context.cancel.reason) : error);
   }
 
+  /**
+   * Noted first, so that it is told whatever comes: an attempt that dies before all is undone finds the step as it
+   * was, which then asks for the same again.
+   */
+  async #startOver(attempt: Attempt, step: Step<RunRequestKind>, cause: StartOver): Promise<Outcome> {
+    const { lease, outcomes, log, definition } = attempt;
+    const { leases } = this.#services.catalog;
+    const error = toRunError(cause);
+    await leases.failStep(lease, step.name, error);
+    outcomes.set(step.name, { state: 'failed', output: null, error });
+    const restarts = await leases.startOver(lease, { step: cause.from, error });
+    log.warn(
+      { step: step.name, from: cause.from, code: error.code, detail: error.message },
+      'run starts over',
+    );
+    const first = definition.steps.findIndex(({ name }) => name === cause.from);
+    const failure = await this.#undoSteps(attempt, definition.steps.slice(first));
+    if (failure !== null) return this.#failAgain(attempt, failure);
+    const run = { ...attempt.run, restarts };
+    return this.#goForward({ ...attempt, run, context: { ...attempt.context, run } });
+  }
+
+  /** Hands the run back, or turns it around where that was often enough. */
+  async #failAgain(attempt: Attempt, error: RunError): Promise<Outcome> {
+    const { run, lease } = attempt;
+    const { limits } = this.#services;
+    const failures = run.failures + 1;
+    if (failures >= limits.patientFailuresMax) return this.#turnBack(attempt, error);
+    const delayMs = retryDelay(limits, failures);
+    await this.#services.catalog.leases.handBack(lease, { delayMs, error });
+    return 'handed-back';
+  }
+
   async #turnBack(attempt: Attempt, cause: RunError): Promise<Outcome> {
     attempt.log.warn({ code: cause.code, detail: cause.message }, 'run turns back');
     await this.#services.catalog.leases.beginUndo(attempt.lease, cause);
@@ -192,7 +230,7 @@ export class RunExecutor {
   async #goBack(attempt: Attempt): Promise<Outcome> {
     const { run, lease, definition, context, log } = attempt;
     const { catalog, limits } = this.#services;
-    const failure = await this.#undoSteps(attempt);
+    const failure = await this.#undoSteps(attempt, attempt.definition.steps);
     const error = run.error ?? toRunError(new Error('the reason was not kept'));
     const state = error.code === 'run-cancelled' ? 'cancelled' : 'failed';
     await catalog.transaction(async tx => {
@@ -208,7 +246,7 @@ export class RunExecutor {
   async #cleanUp(attempt: Attempt): Promise<Outcome> {
     const { run, lease, log } = attempt;
     const { catalog, limits } = this.#services;
-    const failure = await this.#undoSteps(attempt);
+    const failure = await this.#undoSteps(attempt, attempt.definition.steps);
     const failures = run.failures + 1;
     if (failure === null || failures >= limits.cleanupsMax) {
       await catalog.leases.finishCleanup(lease, failure);
@@ -220,9 +258,12 @@ export class RunExecutor {
   }
 
   /** Undoes what was begun, in reverse, as far as it goes; the first failure, if any was left. */
-  async #undoSteps({ run, definition, outcomes, context, lease, log }: Attempt) {
-    let failure: ReturnType<typeof toRunError> | null = null;
-    for (const step of definition.steps.toReversed()) {
+  async #undoSteps(
+    { run, outcomes, context, lease, log }: Attempt,
+    steps: readonly Step<RunRequestKind>[],
+  ): Promise<RunError | null> {
+    let failure: RunError | null = null;
+    for (const step of steps.toReversed()) {
       const outcome = outcomes.find(step.name);
       if (outcome === undefined || outcome.state === 'undone') continue;
       try {

@@ -119,21 +119,10 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
     expect(run.failures).toBe(5);
   });
 
-  test('a job that its storage node has forgotten was interrupted', async () => {
-    fleet.alpha.holdJobs = true;
-    const run = await fleet.until(await fleet.backup('monday'), ({ progress }) => progress.currentBytes > 0);
-    fleet.alpha.stop();
-    fleet.alpha.jobs.clear();
-    await fleet.alpha.start();
-    const ended = await fleet.end(run);
-    expect([ended.state, ended.error?.code]).toEqual(['failed', 'job-interrupted']);
-    expect(await fleet.leftovers()).toEqual(clean);
-  });
-
-  test.each(['prepareBackup', 'startBackup', 'publishBackup', 'dismissJob'] as const)(
+  test.each(['prepareBackup', 'startBackup', 'publishBackup', 'releaseMoment'] as const)(
     'a lost answer of %s is asked for again, and nothing happens twice',
     async method => {
-      const node = method === 'startBackup' || method === 'dismissJob' ? fleet.alpha : fleet.beta;
+      const node = method === 'startBackup' || method === 'releaseMoment' ? fleet.alpha : fleet.beta;
       node.fail(method, 'storage-node-unreachable', { times: 1, afterwards: true });
       const run = await fleet.succeed(await fleet.backup('monday'));
       expect([run.attempt, run.failures]).toEqual([2, 1]);

@@ -37,7 +37,7 @@ export class ScriptedInventory {
 
   // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
   handlers(): Record<string, (request: any) => unknown> {
-    const { volumes, checkpoints, repositories, partial, published, jobs } = this.#host;
+    const { volumes, checkpoints, repositories, partial, published } = this.#host;
     const checkpointsOf = (volumeId: string) =>
       [...checkpoints.values()].filter(checkpoint => checkpoint.volumeId === volumeId);
     return {
@@ -65,12 +65,6 @@ export class ScriptedInventory {
           partials: [...partial.keys()].map(backupId => ({ backupId })),
           open: this.open,
         }),
-      listMoments: () => ({ moments: [...this.moments.values()] }),
-      releaseMoment: ({ momentId }) => {
-        this.moments.delete(momentId);
-        return {};
-      },
-      listJobs: () => ({ jobs: [...jobs.values()] }),
       startAudit: ({ step }) => this.#startAudit(`audit-${step.runId}`),
     };
   }

@@ -1,5 +1,5 @@
 // A storage node that speaks the whole contract and keeps everything in memory: the tests of the worker need
-// one that fails on command. Its jobs copy nothing; they count up while nobody holds them.
+// one that fails on command.
 import {
   Server,
   ServerCredentials,
@@ -14,10 +14,9 @@ import {
   ERROR_CODES,
   type ErrorCode,
   JobServiceService,
-  JobStatus,
+  type JobStatus,
   RepositoryServiceService,
   SnapshotServiceService,
-  type StartBackupRequest,
   type StepContext,
   StorageNodeServiceService,
   StoredBackup,
@@ -26,8 +25,9 @@ import {
   Volume,
   VolumeServiceService,
 } from '@tidemark/proto';
-import { checkpointHandlers, createCheckpoint } from './scripted-checkpoints.ts';
+import { checkpointHandlers } from './scripted-checkpoints.ts';
 import { ScriptedInventory } from './scripted-inventory.ts';
+import { ScriptedJobs } from './scripted-jobs.ts';
 import { refuse } from './scripted-refusal.ts';
 import { ScriptedRemovals } from './scripted-removals.ts';
 import { ScriptedRestores } from './scripted-restores.ts';
@@ -47,8 +47,6 @@ type Handler = (request: any) => unknown;
 const NONE: Empty = {};
 /** Repeated steps of these are answered from memory; all others are done again, and are good to repeat. */
 const ANSWERED_AGAIN = /^(create|publish)/;
-const TICK_MS = 10;
-const TICKS = 4;
 
 const uriOf = (name: string) => `nbd://127.0.0.1:10809/${name}`;
 
@@ -70,11 +68,11 @@ export class ScriptedStorageNode {
   readonly restores = new ScriptedRestores(this);
   readonly inventory = new ScriptedInventory(this);
   readonly verifications = new ScriptedVerifications(this);
+  readonly scriptedJobs = new ScriptedJobs(this);
   /** While set, jobs stay halfway. */
   holdJobs = false;
   /** Of all storage nodes of a fleet: what can be connected to. */
   readonly #exports: Set<string>;
-  readonly #started = new Map<string, { jobId: string; [fact: string]: unknown }>();
   readonly #faults: Fault[] = [];
   #jobError: { code: ErrorCode; message: string } | undefined;
   readonly #hanging = new Set<string>();
@@ -154,8 +152,13 @@ export class ScriptedStorageNode {
   #implement(service: ServiceDefinition): UntypedServiceImplementation {
     const handlers = this.#handlers();
     const entries = Object.keys(service).map(method => {
-      if (method === 'watchJob')
-        return [method, (call: ServerWritableStream<{ jobId: string }, JobStatus>) => this.#watch(call)];
+      if (method === 'watchJob') {
+        const watch = (call: ServerWritableStream<{ jobId: string }, JobStatus>) => {
+          this.calls.push({ method, step: undefined });
+          this.scriptedJobs.watch(call);
+        };
+        return [method, watch];
+      }
       const handle = (
         call: { request: { step?: StepContext } },
         reply: (error: unknown, answer?: unknown) => void,
@@ -208,11 +211,11 @@ export class ScriptedStorageNode {
       ...this.removals.handlers(),
       ...this.verifications.handlers(),
       ...this.restores.handlers(),
-      ...this.#jobHandlers(),
+      ...this.scriptedJobs.handlers(),
     };
   }
 
-  #volume(id: string): Volume {
+  volume(id: string): Volume {
     const found = this.volumes.get(id);
     if (!found) throw refuse('volume-not-found', id);
     return found;
@@ -220,17 +223,16 @@ export class ScriptedStorageNode {
 
   #volumeHandlers(): Record<string, Handler> {
     return {
-      createVolume: request => this.#createVolume(request),
+      createVolume: request => this.createVolume(request),
       deleteVolume: ({ volumeId }) => {
         const name = this.volumes.get(volumeId)?.name;
-        const isBusy = [...this.#started.values()].some(
-          ({ jobId, volume }) => volume === volumeId && this.jobs.get(jobId)?.state === 'running',
-        );
-        if (isBusy || this.restores.holds(volumeId)) throw refuse('volume-busy', `${name} has a job`);
+        if (this.scriptedJobs.isBusy(volumeId) || this.restores.holds(volumeId)) {
+          throw refuse('volume-busy', `${name} has a job`);
+        }
         this.volumes.delete(volumeId);
         return NONE;
       },
-      getVolume: ({ volumeId }) => this.#volume(volumeId),
+      getVolume: ({ volumeId }) => this.volume(volumeId),
     };
   }
 
@@ -270,24 +272,6 @@ export class ScriptedStorageNode {
     };
   }
 
-  #jobHandlers(): Record<string, Handler> {
-    return {
-      startBackup: request => this.#startBackup(request),
-      cancelJob: ({ jobId }) => {
-        const status = this.jobs.get(jobId);
-        if (!status) throw refuse('job-not-found', jobId);
-        if (status.state === 'concluded') throw refuse('job-state', jobId);
-        status.state = 'concluded';
-        status.error = { code: 'run-cancelled', message: 'The job was cancelled.' };
-        return NONE;
-      },
-      dismissJob: ({ jobId }) => {
-        this.jobs.delete(jobId);
-        return NONE;
-      },
-    };
-  }
-
   /** Whatever is still connected to it loses its connection. */
   dropPartial(backupId: string): void {
     this.#exports.delete(this.partial.get(backupId)?.uri ?? '');
@@ -299,33 +283,21 @@ export class ScriptedStorageNode {
     this.#exports.delete(uriOf(backupId));
   }
 
+  /** Whether something is there to connect to. */
+  canReach(uri: string): boolean {
+    return this.#exports.has(uri);
+  }
+
   #export(name: string): string {
     this.#exports.add(uriOf(name));
     return uriOf(name);
-  }
-
-  #startBackup(request: StartBackupRequest): unknown {
-    const { volumeId, checkpointId, checkpointName: name, baseCheckpointId, targetUri } = request;
-    const known = this.#started.get(checkpointId);
-    if (known && this.jobs.has(known.jobId)) return known;
-    if (this.checkpoints.has(checkpointId)) throw refuse('job-interrupted', checkpointId);
-    const { sizeBytes } = this.#volume(volumeId);
-    if (baseCheckpointId && !this.checkpoints.has(baseCheckpointId)) {
-      throw refuse('checkpoint-not-found', baseCheckpointId);
-    }
-    const dirtyBytes = baseCheckpointId ? sizeBytes / 4 : sizeBytes;
-    const jobId = this.startJob('backup', dirtyBytes, { uri: targetUri });
-    const { createdAtMs } = createCheckpoint(this, { volumeId, checkpointId, name });
-    const answer = { jobId, pointInTimeMs: createdAtMs, dirtyBytes, volume: volumeId };
-    this.#started.set(checkpointId, answer);
-    return answer;
   }
 
   makeVolume(wanted: { volumeId: string; name: string; sizeBytes: number; format: string }): Volume {
     return Volume.fromPartial({ ...wanted, exportUri: uriOf(wanted.name) });
   }
 
-  #createVolume(wanted: Parameters<ScriptedStorageNode['makeVolume']>[0]): Volume {
+  createVolume(wanted: Parameters<ScriptedStorageNode['makeVolume']>[0]): Volume {
     const volume = this.makeVolume(wanted);
     this.volumes.set(wanted.volumeId, volume);
     return volume;
@@ -348,46 +320,9 @@ export class ScriptedStorageNode {
   }
 
   /** It lives as long as `uri` can be connected to. */
-  startJob(type: string, totalBytes: number, { uri, ended }: { uri: string; ended?: () => void }): string {
-    if (!this.#exports.has(uri)) throw refuse('io-error', `nothing is at ${uri}`);
+  startJob(type: string, totalBytes: number, place: { uri: string; ended?: () => void }): string {
     const jobId = `job-${this.jobs.size + 1}-${this.calls.length}`;
-    const status = JobStatus.fromPartial({ jobId, type, state: 'running', totalBytes });
-    this.jobs.set(jobId, status);
-    let tick = 0;
-    const timer = setInterval(() => {
-      if (status.state === 'concluded') return clearInterval(timer);
-      if (!this.#exports.has(uri)) {
-        status.state = 'concluded';
-        status.error = { code: 'io-error', message: `The connection to ${uri} was lost.` };
-        return;
-      }
-      if (this.holdJobs && tick >= TICKS / 2) return;
-      tick += 1;
-      status.currentBytes = (totalBytes * tick) / TICKS;
-      status.sentBytes = status.currentBytes / 2;
-      if (tick < TICKS) return;
-      ended?.();
-      status.state = 'concluded';
-      if (this.#jobError) status.error = this.#jobError;
-    }, TICK_MS).unref();
+    this.scriptedJobs.start(jobId, { type, totalBytes, ...place });
     return jobId;
-  }
-
-  #watch(call: ServerWritableStream<{ jobId: string }, JobStatus>): void {
-    this.calls.push({ method: 'watchJob', step: undefined });
-    const job = this.jobs.get(call.request.jobId);
-    if (!job) {
-      call.emit('error', toServiceError(refuse('job-not-found', call.request.jobId)));
-      return;
-    }
-    const tell = () => {
-      call.write({ ...job });
-      if (job.state !== 'concluded') return;
-      clearInterval(timer);
-      call.end();
-    };
-    const timer = setInterval(tell, TICK_MS);
-    call.on('cancelled', () => clearInterval(timer));
-    tell();
   }
 }

@@ -56,6 +56,10 @@ export interface NewBackup {
   checkpointId: string;
   checkpoint: string;
   parentId: string | null;
+  /** Of one with a parent; default incremental. */
+  kind?: BackupKind;
+  description?: string;
+  compression?: string;
   reason: string;
   sizeBytes: number;
 }
@@ -65,6 +69,12 @@ export interface BackupOrigin {
   backup: Backup;
   checkpointId: string;
   checkpoint: string;
+}
+
+interface BaseFilter {
+  volumeId: string;
+  repositoryId: string;
+  kind?: BackupKind;
 }
 
 export interface BackupFilter {
@@ -102,10 +112,10 @@ export class BackupRepository {
     this.#scope = scope;
   }
 
-  /** State `creating`; incremental exactly when it has a parent. */
+  /** State `creating`; full exactly when it has no parent. */
   create({ checkpoint, ...backup }: NewBackup, runId: string | null = null): Promise<Backup> {
     return this.#scope.write(async (db, tell) => {
-      const kind: BackupKind = backup.parentId === null ? 'full' : 'incremental';
+      const kind: BackupKind = backup.parentId === null ? 'full' : (backup.kind ?? 'incremental');
       const row = await db.backup.create({
         data: {
           ...backup,
@@ -162,13 +172,17 @@ export class BackupRepository {
    * checkpoint is the newest that the volume still has, ready.
    */
   async findBase(volumeId: string, repositoryId: string): Promise<Backup | null> {
+    return this.#newestOnReadyCheckpoint({ volumeId, repositoryId });
+  }
+
+  #newestOnReadyCheckpoint({ volumeId, ...filter }: BaseFilter): Promise<Backup | null> {
     return this.#scope.read(async db => {
       const checkpoints = await db.checkpoint.findMany({
         where: { volumeId, state: 'ready' },
         select: { id: true },
       });
       const row = await db.backup.findFirst({
-        where: { repositoryId, state: 'available', checkpointId: { in: checkpoints.map(c => c.id) } },
+        where: { ...filter, state: 'available', checkpointId: { in: checkpoints.map(c => c.id) } },
         orderBy: [{ pointInTime: 'desc' }, { id: 'desc' }],
       });
       return row && toBackup(row);
@@ -216,6 +230,11 @@ export class BackupRepository {
     });
   }
 
+  /** As `findBase`, of full backups alone: what a differential backup builds on. */
+  async findFullBase(volumeId: string, repositoryId: string): Promise<Backup | null> {
+    return this.#newestOnReadyCheckpoint({ volumeId, repositoryId, kind: 'full' });
+  }
+
   /** The available backup of a checkpoint in a repository. */
   async findOfCheckpoint(checkpointId: string, repositoryId: string): Promise<Backup | null> {
     const where = { repositoryId_checkpointId: { repositoryId, checkpointId }, state: 'available' };
@@ -238,6 +257,13 @@ export class BackupRepository {
         runId,
         data: { reason },
       });
+    });
+  }
+
+  /** Something else has to be said of it, such as that it began anew. Good to repeat. */
+  changeReason(id: string, reason: string): Promise<void> {
+    return this.#scope.write(async db => {
+      await db.backup.updateMany({ where: { id, state: 'creating' }, data: { reason } });
     });
   }
 

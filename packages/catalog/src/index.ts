@@ -71,6 +71,7 @@ export {
   type JsonObject,
   RUN_KINDS,
   type Run,
+  type RunControls,
   type RunError,
   type RunKind,
   type RunProgress,

@@ -3,7 +3,15 @@
 import { dropLeases } from './backup-lease-repository.ts';
 import { CatalogError } from './errors.ts';
 import { Prisma } from './generated/client.ts';
-import { type JsonObject, type Run, type RunError, type RunProgress, toRun, withSteps } from './run.ts';
+import {
+  type JsonObject,
+  type Run,
+  type RunControls,
+  type RunError,
+  type RunProgress,
+  toRun,
+  withSteps,
+} from './run.ts';
 import type { Db, Scope } from './scope.ts';
 
 export interface Lease {
@@ -26,6 +34,15 @@ export interface RunFacts {
   /** When the run reached its point in time. */
   checkpointAt?: Date;
   progress?: Partial<RunProgress>;
+  /** What is known of it before its end. */
+  result?: JsonObject;
+}
+
+interface ControlRow {
+  cancel_requested: boolean;
+  pause_requested: boolean;
+  finish_requested: boolean;
+  speed_bytes_per_second: bigint | null;
 }
 
 const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject;
@@ -71,15 +88,21 @@ export class RunLeaseRepository {
     });
   }
 
-  /** Holds the run for another `leaseMs`; tells whether its end was asked for. Rejects `superseded`. */
-  renew(lease: Lease, leaseMs: number): Promise<{ cancelRequested: boolean }> {
+  /** Holds the run for another `leaseMs`; tells what was asked of it meanwhile. Rejects `superseded`. */
+  renew(lease: Lease, leaseMs: number): Promise<RunControls & { cancelRequested: boolean }> {
     return this.#scope.write(async db => {
-      const rows = await db.$queryRaw<{ cancel_requested: boolean }[]>`
+      const rows = await db.$queryRaw<ControlRow[]>`
         UPDATE run SET lease_until = now() + ${leaseMs}::float8 * interval '1 millisecond'
         WHERE id = ${lease.runId}::uuid AND lease_epoch = ${lease.epoch} AND lease_owner = ${lease.owner}
-        RETURNING cancel_requested`;
+        RETURNING cancel_requested, pause_requested, finish_requested, speed_bytes_per_second`;
       if (!rows[0]) throw superseded(lease);
-      return { cancelRequested: rows[0].cancel_requested };
+      const { cancel_requested, pause_requested, finish_requested, speed_bytes_per_second } = rows[0];
+      return {
+        cancelRequested: cancel_requested,
+        pauseRequested: pause_requested,
+        finishRequested: finish_requested,
+        speedBytesPerSecond: speed_bytes_per_second === null ? null : Number(speed_bytes_per_second),
+      };
     });
   }
 
@@ -118,7 +141,7 @@ export class RunLeaseRepository {
 
   /** Rejects `superseded`. */
   update(lease: Lease, facts: RunFacts): Promise<void> {
-    const { reason, checkpointAt, progress = {} } = facts;
+    const { reason, checkpointAt, result, progress = {} } = facts;
     const sizes = Object.entries(progress).map(([name, value]) => [name, BigInt(value)]);
     return this.#holding(lease, async (db, tell) => {
       await db.run.update({
@@ -126,6 +149,7 @@ export class RunLeaseRepository {
         data: {
           ...Object.fromEntries(sizes),
           ...(reason !== undefined && { reason }),
+          ...(result !== undefined && { result: json(result) }),
           ...(checkpointAt !== undefined && { checkpointAt }),
         },
       });
@@ -138,6 +162,28 @@ export class RunLeaseRepository {
         runId: lease.runId,
         data,
       });
+    });
+  }
+
+  /**
+   * The run begins anew from an earlier step, whose undoing is the caller's to do; returns how often it has done so
+   * by now. Rejects `superseded`.
+   */
+  startOver(lease: Lease, { step, error }: { step: string; error: RunError }): Promise<number> {
+    return this.#holding(lease, async (db, tell) => {
+      const { restarts } = await db.run.update({
+        where: { id: lease.runId },
+        data: { restarts: { increment: 1 }, checkpointAt: null },
+      });
+      const data = { step, restarts, ...json(error) };
+      tell({
+        kind: 'run-started-over',
+        subjectType: 'run',
+        subjectId: lease.runId,
+        runId: lease.runId,
+        data,
+      });
+      return restarts;
     });
   }
 

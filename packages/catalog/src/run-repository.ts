@@ -2,7 +2,16 @@
 import { CatalogError, notFound } from './errors.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { isId } from './ref.ts';
-import { hasEnded, type JsonObject, type Run, type RunKind, type RunState, toRun, withSteps } from './run.ts';
+import {
+  hasEnded,
+  type JsonObject,
+  type Run,
+  type RunControls,
+  type RunKind,
+  type RunState,
+  toRun,
+  withSteps,
+} from './run.ts';
 import type { Scope } from './scope.ts';
 
 export interface NewRun {
@@ -27,6 +36,8 @@ export interface DispatchableRun {
   id: string;
   attempt: number;
 }
+
+type Wanted = Partial<RunControls & Pick<Run, 'cancelRequested' | 'notBefore'>>;
 
 export class RunRepository {
   readonly #scope: Scope;
@@ -91,20 +102,42 @@ export class RunRepository {
    * attempt need not wait any longer. Good to repeat. Rejects `not-found`, `ended`.
    */
   requestCancel(id: string): Promise<Run> {
+    const wanted = { cancelRequested: true, notBefore: null };
+    return this.#ask(id, { kind: 'run-cancel-requested', wanted, what: 'cancel' });
+  }
+
+  /** Its job is to stand still, or to go on. Good to repeat. Rejects `not-found`, `ended`. */
+  requestPause(id: string, pauseRequested: boolean): Promise<Run> {
+    const what = pauseRequested ? 'pause' : 'resume';
+    return this.#ask(id, { kind: `run-${what}-requested`, wanted: { pauseRequested }, what });
+  }
+
+  /** A run that goes on until somebody says so is to end well. Good to repeat. Rejects `not-found`, `ended`. */
+  requestFinish(id: string): Promise<Run> {
+    return this.#ask(id, { kind: 'run-finish-requested', wanted: { finishRequested: true }, what: 'finish' });
+  }
+
+  /** 0: no limit. Good to repeat. Rejects `not-found`, `ended`. */
+  requestSpeed(id: string, speedBytesPerSecond: number): Promise<Run> {
+    return this.#ask(id, { kind: 'run-speed-requested', wanted: { speedBytesPerSecond }, what: 'hold back' });
+  }
+
+  #ask(id: string, { kind, wanted, what }: { kind: string; wanted: Wanted; what: string }): Promise<Run> {
     return this.#scope.write(async (db, tell) => {
       await db.$queryRaw`SELECT 1 FROM run WHERE id = ${id}::uuid FOR UPDATE`;
       const run = await this.get(id);
       if (hasEnded(run)) {
-        throw new CatalogError(
-          'run',
-          'ended',
-          `Run ${id} has ${run.state} already; nothing is left to cancel.`,
-        );
+        const text = `Run ${id} has ${run.state} already; nothing is left to ${what}.`;
+        throw new CatalogError('run', 'ended', text);
       }
-      if (run.cancelRequested) return run;
-      await db.run.update({ where: { id }, data: { cancelRequested: true, notBefore: null } });
-      tell({ kind: 'run-cancel-requested', subjectType: 'run', subjectId: id, runId: id });
-      return { ...run, cancelRequested: true };
+      const { notBefore: _, ...controls } = wanted;
+      const isKnown = Object.entries(controls).every(([name, value]) => run[name as keyof Run] === value);
+      if (isKnown) return run;
+      const { speedBytesPerSecond: speed, ...flags } = wanted;
+      const data = { ...flags, ...(speed !== undefined && { speedBytesPerSecond: BigInt(speed!) }) };
+      await db.run.update({ where: { id }, data });
+      tell({ kind, subjectType: 'run', subjectId: id, runId: id, data: { ...controls } });
+      return { ...run, ...controls };
     });
   }
 

@@ -18,6 +18,7 @@ export const RUN_KINDS = [
   'delete-repository',
   'verify',
   'backup',
+  'export',
   'restore',
   'prune',
   'reconcile',
@@ -64,6 +65,8 @@ export interface Run {
   attempt: number;
   /** Retryable failures so far. */
   failures: number;
+  /** How often it has begun anew from an earlier step. */
+  restarts: number;
   storageNodeId: string | null;
   volumeId: string | null;
   checkpointId: string | null;
@@ -93,6 +96,9 @@ export interface Run {
   /** In the order in which they first started. */
   steps: RunStep[];
 }
+
+/** What an operator wants of a run's job, beside its end. */
+export type RunControls = Pick<Run, 'pauseRequested' | 'finishRequested' | 'speedBytesPerSecond'>;
 
 export function hasEnded(run: Pick<Run, 'state'>): boolean {
   return run.state === 'succeeded' || run.state === 'failed' || run.state === 'cancelled';

@@ -9,6 +9,15 @@ const format = z.enum(['raw', 'qcow2']);
 /** Checkpoints that go once the new one is safe: marked as being deleted, unmarked should the run fail before. */
 const dropCheckpointIds = z.array(id).default([]);
 
+/** How a backup keeps its point in time; null: as the storage node has it. */
+const freezing = {
+  /** What guests overwrite goes to the repository itself, not to a local scratch. */
+  direct: z.boolean().default(false),
+  onCbwError: z.enum(['break-snapshot', 'break-guest-write']).nullable().default(null),
+  cbwTimeoutMs: bytes.nullable().default(null),
+  scratchLimitBytes: bytes.nullable().default(null),
+};
+
 export const runRequestSchemas = {
   'register-storage-node': z.object({ storageNodeId: id, name, controlAddress: z.string() }),
   'remove-storage-node': z.object({ storageNodeId: id, name }),
@@ -88,12 +97,31 @@ export const runRequestSchemas = {
     /** Name of the new checkpoint. */
     checkpoint: name,
     dropCheckpointIds,
-    kind: z.enum(['full', 'incremental']),
+    kind: z.enum(['full', 'incremental', 'differential']),
     /** The base and its backup in this repository; both null for a full backup. */
     baseCheckpointId: id.nullable(),
     parentBackupId: id.nullable(),
     /** Null: as fast as it goes. */
     speedBytesPerSecond: bytes.nullable(),
+    /** Of the new checkpoint. */
+    description: z.string().default(''),
+    /** Null: as the repository has it. */
+    compression: z.enum(['none', 'zstd']).nullable().default(null),
+    ...freezing,
+  }),
+  /** Goes on until it is told to finish, or its time is over. */
+  export: z.object({
+    volumeId: id,
+    exportId: id,
+    /** A checkpoint of the same instant, with its name; both null: none. */
+    checkpointId: id.nullable(),
+    checkpoint: name.nullable(),
+    description: z.string(),
+    dropCheckpointIds,
+    /** Only what changed since is kept and can be read; null: all of the disk. */
+    baseCheckpointId: id.nullable(),
+    expiresInMs: bytes,
+    scratchLimitBytes: bytes.nullable(),
   }),
   /** Takes backups out of their chains that the intent has hidden, and those that earlier ones left. */
   prune: z.object({

@@ -3,27 +3,23 @@
 import { randomUUID } from 'node:crypto';
 import {
   type Backup,
-  type BackupOrigin,
   type Catalog,
   type CatalogTransaction,
   isId,
   type Repository,
   type Volume,
 } from '@tidemark/catalog';
-import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import type { RunRequest } from '@tidemark/proto';
 import type { z } from 'zod';
-import {
-  findCheckpoint,
-  requireFreeCheckpointName,
-  requireReady,
-} from '../checkpoints/checkpoint-service.ts';
+import { requireFreeCheckpointName } from '../checkpoints/checkpoint-service.ts';
 import { type DroppedCheckpoint, makeRoom } from '../checkpoints/make-room.ts';
 import { iso, isoOrNull } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { BackupJson, backupQuery, CreateBackup } from '../schemas/backup.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
-import { audited, type Base } from './audited-base.ts';
+import type { Base } from './audited-base.ts';
+import { chooseBase } from './backup-base.ts';
 
 export function toBackupJson(backup: Backup): BackupJson {
   return {
@@ -54,46 +50,6 @@ export function toBackupJson(backup: Backup): BackupJson {
   };
 }
 
-/** The backup that an incremental one builds on; in the same repository, so that the chain is whole. */
-async function findBase(
-  catalog: CatalogTransaction,
-  { volume, repository }: { volume: Volume; repository: Repository },
-  ref: string | undefined,
-): Promise<Base> {
-  if (ref === undefined) {
-    const parent = await catalog.backups.findBase(volume.id, repository.id);
-    if (parent) return onBackup(parent, `incremental: since checkpoint '${parent.checkpoint}'`);
-    const origin = await catalog.backups.findOrigin(volume.id, repository.id);
-    if (origin) return onOrigin(origin);
-    throw new TidemarkError(
-      'checkpoint-not-found',
-      `No ready checkpoint of volume '${volume.name}' has a backup in repository '${repository.name}'. ` +
-        'Make a full backup there first (kind "full").',
-    );
-  }
-  const checkpoint = await findCheckpoint(catalog, volume, ref);
-  requireReady(volume, checkpoint);
-  const parent = await catalog.backups.findOfCheckpoint(checkpoint.id, repository.id);
-  if (parent) return onBackup(parent, `incremental: since checkpoint '${checkpoint.name}'`);
-  const origin = await catalog.backups.findOrigin(volume.id, repository.id, checkpoint.id);
-  if (origin) return onOrigin(origin);
-  throw new TidemarkError(
-    'backup-not-found',
-    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' has no available backup in ` +
-      `repository '${repository.name}'. Choose another base, or make a full backup there first.`,
-  );
-}
-
-function onBackup(parent: Backup, reason: string): Base {
-  return { parent, baseCheckpointId: parent.checkpointId, reason };
-}
-
-/** A restored volume goes on where the backup that it was restored from ended. */
-function onOrigin({ backup: parent, checkpointId, checkpoint }: BackupOrigin): Base {
-  const reason = `incremental: since the restore to checkpoint '${checkpoint}'`;
-  return { parent, baseCheckpointId: checkpointId, reason };
-}
-
 export class BackupService {
   readonly #catalog: Catalog;
   readonly #runs: RunStarter;
@@ -111,10 +67,7 @@ export class BackupService {
       requireOnline(await catalog.storageNodes.get(volume.storageNodeId));
       requireOnline(await catalog.storageNodes.get(repository.storageNodeId));
       await requireFreeCheckpointName(catalog, volume, body.checkpoint);
-      const base: Base =
-        body.kind === 'full'
-          ? { parent: null, baseCheckpointId: null, reason: 'full: asked for' }
-          : audited(volume, await findBase(catalog, { volume, repository }, body.base));
+      const base = await chooseBase(catalog, { volume, repository }, body);
       const dropped = await makeRoom(catalog, { volume, dropOldest: body.dropOldest, runId });
       return write(catalog, runId, { body, volume, repository, ...base, dropped });
     });
@@ -153,7 +106,8 @@ interface BackupIntent extends Base {
 
 async function write(catalog: CatalogTransaction, runId: string, intent: BackupIntent) {
   const { body, volume, repository, parent, reason, dropped } = intent;
-  const wanted = { id: randomUUID(), volumeId: volume.id, name: body.checkpoint };
+  const { kind, description, compression } = body;
+  const wanted = { id: randomUUID(), volumeId: volume.id, name: body.checkpoint, description };
   const checkpoint = await catalog.checkpoints.create(wanted, runId);
   const backup = await catalog.backups.create(
     {
@@ -164,6 +118,9 @@ async function write(catalog: CatalogTransaction, runId: string, intent: BackupI
       checkpointId: checkpoint.id,
       checkpoint: checkpoint.name,
       parentId: parent?.id ?? null,
+      kind,
+      description,
+      ...(compression !== undefined && { compression }),
       reason,
       sizeBytes: volume.sizeBytes,
     },
@@ -176,7 +133,13 @@ async function write(catalog: CatalogTransaction, runId: string, intent: BackupI
     checkpointId: checkpoint.id,
     checkpoint: checkpoint.name,
     dropCheckpointIds: dropped.map(({ id }) => id),
-    kind: body.kind,
+    kind,
+    description,
+    compression: compression ?? null,
+    direct: body.direct,
+    onCbwError: body.onCbwError ?? null,
+    cbwTimeoutMs: body.cbwTimeoutMs ?? null,
+    scratchLimitBytes: body.scratchLimitBytes ?? null,
     baseCheckpointId: intent.baseCheckpointId,
     parentBackupId: parent?.id ?? null,
     speedBytesPerSecond: body.speedBytesPerSecond ?? null,

@@ -31,6 +31,7 @@ const TAGS = [
   { name: 'Commits', description: "Merges of a volume's images into ones below." },
   { name: 'Repositories', description: 'Places on storage nodes that hold backups.' },
   { name: 'Backups', description: 'The content of a volume at a checkpoint, kept in a repository.' },
+  { name: 'Exports', description: 'Frozen moments of volumes, for others to pull over NBD.' },
   { name: 'Retention', description: 'Which backups stay, by which rule, and which go.' },
   { name: 'Restores', description: 'Backups brought back to a new volume or a plain file.' },
   { name: 'Runs', description: "Executions of operators' requests, step by step." },

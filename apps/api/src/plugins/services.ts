@@ -8,6 +8,7 @@ import { CheckpointService } from '../checkpoints/checkpoint-service.ts';
 import { CommitService } from '../commits/commit-service.ts';
 import { DifferenceService } from '../differences/difference-service.ts';
 import { EventService } from '../events/event-service.ts';
+import { ExportService } from '../exports/export-service.ts';
 import { RepositoryService } from '../repositories/repository-service.ts';
 import { RestoreService } from '../restores/restore-service.ts';
 import { RetentionService } from '../retention/retention-service.ts';
@@ -29,6 +30,7 @@ declare module 'fastify' {
     repositories: RepositoryService;
     backups: BackupService;
     verifications: VerifyService;
+    momentExports: ExportService;
     restores: RestoreService;
     retention: RetentionService;
     runs: RunService;
@@ -51,6 +53,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('repositories', new RepositoryService(app.catalog, starter, app.liveFacts));
     app.decorate('backups', new BackupService(app.catalog, starter));
     app.decorate('verifications', new VerifyService(starter));
+    app.decorate('momentExports', new ExportService(starter));
     app.decorate('restores', new RestoreService(starter));
     app.decorate('retention', new RetentionService(app.catalog, starter));
     app.decorate('runs', runs);

@@ -1,7 +1,7 @@
 // Runs: looking at them, waiting for them, asking them to stop.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Catalog, CatalogError, type Run } from '@tidemark/catalog';
-import { isErrorCode } from '@tidemark/proto';
+import { isErrorCode, TidemarkError } from '@tidemark/proto';
 import type { z } from 'zod';
 import { ProblemError } from '../errors.ts';
 import { WAIT_POLL_FIRST_MS, WAIT_POLL_GROWTH, WAIT_POLL_MAX_MS } from '../limits.ts';
@@ -14,6 +14,11 @@ const ENDED: readonly Run['state'][] = ['succeeded', 'failed', 'cancelled'];
 const WHAT_STAYS: Partial<Record<Run['kind'], string>> = {
   commit: '; the guest goes on where it was. Snapshots that the commit had overwritten by then stay lost.',
 };
+
+/** Runs whose job can stand still, and be given a speed. */
+const WITH_JOB: readonly string[] = ['backup', 'restore', 'commit', 'prune', 'verify', 'audit'];
+/** Runs that go on until somebody says so. */
+const ENDLESS: readonly string[] = ['export'];
 
 /** What a run that did not succeed is answered with. */
 function failureOf(run: Run): ProblemError {
@@ -54,6 +59,41 @@ export class RunService {
   /** Asks the run to stop; it is undone by its worker. Rejects `run-ended`. */
   async cancel(id: string): Promise<RunJson> {
     return toRunJson(await this.#catalog.runs.requestCancel(id));
+  }
+
+  /** Rejects `run-ended` and, for a run without a job, `run-not-controllable`. */
+  pause(id: string): Promise<RunJson> {
+    return this.#ask(id, WITH_JOB, 'paused', () => this.#catalog.runs.requestPause(id, true));
+  }
+
+  resume(id: string): Promise<RunJson> {
+    return this.#ask(id, WITH_JOB, 'resumed', () => this.#catalog.runs.requestPause(id, false));
+  }
+
+  /** 0: no limit. */
+  setSpeed(id: string, bytesPerSecond: number): Promise<RunJson> {
+    return this.#ask(id, WITH_JOB, 'sped up or held back', () =>
+      this.#catalog.runs.requestSpeed(id, bytesPerSecond),
+    );
+  }
+
+  finish(id: string): Promise<RunJson> {
+    return this.#ask(id, ENDLESS, 'finished', () => this.#catalog.runs.requestFinish(id));
+  }
+
+  async #ask(
+    id: string,
+    kinds: readonly string[],
+    what: string,
+    request: () => Promise<Run>,
+  ): Promise<RunJson> {
+    const { kind } = await this.#catalog.runs.get(id);
+    if (kinds.includes(kind)) return toRunJson(await request());
+    throw new TidemarkError(
+      'run-not-controllable',
+      `Run ${id} is of kind '${kind}' and cannot be ${what}; that is for runs of kind ${kinds.join(', ')}. Wait ` +
+        'for its end, or cancel it.',
+    );
   }
 
   /**

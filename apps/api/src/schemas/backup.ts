@@ -1,6 +1,6 @@
 // Backups: the content of a volume at a checkpoint, kept in a repository.
 import { z } from 'zod';
-import { dropOldestField, droppedField } from './checkpoint.ts';
+import { descriptionField, dropOldestField, droppedField } from './checkpoint.ts';
 import {
   bytesField,
   EXAMPLE_IDS,
@@ -13,6 +13,9 @@ import {
   ref,
 } from './common.ts';
 import { runSchema } from './run.ts';
+
+/** Guests that wait longer give up by themselves. */
+const CBW_TIMEOUT_MAX_MS = 600_000;
 
 const kind = z.enum(['full', 'incremental', 'differential']);
 
@@ -104,7 +107,10 @@ export const createBackupSchema = z
   .strictObject({
     volume: ref('volume'),
     repository: ref('repository'),
-    kind: z.enum(['full', 'incremental']),
+    kind: z.enum(['full', 'incremental', 'differential']).meta({
+      description:
+        'differential: what changed since the newest full backup; incremental: since the newest of any kind.',
+    }),
     checkpoint: nameField.meta({ description: 'Name of the new checkpoint, taken in the same instant.' }),
     base: ref(
       'checkpoint whose changes since are kept; by default the newest with a backup in the repository',
@@ -115,10 +121,35 @@ export const createBackupSchema = z
       .optional()
       .meta({ description: 'Most bytes per second; no limit by default.' }),
     dropOldest: dropOldestField,
+    description: descriptionField.default(''),
+    compression: z
+      .enum(['none', 'zstd'])
+      .optional()
+      .meta({ description: 'How it is stored; by default as the repository says.' }),
+    direct: z
+      .boolean()
+      .default(false)
+      .meta({
+        description:
+          'What guests overwrite goes to the repository itself, not to a local scratch: it takes no space on the ' +
+          'storage node, and the first failure of the repository ends the backup.',
+      }),
+    onCbwError: z.enum(['break-snapshot', 'break-guest-write']).optional().meta({
+      description: 'Who loses when old data cannot be kept; by default the backup, never the guest.',
+    }),
+    cbwTimeoutMs: z
+      .int()
+      .min(1)
+      .max(CBW_TIMEOUT_MAX_MS)
+      .optional()
+      .meta({ description: "How long a guest's write waits for old data to be kept; 10,000 by default." }),
+    scratchLimitBytes: bytesField
+      .optional()
+      .meta({ description: 'Most space of the local scratch; by default as the storage node is set.' }),
   })
-  .refine(body => body.kind === 'incremental' || body.base === undefined, {
+  .refine(body => body.kind !== 'full' || body.base === undefined, {
     path: ['base'],
-    error: 'belongs to an incremental backup; leave it out or send kind "incremental"',
+    error: 'belongs to an incremental or differential backup; leave it out or send another kind',
   })
   .meta({
     id: 'CreateBackup',

@@ -35,6 +35,14 @@ export const runSchema = z
     kind: runKind,
     state: runState,
     attempt: z.int().min(1).meta({ description: 'How often it was handed to a worker.' }),
+    restarts: z
+      .int()
+      .min(0)
+      .meta({ description: 'How often it began anew, such as a backup from a new point in time.' }),
+    paused: z.boolean().meta({ description: 'Its job is to stand still.' }),
+    speedBytesPerSecond: bytesField
+      .nullable()
+      .meta({ description: 'As last asked for while it runs; 0: no limit; null: as the request has it.' }),
     volumeId: idField.nullable(),
     backupId: idField.nullable(),
     checkpointId: idField.nullable(),
@@ -66,6 +74,9 @@ export const runSchema = z
         kind: 'create-volume',
         state: 'succeeded',
         attempt: 1,
+        restarts: 0,
+        paused: false,
+        speedBytesPerSecond: null,
         volumeId: EXAMPLE_IDS.volume,
         backupId: null,
         checkpointId: null,
@@ -93,6 +104,10 @@ export const runSchema = z
 
 export const runPageSchema = pageOf(runSchema, 'RunPage');
 export const runAnswerSchema = z.object({ run: runSchema }).meta({ id: 'RunAnswer' });
+
+export const runSpeedSchema = z
+  .strictObject({ bytesPerSecond: bytesField.meta({ description: '0: no limit.' }) })
+  .meta({ id: 'RunSpeed', examples: [{ bytesPerSecond: 52_428_800 }] });
 
 export const runQuery = pageQuery.extend({
   state: runState.optional().meta({ description: 'Only runs in this state.' }),

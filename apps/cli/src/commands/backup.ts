@@ -5,7 +5,7 @@ import type { Query } from '../client.ts';
 import { recordOrGone } from '../output.ts';
 import { parseSize } from '../sizes.ts';
 import { backupColumns, backupDetails } from './backup-columns.ts';
-import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
 import { droppedText } from './dropped.ts';
 import { retentionCommands } from './prune.ts';
 import { verifyCommand } from './verify.ts';
@@ -25,18 +25,36 @@ export function backupCommands(program: Command, around: Surroundings): void {
     .requiredOption('--repository <ref>', 'repository that will hold it')
     .requiredOption('--checkpoint <name>', 'name of the new checkpoint')
     .addOption(
-      new Option('--kind <kind>', 'all of the disk, or what changed')
-        .choices(['full', 'incremental'])
+      new Option(
+        '--kind <kind>',
+        'all of the disk, or what changed (differential: since the newest full one)',
+      )
+        .choices(['full', 'incremental', 'differential'])
         .makeOptionMandatory(),
     )
     .option('--base <checkpoint>', 'checkpoint to build on (default: the newest with a backup there)')
     .option('--drop-oldest', 'drop the oldest checkpoint when the volume has as many as it may have')
     .option('--speed <size>', 'most bytes per second, like 50MiB', parseSize)
+    .option('--description <text>', 'of the backup and its checkpoint')
+    .addOption(new Option('--compression <how>', 'how it is stored').choices(['none', 'zstd']))
+    .option('--direct', 'no local scratch: what guests overwrite goes to the repository itself')
+    .addOption(
+      new Option('--on-cbw-error <policy>', 'who loses when old data cannot be kept').choices([
+        'break-snapshot',
+        'break-guest-write',
+      ]),
+    )
+    .option('--cbw-timeout <ms>', "how long a guest's write waits for old data to be kept", parseCount)
+    .option('--scratch-limit <size>', 'most space of the local scratch', parseSize)
     .action(async (options, command) => {
       const context = new Context(command, around);
       const { volume, repository, checkpoint, kind, base, speed: speedBytesPerSecond } = options;
-      const { dropOldest } = options;
-      const body = { volume, repository, checkpoint, kind, base, speedBytesPerSecond, dropOldest };
+      const { dropOldest, description, compression, direct, onCbwError } = options;
+      const { cbwTimeout: cbwTimeoutMs, scratchLimit: scratchLimitBytes } = options;
+      const body = {
+        ...{ volume, repository, checkpoint, kind, base, speedBytesPerSecond, dropOldest },
+        ...{ description, compression, direct, onCbwError, cbwTimeoutMs, scratchLimitBytes },
+      };
       const started = await context.client.post<Answer>(PATH, body);
       await context.finish(started, {
         wait: options.wait,

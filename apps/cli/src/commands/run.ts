@@ -4,6 +4,7 @@ import type { Run } from '../answers.ts';
 import type { Query } from '../client.ts';
 import { type Column, moment, size, table } from '../output.ts';
 import { watchRun } from '../run-watch.ts';
+import { parseSize } from '../sizes.ts';
 import { Context, type Surroundings, segment, withPage } from './context.ts';
 
 const PATH = '/v1/runs';
@@ -25,6 +26,9 @@ const details: readonly Column<Run>[] = [
   ['SENT', run => size(run.progress.sentBytes)],
   ['REASON', run => run.reason],
   ['ATTEMPT', run => run.attempt],
+  ['BEGAN ANEW', run => (run.restarts > 0 ? run.restarts : null)],
+  ['PAUSED', run => (run.paused ? 'yes' : null)],
+  ['SPEED', run => (run.speedBytesPerSecond ? `${size(run.speedBytesPerSecond)}/s` : null)],
   ['ERROR', run => run.error && `${run.error.code}: ${run.error.message}`],
   ['RESULT', run => run.result && JSON.stringify(run.result)],
 ];
@@ -75,5 +79,27 @@ export function runCommands(program: Command, around: Surroundings): void {
       const { client, output } = new Context(command, around);
       const answer = await client.post<{ run: Run }>(`${PATH}/${segment(id)}/cancel`);
       output.print(answer, () => `asked ${answer.run.kind} run ${answer.run.id} to stop`);
+    });
+  const ask = (name: string, description: string, done: string) =>
+    group
+      .command(`${name} <run>`)
+      .description(description)
+      .action(async (id, _options, command) => {
+        const { client, output } = new Context(command, around);
+        const answer = await client.post<{ run: Run }>(`${PATH}/${segment(id)}/${name}`);
+        output.print(answer, () => `asked ${answer.run.kind} run ${answer.run.id} to ${done}`);
+      });
+  ask('pause', "let a run's job stand still; guests go on", 'stand still');
+  ask('resume', "let a run's job go on", 'go on');
+  ask('finish', 'end an export well: all of it was read', 'finish');
+
+  group
+    .command('speed <run> <size>')
+    .description("most bytes per second of a run's job, like 50MiB; 0 for no limit")
+    .action(async (id, text, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const body = { bytesPerSecond: text === '0' ? 0 : parseSize(text) };
+      const answer = await client.post<{ run: Run }>(`${PATH}/${segment(id)}/speed`, body);
+      output.print(answer, () => `asked ${answer.run.kind} run ${answer.run.id} for another speed`);
     });
 }

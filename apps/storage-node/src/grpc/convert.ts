@@ -4,6 +4,7 @@ import {
   BackupStarted,
   ChangedBlocks,
   Checkpoint,
+  ExportStarted,
   JobDamage as JobDamageMessage,
   JobStatus,
   Repository,
@@ -18,6 +19,7 @@ import type { CheckpointSummary } from '../host/checkpoint-chain.ts';
 import type { JobDamage } from '../host/job-damage.ts';
 import type { JobSnapshot } from '../host/job-record.ts';
 import type { Manifest } from '../host/manifest.ts';
+import type { ExportAnswer } from '../host/moment-exports.ts';
 import type { BackupEndpoint } from '../host/open-backups.ts';
 import type { RepositorySummary } from '../host/repository.ts';
 import { imageFileName } from '../host/repository-layout.ts';
@@ -103,6 +105,10 @@ export function toJobDamage({ bytes, ranges, truncated }: JobDamage): JobDamageM
 
 export function toBackupStarted(answer: BackupAnswer): BackupStarted {
   return BackupStarted.fromPartial(answer);
+}
+
+export function toExportStarted({ contexts, ...answer }: ExportAnswer): ExportStarted {
+  return ExportStarted.fromPartial({ ...answer, contexts: [...contexts] });
 }
 
 export function toRestoreStarted(answer: RestoreAnswer): RestoreStarted {

@@ -10,9 +10,8 @@ import {
   toServiceError,
 } from '@tidemark/proto';
 import type { AuditRunner } from '../host/audit-runner.ts';
-import type { BackupRunner } from '../host/backup-runner.ts';
 import type { JobRunner } from '../host/job-runner.ts';
-import type { Moments } from '../host/moments.ts';
+import type { MomentServices } from '../host/moment-services.ts';
 import type { RestoreRequest, RestoreRunner } from '../host/restore-runner.ts';
 import { toJobDamage, toJobStatus, toRestoreStarted } from './convert.ts';
 import { toTidemarkError } from './errors.ts';
@@ -20,15 +19,15 @@ import { type CallContext, query, step } from './handlers.ts';
 import { momentMethods } from './moment-methods.ts';
 import type { GrpcService } from './server.ts';
 
-export function jobService(options: {
-  context: CallContext;
-  jobs: JobRunner;
-  backups: BackupRunner;
-  moments: Moments;
-  restores: RestoreRunner;
-  audits: AuditRunner;
-}): GrpcService {
-  const { context, jobs, backups, moments, restores, audits } = options;
+export function jobService(
+  options: MomentServices & {
+    context: CallContext;
+    jobs: JobRunner;
+    restores: RestoreRunner;
+    audits: AuditRunner;
+  },
+): GrpcService {
+  const { context, jobs, restores, audits } = options;
   const verb = (action: (job: Job, request: JobCommand) => void) => async (request: JobCommand) => {
     jobs.command(request.jobId, job => action(job, request));
     return {};
@@ -36,7 +35,7 @@ export function jobService(options: {
   // Starting is good to repeat by what the host knows of its jobs: a remembered answer could name a job that
   // ended with an earlier life of the process.
   const implementation: JobServiceServer = {
-    ...momentMethods({ context, backups, moments }),
+    ...momentMethods(options),
     startAudit: step(context, methods.startAudit, 'do-again', async (request, { runId }) =>
       AuditStarted.fromPartial(await audits.start({ ...request, runId })),
     ),

@@ -1,9 +1,8 @@
 // The calls of the job service that are about frozen moments: backups, exports, and what is kept of them.
 import { type JobServiceServer, JobServiceService as methods } from '@tidemark/proto';
-import type { BackupRunner } from '../host/backup-runner.ts';
-import type { Moments } from '../host/moments.ts';
-import { toBackupStarted } from './convert.ts';
-import { type CallContext, query, step, unimplemented } from './handlers.ts';
+import type { MomentServices } from '../host/moment-services.ts';
+import { toBackupStarted, toExportStarted } from './convert.ts';
+import { type CallContext, query, step } from './handlers.ts';
 
 type MomentMethods = Pick<
   JobServiceServer,
@@ -12,12 +11,8 @@ type MomentMethods = Pick<
 
 // Starting is good to repeat by what the host knows of its jobs: a remembered answer could name a job that ended
 // with an earlier life of the process.
-export function momentMethods(options: {
-  context: CallContext;
-  backups: BackupRunner;
-  moments: Moments;
-}): MomentMethods {
-  const { context, backups, moments } = options;
+export function momentMethods(options: MomentServices & { context: CallContext }): MomentMethods {
+  const { context, backups, moments, momentExports } = options;
   return {
     startBackup: step(context, methods.startBackup, 'do-again', async request =>
       toBackupStarted(await backups.start(request)),
@@ -30,6 +25,8 @@ export function momentMethods(options: {
       return {};
     }),
     listMoments: query(context, methods.listMoments, async () => ({ moments: await moments.list() })),
-    startExport: unimplemented(context, methods.startExport),
+    startExport: step(context, methods.startExport, 'do-again', async request =>
+      toExportStarted(await momentExports.start(request)),
+    ),
   };
 }

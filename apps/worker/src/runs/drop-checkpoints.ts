@@ -8,7 +8,7 @@ import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import type { RunContext, Step } from './run-definition.ts';
 import { tolerate } from './tolerate.ts';
 
-type DroppingKind = 'create-checkpoint' | 'backup';
+type DroppingKind = 'create-checkpoint' | 'backup' | 'export';
 type Context = RunContext<DroppingKind>;
 
 const checkpoint = z.object({ id: z.string(), name: z.string() });
@@ -21,11 +21,11 @@ type Outcome = z.output<typeof outcome>;
 
 const STEP = 'drop-checkpoints';
 
-export const dropCheckpoints: Step<DroppingKind> = {
+export const dropCheckpoints = {
   name: STEP,
   final: true,
   patient: true,
-  async run(context) {
+  async run(context: Context) {
     const { request, run } = context;
     const { dropped, notDropped }: Outcome = { dropped: [], notDropped: [] };
     for (const id of request.dropCheckpointIds) {
@@ -43,7 +43,7 @@ export const dropCheckpoints: Step<DroppingKind> = {
       },
     };
   },
-};
+} satisfies Step<DroppingKind>;
 
 /** For the run's result. */
 export function droppedBy(context: Context): Outcome {

@@ -10,6 +10,7 @@ import { createVolumeRun } from './create-volume-run.ts';
 import { deleteCheckpointRun } from './delete-checkpoint-run.ts';
 import { deleteRepositoryRun } from './delete-repository-run.ts';
 import { deleteVolumeRun } from './delete-volume-run.ts';
+import { exportRun } from './export-run.ts';
 import { finishCommitRun } from './finish-commit-run.ts';
 import { pruneRun } from './prune-run.ts';
 import { reconcileRun } from './reconcile-run.ts';
@@ -40,6 +41,7 @@ export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K>
   'delete-repository': deleteRepositoryRun,
   verify: verifyRun,
   backup: backupRun,
+  export: exportRun,
   restore: restoreRun,
   prune: pruneRun,
   reconcile: reconcileRun,

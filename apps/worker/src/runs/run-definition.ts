@@ -1,8 +1,9 @@
 // What a kind of run consists of: ordered steps, each good to repeat, each with what undoes it.
 import type { Catalog, CatalogTransaction, JsonObject, Run, RunFacts } from '@tidemark/catalog';
-import type { RunRequest, RunRequestKind, StepContext } from '@tidemark/proto';
+import { type RunRequest, type RunRequestKind, type StepContext, TidemarkError } from '@tidemark/proto';
 import type { z } from 'zod';
 import type { WorkerLimits } from '../limits.ts';
+import type { LiveControls } from '../run-controls.ts';
 import type { StorageNodes } from '../storage-nodes.ts';
 
 export interface RunContext<K extends RunRequestKind = RunRequestKind> {
@@ -18,6 +19,8 @@ export interface RunContext<K extends RunRequestKind = RunRequestKind> {
   readonly stop: AbortSignal;
   /** Aborts when the operator cancels; only what takes long takes it. */
   readonly cancel: AbortSignal;
+  /** What the operator wants of the run's job; it may change at any time. */
+  readonly controls: LiveControls;
   /** The name under which a storage node remembers its answer to a call of this run. */
   call(step: string): StepContext;
   /** What a step of this or an earlier attempt gave. Throws when it has not been done. */
@@ -50,6 +53,20 @@ export interface Step<K extends RunRequestKind> {
   readonly patient?: boolean;
   /** The run has what it was for by then: when the step fails for good, the run succeeds without it. */
   readonly dispensable?: boolean;
+}
+
+/**
+ * Rejected with by a step: what was done from another step on is of no use any more. It is undone, and the run goes on
+ * from there, for the reason given.
+ */
+export class StartOver extends TidemarkError {
+  override name = 'StartOver';
+  readonly from: string;
+
+  constructor(from: string, reason: TidemarkError) {
+    super(reason.code, reason.message, reason);
+    this.from = from;
+  }
 }
 
 export interface RunDefinition<K extends RunRequestKind> {

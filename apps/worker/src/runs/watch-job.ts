@@ -2,6 +2,7 @@
 import { isErrorCode, type JobStatus, type StorageNodeClients, TidemarkError } from '@tidemark/proto';
 import { JobFailed } from '../errors.ts';
 import type { RunContext } from './run-definition.ts';
+import { JobSteering } from './steer-job.ts';
 import { tolerate } from './tolerate.ts';
 
 const CONCLUDED = 'concluded';
@@ -12,7 +13,8 @@ export interface WatchedJob {
 }
 
 /**
- * Resolves with the last status of a job that concluded with success; the run's progress follows meanwhile.
+ * Resolves with the last status of a job that concluded with success; the run's progress follows meanwhile, and the
+ * job does what the operator wants of the run.
  * Rejects with `JobFailed` when it concluded otherwise, or is forgotten by its storage node; with the signal's
  * reason on stop or cancel (the job goes on); and with `storage-node-unreachable` when the connection ends
  * first.
@@ -47,8 +49,28 @@ async function watch(
 ): Promise<JobStatus> {
   const signal = AbortSignal.any([context.stop, context.cancel]);
   signal.throwIfAborted();
+  const steering = new JobSteering(context, job);
+  try {
+    return await follow(context, job, { isThere, signal, steering });
+  } finally {
+    await steering.end();
+  }
+}
+
+interface Following {
+  readonly isThere: (status: JobStatus) => boolean;
+  readonly signal: AbortSignal;
+  readonly steering: JobSteering;
+}
+
+async function follow(
+  context: RunContext,
+  job: WatchedJob,
+  { isThere, signal, steering }: Following,
+): Promise<JobStatus> {
   let writtenAt = Number.NEGATIVE_INFINITY;
   for await (const status of job.storageNode.watchJob({ jobId: job.jobId }, { signal })) {
+    steering.note(status);
     const ended = status.state === CONCLUDED || isThere(status);
     if (ended || performance.now() - writtenAt >= context.limits.progressMs) {
       await writeProgress(context, status);

@@ -1,9 +1,17 @@
-// Runs: list, look at, cancel.
+// Runs: list, look at, cancel; hold their jobs back, let them go on, end what has no end of its own.
+import type { FastifyReply } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { idField } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
-import { runAnswerSchema, runPageSchema, runQuery, runSchema } from '../../schemas/run.ts';
+import {
+  type RunJson,
+  runAnswerSchema,
+  runPageSchema,
+  runQuery,
+  runSchema,
+  runSpeedSchema,
+} from '../../schemas/run.ts';
 
 const tags = ['Runs'];
 const params = z.object({ run: idField });
@@ -39,14 +47,61 @@ const cancel = {
   },
 };
 
+/** For a call that asks something of a run; its worker hears of it within a second. */
+const ask = (summary: string, description: string) => ({
+  schema: {
+    tags,
+    summary,
+    description,
+    params,
+    response: {
+      202: runAnswerSchema,
+      ...problems('invalid-request', 'run-not-found', 'run-ended', 'run-not-controllable'),
+    },
+  },
+});
+
+const pause = ask(
+  'Pause a run',
+  "Its job stands still until `resume`. Guests go on; a backup's scratch keeps what they overwrite. Good to repeat.",
+);
+const resume = ask('Resume a run', 'Its job goes on. Good to repeat.');
+const finish = ask(
+  'Finish a run',
+  'An export that goes on until somebody says so ends well. Good to repeat.',
+);
+const speed = ask('Set the speed of a run', 'Of its job, at once and for later attempts. Good to repeat.');
+
 export const runRoutes: FastifyPluginAsyncZod = async app => {
   app.get('/runs', list, request => app.runs.list(request.query));
 
   app.get('/runs/:run', show, request => app.runs.get(request.params.run));
 
-  app.post('/runs/:run/cancel', cancel, async (request, reply) => {
-    const run = await app.runs.cancel(request.params.run);
+  const accepted = (reply: FastifyReply, run: RunJson) => {
     reply.code(202).header('location', `/v1/runs/${run.id}`);
     return { run };
-  });
+  };
+
+  app.post('/runs/:run/cancel', cancel, async (request, reply) =>
+    accepted(reply, await app.runs.cancel(request.params.run)),
+  );
+
+  app.post('/runs/:run/pause', pause, async (request, reply) =>
+    accepted(reply, await app.runs.pause(request.params.run)),
+  );
+
+  app.post('/runs/:run/resume', resume, async (request, reply) =>
+    accepted(reply, await app.runs.resume(request.params.run)),
+  );
+
+  app.post('/runs/:run/finish', finish, async (request, reply) =>
+    accepted(reply, await app.runs.finish(request.params.run)),
+  );
+
+  app.post(
+    '/runs/:run/speed',
+    { schema: { ...speed.schema, body: runSpeedSchema } },
+    async (request, reply) =>
+      accepted(reply, await app.runs.setSpeed(request.params.run, request.body.bytesPerSecond)),
+  );
 };

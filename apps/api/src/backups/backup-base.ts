@@ -1,0 +1,81 @@
+// What a backup builds on, and the reason that says so: a backup of the same repository, so that the chain is whole,
+// at a checkpoint that the volume still has.
+import type { Backup, BackupOrigin, CatalogTransaction, Repository, Volume } from '@tidemark/catalog';
+import { TidemarkError } from '@tidemark/proto';
+import { findCheckpoint, requireReady } from '../checkpoints/checkpoint-service.ts';
+import type { CreateBackup } from '../schemas/backup.ts';
+import { audited, type Base } from './audited-base.ts';
+
+interface Place {
+  readonly volume: Volume;
+  readonly repository: Repository;
+}
+
+/** Rejects `checkpoint-not-found`, `checkpoint-not-ready` and `backup-not-found` where there is none. */
+export async function chooseBase(
+  catalog: CatalogTransaction,
+  place: Place,
+  { kind, base }: Pick<CreateBackup, 'kind' | 'base'>,
+): Promise<Base> {
+  if (kind === 'full') {
+    return { parent: null, baseCheckpointId: null, reason: await reasonOfFull(catalog, place) };
+  }
+  const found = base === undefined ? newest(catalog, place, kind) : named(catalog, place, base);
+  return audited(place.volume, toBase(kind, await found));
+}
+
+/** A restored volume goes on where the backup that it was restored from ended. */
+function toBase(kind: string, found: Backup | BackupOrigin): Base {
+  if ('backup' in found) {
+    const { backup: parent, checkpointId: baseCheckpointId, checkpoint } = found;
+    return { parent, baseCheckpointId, reason: `${kind}: since the restore to checkpoint '${checkpoint}'` };
+  }
+  const reason = `${kind}: since checkpoint '${found.checkpoint}'`;
+  return { parent: found, baseCheckpointId: found.checkpointId, reason };
+}
+
+async function reasonOfFull(catalog: CatalogTransaction, { volume, repository }: Place): Promise<string> {
+  const filter = { volumeId: volume.id, repositoryId: repository.id, limit: 1 };
+  const { items } = await catalog.backups.list(filter);
+  return items.length > 0
+    ? 'full: asked for'
+    : `full: asked for; the first of volume '${volume.name}' in repository '${repository.name}'`;
+}
+
+async function newest(
+  catalog: CatalogTransaction,
+  { volume, repository }: Place,
+  kind: 'incremental' | 'differential',
+): Promise<Backup | BackupOrigin> {
+  const { backups } = catalog;
+  const parent =
+    kind === 'differential'
+      ? await backups.findFullBase(volume.id, repository.id)
+      : await backups.findBase(volume.id, repository.id);
+  const origin = await backups.findOrigin(volume.id, repository.id);
+  // What a volume was restored from stands for a full backup of it.
+  if (parent ?? origin) return (parent ?? origin)!;
+  const what = kind === 'differential' ? 'a full backup' : 'a backup';
+  throw new TidemarkError(
+    'checkpoint-not-found',
+    `No ready checkpoint of volume '${volume.name}' has ${what} in repository '${repository.name}'. ` +
+      'Make a full backup there first (kind "full").',
+  );
+}
+
+async function named(
+  catalog: CatalogTransaction,
+  { volume, repository }: Place,
+  ref: string,
+): Promise<Backup | BackupOrigin> {
+  const checkpoint = await findCheckpoint(catalog, volume, ref);
+  requireReady(volume, checkpoint);
+  const parent = await catalog.backups.findOfCheckpoint(checkpoint.id, repository.id);
+  const origin = parent ?? (await catalog.backups.findOrigin(volume.id, repository.id, checkpoint.id));
+  if (origin) return origin;
+  throw new TidemarkError(
+    'backup-not-found',
+    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' has no available backup in ` +
+      `repository '${repository.name}'. Choose another base, or make a full backup there first.`,
+  );
+}

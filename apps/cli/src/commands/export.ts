@@ -1,0 +1,41 @@
+// tidemark export
+import type { Command } from 'commander';
+import type { Run } from '../answers.ts';
+import { type Column, moment, size } from '../output.ts';
+import { parseSize } from '../sizes.ts';
+import { Context, parseCount, type Surroundings } from './context.ts';
+
+const details: readonly Column<Run>[] = [
+  ['RUN', run => run.id],
+  ['URI', run => String(run.result?.uri ?? '')],
+  ['POINT IN TIME', run => moment(run.checkpointAt)],
+  ['SIZE', run => size(Number(run.result?.sizeBytes ?? 0))],
+  ['CONTEXTS', run => ((run.result?.contexts as string[] | undefined) ?? []).join(' ')],
+];
+
+const SECOND_MS = 1000;
+
+export function exportCommands(program: Command, around: Surroundings): void {
+  const group = program
+    .command('export')
+    .description('frozen moments of volumes, for others to pull over NBD');
+
+  group
+    .command('create')
+    .description('freeze a moment and export it, until: tidemark run finish RUN')
+    .requiredOption('--volume <ref>', 'volume to export')
+    .option('--checkpoint <name>', 'name of a new checkpoint, taken in the same instant')
+    .option('--description <text>', 'of the checkpoint')
+    .option('--base <checkpoint>', 'only what changed since can be read (default: all)')
+    .option('--expires <seconds>', 'how long it may stay open (default: a day)', parseCount)
+    .option('--scratch-limit <size>', 'most space for what guests overwrite meanwhile', parseSize)
+    .option('--drop-oldest', 'drop the oldest checkpoint when the volume has as many as it may have')
+    .action(async (options, command) => {
+      const { client, output } = new Context(command, around);
+      const { expires, scratchLimit: scratchLimitBytes, ...rest } = options;
+      const expiresInMs = expires === undefined ? undefined : expires * SECOND_MS;
+      const body = { ...rest, expiresInMs, scratchLimitBytes };
+      const answer = await client.post<{ run: Run }>('/v1/exports?wait=checkpoint', body);
+      output.show(answer.run, details);
+    });
+}

@@ -1,0 +1,88 @@
+// The copy of a backup's frozen moment. One that fails is made again, of the same point in time, as long as the
+// storage node keeps the moment; when that is lost the run begins anew, from a new point in time, and says so.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type ErrorCode, type JobStatus, TidemarkError } from '@tidemark/proto';
+import { z } from 'zod';
+import { JobFailed } from '../errors.ts';
+import { retryDelay } from '../limits.ts';
+import { started } from './backup-start.ts';
+import { PREPARE_TARGET, parentOf, prepare } from './backup-target.ts';
+import { type RunContext, StartOver, type Step } from './run-definition.ts';
+import { type WatchedJob, watchToEnd } from './watch-job.ts';
+
+type Context = RunContext<'backup'>;
+
+export const copied = z.object({ sentBytes: z.number() });
+
+/** A copy that ended so may end better the next time: the line, the repository's or this storage node failed. */
+const WORTH_ANOTHER: readonly ErrorCode[] = ['io-error', 'job-interrupted', 'internal-error'];
+
+/** What stands behind the reason of a backup that began anew. */
+const ANEW = '; from a new point in time, since ';
+
+export const copy: Step<'backup'> = {
+  name: 'copy',
+  patient: true,
+  async run(context) {
+    const isRepeated = context.run.steps.some(step => step.name === 'copy' && step.state !== 'undone');
+    const first = isRepeated ? continueCopy(context) : startedJob(context);
+    return { output: { sentBytes: (await copyToEnd(context, await first)).sentBytes } };
+  },
+};
+
+/** The moment's copy to the target as it is now. Rejects as the step does. */
+export async function copyAgain(context: Context): Promise<JobStatus> {
+  return copyToEnd(context, await continueCopy(context));
+}
+
+async function copyToEnd(context: Context, first: WatchedJob): Promise<JobStatus> {
+  const { limits } = context;
+  let job = first;
+  for (let copies = 1; ; copies++) {
+    try {
+      return await watchToEnd(context, job);
+    } catch (error) {
+      if (!(error instanceof JobFailed)) throw error;
+      if (error.code === 'moment-lost') throw await beginAnew(context, error);
+      if (!WORTH_ANOTHER.includes(error.code) || copies >= limits.copiesMax) throw error;
+      const signal = AbortSignal.any([context.stop, context.cancel]);
+      if (copies > 1) await sleep(retryDelay(limits, copies - 1), undefined, { signal });
+      job = await continueCopy(context);
+    }
+  }
+}
+
+/** The job that copies to the target as it is now: the one that does so already, or another. */
+async function continueCopy(context: Context): Promise<WatchedJob> {
+  const { request, storageNodes, controls, call, stop } = context;
+  const { volumeId, checkpointId } = request;
+  const { uri: targetUri, sumsUri } = await prepare(context, await parentOf(context));
+  const storageNode = await storageNodes.ofVolume(volumeId);
+  const speedBytesPerSecond = controls.wanted.speedBytesPerSecond ?? request.speedBytesPerSecond ?? 0;
+  const wanted = { volumeId, checkpointId, targetUri, sumsUri, speedBytesPerSecond };
+  try {
+    const { jobs } = storageNode;
+    const { jobId } = await jobs.continueBackup({ step: call('continue'), ...wanted }, { signal: stop });
+    return { storageNode, jobId };
+  } catch (error) {
+    if (!(error instanceof TidemarkError) || error.code !== 'moment-lost') throw error;
+    throw await beginAnew(context, error);
+  }
+}
+
+async function startedJob(context: Context): Promise<WatchedJob> {
+  const { jobId } = context.output('start', started);
+  return { storageNode: await context.storageNodes.ofVolume(context.request.volumeId), jobId };
+}
+
+/** What to reject with; the backup's reason says from here on why. */
+async function beginAnew(context: Context, cause: TidemarkError): Promise<TidemarkError> {
+  const { run, request, catalog, limits } = context;
+  if (run.restarts >= limits.restartsMax) return new JobFailed(cause.code, cause.message, cause);
+  const backup = await catalog.backups.get(request.backupId);
+  const [asked] = backup.reason.split(ANEW);
+  const reason = `${asked}${ANEW}the one of before was lost (${cause.message})`;
+  await catalog.backups.changeReason(request.backupId, reason);
+  await context.update({ reason });
+  return new StartOver(PREPARE_TARGET, cause);
+}

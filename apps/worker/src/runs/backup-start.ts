@@ -1,0 +1,144 @@
+// The point in time of a backup, with its checkpoint: one call to the storage node that owns the volume. What it is
+// asked for twice it answers as before.
+import { TidemarkError } from '@tidemark/proto';
+import { z } from 'zod';
+import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
+import { endBackupJobs, releaseMoment } from './backup-moment.ts';
+import {
+  discardTarget,
+  hasFallenBack,
+  type Prepared,
+  parentOf,
+  prepare,
+  preparedTarget,
+} from './backup-target.ts';
+import type { RunContext, Step } from './run-definition.ts';
+import { tolerate } from './tolerate.ts';
+
+type Context = RunContext<'backup'>;
+
+export const started = z.object({
+  jobId: z.string(),
+  pointInTimeMs: z.number(),
+  dirtyBytes: z.number(),
+  /** Of these: marked only because a crash left it open whether they changed. */
+  grownBytes: z.number().default(0),
+});
+
+export const start: Step<'backup'> = {
+  name: 'start',
+  async run(context) {
+    const { request, run, catalog } = context;
+    const backup = await catalog.backups.get(request.backupId);
+    const fellBack = hasFallenBack(backup, request.parentBackupId);
+    const answer = fellBack ? await startFull(context) : await startAsAsked(context);
+    const pointInTime = new Date(answer.pointInTimeMs);
+    const { jobId, pointInTimeMs, dirtyBytes, grownBytes } = answer;
+    return {
+      output: { jobId, pointInTimeMs, dirtyBytes, grownBytes },
+      facts: { checkpointAt: pointInTime, progress: { dirtyBytes } },
+      commit: async tx => {
+        await tx.checkpoints.markReady(request.checkpointId, pointInTime, run.id);
+        await tx.backups.markStarted(request.backupId, { pointInTime, dirtyBytes });
+      },
+    };
+  },
+  async undo(context) {
+    const { request, storageNodes, call, stop } = context;
+    const { volumeId, checkpointId } = request;
+    await settleStart(context);
+    await endBackupJobs(context, 'undo-start');
+    await releaseMoment(context, 'undo-start');
+    const { checkpoints } = await storageNodes.ofVolume(volumeId);
+    const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
+    const merge = checkpoints.deleteCheckpoint({ step: call('undo-start'), volumeId, checkpointId }, options);
+    await tolerate(['checkpoint-not-found', 'volume-not-found'], merge);
+  },
+};
+
+type StartOptions = { step: string; isFull: boolean; target: Prepared };
+
+async function startBackup(context: Context, { step, isFull, target }: StartOptions) {
+  const { request, storageNodes, call, stop } = context;
+  const { jobs } = await storageNodes.ofVolume(request.volumeId);
+  return jobs.startBackup(
+    {
+      step: call(step),
+      volumeId: request.volumeId,
+      checkpointId: request.checkpointId,
+      checkpointName: request.checkpoint,
+      checkpointDescription: request.description,
+      baseCheckpointId: isFull ? '' : (request.baseCheckpointId ?? ''),
+      targetUri: target.uri,
+      sumsUri: target.sumsUri,
+      speedBytesPerSecond: context.controls.wanted.speedBytesPerSecond ?? request.speedBytesPerSecond ?? 0,
+      direct: request.direct,
+      onCbwError: request.onCbwError ?? '',
+      cbwTimeoutMs: request.cbwTimeoutMs ?? 0,
+      scratchLimitBytes: request.scratchLimitBytes ?? 0,
+      also: isFull ? [] : await damageOfParent(context),
+    },
+    { signal: stop },
+  );
+}
+
+/** What is known to be damaged in the parent is sent again. */
+async function damageOfParent({ request, catalog }: Context) {
+  if (request.parentBackupId === null) return [];
+  return (await catalog.backups.find(request.parentBackupId))?.damage ?? [];
+}
+
+/** Falls back to a full backup, and says so, when the changes since the base cannot be known. */
+async function startAsAsked(context: Context) {
+  const { request, run, catalog } = context;
+  const isFull = request.baseCheckpointId === null;
+  const target = await currentTarget(context);
+  try {
+    return await startBackup(context, { step: 'start', isFull, target });
+  } catch (error) {
+    if (!(error instanceof TidemarkError) || isFull) throw error;
+    if (error.code !== 'checkpoint-inconsistent' && error.code !== 'checkpoint-not-found') throw error;
+    const reason = `full: the changes since the base checkpoint are not known (${error.message})`;
+    await catalog.backups.fallBackToFull(request.backupId, reason, run.id);
+    await context.update({ reason });
+    return startFull(context);
+  }
+}
+
+/**
+ * From here on the backup's row says full, so that an attempt that follows takes this way at once. Only the
+ * target of the increment is discarded: an earlier attempt's job may be writing to the full one already.
+ */
+async function startFull(context: Context) {
+  const target = await prepare(context, '').catch(async error => {
+    if (!(error instanceof TidemarkError) || error.code !== 'backup-not-usable') throw error;
+    await discardTarget(context, 'fall-back');
+    return prepare(context, '');
+  });
+  return startBackup(context, { step: 'start-full', isFull: true, target });
+}
+
+/** A start that is repeated prepares again: its target is gone if the repository's host has restarted. */
+async function currentTarget(context: Context): Promise<Prepared> {
+  const isRepeated = context.run.steps.some(step => step.name === 'start');
+  const known = preparedTarget(context);
+  return isRepeated || known === undefined ? prepare(context, await parentOf(context)) : known;
+}
+
+/**
+ * An answer was lost: the same call again is answered as it was then, or starts now what is ended right
+ * away, or is refused, and then there is no job. Rejects while that cannot be said.
+ */
+async function settleStart(context: Context): Promise<void> {
+  const target = preparedTarget(context);
+  if (!context.isInDoubt('start') || target === undefined) return;
+  const { request, catalog } = context;
+  const backup = await catalog.backups.find(request.backupId);
+  const fellBack = backup !== null && hasFallenBack(backup, request.parentBackupId);
+  const isFull = fellBack || request.baseCheckpointId === null;
+  try {
+    await startBackup(context, { step: fellBack ? 'start-full' : 'start', isFull, target });
+  } catch (error) {
+    if (!(error instanceof TidemarkError) || error.code === 'storage-node-unreachable') throw error;
+  }
+}
