@@ -55,12 +55,20 @@ export class FrozenMoment implements SnapshotSource {
     this.#assertWhole();
   }
 
+  /** May stop early, but never before the first. */
   async extents(offset: number, length: number): Promise<Extent[]> {
-    const { source, target, copy } = this.#options;
-    this.#assertReadable('block-status', offset, 1);
-    const zero = this.#options.access.nextZero(offset, offset + length);
-    const run = copy.runAt(offset, zero < 0 ? offset + length : zero);
-    return (run.copied ? target : source).extents(offset, run.length);
+    const { source, target, copy, access } = this.#options;
+    for (;;) {
+      this.#assertReadable('block-status', offset, 1);
+      const zero = access.nextZero(offset, offset + length);
+      const run = copy.runAt(offset, zero < 0 ? offset + length : zero);
+      const extents = await (run.copied ? target : source).extents(offset, run.length);
+      this.#assertWhole();
+      if (run.copied) return extents;
+      // A guest may have changed the source while it looked: there the old contents are on the target by now.
+      const still = copy.runAt(offset, offset + run.length);
+      if (!still.copied) return startOf(extents, offset + still.length);
+    }
   }
 
   /** Whole clusters inside the range alone: their space on the target is given back. */
@@ -100,4 +108,10 @@ export class FrozenMoment implements SnapshotSource {
     const broken = this.#options.broken();
     if (broken !== undefined) throw broken;
   }
+}
+
+/** What of the extents lies before `end`. */
+function startOf(extents: readonly Extent[], end: number): Extent[] {
+  const before = extents.filter(({ offset }) => offset < end);
+  return before.map(extent => ({ ...extent, length: Math.min(extent.length, end - extent.offset) }));
 }

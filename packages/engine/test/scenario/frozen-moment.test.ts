@@ -146,6 +146,22 @@ describe('readers of the moment', () => {
     expect((await readMoment(moment)).equals(old())).toBe(true);
   });
 
+  it('hear of no zeroes that a guest makes while the source looks up its status', async () => {
+    const { filter, source, disk } = await freeze();
+    const lookup = Promise.withResolvers<void>();
+    // As of an image whose tables, or whose backing image, are not at hand.
+    source.extents = async (offset: number, length: number) => {
+      await lookup.promise;
+      return disk.extents(offset, length);
+    };
+    const told = filter.snapshot.extents(0, SIZE);
+    const later = filter.snapshot.extents(2 * CLUSTER, CLUSTER);
+    await filter.discard(2 * CLUSTER, CLUSTER);
+    lookup.resolve();
+    expect((await told).some(extent => extent.zero)).toBe(false);
+    expect(await later).toMatchObject([{ offset: 2 * CLUSTER, length: CLUSTER, zero: false }]);
+  });
+
   it('read the source while a copy is on its way, and are right when that fails', async () => {
     const moment = await freeze();
     const { filter, target } = moment;
