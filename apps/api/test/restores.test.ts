@@ -25,7 +25,7 @@ const holders = async () =>
     holderId,
   }));
 
-test('a new volume begins with the checkpoint of its backup, and its first backup is an increment on that', async () => {
+test('a new volume begins with the checkpoint of its backup, and its first backup is an increment on it', async () => {
   const { body } = await restore({ volume: { name: 'copy', storageNode: 'alpha' } });
   const request = parseRunRequest('restore', body.run.request);
   expect(request).toMatchObject({

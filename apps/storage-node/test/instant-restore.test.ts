@@ -8,7 +8,7 @@ import { RestoreInstant } from '@tidemark/proto';
 import { describe, expect, it } from 'vitest';
 import { BackupServer } from '../src/testing/backup-server.ts';
 import { MiB } from '../src/testing/backups.ts';
-import { jobEnd, readDisk, withGuest } from '../src/testing/live-volume.ts';
+import { BackupPair, jobEnd, readDisk, withGuest } from '../src/testing/live-volume.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
 import { runTool, testWith } from '../src/testing/tools.ts';
 
@@ -173,6 +173,30 @@ describe('a volume of an instant restore', () => {
     await server.stop();
     await expect(start()).rejects.toMatchObject({ code: 'io-error' });
     expect((await node.clients.volumes.listVolumes({})).volumes).toEqual([]);
+  });
+
+  it('can be backed up before it stands alone, guests writing and the stream going on', async () => {
+    const { node, contents, start, volume } = await world({ speedBytesPerSecond: MiB });
+    const { jobId } = await start();
+    const { exportUri, checkpoints } = await volume();
+    const own = randomBytes(3 * CLUSTER);
+    await withGuest(exportUri, guest => guest.write(2 * MiB + 5, own));
+    own.copy(contents, 2 * MiB + 5);
+    const pair = await BackupPair.of(node, await RunningStorageNode.start(), await volume());
+    const backup = await pair.start();
+    await withGuest(exportUri, async guest => {
+      await guest.write(10 * MiB, randomBytes(MiB));
+      await guest.trim(MiB, MiB);
+    });
+    expect((await jobEnd(node, backup.jobId)).error).toBeUndefined();
+    await pair.release(backup);
+    await pair.publish(backup);
+    expect((await pair.restored(backup)).equals(contents)).toBe(true);
+    const now = await readDisk(exportUri);
+    await setSpeed(node, jobId, 0);
+    expect((await jobEnd(node, jobId)).error).toBeUndefined();
+    expect((await readDisk(exportUri)).equals(now)).toBe(true);
+    expect((await volume()).checkpoints).toHaveLength(checkpoints.length + 1);
   });
 
   it('takes no snapshot before it stands alone', async () => {

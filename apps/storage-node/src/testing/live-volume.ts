@@ -85,6 +85,15 @@ export class BackupPair<Node extends ReachedStorageNode = RunningStorageNode> {
     return new BackupPair(source, vault, volume, await createRepository(vault, options.limitBytes));
   }
 
+  /** For a volume that is there already. */
+  static async of<Node extends ReachedStorageNode>(
+    source: Node,
+    vault: Node,
+    volume: Volume,
+  ): Promise<BackupPair<Node>> {
+    return new BackupPair(source, vault, volume, await createRepository(vault));
+  }
+
   /** Prepares the target and starts the job; `parent` makes it an increment. */
   async start(options: StartOptions = {}): Promise<StartedBackup> {
     const { parent, speedBytesPerSecond = 0, ...more } = options;
