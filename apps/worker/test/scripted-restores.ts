@@ -16,7 +16,8 @@ export class ScriptedRestores {
   damageOfNext: JobDamage | undefined;
   /** The latest. */
   request: StartRestoreRequest | undefined;
-  readonly #damage = new Map<string, JobDamage>();
+  /** By job; also of verifications. */
+  readonly damage = new Map<string, JobDamage>();
   /** By run. */
   readonly #started = new Map<string, { jobId: string; filePath: string; differingBytes: number }>();
   /** Of the volumes that jobs fill or pull for. */
@@ -30,7 +31,7 @@ export class ScriptedRestores {
   handlers(): Record<string, (request: any) => unknown> {
     return {
       startRestore: request => this.#start(request),
-      getJobDamage: ({ jobId }) => this.#damage.get(jobId) ?? NO_DAMAGE,
+      getJobDamage: ({ jobId }) => this.damage.get(jobId) ?? NO_DAMAGE,
     };
   }
 
@@ -66,7 +67,7 @@ export class ScriptedRestores {
       if (isInstant)
         volume.source = { backupId: target.value.backupId, uri: sourceUri, leftBytes: sizeBytes };
     }
-    this.#damage.set(jobId, this.damageOfNext ?? NO_DAMAGE);
+    this.damage.set(jobId, this.damageOfNext ?? NO_DAMAGE);
     this.damageOfNext = undefined;
     const filePath = target?.$case === 'file' ? `/restores/${target.value.name}` : '';
     const answer = { jobId, filePath, differingBytes: target?.$case === 'inPlace' ? sizeBytes / 2 : 0 };

@@ -1,5 +1,5 @@
 // What a scripted storage node says of its repositories beyond backups: verifications, scans, deletions.
-import { JobStatus, ScanReport } from '@tidemark/proto';
+import { JobDamage, JobStatus, ScanReport } from '@tidemark/proto';
 import { refuse } from './scripted-refusal.ts';
 import type { ScriptedStorageNode } from './scripted-storage-node.ts';
 
@@ -30,14 +30,11 @@ export class ScriptedVerifications {
           message: `Backup ${backupId} is damaged: at 0, differs.`,
         };
         const isSound = this.ranges.length === 0;
+        const bytes = this.ranges.reduce((sum, { length }) => sum + length, 0);
+        node.restores.damage.set(jobId, JobDamage.fromPartial({ ranges: this.ranges, bytes }));
         if (!node.jobs.has(jobId)) this.#runJob(jobId, isSound ? undefined : error);
         return { jobId };
       },
-      getJobDamage: () => ({
-        ranges: [...this.ranges, ...node.inventory.differing],
-        bytes: this.ranges.reduce((sum, { length }) => sum + length, 0),
-        truncated: false,
-      }),
       scanRepository: () => ScanReport.fromPartial({ backups: [...node.published.values()] }),
       deleteRepository: ({ repositoryId }) => {
         node.repositories.delete(repositoryId);
