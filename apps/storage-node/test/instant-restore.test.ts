@@ -167,6 +167,22 @@ describe('a volume of an instant restore', () => {
     ]);
   });
 
+  it('goes on reading from a backup of which nothing can be read for a while, and loses none of it', async () => {
+    const { node, server, contents, start, volume } = await world();
+    server.damage(...Array.from({ length: SIZE / CLUSTER }, (_, cluster) => cluster));
+    const { jobId } = await start();
+    const end = await jobEnd(node, jobId);
+    expect(end.error?.message).toMatch(/nothing of the backup can be read/i);
+    expect(await volume()).toMatchObject({ source: {}, checkpoints: [{ changedSinceBytes: 0 }] });
+    server.repair();
+    expect((await readDisk((await volume()).exportUri)).equals(contents)).toBe(true);
+    await start();
+    expect(await jobEnd(node, jobId)).toMatchObject({ error: undefined, damagedBytes: 0 });
+    const { exportUri, source } = await volume();
+    expect(source).toBeUndefined();
+    expect((await readDisk(exportUri)).equals(contents)).toBe(true);
+  });
+
   it('is refused where it cannot be, and leaves nothing', async () => {
     const { node, server, start } = await world();
     await expect(start({ format: 'raw' })).rejects.toMatchObject({ code: 'invalid-request' });

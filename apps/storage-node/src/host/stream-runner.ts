@@ -1,10 +1,11 @@
 // Pulls what volumes of instant restores still read from their backups into their own images. The storage node does so
 // by itself from the moment such a volume is open: it needs nobody to tell it after a restart.
-import { type BlockGraph, startStream } from '@tidemark/engine';
+import { type BlockGraph, EngineError, startStream } from '@tidemark/engine';
+import { canBeReadElsewhere } from './backup-probe.ts';
 import { JobDamage } from './job-damage.ts';
 import type { JobRunner } from './job-runner.ts';
 import type { Volume } from './volume.ts';
-import { repointLayer } from './volume-layers.ts';
+import { repointLayer, sourceNodeName } from './volume-layers.ts';
 import { layersOf } from './volume-record.ts';
 
 export class StreamRunner {
@@ -35,6 +36,9 @@ export class StreamRunner {
       // Guests go on, and the job where it was, once there is space again and somebody resumes it.
       onError: 'enospc',
       onUnreadable: async (offset, length) => {
+        const { name: volumeName } = volume.record;
+        const whole = this.#graph.get(sourceNodeName(volumeId));
+        if (!(await canBeReadElsewhere(whole, offset))) throw backupAway(volumeName, offset);
         const known = volume.record.source?.damage.some(hole => hole.offset === offset);
         await volume.addHole({ offset, length });
         if (!known) damage.add(offset, length);
@@ -74,4 +78,12 @@ export class StreamRunner {
 
 export function streamJobId(volumeId: string): string {
   return `stream-${volumeId}`;
+}
+
+function backupAway(volumeName: string, offset: number): EngineError {
+  const text =
+    `Nothing of the backup can be read any more, from ${offset} on: its repository's disk seems to be away. ` +
+    `Volume '${volumeName}' goes on reading from the backup. Bring the disk back; the rest is pulled when the ` +
+    'run tries again or the storage node is restarted. If the backup is lost, restore it to a new volume with holes.';
+  return new EngineError('io', text, { op: 'stream', offset, errno: 'ENODEV' });
 }

@@ -86,7 +86,7 @@ export class VolumeLayers {
     const driver = source && connectSource(source, sizeBytes);
     let below: GraphNode | undefined;
     try {
-      if (driver) below = graph.add({ name: `volume-${volumeId}-source`, owner: 'parents' }, () => driver);
+      if (driver) below = graph.add({ name: sourceNodeName(volumeId), owner: 'parents' }, () => driver);
       for (const layer of layers) below = await openLayer(host, volumeId, { layer, below: below?.name });
       const name = `volume-${volumeId}`;
       const children = { file: below!.name };
@@ -178,6 +178,11 @@ function connectSource({ uri }: SourceRecord, sizeBytes: number): ReconnectingNo
       signal: AbortSignal.any([signal, AbortSignal.timeout(NBD_CONNECT_TIMEOUT_MS)]),
     });
   return ReconnectingNode.awaiting(sizeBytes, { connect, reconnectDelayMs: Infinity, clock: systemClock });
+}
+
+/** Of the block node that shows the backup of an instant restore. */
+export function sourceNodeName(volumeId: string): string {
+  return `volume-${volumeId}-source`;
 }
 
 function nodeName(volumeId: string, layerId: string): string {

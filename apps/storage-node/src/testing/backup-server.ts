@@ -83,6 +83,11 @@ export class BackupServer {
       this.#disk.addRule({ event: 'read', offset: cluster * CLUSTER_BYTES, errno: 'EIO' });
     }
   }
+
+  /** All can be read again. */
+  repair(): void {
+    this.#disk.clearRules();
+  }
 }
 
 function bound(target: object, key: string | symbol): unknown {
