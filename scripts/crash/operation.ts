@@ -73,7 +73,8 @@ export class Operations {
     const answer = await this.#send(request);
     if (answer.status === 0 || answer.status >= 300) {
       refuse(operation, answer);
-      moment.reached(answer.status === 0);
+      if (answer.status !== 0) moment.reached('refused');
+      moment.over();
       return operation;
     }
     const runId: string = answer.body.run?.id ?? '';
@@ -84,10 +85,11 @@ export class Operations {
     if (isCancelled) void this.#cancelLater(runId, afterMs);
     else if (isPaused) void this.#pauseFor(runId, afterMs);
     const run = await this.#world.rest.follow(runId, state => {
-      if (state.checkpointAt !== null) moment.reached(false);
+      if (state.checkpointAt !== null) moment.reached(state.checkpointAt);
       request.onChange?.(state);
     });
-    moment.reached(false);
+    if (run !== undefined) moment.reached(run.checkpointAt ?? 'none');
+    moment.over();
     operation.run = run;
     operation.end = run === undefined ? 'unknown' : (run.state as OperationEnd);
     operation.error = run?.error ?? undefined;
@@ -100,21 +102,26 @@ export class Operations {
     this.paused.clear();
   }
 
-  /** Notes when the point in time of that name can be: from now on until it is told that it has been. */
+  /**
+   * Notes when the point in time of that name can be: between now and when it was last told that it is another. A run
+   * that has lost one takes a new one, and says so.
+   */
   async #takeMoment({ guest, known }: Disk, name: string, request: Request) {
-    if (request.isInstant !== true) return { reached: () => {} };
+    if (request.isInstant !== true) return { reached: () => {}, over: () => {} };
     if (this.#isQuiet) await guest.pause();
     const window = { from: guest.model.now(), to: Number.POSITIVE_INFINITY };
     known.set(name, { name, window });
-    let isOver = false;
-    return {
-      reached: (isUnknown: boolean) => {
-        if (isOver) return;
-        isOver = true;
-        if (!isUnknown) window.to = guest.model.now();
-        if (this.#isQuiet) guest.resume();
-      },
+    let seen: string | undefined;
+    const over = () => {
+      if (this.#isQuiet) guest.resume();
     };
+    const reached = (checkpointAt: string) => {
+      if (seen === checkpointAt) return;
+      seen = checkpointAt;
+      window.to = guest.model.now();
+      over();
+    };
+    return { reached, over };
   }
 
   async #send({ method, path, body }: Request): Promise<Answer> {
