@@ -82,6 +82,8 @@ export const WORKER_LIMITS: WorkerLimits = {
 
 /** Publishing makes a whole image durable, and merging bitmaps reads them: minutes on a busy disk. */
 export const LONG_CALL_TIMEOUT_MS = 600_000;
+/** A publication reads the whole image back, which may be terabytes; a storage node that died is noticed anyway. */
+export const PUBLISH_TIMEOUT_MS = 24 * 3_600_000;
 
 export function checkLimits(limits: WorkerLimits): void {
   assert(limits.renewMs * 3 <= limits.leaseMs, 'a lease has to survive two lost renewals');

@@ -2,7 +2,7 @@
 // volume, copied into a repository on another.
 import { TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
-import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
+import { PUBLISH_TIMEOUT_MS } from '../limits.ts';
 import { copied, copy, copyAgain } from './backup-copy.ts';
 import { endBackupJobs, releaseMoment } from './backup-moment.ts';
 import { start, started } from './backup-start.ts';
@@ -53,7 +53,7 @@ async function publishOnce(context: Context) {
   const manifest = { volumeName, checkpointId, checkpointName: checkpoint, pointInTimeMs, kind, reason };
   const { storedBytes, fileName, compression } = await repositories.publishBackup(
     { step: call('publish'), repositoryId, backupId, ...manifest },
-    { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS },
+    { signal: stop, timeoutMs: PUBLISH_TIMEOUT_MS },
   );
   return { storedBytes, fileName, compression: compression || 'none' };
 }
