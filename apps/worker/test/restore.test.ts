@@ -100,6 +100,11 @@ test('damage is told and kept, and the next backup on it knows what to send agai
   await backupDamage.note(backup.backupId, [{ offset: 196_608, length: 65_536 }], run.id);
   expect(await backupDamage.ofChain(backup.backupId)).toEqual([{ offset: 131_072, length: 131_072 }]);
   expect(fleet.alpha.restores.request).toMatchObject({ skipDamage: true });
+  const { backupId: tuesday } = await fleet.succeed(await fleet.backup('tuesday', 'incremental'));
+  expect(fleet.alpha.scriptedJobs.backupRequest?.also).toEqual([{ offset: 131_072, length: 131_072 }]);
+  // From here on the chain is sound.
+  expect(await backupDamage.ofChain(tuesday!)).toEqual([]);
+  expect(await backupDamage.ofChain(backup.backupId)).not.toEqual([]);
 });
 
 test('a restore that may not have holes is asked for so', async () => {

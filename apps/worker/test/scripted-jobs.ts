@@ -27,6 +27,8 @@ interface Kept {
 
 export class ScriptedJobs {
   readonly moments = new Map<string, Kept>();
+  /** The latest. */
+  backupRequest: StartBackupRequest | undefined;
   readonly #node: ScriptedStorageNode;
   readonly #started = new Map<string, { jobId: string; [fact: string]: unknown }>();
 
@@ -122,6 +124,7 @@ export class ScriptedJobs {
   }
 
   #startBackup(request: StartBackupRequest): unknown {
+    this.backupRequest = request;
     const { volumeId, checkpointId, checkpointName: name, baseCheckpointId, targetUri } = request;
     const { checkpoints, jobs } = this.#node;
     const known = this.#started.get(checkpointId);

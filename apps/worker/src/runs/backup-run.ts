@@ -24,7 +24,14 @@ const publish: Step<'backup'> = {
     const { request, run } = context;
     const { compression, ...facts } = await publishWhole(context);
     const available = { ...facts, compression };
-    return { output: facts, commit: tx => tx.backups.markAvailable(request.backupId, available, run.id) };
+    const { resendsDamage } = context.output('start', started);
+    return {
+      output: facts,
+      commit: async tx => {
+        await tx.backups.markAvailable(request.backupId, available, run.id);
+        if (resendsDamage) await tx.backupDamage.markSent(request.backupId);
+      },
+    };
   },
 };
 

@@ -23,6 +23,8 @@ export const started = z.object({
   dirtyBytes: z.number(),
   /** Of these: marked only because a crash left it open whether they changed. */
   grownBytes: z.number().default(0),
+  /** What was damaged below is sent again. */
+  resendsDamage: z.boolean().default(false),
 });
 
 export const start: Step<'backup'> = {
@@ -33,9 +35,9 @@ export const start: Step<'backup'> = {
     const fellBack = hasFallenBack(backup, request.parentBackupId);
     const answer = fellBack ? await startFull(context) : await startAsAsked(context);
     const pointInTime = new Date(answer.pointInTimeMs);
-    const { jobId, pointInTimeMs, dirtyBytes, grownBytes } = answer;
+    const { jobId, pointInTimeMs, dirtyBytes, grownBytes, resendsDamage } = answer;
     return {
-      output: { jobId, pointInTimeMs, dirtyBytes, grownBytes },
+      output: { jobId, pointInTimeMs, dirtyBytes, grownBytes, resendsDamage },
       facts: { checkpointAt: pointInTime, progress: { dirtyBytes } },
       commit: async tx => {
         await tx.checkpoints.markReady(request.checkpointId, pointInTime, run.id);
@@ -61,7 +63,8 @@ type StartOptions = { step: string; isFull: boolean; target: Prepared };
 async function startBackup(context: Context, { step, isFull, target }: StartOptions) {
   const { request, storageNodes, call, stop } = context;
   const { jobs } = await storageNodes.ofVolume(request.volumeId);
-  return jobs.startBackup(
+  const also = isFull ? [] : await damageBelow(context);
+  const answer = await jobs.startBackup(
     {
       step: call(step),
       volumeId: request.volumeId,
@@ -76,16 +79,16 @@ async function startBackup(context: Context, { step, isFull, target }: StartOpti
       onCbwError: request.onCbwError ?? '',
       cbwTimeoutMs: request.cbwTimeoutMs ?? 0,
       scratchLimitBytes: request.scratchLimitBytes ?? 0,
-      also: isFull ? [] : await damageOfParent(context),
+      also,
     },
     { signal: stop },
   );
+  return { ...answer, resendsDamage: also.length > 0 };
 }
 
-/** What is known to be damaged in the parent is sent again. */
-async function damageOfParent({ request, catalog }: Context) {
-  if (request.parentBackupId === null) return [];
-  return (await catalog.backups.find(request.parentBackupId))?.damage ?? [];
+/** What is known to be damaged in the parent and in what that stands on. */
+async function damageBelow({ request, catalog }: Context) {
+  return request.parentBackupId === null ? [] : catalog.backupDamage.ofChain(request.parentBackupId);
 }
 
 /** Falls back to a full backup, and says so, when the changes since the base cannot be known. */
