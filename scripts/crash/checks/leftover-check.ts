@@ -1,6 +1,6 @@
 // After a round: every file of the storage nodes has a reason to be there, no block node, job or open file is left of
 // runs that have ended, and catalog and storage nodes tell of the same things.
-import { readdir, readlink } from 'node:fs/promises';
+import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connectStorageNode } from '@tidemark/proto';
@@ -12,6 +12,7 @@ import type { Findings } from './contents-check.ts';
 /** Files of a storage node that are always allowed, relative to its state directory. */
 const ALWAYS = [/^identity\.json$/, /^lock\.\d+$/, /^runs\/[^/]+\.json$/];
 
+const EXPORTS = 'exports.json';
 const IN_PASSING_MS = 1_500;
 
 interface Expected {
@@ -28,6 +29,7 @@ export async function checkLeftovers(world: World, findings: Findings): Promise<
       (await allFiles(stateDir)).filter(file => !isExpected(file, expected)),
     );
     if (odd.length > 0) findings.faults.push(`${node}: left-over files ${odd.slice(0, 6).join(', ')}`);
+    findings.faults.push(...(await keptExports(node, stateDir, files)));
     findings.faults.push(...missing(files, expected).map(file => `${node}: ${file} is missing`));
     findings.faults.push(...(await lasting(() => openFiles(world, node, stateDir))));
     findings.faults.push(...(await jobs({ name: node, address: controlAddress })));
@@ -86,11 +88,22 @@ function isExpected(file: string, { volumes, repositories, files }: Expected): b
   }
   const backups = repositories.get(id);
   if (folder === 'repositories' && backups !== undefined) {
-    if (name === 'repository.json') return true;
+    if (name === 'repository.json' || name === EXPORTS) return true;
     const backup = /^backups\/([^./]+)\.(json|qcow2|sums)$/.exec(name)?.[1];
     return backup !== undefined && backups.has(backup);
   }
   return false;
+}
+
+/** Exports that outlive restarts, for volumes that read from them: those that are left have pulled all. */
+async function keptExports(node: string, stateDir: string, files: readonly string[]): Promise<string[]> {
+  const lists = files.filter(file => file.endsWith(`/${EXPORTS}`));
+  const kept = await Promise.all(
+    lists.map(async file => JSON.parse(await readFile(join(stateDir, file), 'utf8')).exports.length),
+  );
+  return lists.flatMap((file, index) =>
+    kept[index] === 0 ? [] : [`${node}: ${file} keeps ${kept[index]} exports`],
+  );
 }
 
 /** What the catalog tells of and the storage node has lost. */
