@@ -144,6 +144,9 @@ describe('a restore over a volume', () => {
     await expect(readDisk(exportUri)).rejects.toThrow();
     await expect(addCheckpoint(node, volume)).rejects.toMatchObject({ code: 'volume-busy' });
     await expect(restore(node, server, { target, sizeBytes })).rejects.toMatchObject({ code: 'volume-busy' });
+    const { volumeId } = volume;
+    const moment = node.clients.jobs.startExport({ step: newStep(), volumeId, exportId: randomUUID() });
+    await expect(moment).rejects.toMatchObject({ code: 'volume-busy' });
     await node.clients.jobs.cancelJob({ step: newStep(), jobId });
     expect((await jobEnd(node, jobId)).error).toMatchObject({ code: 'run-cancelled' });
     await readDisk(exportUri);

@@ -78,7 +78,7 @@ export class AuditRunner {
     const sums = await NbdDriver.open(sumsUri, { readOnly: true, signal });
     try {
       const sample = chooseSample(inClusters(volume.chain.changedSince(baseCheckpointId)), request);
-      const moment = await this.#freeze(volume, runId, sample);
+      const moment = await this.#freeze(volume, request, sample);
       const dirty = inClusters(moment.changes.get(baseCheckpointId)!);
       // What was written since the sample was chosen has been changed rightly.
       leaveOut(sample, dirty);
@@ -94,10 +94,12 @@ export class AuditRunner {
   }
 
   /** Keeps the sample alone, where that is not too many pieces. */
-  #freeze(volume: Volume, momentId: string, sample: Bitmap): Promise<Moment> {
+  #freeze(volume: Volume, request: AuditRequest, sample: Bitmap): Promise<Moment> {
+    const { runId: momentId, baseCheckpointId } = request;
     const some = sample.dirtyGranules <= KEPT_AREAS_MAX;
     const kept = some ? { baseNames: [], also: [...sample.dirtyAreas()] } : {};
-    return this.#moments.freeze(volume, { momentId, kind: 'audit', ...kept });
+    const changesSince = [baseCheckpointId];
+    return this.#moments.freeze(volume, { momentId, kind: 'audit', changesSince, ...kept });
   }
 
   #startJob(id: string, audit: Omit<Audit, 'graph' | 'damage'> & { sums: NbdDriver }): void {

@@ -41,18 +41,20 @@ export function chooseContents(options: {
   };
 }
 
-/** Keeps what had changed at the instant since each of some checkpoints; `records` oldest first. */
+/** Keeps what had changed at the instant since some of the checkpoints; `records` oldest first, without a gap. */
 export class ChangesAtMoment {
   readonly #node: GraphNode;
   readonly #records: readonly CheckpointRecord[];
+  readonly #wanted: ReadonlySet<string>;
   readonly #changes = new Map<string, Bitmap>();
 
-  constructor(node: GraphNode, records: readonly CheckpointRecord[]) {
+  constructor(node: GraphNode, records: readonly CheckpointRecord[], wanted: readonly string[]) {
     this.#node = node;
     this.#records = records;
+    this.#wanted = new Set(wanted);
   }
 
-  /** Of each checkpoint, by its id, oldest first; empty before the instant. */
+  /** Of each that is wanted, by its id, oldest first; empty before the instant. */
   get all(): ReadonlyMap<string, Bitmap> {
     return this.#changes;
   }
@@ -67,12 +69,12 @@ export class ChangesAtMoment {
 
   #keep(): void {
     const kept: [string, Bitmap][] = [];
+    if (this.#wanted.size === 0) return;
     let union: Bitmap | undefined;
     for (const { checkpointId, granularityBytes } of this.#records.toReversed()) {
-      const next = union?.clone() ?? new Bitmap(this.#node.sizeBytes, granularityBytes);
-      next.merge(this.#node.bitmaps.get(checkpointId).bits);
-      kept.push([checkpointId, next]);
-      union = next;
+      union ??= new Bitmap(this.#node.sizeBytes, granularityBytes);
+      union.merge(this.#node.bitmaps.get(checkpointId).bits);
+      if (this.#wanted.has(checkpointId)) kept.push([checkpointId, union.clone()]);
     }
     for (const [checkpointId, bits] of kept.reverse()) this.#changes.set(checkpointId, bits);
   }

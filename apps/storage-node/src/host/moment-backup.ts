@@ -60,7 +60,7 @@ export class MomentBackup {
     this.moment.onBroken(() => {
       // Its end is the job's to see to, where there is one.
       if (this.#isUnderWay) this.#last!.job.giveUp();
-      else void this.moment.release();
+      else this.moment.releaseSoon();
     });
   }
 

@@ -102,7 +102,7 @@ export class MomentExports {
       await reader.close();
     });
     // Who reads it is to notice at once, and the scratch is of no use any more.
-    moment.onBroken(() => void moment.release());
+    moment.onBroken(() => moment.releaseSoon());
     const { sizeBytes } = volume.record;
     const contexts = extra.map(context => context.name);
     const answer = { uri, sizeBytes, pointInTimeMs: moment.pointInTimeMs, contexts };

@@ -117,6 +117,11 @@ export class Moment {
     return this.#end;
   }
 
+  /** As `release`; where it fails, whoever asks for that the next time is told. */
+  releaseSoon(): void {
+    void this.release().catch(() => undefined);
+  }
+
   async #release(): Promise<void> {
     for (const end of this.#users.splice(0)) await end();
     await this.#parts.fleece.remove();

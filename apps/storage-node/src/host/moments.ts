@@ -29,6 +29,8 @@ export interface FreezeRequest {
   readonly baseNames?: readonly string[] | undefined;
   /** Kept besides. */
   readonly also?: readonly DiskRange[] | undefined;
+  /** Checkpoints since which the changes are kept; default: all that are trusted, and none for a backup. */
+  readonly changesSince?: readonly string[] | undefined;
   /** 0 or undefined: as this storage node is set. */
   readonly scratchLimitBytes?: number | undefined;
   /** Default break-snapshot: the guest goes on, whatever becomes of the moment. */
@@ -83,6 +85,8 @@ export class Moments {
   async freeze(volume: Volume, request: FreezeRequest): Promise<Moment> {
     const momentId = checkId(request.momentId, 'moment');
     if (this.#moments.has(momentId)) throw inUse(momentId);
+    // Bitmaps, which an audit looks at, are right at any instant.
+    if (request.kind !== 'audit') volume.assertNotOverwritten();
     const { sizeBytes } = volume.record;
     const limitBytes = request.scratchLimitBytes || this.#scratchLimitBytes;
     const host = { graph: this.#graph, store: this.#store };
@@ -115,8 +119,9 @@ export class Moments {
     const { node } = volume;
     const { momentId, kind, checkpoint, baseNames, also = [] } = request;
     const held: { moment?: Moment } = {};
-    // Backups have no use for it.
-    const changes = new ChangesAtMoment(node, kind === 'backup' ? [] : volume.chain.trusted());
+    const trusted = volume.chain.trusted();
+    const all = kind === 'backup' ? [] : trusted.map(({ checkpointId }) => checkpointId);
+    const changes = new ChangesAtMoment(node, trusted, request.changesSince ?? all);
     const contents = `contents-${momentId}`;
     const fleecing = startFleece({
       clock: this.#clock,

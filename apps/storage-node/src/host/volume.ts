@@ -180,6 +180,11 @@ export class Volume {
     this.#use.overwriter = who;
   }
 
+  /** Throws `volume-busy` while its contents are neither the old nor the new. */
+  assertNotOverwritten(): void {
+    this.#use.assertNotOverwritten();
+  }
+
   endOverwriting(): void {
     this.#use.overwriter = undefined;
     this.#guest.admit();
@@ -193,7 +198,7 @@ export class Volume {
     record: NewCheckpointRecord,
     more: CheckpointCompanions = { actions: [], undo: async () => {} },
   ): Promise<void> {
-    this.#use.assertNotOverwritten();
+    this.assertNotOverwritten();
     return this.#checkpoints.add({ description: '', originBackupId: '', ...record }, more);
   }
 
