@@ -34,10 +34,10 @@ export class VolumeRegistry {
   readonly #turns = new Turns();
 
   constructor(options: VolumeHost & { now: () => number; report: VolumeReport }) {
-    const { graph, store, exports, streams } = options;
-    this.#host = { graph, store, exports, streams };
-    this.#now = options.now;
-    this.#report = options.report;
+    const { now, report, ...host } = options;
+    this.#host = host;
+    this.#now = now;
+    this.#report = report;
   }
 
   /**
