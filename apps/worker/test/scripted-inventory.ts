@@ -1,6 +1,7 @@
 // What a scripted storage node tells of all that it has, and the calls that put it in order.
 import {
   type Checkpoint,
+  JobDamage,
   JobStatus,
   Moment,
   type OpenBackupInfo,
@@ -22,6 +23,7 @@ interface Host {
   readonly partial: Map<string, object>;
   readonly published: Map<string, StoredBackup>;
   readonly jobs: Map<string, JobStatus>;
+  readonly restores: { readonly damage: Map<string, JobDamage> };
 }
 
 export class ScriptedInventory {
@@ -52,7 +54,10 @@ export class ScriptedInventory {
         return StorageNodeStatus.fromPartial({ name, instanceId, startedAtMs, ...facts });
       },
       listVolumes: () => ({
-        volumes: [...volumes.values()].map(one => ({ ...one, checkpoints: checkpointsOf(one.volumeId) })),
+        volumes: [...volumes.values()].map(one => ({
+          ...one,
+          checkpoints: [...one.checkpoints, ...checkpointsOf(one.volumeId)],
+        })),
       }),
       listRepositories: () => ({
         repositories: [...repositories].map(([repositoryId, name]) =>
@@ -89,6 +94,7 @@ export class ScriptedInventory {
       startedAtMs: 1_700_000_000_500,
     };
     this.#host.jobs.set(jobId, JobStatus.fromPartial({ ...status, ...(isDifferent && { error }) }));
+    this.#host.restores.damage.set(jobId, JobDamage.fromPartial({ ranges: this.differing }));
     return { jobId, cleanBytes: 1024 };
   }
 }

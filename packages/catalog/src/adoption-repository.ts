@@ -12,6 +12,8 @@ export interface FoundVolume {
   sizeBytes: number;
   format: VolumeFormat;
   exportUri: string;
+  /** Of an instant restore: the backup that it still reads. */
+  sourceBackupId: string | null;
 }
 
 export interface FoundRepository {
@@ -50,8 +52,14 @@ export class AdoptionRepository {
 
   /** Ready, as its storage node has it. Rejects `volume-name-taken`. */
   volume(found: FoundVolume, runId: string): Promise<void> {
-    const { id, exportUri, sizeBytes, ...fixed } = found;
-    const facts = { exportUri, sizeBytes: BigInt(sizeBytes), name: fixed.name, state: 'ready' };
+    const { id, exportUri, sizeBytes, sourceBackupId, ...fixed } = found;
+    const facts = {
+      exportUri,
+      sizeBytes: BigInt(sizeBytes),
+      name: fixed.name,
+      state: 'ready',
+      sourceBackupId,
+    };
     return this.#scope.write(async (db, tell) => {
       await db.volume
         .upsert({ where: { id }, create: { id, ...fixed, ...facts }, update: facts })
@@ -114,18 +122,9 @@ export class AdoptionRepository {
   /** Its repository does not have it: neither a base nor restored from here on; the row stays. */
   markBackupMissing(id: string, runId: string): Promise<void> {
     return this.#scope.write(async (db, tell) => {
-      const where = { id, state: { in: ['available', 'hidden', 'removing'] } };
+      const where = { id, state: 'available' };
       const { count } = await db.backup.updateMany({ where, data: { state: 'missing' } });
       if (count === 1) tell({ kind: 'backup-missing', subjectType: 'backup', subjectId: id, runId });
-    });
-  }
-
-  /** A removal that nobody goes on with: the next prune begins it anew. */
-  hideBackup(id: string, runId: string): Promise<void> {
-    return this.#scope.write(async (db, tell) => {
-      const where = { id, state: 'removing' };
-      const { count } = await db.backup.updateMany({ where, data: { state: 'hidden' } });
-      if (count === 1) tell({ kind: 'backup-hidden', subjectType: 'backup', subjectId: id, runId });
     });
   }
 

@@ -31,6 +31,8 @@ export interface Inventory {
     state: 'creating' | 'ready' | 'deleting';
     sizeBytes: number;
     exportUri: string | null;
+    /** Of an instant restore: what it still reads from. */
+    sourceBackupId: string | null;
   }[];
   checkpoints: { id: string; volumeId: string; name: string; description: string; state: string }[];
   snapshots: { id: string; volumeId: string; name: string; state: string }[];
@@ -50,6 +52,8 @@ export interface Inventory {
   leases: { id: string; backupId: string; holder: string; holderId: string; held: boolean }[];
   /** Of all storage nodes. */
   liveRuns: RunFact[];
+  /** Backups that volumes of any storage node still read from. */
+  readBackupIds: string[];
   /** Volumes and repositories of other storage nodes. */
   elsewhere: { id: string; name: string; noun: 'volume' | 'repository' }[];
 }
@@ -115,6 +119,7 @@ export class InventoryRepository {
           db,
           backups.map(({ id }) => id),
         ),
+        readBackupIds: await readBackupIds(db),
         elsewhere: await nounsElsewhere(db, storageNodeId),
         liveRuns: [...before, ...(await liveRuns(db))],
       };
@@ -157,4 +162,10 @@ async function nounsElsewhere(db: Db, storageNodeId: string): Promise<Inventory[
     ...volumes.map(row => ({ ...row, noun: 'volume' as const })),
     ...repositories.map(row => ({ ...row, noun: 'repository' as const })),
   ];
+}
+
+async function readBackupIds(db: Db): Promise<string[]> {
+  const where = { sourceBackupId: { not: null } };
+  const rows = await db.volume.findMany({ where, select: { sourceBackupId: true } });
+  return rows.map(row => row.sourceBackupId!);
 }

@@ -34,6 +34,8 @@ function compareJobs({ node, catalog, runsAbout }: Sides, find: Find): void {
     const id = idInJob(jobId);
     // Streams belong to their volumes, which start them anew by themselves.
     if (id === undefined || type === 'stream') continue;
+    // Storage nodes go on with these by themselves, too.
+    if (type === 'removal' && state !== CONCLUDED) continue;
     if (catalog.commits.some(commit => commit.id === id)) continue;
     const past = runsAbout(id);
     const isKnown = hasEnded(past) || type === 'commit';
@@ -77,13 +79,15 @@ function compareRepositoryWork({ node, catalog, runsAbout }: Sides, find: Find):
     }
     for (const { backupId, runId, durable } of work.open) {
       // A durable one is its volume's as long as that is there.
-      if (!isId(backupId) || (durable && volumes.has(runId))) continue;
+      const isRead = volumes.has(runId) || catalog.readBackupIds.includes(backupId);
+      if (!isId(backupId) || (durable && isRead)) continue;
       const past = runsAbout(runId);
       const whose = past ? `${past.kind} run ${past.id} has ${past.state}` : `nothing is known of ${runId}`;
       const text = `Repository '${name}' exports a backup for reading; ${whose}.`;
       find('open-backup-left', backupId, text, {
         ...{ touches: [repositoryId, runId], facts: { repositoryId, runId } },
-        safe: hasEnded(past) ? 'close' : null,
+        // A volume that the catalog does not know may read from a durable one.
+        safe: hasEnded(past) && !durable ? 'close' : null,
       });
     }
   }

@@ -1,5 +1,5 @@
 // Repositories and their backups: a backup exists, and is what it is, by its manifest.
-import { type Inventory, isId } from '@tidemark/catalog';
+import { type BackupKind, type Inventory, isId } from '@tidemark/catalog';
 import type { StoredBackup } from '@tidemark/proto';
 import { type Find, hasGivenUp, type RunsAbout } from './found-difference.ts';
 import type { NodeView } from './node-view.ts';
@@ -27,7 +27,7 @@ export function compareRepositories(sides: Sides, find: Find): void {
       continue;
     }
     if (!rows.has(repositoryId)) unknownRepository(repository, backups.length, sides, find);
-    compareBackups(repositoryId, backups, catalog, find);
+    compareBackups(repositoryId, backups, sides, find);
   }
 }
 
@@ -86,7 +86,7 @@ type BackupRow = Inventory['backups'][number];
 function compareBackups(
   repositoryId: string,
   backups: readonly StoredBackup[],
-  catalog: Inventory,
+  { catalog, node }: Sides,
   find: Find,
 ): void {
   const rows = new Map(
@@ -95,7 +95,7 @@ function compareBackups(
   for (const stored of parentsFirst(backups)) {
     if (!isId(stored.backupId)) continue;
     const row = rows.get(stored.backupId);
-    if (row) compareBackup(row, stored, find);
+    if (row) compareBackup(row, stored, isBeingRemoved(node, row.id), find);
     else unknownBackup(repositoryId, stored, find);
   }
   const there = new Set(backups.map(({ backupId }) => backupId));
@@ -119,7 +119,11 @@ function unknownBackup(repositoryId: string, stored: StoredBackup, find: Find): 
   find('backup-unknown', backupId, text, { touches, facts, safe: 'adopt' });
 }
 
-function compareBackup(row: BackupRow, stored: StoredBackup, find: Find): void {
+/** Storage nodes go on with removals by themselves when they start. */
+const isBeingRemoved = (node: NodeView, backupId: string): boolean =>
+  node.jobs.some(({ jobId, state }) => jobId === `removal-${backupId}` && state !== 'concluded');
+
+function compareBackup(row: BackupRow, stored: StoredBackup, isLeaving: boolean, find: Find): void {
   const touches = [row.repositoryId];
   if (row.state === 'creating') {
     const text = 'The backup is published, but its row says that it is being made, and no run makes it.';
@@ -127,13 +131,14 @@ function compareBackup(row: BackupRow, stored: StoredBackup, find: Find): void {
     return;
   }
   if (row.state === 'removing') {
+    if (isLeaving) return;
     const text = 'The removal of the backup was begun, and no run goes on with it. The next prune does.';
     find('hidden-left', row.id, text, { touches, safe: 'hide' });
     return;
   }
   const differing = [
     row.parentId !== (stored.parentBackupId || null) && 'parent',
-    row.kind !== stored.kind && 'kind',
+    row.kind !== kindOf(stored) && 'kind',
     row.storedBytes !== stored.storedBytes && 'storedBytes',
     row.fileName !== stored.fileName && 'fileName',
     // What retention has decided is not in the manifest yet; the other way round, the manifest is right.
@@ -141,7 +146,7 @@ function compareBackup(row: BackupRow, stored: StoredBackup, find: Find): void {
     row.state === 'missing' && 'missing',
   ].filter(word => word !== false);
   if (differing.length === 0) return;
-  const facts = { differing, parentId: stored.parentBackupId, kind: stored.kind };
+  const facts = { differing, parentId: stored.parentBackupId, kind: kindOf(stored) };
   const text =
     row.state === 'missing'
       ? 'The backup is in its repository again.'
@@ -182,4 +187,10 @@ export function parentsFirst(backups: readonly StoredBackup[]): StoredBackup[] {
     sorted.push(...branch.reverse());
   }
   return sorted;
+}
+
+/** What has no parent any more is full, whatever it was once. */
+export function kindOf({ kind, parentBackupId }: StoredBackup): BackupKind {
+  if (parentBackupId === '') return 'full';
+  return kind === 'differential' ? 'differential' : 'incremental';
 }

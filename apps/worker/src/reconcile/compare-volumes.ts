@@ -58,6 +58,10 @@ function compareVolume(row: VolumeRow, volume: Volume, find: Find): void {
     const told = `${volume.sizeBytes} bytes at ${volume.exportUri}`;
     const text = `Volume '${name}' has ${told}; its row says ${sizeBytes} bytes at ${exportUri}.`;
     find('volume-differs', id, text, { facts, safe: 'accept' });
+  } else if ((volume.source?.backupId || null) !== row.sourceBackupId) {
+    const reads = volume.source ? `reads from backup ${volume.source.backupId}` : 'stands alone';
+    const text = `Volume '${name}' ${reads}, and its row says otherwise.`;
+    find('volume-differs', id, text, { facts, safe: 'accept' });
   }
 }
 

@@ -1,94 +1,31 @@
 // Goal: each way in which catalog, storage node and repository can differ is found under its name, with the repair
 // that cannot lose anything or with none; what a run works on is no difference.
 // Method: two sides that agree; each case changes one thing.
-import type { Inventory, RunFact } from '@tidemark/catalog';
-import {
-  Checkpoint,
-  JobStatus,
-  Moment,
-  Repository,
-  RepositoryWork,
-  StoredBackup,
-  Volume,
-} from '@tidemark/proto';
+import { Checkpoint, Moment, StoredBackup } from '@tidemark/proto';
 import { expect, test } from 'vitest';
 import { compare } from './compare.ts';
 import { DIFFERENCE_KINDS } from './found-difference.ts';
-import type { NodeView } from './node-view.ts';
-
-const id = (last: number) => `00000000-0000-4000-8000-${String(last).padStart(12, '0')}`;
-const NODE = id(1);
-const VOLUME = id(2);
-const CHECKPOINT = id(3);
-const REPOSITORY = id(4);
-const BACKUP = id(5);
-const RUN = id(6);
-const OTHER = id(7);
-const SNAPSHOT = id(8);
-const COMMIT = id(9);
-const NOW_MS = 1_800_000_000_000;
-const STUCK_MS = 1_800_000;
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] extends readonly (infer E)[] ? E[] : T[K] };
-type VolumeView = Mutable<NodeView['volumes'][number]>;
-type RepositoryView = Mutable<NodeView['repositories'][number]>;
-
-/** Both sides; the storage node's first volume and repository are at hand, and so are their rows. */
-function agreeing() {
-  const facts = { volumeId: VOLUME, name: 'disk', sizeBytes: 4096, exportUri: 'nbd://h/disk' };
-  const volume: VolumeView = {
-    volume: Volume.fromPartial({ ...facts, checkpoints: [{ checkpointId: CHECKPOINT, name: 'monday' }] }),
-    snapshots: [{ snapshotId: SNAPSHOT, name: 'before', createdAtMs: 1 }],
-  };
-  const manifest = { backupId: BACKUP, kind: 'full', storedBytes: 512, fileName: 'backups/b.qcow2' };
-  const repository: RepositoryView = {
-    repository: Repository.fromPartial({ repositoryId: REPOSITORY, name: 'vault' }),
-    backups: [StoredBackup.fromPartial({ ...manifest, volumeId: VOLUME, checkpointId: CHECKPOINT })],
-    work: RepositoryWork.fromPartial({}),
-  };
-  const node = { volumes: [volume], repositories: [repository], jobs: [], moments: [] } as Mutable<NodeView>;
-  const checkpointRow = { id: CHECKPOINT, volumeId: VOLUME, name: 'monday', description: '', state: 'ready' };
-  const volumeRow: Inventory['volumes'][number] = {
-    ...{ id: VOLUME, name: 'disk', state: 'ready', sizeBytes: 4096, exportUri: 'nbd://h/disk' },
-  };
-  const backupRow: Inventory['backups'][number] = {
-    ...{ id: BACKUP, repositoryId: REPOSITORY, checkpointId: CHECKPOINT, parentId: null, kind: 'full' },
-    ...{ state: 'available', storedBytes: 512, fileName: 'backups/b.qcow2' },
-  };
-  const repositoryRow: Inventory['repositories'][number] = { id: REPOSITORY, name: 'vault', state: 'ready' };
-  const snapshotRow = { id: SNAPSHOT, volumeId: VOLUME, name: 'before', state: 'ready' };
-  const catalog: Inventory = {
-    ...{ volumes: [volumeRow], checkpoints: [checkpointRow], snapshots: [snapshotRow], commits: [] },
-    ...{ repositories: [repositoryRow], backups: [backupRow], leases: [], liveRuns: [], elsewhere: [] },
-  };
-  const runs: RunFact[] = [];
-  const rows = { volume: volumeRow, checkpoint: checkpointRow, backup: backupRow, repository: repositoryRow };
-  const checkpoint = volume.volume.checkpoints[0]!;
-  return { catalog, node, runs, volume, checkpoint, repository, rows: { ...rows, snapshot: snapshotRow } };
-}
-
-type Sides = ReturnType<typeof agreeing>;
+import {
+  agreeing,
+  BACKUP,
+  CHECKPOINT,
+  COMMIT,
+  id,
+  job,
+  NODE,
+  NOW_MS,
+  OTHER,
+  REPOSITORY,
+  RUN,
+  run,
+  type Sides,
+  SNAPSHOT,
+  STUCK_MS,
+  VOLUME,
+} from './testing/both-sides.ts';
 
 const look = ({ catalog, node, runs }: Sides) =>
   compare({ storageNodeId: NODE, catalog, node, runs, nowMs: NOW_MS, stuckMs: STUCK_MS });
-
-function run(kind: RunFact['kind'], state: RunFact['state'], ...ids: string[]): RunFact {
-  const live = state === 'queued' || state === 'running';
-  const where = { storageNodeId: NODE, volumeId: null, repositoryId: null };
-  return {
-    id: RUN,
-    kind,
-    state,
-    live,
-    leaseEpoch: 1,
-    silentSince: new Date(NOW_MS),
-    ids: [RUN, ...ids],
-    ...where,
-  };
-}
-
-const job = (jobId: string, state = 'running', type = 'backup') =>
-  JobStatus.fromPartial({ jobId, state, type });
 
 /** What was changed, and `name → repair that is made by itself`, as it is found then. */
 const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[]][] = [
@@ -131,6 +68,11 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
   ['a volume that is not there', s => (s.node.volumes = []), ['volume-missing → null']],
   ['a size', s => (s.volume.volume.sizeBytes = 8192), ['volume-differs → accept']],
   ['an export', s => (s.volume.volume.exportUri = 'nbd://moved/disk'), ['volume-differs → accept']],
+  [
+    'a volume that stands alone by now',
+    s => (s.rows.volume.sourceBackupId = BACKUP),
+    ['volume-differs → accept'],
+  ],
   ['a name', s => (s.volume.volume.name = 'other'), ['volume-differs → null']],
   [
     'a volume made without an answer',
@@ -280,6 +222,38 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
       s.repository.backups = [];
     },
     [],
+  ],
+  [
+    'a removal that its storage node goes on with',
+    s => {
+      s.rows.backup.state = 'removing';
+      s.node.jobs = [job(`removal-${BACKUP}`, 'running', 'removal')];
+    },
+    [],
+  ],
+  [
+    'an increment that a prune made full',
+    s => {
+      s.repository.backups[0]!.kind = 'incremental';
+    },
+    [],
+  ],
+  [
+    'the export that a volume still reads from',
+    s => {
+      s.repository.work.open = [{ backupId: BACKUP, runId: RUN, durable: true }];
+      s.runs.push(run('restore', 'succeeded', BACKUP));
+      s.catalog.readBackupIds = [BACKUP];
+    },
+    [],
+  ],
+  [
+    'a durable export of a run that ended',
+    s => {
+      s.repository.work.open = [{ backupId: BACKUP, runId: RUN, durable: true }];
+      s.runs.push(run('restore', 'succeeded', BACKUP));
+    },
+    ['open-backup-left → null'],
   ],
   [
     'a partial image of a run that failed',

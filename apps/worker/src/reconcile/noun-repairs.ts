@@ -1,8 +1,9 @@
 // Repairs of nouns: rows follow what is there, or what is there follows the rows.
-import type { BackupKind, FoundBackup } from '@tidemark/catalog';
+import type { FoundBackup } from '@tidemark/catalog';
 import type { StoredBackup } from '@tidemark/proto';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import { tolerate } from '../runs/tolerate.ts';
+import { kindOf } from './compare-repositories.ts';
 import { type RepairWork, stepOf } from './repair-work.ts';
 
 type Repair = (work: RepairWork) => Promise<unknown>;
@@ -10,13 +11,18 @@ type Repair = (work: RepairWork) => Promise<unknown>;
 const volumeThere = ({ look, found }: RepairWork) =>
   look.node.volumes.find(({ volume }) => volume.volumeId === found.subjectId)!.volume;
 
+/** What an instant volume still reads from is held for it; where it reads from nothing any more it holds nothing. */
 const adoptVolume: Repair = work => {
-  const { volumeId: id, name, sizeBytes, format, exportUri } = volumeThere(work);
-  const facts = { id, name, sizeBytes, exportUri, storageNodeId: work.storageNodeId };
-  return work.context.catalog.adoption.volume(
-    { ...facts, format: format === 'qcow2' ? 'qcow2' : 'raw' },
-    work.context.run.id,
-  );
+  const { context, storageNodeId } = work;
+  const { volumeId: id, name, sizeBytes, format: told, exportUri, source } = volumeThere(work);
+  const sourceBackupId = source?.backupId || null;
+  const format = told === 'qcow2' ? 'qcow2' : 'raw';
+  const facts = { id, name, sizeBytes, exportUri, storageNodeId, sourceBackupId, format } as const;
+  return context.catalog.transaction(async catalog => {
+    if (sourceBackupId === null) await catalog.volumes.markAlone(id, context.run.id);
+    await catalog.adoption.volume(facts, context.run.id);
+    if (sourceBackupId !== null) await catalog.backupLeases.take(sourceBackupId, 'volume', id);
+  });
 };
 
 const forgetVolume: Repair = ({ context, found }) =>
@@ -115,7 +121,7 @@ const adoptBackup: Repair = ({ look, found, context }) => {
 };
 
 function toFound(repositoryId: string, stored: StoredBackup): FoundBackup {
-  const { backupId: id, volumeId, volumeName, checkpointId, checkpointName, kind, reason } = stored;
+  const { backupId: id, volumeId, volumeName, checkpointId, checkpointName, reason } = stored;
   const { sizeBytes, storedBytes, fileName, hidden, pointInTimeMs, compression } = stored;
   return {
     ...{
@@ -132,20 +138,17 @@ function toFound(repositoryId: string, stored: StoredBackup): FoundBackup {
     },
     checkpoint: checkpointName,
     parentId: stored.parentBackupId || null,
-    kind: backupKind(kind),
+    kind: kindOf(stored),
     compression: compression === 'zstd' ? 'zstd' : 'none',
     pointInTime: new Date(pointInTimeMs),
   };
 }
 
-const backupKind = (kind: string): BackupKind =>
-  kind === 'full' || kind === 'differential' ? kind : 'incremental';
-
 const forgetBackup: Repair = ({ context, found }) =>
   context.catalog.adoption.forgetBackup(found.subjectId, context.run.id);
 
 const hideBackup: Repair = ({ context, found }) =>
-  context.catalog.adoption.hideBackup(found.subjectId, context.run.id);
+  context.catalog.retention.markHidden(found.subjectId, context.run.id);
 
 export const NOUN_REPAIRS = {
   'volume-unknown': { adopt: adoptVolume, remove: removeVolume },
