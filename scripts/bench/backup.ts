@@ -41,7 +41,10 @@ export function ourBackup(nodes: {
   const prepare = async (): Promise<PreparedBackup> => {
     const [backupId, checkpointId] = [randomUUID(), randomUUID()];
     const plan = { repositoryId, backupId, volumeId, sizeBytes, parentBackupId: '' };
-    const { uri: targetUri } = await beta.clients.repositories.prepareBackup({ step: step(), ...plan });
+    const { uri: targetUri, sumsUri } = await beta.clients.repositories.prepareBackup({
+      step: step(),
+      ...plan,
+    });
     const names = {
       volumeName: 'bench',
       checkpointName: checkpointId,
@@ -49,7 +52,7 @@ export function ourBackup(nodes: {
       reason: 'full: asked for',
     };
     const copy = async (): Promise<void> => {
-      const request = { volumeId, checkpointId, checkpointName: checkpointId, targetUri };
+      const request = { volumeId, checkpointId, checkpointName: checkpointId, targetUri, sumsUri };
       const { jobId } = await alpha.clients.jobs.startBackup({
         step: step(),
         ...{ ...request, baseCheckpointId: '', speedBytesPerSecond: 0 },
@@ -59,6 +62,7 @@ export function ourBackup(nodes: {
       }
       const publication = { ...plan, ...names, checkpointId, pointInTimeMs: Date.now() };
       await beta.clients.repositories.publishBackup({ step: step(), ...publication });
+      await alpha.clients.jobs.releaseMoment({ step: step(), volumeId, momentId: checkpointId });
     };
     return {
       guestUri: disk.uri,

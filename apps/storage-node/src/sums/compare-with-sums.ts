@@ -48,9 +48,35 @@ export interface CompareOptions {
 /** Rejects where records cannot be read, and with what `onFault` or `pace` throw. */
 export async function compareWithSums(options: CompareOptions): Promise<void> {
   const count = recordsOf(options.image.sizeBytes);
-  for (let first = 0; first < count; first += WINDOW_CLUSTERS) {
-    await new Window(options, first).compare();
+  for (let first = 0; first < count; ) {
+    const next = await skipSilence(options, first, count);
+    if (next === first) await new Window(options, first).compare();
+    first = next === first ? first + WINDOW_CLUSTERS : next;
   }
+}
+
+/** Whole windows of which neither image nor records say anything are not looked at one by one. */
+async function skipSilence(options: CompareOptions, first: number, count: number): Promise<number> {
+  const { image, records, pace } = options;
+  const start = first * CLUSTER_BYTES;
+  const silent = records === undefined ? count : ((await records.silentUntil?.(first)) ?? first);
+  if (silent < Math.min(first + WINDOW_CLUSTERS, count)) return first;
+  const wanted = Math.min(silent * CLUSTER_BYTES, image.sizeBytes);
+  let at = start;
+  try {
+    for (const { offset, length, depth } of await image.extents(start, wanted - start)) {
+      if (depth === 1) break;
+      at = offset + length;
+    }
+  } catch {
+    // The window itself tells of it.
+    return first;
+  }
+  const clusters = at >= image.sizeBytes ? count : Math.floor(at / CLUSTER_BYTES);
+  const next = clusters === count ? count : clusters - (clusters % WINDOW_CLUSTERS);
+  if (next <= first) return first;
+  await pace?.({ seenBytes: Math.min(next * CLUSTER_BYTES, image.sizeBytes) - start, readBytes: 0 });
+  return next;
 }
 
 class Window {

@@ -12,16 +12,20 @@ export interface RecordSource {
   readonly count: number;
   /** Records of [first, first + count), which lies inside. Rejects with kind `io`. */
   records(first: number, count: number): Promise<Buffer>;
+  /** Where the records that say nothing, from `first` on, end at the earliest, as far as that is known unread. */
+  silentUntil?(first: number): Promise<number>;
 }
+
+type SumsNode = Pick<BlockNode, 'read' | 'sizeBytes'> & Partial<Pick<BlockNode, 'extents'>>;
 
 export class SumsReader implements RecordSource {
   readonly count: number;
-  readonly #node: Pick<BlockNode, 'read' | 'sizeBytes'>;
+  readonly #node: SumsNode;
   /** By index, the one that was used last at the end. */
   readonly #pages = new Map<number, Promise<Buffer>>();
 
   /** `count`: records of the disk; the node may be larger. */
-  constructor(node: Pick<BlockNode, 'read' | 'sizeBytes'>, count: number) {
+  constructor(node: SumsNode, count: number) {
     this.#node = node;
     this.count = count;
   }
@@ -37,6 +41,19 @@ export class SumsReader implements RecordSource {
       done += part;
     }
     return found;
+  }
+
+  /** By the holes of the file: records that were never set were never written. */
+  async silentUntil(first: number): Promise<number> {
+    const start = first * RECORD_BYTES;
+    const end = this.count * RECORD_BYTES;
+    if (this.#node.extents === undefined || start >= end) return first;
+    let at = start;
+    for (const { offset, length, zero } of await this.#node.extents(start, end - start)) {
+      if (!zero) break;
+      at = offset + length;
+    }
+    return Math.floor(at / RECORD_BYTES);
   }
 
   #page(index: number): Promise<Buffer> {
