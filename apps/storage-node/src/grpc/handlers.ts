@@ -52,16 +52,6 @@ export function step<Request extends { step?: StepContext | undefined }, Answer>
   });
 }
 
-/** A call of the contract that this storage node does not answer. */
-export function unimplemented<Request, Answer>(
-  { report }: Pick<CallContext, 'report'>,
-  definition: MethodDefinition<Request, Answer>,
-): handleUnaryCall<Request, Answer> {
-  return query({ report }, definition, () => {
-    throw new TidemarkError('invalid-request', `${definition.path} is not there yet.`);
-  });
-}
-
 function keyOf(context: StepContext | undefined, method: string): StepKey {
   if (context !== undefined) return context;
   throw new TidemarkError(
