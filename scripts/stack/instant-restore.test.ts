@@ -1,6 +1,6 @@
-// Goal: an operator boots a volume from a chain of backups at once, loses and gets back the repository's host, and ends
-// with a volume that stands alone, whose first backup is an increment on what it came from. Method: the real services in
-// a temporary home, driven through the REST API, guests over NBD.
+// Goal: an operator boots a volume from a chain of backups at once, loses and gets back the repository's host, and
+// ends with a volume that stands alone, whose first backup is an increment on what it came from. Method: the real
+// services in a temporary home, driven through the REST API, guests over NBD.
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
