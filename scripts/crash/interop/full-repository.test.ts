@@ -11,7 +11,7 @@ import { OneDisk, temporaryHome } from '../testing/one-disk.ts';
 
 const END_MS_MAX = 60_000;
 
-test('a backup whose repository fills up fails, is undone, and the next one succeeds with room again', async context => {
+test('a backup whose repository fills up fails and is undone, and the next one succeeds with room', async context => {
   const home = temporaryHome();
   const betaDir = join(home, 'nodes', 'beta');
   mkdirSync(betaDir, { recursive: true });

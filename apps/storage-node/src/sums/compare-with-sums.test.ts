@@ -1,5 +1,5 @@
-// Goal: a disk that is mostly empty is compared in no time, and nothing beyond the emptiness is missed. Method: an image
-// and checksums of which only some clusters are there, with a count of what was looked at.
+// Goal: a disk that is mostly empty is compared in no time, and nothing beyond the emptiness is missed. Method: an
+// image and checksums of which only some clusters are there, with a count of what was looked at.
 import { appendExtent, type Extent } from '@tidemark/engine';
 import { expect, test } from 'vitest';
 import { type ClusterFault, compareWithSums } from './compare-with-sums.ts';
