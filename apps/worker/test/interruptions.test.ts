@@ -51,6 +51,16 @@ describe('a backup', () => {
     expect(ended.result).toMatchObject({ restarts: 0 });
   });
 
+  test('is given up when the repository stays away, and does not keep the moment for it', async () => {
+    const run = await halfway();
+    fleet.beta.fail('prepareBackup', 'storage-node-unreachable');
+    fleet.beta.dropPartial(run.backupId!);
+    const ended = await fleet.end(run);
+    expect([ended.state, ended.error?.code]).toEqual(['failed', 'storage-node-unreachable']);
+    expect(fleet.alpha.scriptedJobs.moments.size).toBe(0);
+    expect(await fleet.leftovers()).toEqual(clean);
+  });
+
   test('begins anew from a new point in time when its storage node was restarted, and says so', async () => {
     const run = await halfway();
     fleet.alpha.stop();

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { JobFailed } from '../errors.ts';
 import { retryDelay } from '../limits.ts';
 import { started } from './backup-start.ts';
-import { PREPARE_TARGET, parentOf, prepare } from './backup-target.ts';
+import { PREPARE_TARGET, type Prepared, parentOf, prepare } from './backup-target.ts';
 import { type RunContext, StartOver, type Step } from './run-definition.ts';
 import { type WatchedJob, watchToEnd } from './watch-job.ts';
 
@@ -56,8 +56,10 @@ async function copyToEnd(context: Context, first: WatchedJob): Promise<JobStatus
 async function continueCopy(context: Context): Promise<WatchedJob> {
   const { request, storageNodes, controls, call, stop } = context;
   const { volumeId, checkpointId } = request;
-  const { uri: targetUri, sumsUri } = await prepare(context, await parentOf(context));
   const storageNode = await storageNodes.ofVolume(volumeId);
+  // Patience is for the storage node that keeps the moment: first of all it has to be there.
+  await storageNode.volumes.getVolume({ volumeId }, { signal: stop });
+  const { uri: targetUri, sumsUri } = await targetAgain(context);
   const speedBytesPerSecond = controls.wanted.speedBytesPerSecond ?? request.speedBytesPerSecond ?? 0;
   const wanted = { volumeId, checkpointId, targetUri, sumsUri, speedBytesPerSecond };
   try {
@@ -67,6 +69,17 @@ async function continueCopy(context: Context): Promise<WatchedJob> {
   } catch (error) {
     if (!(error instanceof TidemarkError) || error.code !== 'moment-lost') throw error;
     throw await beginAnew(context, error);
+  }
+}
+
+/** A repository that stays away must not keep the moment, at the guest's cost, for as long as it likes. */
+async function targetAgain(context: Context): Promise<Prepared> {
+  try {
+    return await prepare(context, await parentOf(context));
+  } catch (error) {
+    const isAway = error instanceof TidemarkError && error.code === 'storage-node-unreachable';
+    if (!isAway || context.run.failures + 1 < context.limits.copiesMax) throw error;
+    throw new JobFailed(error.code, error.message, error);
   }
 }
 
