@@ -93,6 +93,10 @@ test('after an audit that found a difference the next backup is full and says so
   expect([full.kind, full.parentId]).toEqual(['full', null]);
   expect(full.reason).toMatch(/^full: the bitmap audit of 2026-11-21T09:00:00.000Z found/);
   expect((await next('thursday', 'monday')).kind).toBe('full');
+  await audit('equal', '2026-11-21T09:30:00.000Z');
+  expect((await next('again', 'monday')).kind, 'a sample that is equal proves nothing of the rest').toBe(
+    'full',
+  );
   // Of a full backup that came later, increments can be made again.
   const later = await api.backup({ ...request, kind: 'full', checkpoint: 'friday' });
   await api.app.catalog.backups.markStarted(later.id, {

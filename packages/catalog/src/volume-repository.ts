@@ -28,6 +28,8 @@ export interface Volume {
   /** When its bitmaps were last compared with a backup, and how that ended. */
   auditedAt: Date | null;
   auditResult: AuditResult | null;
+  /** Of the last audit that ended `different`: no increment builds on what is not newer, whatever later audits say. */
+  distrustedUntil: Date | null;
   /** Of an instant restore, until all of it is pulled: the backup that it still reads. */
   sourceBackupId: string | null;
   createdAt: Date;
@@ -163,7 +165,7 @@ export class VolumeRepository {
 
   /**
    * Bitmaps were compared with a backup. `at`: the moment that was looked at, by the storage node's clock. After
-   * `different` no increment builds on what is older.
+   * `different` no increment builds on what is older, also when a later one ends well.
    */
   markAudited(
     id: string,
@@ -171,7 +173,11 @@ export class VolumeRepository {
     runId: string,
   ): Promise<void> {
     return this.#scope.write(async (db, tell) => {
-      await db.volume.updateMany({ where: { id }, data: { auditedAt: at, auditResult: result } });
+      const verdict = { auditedAt: at, auditResult: result };
+      await db.volume.updateMany({
+        where: { id },
+        data: { ...verdict, ...(result === 'different' && { distrustedUntil: at }) },
+      });
       const kind = result === 'equal' ? 'bitmap-audited' : 'bitmap-audit-failed';
       tell({ kind, subjectType: 'volume', subjectId: id, runId, data });
     });

@@ -11,13 +11,13 @@ export interface Base {
 
 /** The base as it was found, or none, with the reason, where bitmaps and backups of that time do not agree. */
 export function audited(volume: Volume, base: Base): Base {
-  const { auditedAt, auditResult } = volume;
+  const { distrustedUntil } = volume;
   const { parent } = base;
-  if (parent === null || auditResult !== 'different' || auditedAt === null) return base;
+  if (parent === null || distrustedUntil === null) return base;
   // Increments on a full backup that was made since are as good as that is.
-  if (parent.pointInTime !== null && parent.pointInTime > auditedAt) return base;
+  if (parent.pointInTime !== null && parent.pointInTime > distrustedUntil) return base;
   const reason =
-    `full: the bitmap audit of ${auditedAt.toISOString()} found bitmaps of volume '${volume.name}' and its backups ` +
+    `full: the bitmap audit of ${distrustedUntil.toISOString()} found bitmaps of volume '${volume.name}' and its backups ` +
     'to disagree';
   return { parent: null, baseCheckpointId: null, reason };
 }
