@@ -1,7 +1,7 @@
 // Goal: a backup leaves its chain, and whatever is read of the others at any moment, before, meanwhile and after, is
 // what they held. Method: chains of random backups with models beside; readers that never rest.
 
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openImage } from '@tidemark/engine';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -148,6 +148,22 @@ test('whoever reads a backup or writes over it holds it and its parent', async (
   await expect(start(chain, b)).rejects.toThrow(/is used by backup .* which is being written over it/);
   await expect(start(chain, a)).rejects.toMatchObject({ code: 'backup-in-use' });
   await repositories.discardBackup({ step: newStep(), repositoryId, backupId: plan.backupId });
+  await remove(chain, a);
+  await expectContents(chain, [b]);
+});
+
+test('a child whose manifest is damaged keeps what it stands on', async () => {
+  const chain = await ModelChain.start(node, { seed: 11 });
+  const [a, b] = [await chain.add(), await chain.add()];
+  const manifest = node.path('repositories', chain.repositoryId, 'backups', `${b.backupId}.json`);
+  const good = await readFile(manifest);
+  await writeFile(manifest, '{"version":2');
+  await node.restart();
+  expect((await listed(chain)).map(({ backupId }) => backupId)).toEqual([a.backupId]);
+  await expect(start(chain, a)).rejects.toThrow(/stands on it, which has no sound manifest/);
+  await writeFile(manifest, good);
+  await node.restart();
+  await expectContents(chain, [b]);
   await remove(chain, a);
   await expectContents(chain, [b]);
 });

@@ -8,13 +8,14 @@ import { type BackupChain, imageOf, makeChain } from '../src/testing/backup-chai
 import { MiB, type Plan } from '../src/testing/backups.ts';
 import { flipByte, overwrite, placesOf } from '../src/testing/damage.ts';
 import { jobEnd } from '../src/testing/live-volume.ts';
+import { ModelChain } from '../src/testing/model-chain.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
 
 const CLUSTER = CLUSTER_BYTES;
 
 async function verify(
   node: RunningStorageNode,
-  { repositoryId, backupId }: Plan,
+  { repositoryId, backupId }: { repositoryId: string; backupId: string },
   options: { chain?: boolean } = {},
 ): Promise<{ end: JobStatus; ranges: [number, number][] }> {
   const { chain = true } = options;
@@ -156,6 +157,22 @@ describe('what is damaged is named', () => {
 });
 
 describe('the job', () => {
+  test('is not there where a removal is under way, and can be asked for again', async () => {
+    const node = await RunningStorageNode.start();
+    const { repositoryId, full, increment } = await makeChain(node);
+    const { repositories, jobs } = node.clients;
+    const slow = { repositoryId, backupId: full.backupId, speedBytesPerSecond: 1 };
+    const { jobId: removal } = await repositories.startRemoval({ step: newStep(), ...slow });
+    const request = { step: newStep(), repositoryId, backupId: increment.backupId, chain: true };
+    for (let tries = 0; tries < 2; tries++) {
+      await expect(repositories.startVerify(request)).rejects.toMatchObject({ code: 'backup-in-use' });
+    }
+    await jobs.cancelJob({ step: newStep(), jobId: removal });
+    await jobEnd(node, removal);
+    const { jobId } = await repositories.startVerify(request);
+    expect((await jobEnd(node, jobId)).error).toBeUndefined();
+  });
+
   test('is answered again for its run, pauses, keeps to its speed and is cancelled', async () => {
     const node = await RunningStorageNode.start();
     const { repositoryId, full } = await makeChain(node);
@@ -171,6 +188,21 @@ describe('the job', () => {
   });
 });
 
+test('a merge that ended early is no damage, also into a smaller disk', async () => {
+  const node = await RunningStorageNode.start();
+  const chain = await ModelChain.start(node, { seed: 12 });
+  const a = await chain.add({ changes: 20 });
+  const b = await chain.add({ sizeBytes: a.content.length + 3 * MiB, changes: 20 });
+  const { repositoryId } = chain;
+  const { repositories, jobs } = node.clients;
+  const slow = { repositoryId, backupId: a.backupId, speedBytesPerSecond: 1 };
+  const { jobId } = await repositories.startRemoval({ step: newStep(), ...slow });
+  await expect.poll(async () => (await jobs.getJob({ jobId })).sentBytes).toBeGreaterThan(0);
+  await jobs.cancelJob({ step: newStep(), jobId });
+  await jobEnd(node, jobId);
+  expect((await verify(node, { repositoryId, backupId: b.backupId })).end.error).toBeUndefined();
+});
+
 describe('a repository', () => {
   test('is scanned: what was put there is found, what was taken away is gone', async () => {
     const node = await RunningStorageNode.start();
@@ -178,9 +210,14 @@ describe('a repository', () => {
     const { repositories } = node.clients;
     const away = `${manifestOf(node, increment)}.away`;
     await rename(manifestOf(node, increment), away);
-    // Without its manifest it looks as if it had never been published; known ones are not taken for that.
-    const report = await repositories.scanRepository({ repositoryId });
-    expect(report.backups.map(backup => backup.backupId)).toEqual([full.backupId]);
+    // Without its manifest it looks as if it had never been published; nothing is taken for that while files may be
+    // on their way back.
+    for (let scans = 0; scans < 2; scans++) {
+      const report = await repositories.scanRepository({ repositoryId });
+      expect(report.backups.map(backup => backup.backupId)).toEqual([full.backupId]);
+      const missing = { what: 'manifest-missing', backupId: increment.backupId };
+      expect(report.problems).toMatchObject([missing, missing]);
+    }
     await rename(away, manifestOf(node, increment));
     const again = await repositories.scanRepository({ repositoryId });
     expect(again.backups.map(backup => backup.backupId)).toEqual([full.backupId, increment.backupId]);

@@ -1,6 +1,6 @@
 // Looks at a backup without restoring it: is its chain whole, are the images sound, does all data have its checksum.
-import { Bitmap, checkQcow2, FileNode } from '@tidemark/engine';
-import { type ClusterFault, compareWithSums } from '../sums/compare-with-sums.ts';
+import { Bitmap, type BlockNode, checkQcow2, FileNode } from '@tidemark/engine';
+import { type ClusterFault, type CompareOptions, compareWithSums } from '../sums/compare-with-sums.ts';
 import { CLUSTER_BYTES, isNothing, RECORD_BYTES, recordsOf, sumsBytes } from '../sums/sums-format.ts';
 import { SumsReader } from '../sums/sums-reader.ts';
 import type { JobDamage } from './job-damage.ts';
@@ -72,11 +72,15 @@ export class BackupVerification {
     try {
       await this.#check(manifest, image);
       const layer = held.adopt(await openLayer(image), node => node.close());
-      if (layer.sizeBytes !== manifest.sizeBytes) {
+      // A merge that was begun with one that leaves the chain has made it as large as its child.
+      const isAsLarge = manifest.hidden
+        ? layer.sizeBytes >= manifest.sizeBytes
+        : layer.sizeBytes === manifest.sizeBytes;
+      if (!isAsLarge) {
         this.#find(`${manifest.backupId}: the image has ${layer.sizeBytes} bytes, not ${manifest.sizeBytes}`);
       }
       await compareWithSums({
-        image: layer,
+        image: cutTo(layer, manifest.sizeBytes),
         records,
         onFault: fault => faults.push(fault),
         pace: async step => {
@@ -126,20 +130,25 @@ export class BackupVerification {
     above: readonly Above[],
   ): Promise<void> {
     for (const { kind, offset, length, message } of faults) {
+      const shows = await this.#addDamage(offset, length, above);
+      // What its child has itself may have been merged into it already.
+      if (manifest.hidden && !shows) continue;
       this.#find(`${manifest.backupId}: at ${offset}, ${kind}: ${message}`);
-      await this.#addDamage(offset, length, above);
     }
   }
 
-  /** What is newer hides what is below it. */
-  async #addDamage(offset: number, length: number, above: readonly Above[]): Promise<void> {
+  /** What is newer hides what is below it; false where it hides all of it. */
+  async #addDamage(offset: number, length: number, above: readonly Above[]): Promise<boolean> {
     const end = Math.min(offset + length, this.#disk.sizeBytes);
+    let shows = false;
     for (let at = offset; at < end; at += WINDOW_BYTES) {
-      await this.#addWindow(at, Math.min(end, at + WINDOW_BYTES), above);
+      shows = (await this.#addWindow(at, Math.min(end, at + WINDOW_BYTES), above)) || shows;
     }
+    return shows;
   }
 
-  async #addWindow(from: number, to: number, above: readonly Above[]): Promise<void> {
+  async #addWindow(from: number, to: number, above: readonly Above[]): Promise<boolean> {
+    let shows = false;
     const first = from / CLUSTER_BYTES;
     const count = Math.ceil(to / CLUSTER_BYTES) - first;
     // Where a newer backup has no checksums, nobody knows what it hides: it counts as damage then.
@@ -156,17 +165,29 @@ export class BackupVerification {
         records => start < records.length && !isNothing(records.subarray(start, start + RECORD_BYTES)),
       );
       const at = from + index * CLUSTER_BYTES;
-      if (isHidden || damaged.nextZero(at, at + 1) < 0) continue;
+      if (isHidden) continue;
+      shows = true;
+      if (damaged.nextZero(at, at + 1) < 0) continue;
       const length = Math.min(CLUSTER_BYTES, to - at);
       damaged.set(at, length);
       this.#options.damage.add(at, length);
     }
+    return shows;
   }
 
   #find(text: string): void {
     this.#count++;
     if (this.#findings.length < FINDINGS_MAX) this.#findings.push(text);
   }
+}
+
+/** What lies beyond has no checksums. */
+function cutTo(layer: BlockNode, sizeBytes: number): CompareOptions['image'] {
+  return {
+    sizeBytes: Math.min(layer.sizeBytes, sizeBytes),
+    read: (offset, bytes) => layer.read(offset, bytes),
+    extents: (offset, length) => layer.extents(offset, length),
+  };
 }
 
 function wholeDisk({ sizeBytes }: Manifest, error: unknown): ClusterFault {

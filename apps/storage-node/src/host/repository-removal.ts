@@ -16,6 +16,7 @@ import {
   switchChild,
   writeIntent,
 } from './removal-intent.ts';
+import { findUnlistedChild } from './unlisted-child.ts';
 
 /** Tables and counts that a merge may need beside the data: a bound from above for each MiB of it. */
 const METADATA_SHARE = 1 / 64;
@@ -58,6 +59,11 @@ export class RepositoryRemovals {
     const user = this.#underWay.has(backupId) ? 'another removal' : this.#host.userOf(backupId);
     if (user !== undefined) throw this.#inUse(backupId, `is used by ${user}`);
     await this.#hide(manifest);
+    const stranger = await this.#unlistedChildOf(backupId);
+    if (stranger !== undefined) {
+      const text = `is hidden and stays, as image ${stranger} stands on it, which has no sound manifest: put that back`;
+      throw this.#inUse(backupId, text);
+    }
     const children = this.#childrenOf(backupId);
     if (children.length > 1) {
       const ids = children.map(child => child.backupId).join(' and ');
@@ -221,6 +227,12 @@ export class RepositoryRemovals {
 
   #childrenOf(backupId: string): Manifest[] {
     return [...this.#host.manifests.values()].filter(({ parentBackupId }) => parentBackupId === backupId);
+  }
+
+  /** Its manifest is damaged or away: nobody lists it, and it needs its parent all the same. */
+  #unlistedChildOf(backupId: string): Promise<string | undefined> {
+    const { store, layout, manifests } = this.#host;
+    return findUnlistedChild({ store, layout, manifests, parentId: backupId });
   }
 
   #get(backupId: string): Manifest {

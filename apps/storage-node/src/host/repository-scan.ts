@@ -12,6 +12,7 @@ export interface RepositoryProblem {
   readonly repository: string;
   readonly what:
     | 'record-damaged'
+    | 'unreadable'
     | 'manifest-damaged'
     | 'image-missing'
     | 'manifest-missing'
@@ -29,6 +30,11 @@ export interface ScanOptions {
   readonly report: (problem: RepositoryProblem) => void;
   /** Files that somebody is writing right now; asked at the moment before one is removed. */
   readonly isBeingWritten: (backupId: string) => boolean;
+  /**
+   * Images without a manifest are what a crash left before publication ended, and go. While the process lives there is
+   * no such thing: somebody is putting files back, and their manifest may come last.
+   */
+  readonly removesUnpublished: boolean;
 }
 
 export interface ScanResult {
@@ -88,9 +94,16 @@ class Scan {
   }
 
   async #keepOrRemove(backupId: string, name: string, isKnown: boolean): Promise<void> {
-    const { store, isBeingWritten } = this.#options;
+    const { store, isBeingWritten, removesUnpublished } = this.#options;
     if (isKnown) this.#usedBytes += await storedBytes(store.path(name));
-    else if (!isBeingWritten(backupId)) await this.#remove(backupId, name);
+    else if (isBeingWritten(backupId)) return;
+    else if (removesUnpublished) await this.#remove(backupId, name);
+    else {
+      const text =
+        `${name} has no manifest: it is kept, not listed. Put the manifest back and scan again; or delete the file, as ` +
+        'the next start of the storage node does.';
+      this.#report('manifest-missing', backupId, text);
+    }
   }
 
   /** The process ended between prepare and publish: the run starts over, nobody knows of this file. */

@@ -43,7 +43,21 @@ export class RepositoryStore {
     for (const repositoryId of await store.list(REPOSITORIES_FOLDER)) {
       const record = await this.#readRecord(new RepositoryLayout(repositoryId));
       // A folder without a record is a creation that was interrupted: it will be repeated.
-      if (record !== undefined) this.#repositories.set(repositoryId, await this.#load(record));
+      if (record !== undefined) await this.#loadOrReport(record);
+    }
+  }
+
+  /** A disk that fails below one repository must not keep the others, and the guests, from being served. */
+  async #loadOrReport(record: RepositoryRecord): Promise<void> {
+    try {
+      this.#repositories.set(record.repositoryId, await this.#load(record));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#options.report({
+        repository: new RepositoryLayout(record.repositoryId).folder,
+        what: 'unreadable',
+        message: `Repository '${record.name}' cannot be read (${reason}). Mend its disk or files, then start again.`,
+      });
     }
   }
 
@@ -101,8 +115,13 @@ export class RepositoryStore {
       const known = this.#repositories.get(repositoryId);
       if (known === undefined) {
         // A folder without a record is a deletion that was interrupted; one with a damaged record is left alone.
-        if ((await this.#readRecord(layout)) === undefined) await this.#removeRest(layout);
-        return;
+        const record = await this.#readRecord(layout);
+        if (record === undefined) return this.#removeRest(layout);
+        throw new TidemarkError(
+          'repository-in-use',
+          `Repository '${record.name}' is there, but could not be read when the storage node started, so that nobody ` +
+            'knows what is in it. Mend its disk or files, and start the storage node again.',
+        );
       }
       await known.assertEmpty();
       await known.close();

@@ -101,6 +101,7 @@ export class Repository {
       layout,
       report,
       isBeingWritten: () => false,
+      removesUnpublished: true,
     });
     budget.take(usedBytes);
     const host = { store, exports, layout, budget, shared, title: titleOf(record) };
@@ -199,7 +200,8 @@ export class Repository {
           store,
           layout,
           report: problem => problems.push(problem),
-          isBeingWritten: backupId => this.#writing.has(backupId) || this.#manifests.has(backupId),
+          isBeingWritten: backupId => this.#writing.has(backupId),
+          removesUnpublished: false,
         });
         for (const [backupId, manifest] of manifests) {
           if (before.has(backupId) || this.#manifests.has(backupId)) continue;

@@ -25,8 +25,8 @@ export class VerifyRunner {
   }
 
   /**
-   * Good to repeat by the same run while its job is known. Throws `repository-not-found` and `backup-not-found`. The
-   * job ends with `backup-damaged`, its text naming what, where the backup is not sound.
+   * Good to repeat by the same run while its job is known. Throws `repository-not-found`, `backup-not-found`,
+   * and `backup-in-use` while a removal is under way in the chain; there is no job then. The job ends with `backup-damaged`, its text naming what, where the backup is not sound.
    */
   start(request: VerifyRequest): { jobId: string } {
     const jobId = `verify-${request.runId}`;
@@ -60,8 +60,8 @@ export class VerifyRunner {
         given.progress.currentBytes = given.progress.totalBytes;
       },
     });
-    this.#jobs.registry.add(job);
     const release = repository.hold(whole.map(({ backupId }) => backupId));
+    this.#jobs.registry.add(job);
     job.start();
     this.#jobs.adopt(
       job,
