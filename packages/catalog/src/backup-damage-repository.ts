@@ -1,8 +1,8 @@
 // What is known to be damaged in backups. The next backup on a damaged chain sends these places again, and from then on
 // they are sound for everything above it.
+import { type DamagedRange, rangesJson, rangesOf, unionOf, without } from './damaged-ranges.ts';
 import { notFound } from './errors.ts';
 import type { Scope } from './scope.ts';
-import type { DamagedRange } from './verification-repository.ts';
 
 export class BackupDamageRepository {
   readonly #scope: Scope;
@@ -17,9 +17,9 @@ export class BackupDamageRepository {
       await db.$queryRaw`SELECT 1 FROM backup WHERE id = ${backupId}::uuid FOR UPDATE`;
       const row = await db.backup.findUnique({ where: { id: backupId }, select: { damage: true } });
       if (row === null) throw notFound('backup', backupId);
-      const damage = union([...rangesOf(row.damage), ...ranges]).map(toJson);
+      const damage = rangesJson(unionOf([...rangesOf(row.damage), ...ranges]));
       await db.backup.update({ where: { id: backupId }, data: { damage } });
-      const data = { result: 'damaged', ranges: ranges.map(toJson) };
+      const data = { result: 'damaged', ranges: rangesJson(ranges) };
       tell({ kind: 'backup-damaged', subjectType: 'backup', subjectId: backupId, runId, data });
     });
   }
@@ -41,45 +41,28 @@ export class BackupDamageRepository {
   ofChain(backupId: string): Promise<DamagedRange[]> {
     return this.#scope.read(async db => {
       const found: DamagedRange[] = [];
+      let resent: DamagedRange[] = [];
       let next: string | null = backupId;
       while (next !== null) {
-        const row: { parentId: string | null; damage: unknown } | null = await db.backup.findUnique({
-          where: { id: next },
-          select: { parentId: true, damage: true },
-        });
+        const row: { parentId: string | null; damage: unknown; resent: unknown } | null =
+          await db.backup.findUnique({
+            where: { id: next },
+            select: { parentId: true, damage: true, resent: true },
+          });
         if (row === null) break;
-        found.push(...rangesOf(row.damage));
-        next = isAllSent(row.damage) ? null : row.parentId;
+        found.push(...without(rangesOf(row.damage), resent));
+        resent = unionOf([...resent, ...rangesOf(row.resent)]);
+        next = row.parentId;
       }
-      return union(found);
+      return unionOf(found);
     });
   }
 
-  /** The backup has all that was damaged below it. */
-  markSent(backupId: string): Promise<void> {
+  /** The backup has these places of its own, which are damaged below it. */
+  markSent(backupId: string, ranges: readonly DamagedRange[]): Promise<void> {
     return this.#scope.write(async db => {
-      await db.backup.updateMany({ where: { id: backupId }, data: { damage: [] } });
+      const resent = rangesJson(unionOf(ranges));
+      await db.backup.updateMany({ where: { id: backupId }, data: { resent } });
     });
   }
-}
-
-function isAllSent(damage: unknown): boolean {
-  return Array.isArray(damage) && damage.length === 0;
-}
-
-function rangesOf(damage: unknown): DamagedRange[] {
-  return Array.isArray(damage) ? (damage as DamagedRange[]) : [];
-}
-
-const toJson = ({ offset, length }: DamagedRange) => ({ offset, length });
-
-/** In order, and joined where they touch. */
-function union(ranges: readonly DamagedRange[]): DamagedRange[] {
-  const joined: DamagedRange[] = [];
-  for (const { offset, length } of ranges.toSorted((one, other) => one.offset - other.offset)) {
-    const last = joined.at(-1);
-    if (last === undefined || last.offset + last.length < offset) joined.push({ offset, length });
-    else last.length = Math.max(last.length, offset + length - last.offset);
-  }
-  return joined;
 }

@@ -1,11 +1,12 @@
 // Backups: what the repositories' manifests say, for searching, and intents of backups to be.
 import { type BackupImport, type BackupManifest, importManifests } from './backup-import.ts';
+import type { DamagedRange } from './damaged-ranges.ts';
 import { notFound } from './errors.ts';
 import type { BackupModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { isId } from './ref.ts';
 import type { Scope } from './scope.ts';
-import type { DamagedRange, VerifyResult } from './verification-repository.ts';
+import type { VerifyResult } from './verification-repository.ts';
 
 export type BackupKind = 'full' | 'incremental' | 'differential';
 /**

@@ -36,6 +36,7 @@ export {
   type LostSnapshot,
   type NewCommit,
 } from './commit-repository.ts';
+export type { DamagedRange } from './damaged-ranges.ts';
 export type {
   Difference,
   DifferenceFilter,
@@ -89,7 +90,6 @@ export type {
   StorageNodeState,
 } from './storage-node-repository.ts';
 export type {
-  DamagedRange,
   VerificationRepository,
   VerifyCandidate,
   VerifyResult,

@@ -1,6 +1,7 @@
 // Backups on their way out: hidden by an intent, taken out of their chains one by one, gone. And checkpoints that
 // nobody needs any more.
 import type { BackupState } from './backup-repository.ts';
+import { rangesJson, rangesOf, unionOf, without } from './damaged-ranges.ts';
 import { notFound } from './errors.ts';
 import type { Db, Scope } from './scope.ts';
 
@@ -94,7 +95,7 @@ export class RetentionRepository {
         const child = await db.backup.findUnique({ where: { id: childId } });
         if (child === null) continue;
         freedBytes += (child.storedBytes ?? 0n) - BigInt(storedBytes);
-        const data = { ...facts, storedBytes: BigInt(storedBytes) };
+        const data = { ...facts, ...inheritedDamage(row, child), storedBytes: BigInt(storedBytes) };
         await db.backup.update({ where: { id: childId }, data });
         tell({
           kind: 'backup-merged',
@@ -209,4 +210,19 @@ async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
       ...(UNFINISHED[row.state] ?? []),
     ],
   }));
+}
+
+/** What is known of the damage of a backup that stands in for the one below it, too, from now on. */
+function inheritedDamage(below: DamageColumns, own: DamageColumns) {
+  const resent = rangesOf(own.resent);
+  const damage = unionOf([...rangesOf(own.damage), ...without(rangesOf(below.damage), resent)]);
+  return {
+    ...(damage.length > 0 && { damage: rangesJson(damage) }),
+    ...(below.resent !== null && { resent: rangesJson(unionOf([...resent, ...rangesOf(below.resent)])) }),
+  };
+}
+
+interface DamageColumns {
+  readonly damage: unknown;
+  readonly resent: unknown;
 }

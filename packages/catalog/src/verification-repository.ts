@@ -1,14 +1,10 @@
 // What verifications of backups found, and which are due.
+import { type DamagedRange, rangesJson, rangesOf, unionOf } from './damaged-ranges.ts';
 import { notFound } from './errors.ts';
 import { Prisma } from './generated/client.ts';
 import type { Scope } from './scope.ts';
 
 export type VerifyResult = 'sound' | 'damaged';
-
-export interface DamagedRange {
-  offset: number;
-  length: number;
-}
 
 /** A backup that can be verified, and when somebody last tried to. */
 export interface VerifyCandidate {
@@ -31,21 +27,28 @@ export class VerificationRepository {
   }
 
   /**
-   * `ranges`: of the backup's disk, what is known to be damaged from now on; undefined: nothing new is known of
-   * ranges. Rejects `not-found`.
+   * `ranges`: of the backup's disk, what is known to be damaged from now on, or with `adds` besides what was known;
+   * undefined: nothing new is known of ranges. Rejects `not-found`.
    */
   record(
     backupId: string,
-    { result, ranges }: { result: VerifyResult; ranges?: DamagedRange[] | undefined },
+    {
+      result,
+      ranges,
+      adds = false,
+    }: { result: VerifyResult; ranges?: DamagedRange[] | undefined; adds?: boolean },
     runId: string,
   ): Promise<void> {
     return this.#scope.write(async (db, tell) => {
-      const damage = ranges === undefined || ranges.length === 0 ? Prisma.DbNull : rangesJson(ranges);
-      const { count } = await db.backup.updateMany({
+      await db.$queryRaw`SELECT 1 FROM backup WHERE id = ${backupId}::uuid FOR UPDATE`;
+      const row = await db.backup.findUnique({ where: { id: backupId }, select: { damage: true } });
+      if (row === null) throw notFound('backup', backupId);
+      const known = unionOf([...(adds ? rangesOf(row.damage) : []), ...(ranges ?? [])]);
+      const damage = known.length === 0 ? Prisma.DbNull : rangesJson(known);
+      await db.backup.update({
         where: { id: backupId },
         data: { verifiedAt: this.#scope.now(), verifyResult: result, ...(ranges && { damage }) },
       });
-      if (count === 0) throw notFound('backup', backupId);
       const kind = result === 'sound' ? 'backup-verified' : 'backup-damaged';
       const data = { result, ...(ranges && { ranges: rangesJson(ranges) }) };
       tell({ kind, subjectType: 'backup', subjectId: backupId, runId, data });
@@ -75,10 +78,6 @@ export class VerificationRepository {
       return { candidates, isBusy: active > 0 };
     });
   }
-}
-
-function rangesJson(ranges: readonly DamagedRange[]): { offset: number; length: number }[] {
-  return ranges.map(({ offset, length }) => ({ offset, length }));
 }
 
 function later(one: Date | null, other: Date | null): Date | null {

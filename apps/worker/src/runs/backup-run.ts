@@ -24,12 +24,12 @@ const publish: Step<'backup'> = {
     const { request, run } = context;
     const { compression, ...facts } = await publishWhole(context);
     const available = { ...facts, compression };
-    const { resendsDamage } = context.output('start', started);
+    const { resent } = context.output('start', started);
     return {
       output: facts,
       commit: async tx => {
         await tx.backups.markAvailable(request.backupId, available, run.id);
-        if (resendsDamage) await tx.backupDamage.markSent(request.backupId);
+        if (resent.length > 0) await tx.backupDamage.markSent(request.backupId, resent);
       },
     };
   },

@@ -24,7 +24,7 @@ export const started = z.object({
   /** Of these: marked only because a crash left it open whether they changed. */
   grownBytes: z.number().default(0),
   /** What was damaged below is sent again. */
-  resendsDamage: z.boolean().default(false),
+  resent: z.array(z.object({ offset: z.number(), length: z.number() })).default([]),
 });
 
 export const start: Step<'backup'> = {
@@ -35,9 +35,9 @@ export const start: Step<'backup'> = {
     const fellBack = hasFallenBack(backup, request.parentBackupId);
     const answer = fellBack ? await startFull(context) : await startAsAsked(context);
     const pointInTime = new Date(answer.pointInTimeMs);
-    const { jobId, pointInTimeMs, dirtyBytes, grownBytes, resendsDamage } = answer;
+    const { jobId, pointInTimeMs, dirtyBytes, grownBytes, resent } = answer;
     return {
-      output: { jobId, pointInTimeMs, dirtyBytes, grownBytes, resendsDamage },
+      output: { jobId, pointInTimeMs, dirtyBytes, grownBytes, resent },
       facts: { checkpointAt: pointInTime, progress: { dirtyBytes } },
       commit: async tx => {
         await tx.checkpoints.markReady(request.checkpointId, pointInTime, run.id);
@@ -83,7 +83,7 @@ async function startBackup(context: Context, { step, isFull, target }: StartOpti
     },
     { signal: stop },
   );
-  return { ...answer, resendsDamage: also.length > 0 };
+  return { ...answer, resent: also.map(({ offset, length }) => ({ offset, length })) };
 }
 
 /** What is known to be damaged in the parent and in what that stands on. */

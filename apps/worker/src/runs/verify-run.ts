@@ -2,6 +2,7 @@
 import type { TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { JobFailed } from '../errors.ts';
+import { knownDamage } from './restore-damage.ts';
 import type { RunContext, RunDefinition, Step } from './run-definition.ts';
 import { dismissJob, endJob, type WatchedJob, watchToEnd } from './watch-job.ts';
 
@@ -28,14 +29,16 @@ const verify: Step<'verify'> = {
   name: 'verify',
   patient: true,
   async run(context) {
-    const { request, run } = context;
+    const { request, run, catalog } = context;
     const output = await look(context, RESTARTS_MAX);
-    const isAll = output.result === 'damaged' || request.chain;
-    // Where only its own data was looked at, and is sound, what is known of its parents stays.
-    const ranges = isAll ? output.ranges : undefined;
+    const { result } = output;
+    const { sizeBytes } = await catalog.backups.get(request.backupId);
+    const { ranges } = knownDamage({ ...output, bytes: output.damagedBytes }, sizeBytes);
+    // Where only its own data was looked at, what is known of its parents stays.
+    const adds = !request.chain;
     return {
       output,
-      commit: tx => tx.verifications.record(request.backupId, { result: output.result, ranges }, run.id),
+      commit: tx => tx.verifications.record(request.backupId, { result, ranges, adds }, run.id),
     };
   },
   undo: async context => endJob(context, await job(context), 'undo-verify'),
