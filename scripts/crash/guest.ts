@@ -15,6 +15,8 @@ import {
   POLL_MS,
   SETTLE_MS,
   ZONE_GRANULES_MAX,
+  ZONE_PLACE_GRANULES,
+  ZONE_STRIDE_GRANULES,
   ZONES,
 } from './limits.ts';
 
@@ -64,7 +66,8 @@ export class Guest {
   move(): void {
     this.#zones = Array.from({ length: ZONES }, () => {
       const granules = this.#random.int(1, ZONE_GRANULES_MAX);
-      const first = this.#random.int(0, DISK_GRANULES - granules);
+      const place = this.#random.int(0, DISK_GRANULES / ZONE_STRIDE_GRANULES - 1) * ZONE_STRIDE_GRANULES;
+      const first = place + this.#random.int(0, ZONE_PLACE_GRANULES - granules);
       return { firstBlock: first * BLOCKS_OF_A_GRANULE, blocks: granules * BLOCKS_OF_A_GRANULE };
     });
   }

@@ -5,13 +5,16 @@ export const BLOCK_BYTES = 4096;
 /** Of a dirty bitmap: what a checkpoint's bit stands for. */
 export const GRANULE_BYTES = 64 * 1024;
 export const BLOCKS_OF_A_GRANULE = GRANULE_BYTES / BLOCK_BYTES;
-export const DISK_BYTES = 16 * 1024 * 1024;
+/** Four regions of a write-intent log: after a crash not all of the disk may be dirty. */
+export const DISK_BYTES = 64 * 1024 * 1024;
 export const DISK_BLOCKS = DISK_BYTES / BLOCK_BYTES;
 export const DISK_GRANULES = DISK_BYTES / GRANULE_BYTES;
 
-/** Where a guest writes in one round: runs of granules, so that most of the disk stays clean. */
+/** Where a guest writes in one round: runs of granules, all over a disk that never gets more than a quarter full. */
 export const ZONES = 6;
 export const ZONE_GRANULES_MAX = 3;
+export const ZONE_PLACE_GRANULES = 4;
+export const ZONE_STRIDE_GRANULES = 16;
 export const LANES = 3;
 /** Pause of a lane between two requests: a guest, not a benchmark. */
 export const GUEST_PAUSE_MS_MAX = 40;
