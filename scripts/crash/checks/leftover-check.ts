@@ -1,7 +1,7 @@
 // After a round: every file of the storage nodes has a reason to be there, no block node, job or open file is left of
 // runs that have ended, and catalog and storage nodes tell of the same things.
 import { readdir, readFile, readlink } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connectStorageNode } from '@tidemark/proto';
 import { QmpClient } from '../../../apps/storage-node/test/oracle/qmp-client.ts';
@@ -17,7 +17,8 @@ const IN_PASSING_MS = 1_500;
 
 interface Expected {
   readonly volumes: Map<string, { checkpoints: Set<string> }>;
-  readonly repositories: Map<string, Set<string>>;
+  /** By repository: the states of its backups. */
+  readonly repositories: Map<string, Map<string, string>>;
   readonly files: { has(name: string): boolean };
 }
 
@@ -64,14 +65,14 @@ async function expectedOn(world: World, node: string): Promise<Expected> {
     const checkpoints = await world.rest.list(`volumes/${volume.id}/checkpoints`);
     volumes.set(volume.id, { checkpoints: new Set(checkpoints.map(checkpoint => checkpoint.id)) });
   }
-  const repositories = new Map<string, Set<string>>();
+  const repositories = new Map<string, Map<string, string>>();
   for (const repository of await world.rest.list('repositories')) {
     if (repository.storageNodeId !== id) continue;
     // Also those that are hidden: their images stand under others that are kept.
-    const backups = await world.query<{ id: string }>(
-      `SELECT id FROM backup WHERE repository_id = '${repository.id}'`,
+    const backups = await world.query<{ id: string; state: string }>(
+      `SELECT id, state FROM backup WHERE repository_id = '${repository.id}'`,
     );
-    repositories.set(repository.id, new Set(backups.map(backup => backup.id)));
+    repositories.set(repository.id, new Map(backups.map(backup => [backup.id, backup.state])));
   }
   return { volumes, repositories, files: world.restoredFiles.get(node)! };
 }
@@ -112,12 +113,15 @@ function missing(files: readonly string[], { volumes, repositories }: Expected):
   const wanted = [
     ...[...volumes.keys()].map(id => `volumes/${id}/volume.json`),
     ...[...repositories].flatMap(([id, backups]) =>
-      [...backups].flatMap(backup =>
+      [...backups.keys()].flatMap(backup =>
         ['json', 'qcow2'].map(ending => `repositories/${id}/backups/${backup}.${ending}`),
       ),
     ),
   ];
-  return wanted.filter(file => !there.has(file));
+  const states = new Map([...repositories.values()].flatMap(backups => [...backups]));
+  return wanted
+    .filter(file => !there.has(file))
+    .map(file => `${file} (${states.get(basename(file).split('.')[0]!) ?? 'ready'})`);
 }
 
 async function allFiles(folder: string): Promise<string[]> {

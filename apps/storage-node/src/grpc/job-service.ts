@@ -46,12 +46,11 @@ export function jobService(
     watchJob: call => watchJob({ context, jobs }, call),
     getJob: query(context, methods.getJob, ({ jobId }) => toJobStatus(jobs.get(jobId).snapshot())),
     listJobs: query(context, methods.listJobs, () => ({ jobs: jobs.list().map(toJobStatus) })),
-    cancelJob: step(
-      context,
-      methods.cancelJob,
-      'do-again',
-      verb(job => job.cancel()),
-    ),
+    cancelJob: step(context, methods.cancelJob, 'do-again', async ({ jobId }, { runId }) => {
+      await restores.withdraw(runId);
+      jobs.command(jobId, job => job.cancel());
+      return {};
+    }),
     pauseJob: step(
       context,
       methods.pauseJob,
@@ -68,8 +67,9 @@ export function jobService(
       jobs.command(request.jobId, job => job.setSpeed(request.speedBytesPerSecond));
       return {};
     }),
-    dismissJob: step(context, methods.dismissJob, 'do-again', async ({ jobId }) => {
+    dismissJob: step(context, methods.dismissJob, 'do-again', async ({ jobId }, { runId }) => {
       jobs.dismiss(jobId);
+      await restores.takeOver(runId);
       return {};
     }),
   };

@@ -25,11 +25,10 @@ import {
   newFile,
   newVolume,
   overVolume,
-  PARTIAL,
-  RESTORES_FOLDER,
   type RestoreTarget,
   type TargetHost,
 } from './restore-target.ts';
+import { RestoredFiles } from './restored-files.ts';
 import { streamJobId } from './stream-runner.ts';
 import { Turns } from './turns.ts';
 
@@ -62,18 +61,30 @@ export class RestoreRunner {
   readonly #jobs: JobRunner;
   readonly #turns = new Turns();
 
-  constructor(options: TargetHost & { jobs: JobRunner }) {
+  /** To be undone as soon as they have ended. */
+  readonly #withdrawn = new Set<string>();
+
+  constructor(options: Omit<TargetHost, 'files'> & { jobs: JobRunner }) {
     const { graph, store, volumes, now, jobs } = options;
-    this.#host = { graph, store, volumes, now };
+    this.#host = { graph, store, volumes, now, files: new RestoredFiles(store) };
     this.#jobs = jobs;
   }
 
   /** Removes files that an earlier life of the process did not finish. */
-  async load(): Promise<void> {
-    const { store } = this.#host;
-    for (const name of await store.list(RESTORES_FOLDER)) {
-      if (name.startsWith(PARTIAL)) await store.remove(`${RESTORES_FOLDER}/${name}`);
-    }
+  load(): Promise<void> {
+    return this.#host.files.sweep();
+  }
+
+  /** The run takes back what it asked for: a file that has its name already goes. Good to repeat. */
+  async withdraw(restoreId: string): Promise<void> {
+    const record = this.#jobs.find(jobIdOf(restoreId));
+    if (record !== undefined && !record.isEnded) this.#withdrawn.add(restoreId);
+    else await this.#host.files.withdraw(restoreId);
+  }
+
+  /** The run has recorded what it made. Good to repeat. */
+  takeOver(restoreId: string): Promise<void> {
+    return this.#host.files.takeOver(restoreId);
   }
 
   /**
@@ -85,7 +96,7 @@ export class RestoreRunner {
     const start =
       target.kind === 'instant'
         ? () => this.#startInstant(request, target)
-        : () => this.#startCopy(request, `restore-${request.restoreId}`);
+        : () => this.#startCopy(request, jobIdOf(request.restoreId));
     return this.#turns.take(request.restoreId, start);
   }
 
@@ -143,11 +154,11 @@ export class RestoreRunner {
   #filePath({ target }: RestoreRequest): string {
     if (target.kind !== 'file') return '';
     checkFileName(target.name);
-    return this.#host.store.path(`${RESTORES_FOLDER}/${target.name}`);
+    return this.#host.store.path(this.#host.files.file(target.name));
   }
 
-  #makeTarget({ target, sizeBytes }: RestoreRequest): Promise<RestoreTarget> {
-    if (target.kind === 'file') return newFile(this.#host, target.name, sizeBytes);
+  #makeTarget({ target, restoreId, sizeBytes }: RestoreRequest): Promise<RestoreTarget> {
+    if (target.kind === 'file') return newFile(this.#host, { name: target.name, restoreId }, sizeBytes);
     if (target.kind === 'in-place') return overVolume(this.#host, target, sizeBytes);
     return newVolume(this.#host, target, sizeBytes);
   }
@@ -174,13 +185,14 @@ export class RestoreRunner {
     });
     this.#jobs.registry.add(job);
     job.start();
-    this.#follow(job, { source, target, damage });
+    this.#follow(job, { restoreId: request.restoreId, source, target, damage });
   }
 
   #follow(
     job: Job,
-    { source, target, damage }: { source: string; target: RestoreTarget; damage: JobDamage },
+    options: { restoreId: string; source: string; target: RestoreTarget; damage: JobDamage },
   ): void {
+    const { restoreId, source, target, damage } = options;
     const after = async (succeeded: boolean) => {
       await this.#host.graph.remove(source).catch(() => undefined);
       if (!succeeded) {
@@ -189,6 +201,7 @@ export class RestoreRunner {
       }
       try {
         await target.complete(damage);
+        if (this.#withdrawn.delete(restoreId)) await this.#host.files.withdraw(restoreId);
       } catch (error) {
         await target.discard();
         throw error;
@@ -221,6 +234,10 @@ export class RestoreRunner {
       await disk.close();
     }
   }
+}
+
+function jobIdOf(restoreId: string): string {
+  return `restore-${restoreId}`;
 }
 
 function connect(uri: string, options: { dataWhereUnknown?: boolean } = {}): Promise<NbdDriver> {

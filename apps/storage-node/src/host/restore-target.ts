@@ -4,12 +4,11 @@ import { type Bitmap, createRawFile, FileNode } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import { CHECKPOINT_GRANULARITY_BYTES } from '../limits.ts';
 import type { JobDamage } from './job-damage.ts';
+import type { RestoredFiles } from './restored-files.ts';
 import type { StateStore } from './state-store.ts';
 import type { VolumeHost } from './volume.ts';
 import type { VolumeRegistry } from './volume-registry.ts';
 
-export const RESTORES_FOLDER = 'restores';
-export const PARTIAL = '.partial-';
 const FILE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 export interface RestoreTarget {
@@ -28,6 +27,7 @@ export interface RestoreTarget {
 export interface TargetHost {
   readonly graph: VolumeHost['graph'];
   readonly store: StateStore;
+  readonly files: RestoredFiles;
   readonly volumes: VolumeRegistry;
   readonly now: () => number;
 }
@@ -78,20 +78,12 @@ function holesOf({ ranges, truncated }: JobDamage, sizeBytes: number) {
 
 /** Throws `file-exists`. */
 export async function newFile(
-  { graph, store }: TargetHost,
-  name: string,
+  { graph, store, files }: TargetHost,
+  { name, restoreId }: { name: string; restoreId: string },
   sizeBytes: number,
 ): Promise<RestoreTarget> {
-  const final = `${RESTORES_FOLDER}/${name}`;
-  const partial = `${RESTORES_FOLDER}/${PARTIAL}${name}`;
-  const there = await store.list(RESTORES_FOLDER);
-  if (there.includes(name) || there.includes(`${PARTIAL}${name}`)) {
-    throw new TidemarkError(
-      'file-exists',
-      `${store.path(final)} exists already or is being written. Choose another name or remove it.`,
-    );
-  }
-  await store.makeFolder(RESTORES_FOLDER);
+  const partial = files.partial(name);
+  await files.claim(restoreId, name);
   await createRawFile(store.path(partial), sizeBytes);
   const node = `file-${name}`;
   const file = await FileNode.open(store.path(partial));
@@ -100,11 +92,11 @@ export async function newFile(
     ...{ node, isZero: true, isShared: false, candidates: undefined },
     async complete() {
       await graph.remove(node);
-      await store.publishFile(partial, final);
+      await store.publishFile(partial, files.file(name));
     },
     async discard() {
       if (graph.has(node)) await graph.remove(node);
-      await store.remove(partial);
+      await files.withdraw(restoreId);
     },
   };
 }
