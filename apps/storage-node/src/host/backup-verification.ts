@@ -1,11 +1,12 @@
 // Looks at a backup without restoring it: is its chain whole, are the images sound, does all data have its checksum.
 import { Bitmap, type BlockNode, checkQcow2, FileNode } from '@tidemark/engine';
 import { type ClusterFault, type CompareOptions, compareWithSums } from '../sums/compare-with-sums.ts';
+import { sumsDigest } from '../sums/sums-digest.ts';
 import { CLUSTER_BYTES, isNothing, RECORD_BYTES, recordsOf, sumsBytes } from '../sums/sums-format.ts';
 import { SumsReader } from '../sums/sums-reader.ts';
 import type { JobDamage } from './job-damage.ts';
 import type { Manifest } from './manifest.ts';
-import { fileDigest, openLayer } from './publication.ts';
+import { openLayer } from './publication.ts';
 
 /** Findings that are told in words; the places are in the damage map. */
 const FINDINGS_MAX = 20;
@@ -114,7 +115,7 @@ export class BackupVerification {
     const path = this.#options.filesOf(backupId).sums;
     try {
       const file = held.adopt(await FileNode.open(path, { readOnly: true }), node => node.close());
-      if (file.sizeBytes === sumsBytes(sizeBytes) && (await fileDigest(path)) === sums.digest) {
+      if (file.sizeBytes === sumsBytes(sizeBytes) && (await sumsDigest(file)) === sums.digest) {
         return new SumsReader(file, recordsOf(sizeBytes));
       }
       this.#find(`${backupId}: its checksums are damaged`);

@@ -34,7 +34,7 @@ const sumsSchema = z.strictObject({
   file: z.string(),
   algorithm: z.literal(SUMS_ALGORITHM),
   clusterBytes: z.literal(CLUSTER_BYTES),
-  /** SHA-256 of the whole file, in hexadecimal. */
+  /** As sums-digest.ts makes it. */
   digest: z.string().regex(/^[0-9a-f]{64}$/),
 });
 

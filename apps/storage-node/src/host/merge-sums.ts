@@ -1,20 +1,21 @@
 // The checksums of a backup that takes over its parent's image: its own where it has them, otherwise the parent's.
-import { createHash } from 'node:crypto';
 import { createRawFile, FileNode } from '@tidemark/engine';
+import { sumsDigest } from '../sums/sums-digest.ts';
 import { isNothing, RECORD_BYTES, sumsBytes } from '../sums/sums-format.ts';
 
 /** Of the file that is written, at a time. */
 const WINDOW_BYTES = 1024 * 1024;
+/** What is empty stays a hole, in steps of this. */
+const PART_BYTES = 64 * 1024;
+const EMPTY_PART = Buffer.alloc(PART_BYTES);
 
 /**
- * Writes the file at `target` anew, durably, for a disk of `sizeBytes`. Returns its SHA-256, in hexadecimal. Rejects
- * with kind `io`.
+ * Writes the file at `target` anew, durably, for a disk of `sizeBytes`. Returns its digest. Rejects with kind `io`.
  */
 export async function mergeSums(
   paths: { parent: string; child: string; target: string },
   sizeBytes: number,
 ): Promise<string> {
-  const digest = createHash('sha256');
   const bytes = sumsBytes(sizeBytes);
   await createRawFile(paths.target, bytes);
   await using stack = new AsyncDisposableStack();
@@ -25,17 +26,29 @@ export async function mergeSums(
   const target = await open(paths.target, false);
   for (let offset = 0; offset < bytes; offset += WINDOW_BYTES) {
     const length = Math.min(WINDOW_BYTES, bytes - offset);
+    if (!hasData(child, offset, length) && !hasData(parent, offset, length)) continue;
     const own = await readWindow(child, offset, length);
     const below = await readWindow(parent, offset, length);
     for (let at = 0; at < length; at += RECORD_BYTES) {
       const record = own.subarray(at, at + RECORD_BYTES);
       if (isNothing(record)) below.copy(own, at, at, at + RECORD_BYTES);
     }
-    await target.write(offset, own);
-    digest.update(own);
+    await writeSparse(target, offset, own);
   }
   await target.flush();
-  return digest.digest('hex');
+  return sumsDigest(target);
+}
+
+function hasData(file: FileNode, offset: number, length: number): boolean {
+  const end = Math.min(offset + length, file.sizeBytes);
+  return offset < end && file.extents(offset, end - offset).some(extent => !extent.zero);
+}
+
+async function writeSparse(file: FileNode, offset: number, bytes: Buffer): Promise<void> {
+  for (let at = 0; at < bytes.length; at += PART_BYTES) {
+    const part = bytes.subarray(at, at + PART_BYTES);
+    if (!part.equals(EMPTY_PART.subarray(0, part.length))) await file.write(offset + at, part);
+  }
 }
 
 /** A parent of a smaller disk has fewer records: of the rest it says nothing. */

@@ -1,10 +1,9 @@
 // What has to hold of a backup's files before it is listed: the image is sound, and holds what was sent.
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import path from 'node:path';
 import { checkQcow2, FileNode, openImage, Qcow2Image } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import { compareWithSums } from '../sums/compare-with-sums.ts';
+import { sumsDigest } from '../sums/sums-digest.ts';
 import { CLUSTER_BYTES, recordsOf, SUMS_ALGORITHM } from '../sums/sums-format.ts';
 import { SumsReader } from '../sums/sums-reader.ts';
 import type { ManifestSums } from './manifest.ts';
@@ -68,15 +67,17 @@ export async function sumsOfManifest(sumsPath: string): Promise<ManifestSums> {
     file: path.basename(sumsPath),
     algorithm: SUMS_ALGORITHM,
     clusterBytes: CLUSTER_BYTES,
-    digest: await fileDigest(sumsPath),
+    digest: await digestOf(sumsPath),
   };
 }
 
-/** SHA-256 of a whole file, in hexadecimal. */
-export async function fileDigest(filePath: string): Promise<string> {
-  const digest = createHash('sha256');
-  for await (const chunk of createReadStream(filePath)) digest.update(chunk as Buffer);
-  return digest.digest('hex');
+async function digestOf(sumsPath: string): Promise<string> {
+  const file = await FileNode.open(sumsPath, { readOnly: true });
+  try {
+    return await sumsDigest(file);
+  } finally {
+    await file.close();
+  }
 }
 
 function stopping({ backupId }: PublicationPlan): TidemarkError {
