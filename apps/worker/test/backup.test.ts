@@ -76,6 +76,18 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
     expect(fleet.beta.published.get(backup.id)?.parentBackupId).toBe(tuesday.backupId);
   });
 
+  test('bytes that are in doubt since a crash are named, once', async () => {
+    await fleet.succeed(await fleet.backup('monday'));
+    fleet.alpha.scriptedJobs.grownBytes = 65_536;
+    fleet.alpha.fail('startBackup', 'storage-node-unreachable', { times: 1, afterwards: true });
+    const run = await fleet.succeed(await fleet.backup('tuesday', 'incremental'));
+    const reason =
+      "incremental: since checkpoint 'monday'; 65536 bytes in doubt since a crash are copied, too";
+    expect(run.reason).toBe(reason);
+    expect(await fleet.catalog.backups.get(run.backupId!)).toMatchObject({ reason });
+    fleet.alpha.scriptedJobs.grownBytes = 0;
+  });
+
   test('a base whose changes are not known makes it full, and the reason says why', async () => {
     await fleet.succeed(await fleet.backup('monday'));
     fleet.alpha.fail('startBackup', 'checkpoint-inconsistent', { times: 1 });

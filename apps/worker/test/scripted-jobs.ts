@@ -36,6 +36,9 @@ export class ScriptedJobs {
     this.#node = node;
   }
 
+  /** What backups that start are told to have in doubt since a crash. */
+  grownBytes = 0;
+
   /** As a restart of the storage node does. */
   forget(): void {
     this.#node.jobs.clear();
@@ -138,7 +141,8 @@ export class ScriptedJobs {
     const jobId = `backup-${checkpointId}`;
     this.start(jobId, { type: 'backup', totalBytes: dirtyBytes, uri: targetUri });
     const { createdAtMs } = createCheckpoint(this.#node, { volumeId, checkpointId, name });
-    const answer = { jobId, pointInTimeMs: createdAtMs, dirtyBytes, volume: volumeId };
+    const { grownBytes } = this;
+    const answer = { jobId, pointInTimeMs: createdAtMs, dirtyBytes, grownBytes, volume: volumeId };
     this.#started.set(checkpointId, answer);
     this.moments.set(checkpointId, { volumeId, kind: 'backup', broken: '', targetUri, copies: [jobId] });
     return answer;

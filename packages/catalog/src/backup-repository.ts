@@ -269,11 +269,11 @@ export class BackupRepository {
   }
 
   /** The copy begins. */
-  markStarted(id: string, facts: { pointInTime: Date; dirtyBytes: number }): Promise<void> {
+  markStarted(id: string, facts: { pointInTime: Date; dirtyBytes: number; reason?: string }): Promise<void> {
     return this.#scope.write(async db => {
       await db.backup.updateMany({
         where: { id },
-        data: { pointInTime: facts.pointInTime, dirtyBytes: BigInt(facts.dirtyBytes) },
+        data: { ...facts, dirtyBytes: BigInt(facts.dirtyBytes) },
       });
     });
   }

@@ -36,12 +36,14 @@ export const start: Step<'backup'> = {
     const answer = fellBack ? await startFull(context) : await startAsAsked(context);
     const pointInTime = new Date(answer.pointInTimeMs);
     const { jobId, pointInTimeMs, dirtyBytes, grownBytes, resent } = answer;
+    const { reason: before } = await catalog.backups.get(request.backupId);
+    const reason = grownBytes > 0 && { reason: withGrowth(before, grownBytes) };
     return {
       output: { jobId, pointInTimeMs, dirtyBytes, grownBytes, resent },
-      facts: { checkpointAt: pointInTime, progress: { dirtyBytes } },
+      facts: { checkpointAt: pointInTime, progress: { dirtyBytes }, ...reason },
       commit: async tx => {
         await tx.checkpoints.markReady(request.checkpointId, pointInTime, run.id);
-        await tx.backups.markStarted(request.backupId, { pointInTime, dirtyBytes });
+        await tx.backups.markStarted(request.backupId, { pointInTime, dirtyBytes, ...reason });
       },
     };
   },
@@ -57,6 +59,13 @@ export const start: Step<'backup'> = {
     await tolerate(['checkpoint-not-found', 'volume-not-found'], merge);
   },
 };
+
+const GROWTH = ' bytes in doubt since a crash are copied, too';
+
+/** Once, however often the start is tried. */
+function withGrowth(reason: string, grownBytes: number): string {
+  return reason.includes(GROWTH) ? reason : `${reason}; ${grownBytes}${GROWTH}`;
+}
 
 type StartOptions = { step: string; isFull: boolean; target: Prepared };
 
