@@ -22,8 +22,10 @@ export interface ScratchHost {
 export interface ScratchOptions {
   readonly momentId: string;
   readonly sizeBytes: number;
-  /** 0: half of what the file system has free. */
+  /** 0: half of what the file system has free, without what is promised. */
   readonly limitBytes: number;
+  /** What other scratches may still take. */
+  readonly promisedBytes: number;
 }
 
 export class MomentScratch {
@@ -31,12 +33,17 @@ export class MomentScratch {
   readonly name: string;
   readonly #host: ScratchHost;
   readonly #path: string;
+  readonly #budget: SpaceBudget;
   #isRemoved = false;
 
-  private constructor(host: ScratchHost, { name, path }: { name: string; path: string }) {
+  private constructor(
+    host: ScratchHost,
+    { name, path, budget }: { name: string; path: string; budget: SpaceBudget },
+  ) {
     this.#host = host;
     this.name = name;
     this.#path = path;
+    this.#budget = budget;
   }
 
   /** Rejects with nothing left behind. */
@@ -45,19 +52,20 @@ export class MomentScratch {
     const { graph, store } = host;
     await store.makeFolder(SCRATCH_FOLDER);
     const path = store.path(`${SCRATCH_FOLDER}/${momentId}${SUFFIX}`);
-    const limitBytes = options.limitBytes || (await shareOfFreeSpace(store.path(SCRATCH_FOLDER)));
-    await rm(path, { force: true });
-    await createQcow2(path, { sizeBytes });
+    const folder = store.path(SCRATCH_FOLDER);
+    const limitBytes = options.limitBytes || (await shareOfFreeSpace(folder, options.promisedBytes));
+    const budget = new SpaceBudget(limitBytes);
     const name = `scratch-${momentId}`;
+    await rm(path, { force: true });
     try {
+      await createQcow2(path, { sizeBytes });
       const image = await openImage(path, { readOnly: false, format: 'qcow2' });
-      const budget = new SpaceBudget(limitBytes);
       graph.add({ name }, () => new QuotaNode(image, { budget, owner: 'The scratch' }));
     } catch (error) {
       await rm(path, { force: true });
       throw error;
     }
-    return new MomentScratch(host, { name, path });
+    return new MomentScratch(host, { name, path, budget });
   }
 
   /** Removes what an earlier life of the process left; tells which moments these were. */
@@ -70,6 +78,11 @@ export class MomentScratch {
       await store.remove(file);
     }
     return left;
+  }
+
+  /** What it may still take of the disk. */
+  get leftBytes(): number {
+    return this.#isRemoved ? 0 : this.#budget.leftBytes;
   }
 
   /** What it takes of the disk. */
@@ -88,6 +101,7 @@ export class MomentScratch {
   }
 }
 
-async function shareOfFreeSpace(folder: string): Promise<number> {
-  return Math.floor((await diskSpace(folder)).availableBytes * FREE_SPACE_SHARE);
+async function shareOfFreeSpace(folder: string, promisedBytes: number): Promise<number> {
+  const { availableBytes } = await diskSpace(folder);
+  return Math.floor(Math.max(0, availableBytes - promisedBytes) * FREE_SPACE_SHARE);
 }

@@ -74,6 +74,11 @@ export class Moment {
     return this.#parts.fleece.broken;
   }
 
+  /** What its scratch may still take of the disk. */
+  get scratchLeftBytes(): number {
+    return this.#parts.scratch.leftBytes;
+  }
+
   /** Throws `moment-lost`. */
   assertWhole(): void {
     const { broken } = this;

@@ -90,7 +90,8 @@ export class Moments {
     const { sizeBytes } = volume.record;
     const limitBytes = request.scratchLimitBytes || this.#scratchLimitBytes;
     const host = { graph: this.#graph, store: this.#store };
-    const scratch = await MomentScratch.create(host, { momentId, sizeBytes, limitBytes });
+    const promisedBytes = [...this.#moments.values()].reduce((sum, one) => sum + one.scratchLeftBytes, 0);
+    const scratch = await MomentScratch.create(host, { momentId, sizeBytes, limitBytes, promisedBytes });
     try {
       const moment = await this.#take(volume, request, scratch);
       this.#moments.set(momentId, moment);
