@@ -2,6 +2,9 @@
 // reach a path.
 import { TidemarkError } from '@tidemark/proto';
 
+/** Wherever a text has one: texts that are told apart by what they are about, not by whom. */
+export const ID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
+
 const PLAIN_ID = /^[0-9a-z][0-9a-z-]{0,63}$/;
 
 export function isPlainId(text: string): boolean {

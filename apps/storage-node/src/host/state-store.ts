@@ -8,11 +8,11 @@ import type { PassPoint } from '@tidemark/proto';
 import type { z } from 'zod';
 import { STATE_FILE_BYTES_MAX } from '../limits.ts';
 import { type Files, machineFiles, type StateFile } from './files.ts';
+import { ID } from './plain-id.ts';
 import { StateLock } from './state-lock.ts';
 import { Turns } from './turns.ts';
 
 const TEMPORARY_NAME = /^\..+\.tmp$/;
-const ID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
 const CHOSEN_NAME = /(?<=^restores\/(\.partial-)?)[^/.*].*/;
 
 /** A state file that is there but cannot be used. The text names the file, the fault and the next step. */

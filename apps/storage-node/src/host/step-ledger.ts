@@ -8,7 +8,7 @@ import { type PassPoint, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { LEDGER_RUN_AGE_MAX_MS, LEDGER_RUNS_MAX, LEDGER_STEPS_MAX, STEP_NAME_LENGTH_MAX } from '../limits.ts';
 import { isNoSpace } from './disk-space.ts';
-import { isPlainId } from './plain-id.ts';
+import { ID, isPlainId } from './plain-id.ts';
 import { StateFileError, type StateStore } from './state-store.ts';
 
 const FOLDER = 'runs';
@@ -154,10 +154,9 @@ export class StepLedger {
     const isRemembered = repeat === 'answer-again';
     const known = isRemembered ? run.answers.get(id) : undefined;
     if (known !== undefined) return known;
-    const call = `call ${id.slice(id.lastIndexOf('/') + 1)}`;
-    this.#pass?.(`${call} begins`);
+    this.#passed(id, 'begins');
     const answer = await action();
-    this.#pass?.(`${call} done`);
+    this.#passed(id, 'done');
     if (!isRemembered) return answer;
     run.answers.set(id, answer);
     for (const oldest of run.answers.keys()) {
@@ -165,8 +164,12 @@ export class StepLedger {
       run.answers.delete(oldest);
     }
     await this.#save(run);
-    this.#pass?.(`${call} answer stored`);
+    this.#passed(id, 'answer stored');
     return answer;
+  }
+
+  #passed(id: string, moment: string): void {
+    this.#pass?.(`call ${id.slice(id.lastIndexOf('/') + 1).replaceAll(ID, '*')} ${moment}`);
   }
 
   /** The run, moved to the end of those to be forgotten. */
