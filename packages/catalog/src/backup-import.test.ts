@@ -49,6 +49,16 @@ function chain(length: number): BackupManifest[] {
   return all;
 }
 
+test('a repository of many backups is taken over whole', async () => {
+  const manifests = Array.from({ length: 30 }, () => chain(100)).flat();
+  const report = await catalog.backups.importFromManifests(repositoryId, [...manifests].reverse(), null);
+  expect(report).toMatchObject({ updated: [], missing: [], refused: [] });
+  expect(new Set(report.added).size).toBe(3_000);
+  const again = await catalog.backups.importFromManifests(repositoryId, manifests.slice(1_000), null);
+  expect(again).toMatchObject({ added: [], updated: [], refused: [] });
+  expect(new Set(again.missing)).toEqual(new Set(manifests.slice(0, 1_000).map(({ backupId }) => backupId)));
+}, 60_000);
+
 test('rows are made parents first, whatever order the manifests have', async () => {
   const manifests = chain(4);
   const report = await catalog.backups.importFromManifests(repositoryId, [...manifests].reverse(), null);

@@ -2,7 +2,7 @@
 // Nothing is deleted: rows without a manifest are told of.
 import type { BackupKind } from './backup-repository.ts';
 import { isId } from './ref.ts';
-import type { Db, Tell } from './scope.ts';
+import type { Db, Scope, Tell } from './scope.ts';
 
 /** A published backup as its storage node tells of it. */
 export interface BackupManifest {
@@ -41,46 +41,87 @@ interface Place {
   readonly now: Date;
 }
 
+/** Taken over in one transaction, which has to end within its time; a row takes some twenty parameters of 65,535. */
+const IMPORTED_AT_ONCE = 1_000;
+
+/** Parents before what stands on them, so many at a time. Good to repeat, also after it ended half way. */
 export async function importManifests(
-  db: Db,
-  tell: Tell,
+  scope: Scope,
   { manifests, ...place }: Place & { manifests: readonly BackupManifest[] },
 ): Promise<BackupImport> {
   const { repositoryId } = place;
   const report: BackupImport = { added: [], updated: [], missing: [], refused: [] };
-  await db.$queryRaw`SELECT 1 FROM repository WHERE id = ${repositoryId}::uuid FOR UPDATE`;
-  const rows = new Map((await db.backup.findMany({ where: { repositoryId } })).map(row => [row.id, row]));
-  const foreign = await db.backup.findMany({
-    where: { id: { in: manifests.map(({ backupId }) => backupId) }, repositoryId: { not: repositoryId } },
-    select: { id: true, repositoryId: true },
-  });
-  const known: Known = {
-    ids: new Set(rows.keys()),
-    byCheckpoint: new Map([...rows.values()].map(row => [row.checkpointId, row.id])),
-    elsewhere: new Map(foreign.map(row => [row.id, row.repositoryId])),
-  };
-  for (const manifest of parentsFirst(manifests)) {
-    const row = rows.get(manifest.backupId);
-    const refusal = refuse(manifest, known);
-    if (refusal !== undefined) report.refused.push({ backupId: manifest.backupId, message: refusal });
-    else if (row === undefined) {
-      await add(db, tell, manifest, place);
-      known.ids.add(manifest.backupId);
-      known.byCheckpoint.set(manifest.checkpointId, manifest.backupId);
-      report.added.push(manifest.backupId);
-    } else if (await update(db, row, manifest)) report.updated.push(row.id);
+  const ordered = parentsFirst(manifests);
+  for (let start = 0; start < ordered.length; start += IMPORTED_AT_ONCE) {
+    const some = ordered.slice(start, start + IMPORTED_AT_ONCE);
+    const done = await scope.write((db, tell) => importSome(db, tell, { ...place, manifests: some }));
+    report.added.push(...done.added);
+    report.updated.push(...done.updated);
+    report.refused.push(...done.refused);
   }
   const told = new Set(manifests.map(({ backupId }) => backupId));
-  const finished = [...rows.values()].filter(row => row.state !== 'creating' && !told.has(row.id));
-  report.missing = finished.map(row => row.id);
+  const where = { repositoryId, state: { not: 'creating' } };
+  const orderBy = [{ createdAt: 'asc' as const }, { id: 'asc' as const }];
+  const finished = await scope.read(db => db.backup.findMany({ where, orderBy, select: { id: true } }));
+  report.missing = finished.map(row => row.id).filter(id => !told.has(id));
   return report;
 }
 
+async function importSome(
+  db: Db,
+  tell: Tell,
+  { manifests, ...place }: Place & { manifests: readonly BackupManifest[] },
+): Promise<Omit<BackupImport, 'missing'>> {
+  const { repositoryId } = place;
+  const done: Omit<BackupImport, 'missing'> = { added: [], updated: [], refused: [] };
+  await db.$queryRaw`SELECT 1 FROM repository WHERE id = ${repositoryId}::uuid FOR UPDATE`;
+  const { rows, known } = await look(db, repositoryId, manifests);
+  const missing: BackupManifest[] = [];
+  for (const manifest of manifests) {
+    const row = rows.get(manifest.backupId);
+    const refusal = refuse(manifest, known);
+    if (refusal !== undefined) done.refused.push({ backupId: manifest.backupId, message: refusal });
+    else if (row === undefined) {
+      missing.push(manifest);
+      known.ids.add(manifest.backupId);
+      known.byCheckpoint.set(manifest.checkpointId, manifest.backupId);
+      done.added.push(manifest.backupId);
+    } else if (await update(db, row, manifest)) done.updated.push(row.id);
+  }
+  await db.backup.createMany({ data: missing.map(manifest => newRow(manifest, place)) });
+  for (const { backupId: subjectId, volumeId, kind } of missing) {
+    const data = { volumeId, repositoryId, kind };
+    tell({ kind: 'backup-found', subjectType: 'backup', subjectId, runId: place.runId, data });
+  }
+  return done;
+}
+
 interface Known {
+  /** Of the repository: of the manifests and of what they stand on. */
   readonly ids: Set<string>;
   readonly byCheckpoint: Map<string, string>;
   /** Backups of other repositories, with their repository. */
   readonly elsewhere: Map<string, string>;
+}
+
+/** What the catalog has about these manifests. */
+async function look(db: Db, repositoryId: string, manifests: readonly BackupManifest[]) {
+  const named = manifests.flatMap(({ backupId, parentBackupId }) => [backupId, parentBackupId]).filter(isId);
+  const checkpointIds = manifests.map(({ checkpointId }) => checkpointId).filter(isId);
+  const found = await db.backup.findMany({ where: { id: { in: named } } });
+  const rows = new Map(found.filter(row => row.repositoryId === repositoryId).map(row => [row.id, row]));
+  const twins = await db.backup.findMany({
+    where: { repositoryId, checkpointId: { in: checkpointIds } },
+    select: { id: true, checkpointId: true },
+  });
+  const known: Known = {
+    ids: new Set(rows.keys()),
+    byCheckpoint: new Map(twins.map(row => [row.checkpointId, row.id])),
+    elsewhere: new Map(
+      found.filter(row => row.repositoryId !== repositoryId).map(row => [row.id, row.repositoryId]),
+    ),
+  };
+  return { rows, known };
 }
 
 /** Why the manifest cannot have a row, in words. */
@@ -100,31 +141,22 @@ function refuse(manifest: BackupManifest, known: Known): string | undefined {
   return `Repository ${other} has a backup of this id already. Move one of them away.`;
 }
 
-async function add(
-  db: Db,
-  tell: Tell,
-  manifest: BackupManifest,
-  { repositoryId, runId, now }: Place,
-): Promise<void> {
+function newRow(manifest: BackupManifest, { repositoryId, now }: Place) {
   const { backupId: id, volumeId, volumeName, checkpointId, checkpointName, reason, hidden } = manifest;
   const { sizeBytes, storedBytes, fileName, compression, pointInTimeMs } = manifest;
   const pointInTime = new Date(pointInTimeMs);
   const state = hidden ? 'hidden' : 'available';
-  await db.backup.create({
-    data: {
-      ...{ id, repositoryId, volumeId, volumeName, checkpointId, checkpointName, reason, state },
-      ...{ fileName, compression, pointInTime },
-      parentId: parentOf(manifest),
-      kind: kindOf(manifest),
-      sizeBytes: BigInt(sizeBytes),
-      storedBytes: BigInt(storedBytes),
-      // When it was made is known no better than this.
-      createdAt: pointInTime,
-      finishedAt: pointInTimeMs > now.getTime() ? pointInTime : now,
-    },
-  });
-  const data = { volumeId, repositoryId, kind: manifest.kind };
-  tell({ kind: 'backup-found', subjectType: 'backup', subjectId: id, runId, data });
+  return {
+    ...{ id, repositoryId, volumeId, volumeName, checkpointId, checkpointName, reason, state },
+    ...{ fileName, compression, pointInTime },
+    parentId: parentOf(manifest),
+    kind: kindOf(manifest),
+    sizeBytes: BigInt(sizeBytes),
+    storedBytes: BigInt(storedBytes),
+    // When it was made is known no better than this.
+    createdAt: pointInTime,
+    finishedAt: pointInTimeMs > now.getTime() ? pointInTime : now,
+  };
 }
 
 /** False where the row says the same, or a run is still at it. */

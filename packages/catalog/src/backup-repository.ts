@@ -302,7 +302,7 @@ export class BackupRepository {
   }
 
   /**
-   * Makes the rows of a repository's backups say what its manifests do, in one transaction; good to repeat. Rows whose
+   * Makes the rows of a repository's backups say what its manifests do; good to repeat. Rows whose
    * run is still at it are left alone, and none is deleted.
    */
   importFromManifests(
@@ -311,7 +311,7 @@ export class BackupRepository {
     runId: string | null,
   ): Promise<BackupImport> {
     const place = { repositoryId, runId, now: this.#scope.now() };
-    return this.#scope.write((db, tell) => importManifests(db, tell, { ...place, manifests }));
+    return importManifests(this.#scope, { ...place, manifests });
   }
 
   /** The row of a backup that was never finished. Good to repeat; an available backup is left alone. */

@@ -44,6 +44,11 @@ function toDifference(row: DifferenceModel): Difference {
   };
 }
 
+/** Recorded in one transaction, which has to end within its time however much there is. */
+const RECORDED_AT_ONCE = 500;
+/** Ended by one statement. */
+const ENDED_AT_ONCE = 5_000;
+
 const factsOf = ({ message, data }: SeenDifference) => ({ message, data: data as Prisma.InputJsonObject });
 
 export class DifferenceRepository {
@@ -55,42 +60,68 @@ export class DifferenceRepository {
 
   /**
    * All that was seen of a storage node just now: new ones are open from now on, open ones that were not seen
-   * again are gone. Returns those that are open, in the order given.
+   * again are gone. Returns those that are open, in the order given. In several transactions where there are many:
+   * after the loss of a catalog all that a storage node has is one. Good to repeat.
    */
-  record(
+  async record(
     storageNodeId: string,
     seen: readonly SeenDifference[],
     { runId, newId }: { runId: string; newId: () => string },
   ): Promise<Difference[]> {
+    const now = this.#scope.now();
+    const open: Difference[] = [];
+    for (let start = 0; start < seen.length; start += RECORDED_AT_ONCE) {
+      const some = seen.slice(start, start + RECORDED_AT_ONCE);
+      open.push(...(await this.#recordSome(storageNodeId, some, { runId, newId, now })));
+    }
+    await this.#endAllBut(new Set(open.map(({ id }) => id)), { storageNodeId, runId, now });
+    return open;
+  }
+
+  #recordSome(
+    storageNodeId: string,
+    seen: readonly SeenDifference[],
+    { runId, newId, now }: { runId: string; newId: () => string; now: Date },
+  ): Promise<Difference[]> {
     return this.#scope.write(async (db, tell) => {
       // One run after the other: two that look at the same time must not both open a difference.
       await db.$queryRaw`SELECT 1 FROM storage_node WHERE id = ${storageNodeId}::uuid FOR UPDATE`;
-      const now = this.#scope.now();
+      const subjectId = { in: seen.map(one => one.subjectId) };
+      const before = await db.difference.findMany({ where: { subjectId, state: 'open' } });
+      const byName = new Map(before.map(row => [`${row.kind} ${row.subjectId}`, row]));
       const open: Difference[] = [];
+      const added: Prisma.DifferenceCreateManyInput[] = [];
       for (const one of seen) {
         const { kind, subjectType, subjectId } = one;
-        const known = await db.difference.findFirst({ where: { kind, subjectId, state: 'open' } });
+        const known = byName.get(`${kind} ${subjectId}`);
         const facts = { ...factsOf(one), storageNodeId, lastSeenAt: now };
-        const row = known
-          ? await db.difference.update({ where: { id: known.id }, data: facts })
-          : await db.difference.create({
-              data: {
-                id: newId(),
-                ...{ kind, subjectType, subjectId, ...facts, state: 'open', firstSeenAt: now },
-              },
-            });
-        if (!known) tellOf(tell, 'difference-found', row, runId);
-        open.push(toDifference(row));
+        if (known) {
+          open.push(toDifference(await db.difference.update({ where: { id: known.id }, data: facts })));
+          continue;
+        }
+        const row = { id: newId(), kind, subjectType, subjectId, ...facts, firstSeenAt: now };
+        added.push({ ...row, state: 'open' });
+        open.push({ ...row, data: one.data, state: 'open', endedAt: null });
+        tellOf(tell, 'difference-found', row, runId);
       }
-      const ids = open.map(({ id }) => id);
-      const left = await db.difference.findMany({
-        where: { storageNodeId, state: 'open', id: { notIn: ids } },
-      });
-      for (const row of left) {
-        await db.difference.update({ where: { id: row.id }, data: { state: 'gone', endedAt: now } });
-        tellOf(tell, 'difference-gone', row, runId);
-      }
+      await db.difference.createMany({ data: added });
       return open;
+    });
+  }
+
+  #endAllBut(
+    seenIds: ReadonlySet<string>,
+    { storageNodeId, runId, now }: { storageNodeId: string; runId: string; now: Date },
+  ): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      await db.$queryRaw`SELECT 1 FROM storage_node WHERE id = ${storageNodeId}::uuid FOR UPDATE`;
+      const open = await db.difference.findMany({ where: { storageNodeId, state: 'open' } });
+      const left = open.filter(({ id }) => !seenIds.has(id));
+      for (let start = 0; start < left.length; start += ENDED_AT_ONCE) {
+        const id = { in: left.slice(start, start + ENDED_AT_ONCE).map(row => row.id) };
+        await db.difference.updateMany({ where: { id }, data: { state: 'gone', endedAt: now } });
+      }
+      for (const row of left) tellOf(tell, 'difference-gone', row, runId);
     });
   }
 
@@ -134,7 +165,7 @@ export class DifferenceRepository {
       const data = { ...(row.data as JsonObject), action };
       const ended = { state: 'repaired', endedAt: this.#scope.now(), data };
       await db.difference.update({ where: { id }, data: ended });
-      tellOf(tell, 'difference-repaired', { ...row, data }, runId);
+      tellOf(tell, 'difference-repaired', row, runId);
     });
   }
 
@@ -149,7 +180,12 @@ export class DifferenceRepository {
   }
 }
 
-function tellOf(tell: Tell, kind: string, row: Omit<DifferenceModel, 'state'>, runId: string): void {
+function tellOf(
+  tell: Tell,
+  kind: string,
+  row: Pick<DifferenceModel, 'id' | 'kind' | 'message' | 'subjectType' | 'subjectId'>,
+  runId: string,
+): void {
   tell({
     kind,
     subjectType: row.subjectType as NewEvent['subjectType'],

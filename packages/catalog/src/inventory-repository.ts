@@ -115,10 +115,7 @@ export class InventoryRepository {
           state: row.state as BackupState,
           storedBytes: bytes(row.storedBytes),
         })),
-        leases: await leasesOf(
-          db,
-          backups.map(({ id }) => id),
-        ),
+        leases: await leasesOf(db, storageNodeId),
         readBackupIds: await readBackupIds(db),
         elsewhere: await nounsElsewhere(db, storageNodeId),
         liveRuns: [...before, ...(await liveRuns(db))],
@@ -144,8 +141,8 @@ async function liveRuns(db: Db): Promise<RunFact[]> {
   return (await db.run.findMany({ where: LIVE })).map(toRunFact);
 }
 
-async function leasesOf(db: Db, backupIds: string[]): Promise<Inventory['leases']> {
-  const leases = await db.backupLease.findMany({ where: { backupId: { in: backupIds } } });
+async function leasesOf(db: Db, storageNodeId: string): Promise<Inventory['leases']> {
+  const leases = await db.backupLease.findMany({ where: { backup: { repository: { storageNodeId } } } });
   const holders = { in: leases.map(({ holderId }) => holderId) };
   const runs = await db.run.findMany({ where: { id: holders, AND: [LIVE] }, select: { id: true } });
   const volumes = await db.volume.findMany({ where: { id: holders }, select: { id: true } });

@@ -37,12 +37,18 @@ const EVENT_LOCK_KEY = 7_411_001n;
 /** Waiting for a connection, and working in it; generous beside the few statements a transaction has. */
 const TRANSACTION_LIMITS = { maxWait: 10_000, timeout: 15_000 };
 
+/** A statement has at most 65,535 parameters, and each event takes six. */
+const EVENTS_AT_ONCE = 5_000;
+
 async function writeEvents(db: Db, events: NewEvent[]): Promise<void> {
   if (events.length === 0) return;
   await db.$executeRaw`SELECT pg_advisory_xact_lock(${EVENT_LOCK_KEY})`;
-  await db.event.createMany({
-    data: events.map(event => ({ ...event, runId: event.runId ?? null, data: event.data ?? {} })),
-  });
+  for (let start = 0; start < events.length; start += EVENTS_AT_ONCE) {
+    const some = events.slice(start, start + EVENTS_AT_ONCE);
+    await db.event.createMany({
+      data: some.map(event => ({ ...event, runId: event.runId ?? null, data: event.data ?? {} })),
+    });
+  }
 }
 
 async function translated<T>(work: Promise<T>): Promise<T> {

@@ -20,17 +20,19 @@ export function compareVolumes(sides: Sides, find: Find): void {
     else missingVolume(row, find);
   }
   const rows = new Set(catalog.volumes.map(({ id }) => id));
+  const elsewhere = new Set(catalog.elsewhere.map(({ id }) => id));
+  const checkpoints = Map.groupBy(catalog.checkpoints, ({ volumeId }) => volumeId);
+  const rowsOfSnapshots = Map.groupBy(catalog.snapshots, ({ volumeId }) => volumeId);
   for (const { volume, snapshots } of node.volumes) {
     if (!isId(volume.volumeId)) continue;
-    const place = catalog.elsewhere.find(({ id }) => id === volume.volumeId);
-    if (place) {
+    if (elsewhere.has(volume.volumeId)) {
       const text = `The storage node has volume '${volume.name}', which is a volume of another one by the catalog.`;
       find('volume-unknown', volume.volumeId, text, { actions: ['remove'] });
       continue;
     }
     if (!rows.has(volume.volumeId)) unknownVolume(volume, sides, find);
-    compareCheckpoints(volume, sides, find);
-    compareSnapshots(volume.volumeId, snapshots, sides, find);
+    compareCheckpoints(volume, checkpoints.get(volume.volumeId) ?? [], { runsAbout: sides.runsAbout, find });
+    compareSnapshots(volume.volumeId, snapshots, { rows: rowsOfSnapshots.get(volume.volumeId) ?? [], find });
   }
 }
 
@@ -85,7 +87,8 @@ function missingVolume({ id, name, state }: VolumeRow, find: Find): void {
 function unknownVolume(volume: Volume, { catalog, runsAbout }: Sides, find: Find): void {
   const { volumeId, name, sizeBytes } = volume;
   const maker = runsAbout(volumeId, ['create-volume', 'restore']);
-  if (volume.exportUri === '' && maker) {
+  // One that was made may have no export for other reasons, such as a repository that is away.
+  if (volume.exportUri === '' && maker && hasGivenUp(maker)) {
     const text = `Volume '${name}' was never completely restored: ${maker.kind} run ${maker.id} has ${maker.state}.`;
     find('restoring-left', volumeId, text, { safe: 'remove' });
     return;
@@ -107,12 +110,14 @@ function unknownVolume(volume: Volume, { catalog, runsAbout }: Sides, find: Find
   }
 }
 
-function compareCheckpoints(volume: Volume, { catalog, runsAbout }: Sides, find: Find): void {
+function compareCheckpoints(
+  volume: Volume,
+  rowsOfVolume: Inventory['checkpoints'],
+  { runsAbout, find }: { runsAbout: RunsAbout; find: Find },
+): void {
   const { volumeId } = volume;
   const touches = [volumeId];
-  const rows = new Map(
-    catalog.checkpoints.filter(row => row.volumeId === volumeId).map(row => [row.id, row] as const),
-  );
+  const rows = new Map(rowsOfVolume.map(row => [row.id, row]));
   for (const { checkpointId: id, name, description, inconsistent } of volume.checkpoints) {
     if (!isId(id)) continue;
     const row = rows.get(id);
@@ -180,11 +185,9 @@ function unknownCheckpoint(unknown: UnknownCheckpoint, runsAbout: RunsAbout, fin
 function compareSnapshots(
   volumeId: string,
   snapshots: NodeView['volumes'][number]['snapshots'],
-  { catalog }: Sides,
-  find: Find,
+  { rows, find }: { rows: Inventory['snapshots']; find: Find },
 ): void {
   const touches = [volumeId];
-  const rows = catalog.snapshots.filter(row => row.volumeId === volumeId);
   for (const { snapshotId, name } of snapshots) {
     if (!isId(snapshotId)) continue;
     const row = rows.find(one => one.id === snapshotId);

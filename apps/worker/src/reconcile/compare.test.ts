@@ -65,6 +65,15 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
     },
     ['restoring-left → remove'],
   ],
+  [
+    'a volume that was restored, has no export now, and whose row is gone',
+    s => {
+      s.catalog.volumes = [];
+      s.volume.volume.exportUri = '';
+      s.runs.push(run('restore', 'succeeded', VOLUME));
+    },
+    ['volume-unknown → null'],
+  ],
   ['a volume that is not there', s => (s.node.volumes = []), ['volume-missing → null']],
   ['a size', s => (s.volume.volume.sizeBytes = 8192), ['volume-differs → accept']],
   ['an export', s => (s.volume.volume.exportUri = 'nbd://moved/disk'), ['volume-differs → accept']],

@@ -4,6 +4,7 @@ import type { StoredBackup } from '@tidemark/proto';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import { tolerate } from '../runs/tolerate.ts';
 import { kindOf } from './compare-repositories.ts';
+import { indexOf } from './look-index.ts';
 import { type RepairWork, stepOf } from './repair-work.ts';
 
 type Repair = (work: RepairWork) => Promise<unknown>;
@@ -40,19 +41,15 @@ const keepVolume: Repair = ({ context, found }) =>
 
 const adoptCheckpoint: Repair = async ({ look, found, context }) => {
   const { catalog, run } = context;
-  for (const { volume } of look.node.volumes) {
-    const there = volume.checkpoints.find(one => one.checkpointId === found.subjectId);
-    if (!there) continue;
-    const { checkpointId: id, name, description, createdAtMs } = there;
-    const pointInTime = new Date(createdAtMs);
-    if (look.catalog.checkpoints.some(row => row.id === id)) {
-      await catalog.checkpoints.markReady(id, pointInTime, run.id);
-      continue;
-    }
-    const originBackupId = there.originBackupId || null;
-    const facts = { id, volumeId: volume.volumeId, name, description, pointInTime, originBackupId };
-    await catalog.checkpoints.import([facts], run.id);
-  }
+  const there = indexOf(look).checkpoints.get(found.subjectId);
+  if (!there) return;
+  const { volumeId, checkpoint } = there;
+  const { checkpointId: id, name, description, createdAtMs } = checkpoint;
+  const pointInTime = new Date(createdAtMs);
+  if (indexOf(look).checkpointRows.has(id)) return catalog.checkpoints.markReady(id, pointInTime, run.id);
+  const originBackupId = checkpoint.originBackupId || null;
+  const facts = { id, volumeId, name, description, pointInTime, originBackupId };
+  await catalog.checkpoints.import([facts], run.id);
 };
 
 const forgetCheckpoint: Repair = ({ context, found }) =>
@@ -112,12 +109,9 @@ const removeRepository: Repair = work => {
 };
 
 const adoptBackup: Repair = ({ look, found, context }) => {
-  for (const { repository, backups } of look.node.repositories) {
-    const there = backups.find(({ backupId }) => backupId === found.subjectId);
-    if (!there) continue;
-    return context.catalog.adoption.backup(toFound(repository.repositoryId, there), context.run.id);
-  }
-  return Promise.resolve();
+  const there = indexOf(look).backups.get(found.subjectId);
+  if (!there) return Promise.resolve();
+  return context.catalog.adoption.backup(toFound(there.repositoryId, there.backup), context.run.id);
 };
 
 function toFound(repositoryId: string, stored: StoredBackup): FoundBackup {
