@@ -150,6 +150,23 @@ describe('a volume of an instant restore', () => {
     await expect(volume()).rejects.toMatchObject({ code: 'volume-not-found' });
   });
 
+  it('can be deleted while a checkpoint waits for its guest, who waits for the backup', async () => {
+    const { node, server, start, volume, volumeId } = await world({ speedBytesPerSecond: 1 });
+    await start();
+    const { exportUri } = await volume();
+    await server.stop();
+    const reading = readDisk(exportUri);
+    reading.catch(() => undefined);
+    await new Promise(resolve => setTimeout(resolve, 100));
+    const names = { checkpointId: randomUUID(), name: 'tuesday', description: '' };
+    const checkpoint = node.clients.checkpoints.createCheckpoint({ step: newStep(), volumeId, ...names });
+    checkpoint.catch(() => undefined);
+    await new Promise(resolve => setTimeout(resolve, 300));
+    await node.clients.volumes.deleteVolume({ step: newStep(), volumeId });
+    await expect(reading).rejects.toThrow();
+    await expect(volume()).rejects.toMatchObject({ code: 'volume-not-found' });
+  });
+
   it('has zeroes where its backup is damaged, which count as changed', async () => {
     const { node, server, contents, start, volume } = await world();
     server.damage(16, 17, 40, 170);

@@ -144,8 +144,13 @@ export class VolumeRegistry {
   }
 
   /** Good to repeat: a volume that is not there is gone already. */
-  delete(volumeId: string): Promise<void> {
+  async delete(volumeId: string): Promise<void> {
     checkId(volumeId, 'volume');
+    // In its turn a volume that is in use is refused.
+    await this.#volumes
+      .get(volumeId)
+      ?.prepareDelete()
+      .catch(() => undefined);
     return this.#turns.take(volumeId, async () => {
       const volume = this.#volumes.get(volumeId);
       if (volume === undefined) return this.#deleteUnopened(volumeId);

@@ -304,6 +304,12 @@ export class Volume {
     }
   }
 
+  /** Before its turn comes: what holds that up may be waiting for a backup's host. Throws as `delete`. */
+  async prepareDelete(): Promise<void> {
+    this.#assertUnused();
+    await this.abandonSource();
+  }
+
   /** Throws kind `busy` or `conflict`, with nothing changed, while a job uses the volume. */
   async delete(): Promise<void> {
     this.#assertUnused();
