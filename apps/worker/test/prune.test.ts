@@ -92,7 +92,7 @@ test('a lease of the catalog keeps parent and child as they are', async () => {
 test.each([
   ['startRemoval', false],
   ['startRemoval', true],
-  ['listBackups', false],
+  ['getBackup', false],
   ['dismissJob', true],
 ] as const)('%s that fails for a while is done again (answer lost: %s)', async (method, afterwards) => {
   fleet.beta.fail(method, 'storage-node-unreachable', { times: 2, afterwards });
@@ -150,19 +150,17 @@ test('cancelled: what was hidden at the repository stays so, the rest is availab
   expect(ended()).toEqual(['mon']);
 });
 
-test('a removal that fails ends the run with its error, and can be asked for again', async () => {
-  fleet.beta.failJobs({ code: 'repository-full', message: 'no room for the merge' });
-  const run = await fleet.end(await fleet.prune('tue', 'fri'));
-  expect([run.state, run.error]).toEqual([
-    'failed',
-    { code: 'repository-full', message: 'no room for the merge' },
-  ]);
+test('a removal that fails ends the run with its error once the others have gone, and can be asked for again', async () => {
+  const error = { code: 'image-invalid', message: 'image of tue is damaged' } as const;
+  fleet.beta.removals.failures.set(idOf('tue'), error);
+  const run = await fleet.end(await fleet.prune('mon', 'tue', 'fri'));
+  expect([run.state, run.error]).toEqual(['failed', error]);
   // The newest one goes first: nothing has to be copied for it.
-  expect((await rows()).map(row => row.split(', ')[1])).toEqual([
-    'available',
-    'available',
-    'available',
-    'available',
-    'hidden',
-  ]);
+  expect(ended()).toEqual(['fri', 'mon']);
+  const left = ['tue on null: full, hidden', 'wed on tue: incremental, available'];
+  expect(await rows()).toEqual([...left, 'thu on wed: incremental, available']);
+  expect(await fleet.leftovers()).toMatchObject({ jobs: [] });
+  fleet.beta.removals.failures.clear();
+  await fleet.succeed(await fleet.prune());
+  expect(ended()).toEqual(['fri', 'mon', 'tue']);
 });

@@ -1,5 +1,5 @@
 // Removals of backups as a scripted storage node plays them: chains are lists of parents, jobs only count.
-import { JobStatus, type StoredBackup } from '@tidemark/proto';
+import { type ErrorCode, JobStatus, type StoredBackup } from '@tidemark/proto';
 import { refuse } from './scripted-refusal.ts';
 import type { ScriptedStorageNode } from './scripted-storage-node.ts';
 
@@ -14,6 +14,8 @@ export class ScriptedRemovals {
   readonly ended: string[] = [];
   /** Children that somebody reads. */
   readonly read = new Set<string>();
+  /** How removals of single backups fail. */
+  readonly failures = new Map<string, { code: ErrorCode; message: string }>();
 
   constructor(node: ScriptedStorageNode) {
     this.#node = node;
@@ -48,7 +50,7 @@ export class ScriptedRemovals {
       if (this.#node.holdJobs && tick >= TICKS / 2) return;
       status.currentBytes = (status.totalBytes * ++tick) / TICKS;
       if (tick < TICKS) return;
-      const failure = this.#node.jobError;
+      const failure = this.failures.get(backupId) ?? this.#node.jobError;
       if (failure === undefined) this.end(backup);
       else status.error = failure;
       status.state = 'concluded';

@@ -128,7 +128,7 @@ test('a verification is recorded with its ranges, a sound one takes them away, a
   await catalog.verifications.record(backupId, { result: 'damaged', ranges }, randomUUID());
   expect(await catalog.backups.get(backupId)).toMatchObject({ verifyResult: 'damaged', damage: ranges });
   await catalog.verifications.record(backupId, { result: 'sound' }, randomUUID());
-  expect(await catalog.backups.get(backupId)).toMatchObject({ verifyResult: 'sound', damage: ranges });
+  expect(await catalog.backups.get(backupId)).toMatchObject({ verifyResult: 'damaged', damage: ranges });
   await catalog.verifications.record(backupId, { result: 'sound', ranges: [] }, randomUUID());
   expect(await catalog.backups.get(backupId)).toMatchObject({ verifyResult: 'sound', damage: null });
   const items = await catalog.events.listAfter(0, 100);

@@ -64,6 +64,14 @@ export class RetentionRepository {
     return this.#scope.read(db => rowsOf(db, repositoryId));
   }
 
+  /** Ids of those that stand on it directly. */
+  async childrenOf(id: string): Promise<string[]> {
+    const rows = await this.#scope.read(db =>
+      db.backup.findMany({ where: { parentId: id }, select: { id: true } }),
+    );
+    return rows.map(row => row.id);
+  }
+
   /** Available backups are hidden: nobody begins to use them any more, and they go when that is possible. */
   hide(ids: readonly string[], runId: string): Promise<void> {
     return this.#change(ids, { from: ['available'], to: 'hidden', event: 'backup-hidden', runId });

@@ -44,10 +44,16 @@ export class VerificationRepository {
       const row = await db.backup.findUnique({ where: { id: backupId }, select: { damage: true } });
       if (row === null) throw notFound('backup', backupId);
       const known = unionOf([...(adds ? rangesOf(row.damage) : []), ...(ranges ?? [])]);
+      // Who looked at its own data alone has not seen whether what it stands on is sound by now.
+      const isDamaged = result === 'damaged' || (ranges === undefined && rangesOf(row.damage).length > 0);
       const damage = known.length === 0 ? Prisma.DbNull : rangesJson(known);
       await db.backup.update({
         where: { id: backupId },
-        data: { verifiedAt: this.#scope.now(), verifyResult: result, ...(ranges && { damage }) },
+        data: {
+          verifiedAt: this.#scope.now(),
+          verifyResult: isDamaged ? 'damaged' : result,
+          ...(ranges && { damage }),
+        },
       });
       const kind = result === 'sound' ? 'backup-verified' : 'backup-damaged';
       const data = { result, ...(ranges && { ranges: rangesJson(ranges) }) };

@@ -17,6 +17,8 @@ const removal = z.object({
 });
 const merged = z.object({ checkpoints: z.array(z.object({ id: z.string(), name: z.string() })) });
 
+/** Removed before the plan is made anew: reading a large repository's rows for each backup would take hours. */
+const PLANNED_AT_ONCE = 100;
 /** A storage node that ends with every removal is not to be asked for ever. */
 const INTERRUPTIONS_MAX = 5;
 
@@ -27,16 +29,20 @@ const remove: Step<'prune'> = {
   async run(context) {
     const { catalog, run } = context;
     const refused = new Map<string, string>();
+    const failures: JobFailed[] = [];
     for (;;) {
-      context.stop.throwIfAborted();
-      context.cancel.throwIfAborted();
       const { removals, waits } = planChain(await links(context, refused));
-      const [next] = removals;
-      if (next !== undefined) {
-        const why = await removeOne(context, next.id);
-        if (why !== null) refused.set(next.id, why);
-        continue;
+      for (const { id } of removals.slice(0, PLANNED_AT_ONCE)) {
+        context.stop.throwIfAborted();
+        context.cancel.throwIfAborted();
+        const why = await removeOne(context, id).catch(error => notRemoved(context, { error, failures }));
+        if (why === null) continue;
+        refused.set(id, why);
+        break;
       }
+      if (removals.length > 0) continue;
+      // The others have gone nonetheless: one damaged backup keeps no repository from being pruned.
+      if (failures[0] !== undefined) throw failures[0];
       const waiting = [...waits].map(([backup, why]) => ({ backup, why: refused.get(backup) ?? why }));
       const gone = await catalog.retention.removedBy(run.id);
       const removed = gone.map(({ id: backup, freedBytes }) => ({ backup, freedBytes }));
@@ -81,6 +87,18 @@ export const pruneRun: RunDefinition<'prune'> = {
   withdraw: async () => {},
 };
 
+/** Why it has to wait, where a job said so. Rejects with everything else. */
+function notRemoved(
+  { stop, cancel }: Context,
+  { error, failures }: { error: unknown; failures: JobFailed[] },
+): string {
+  stop.throwIfAborted();
+  cancel.throwIfAborted();
+  if (!(error instanceof JobFailed) || error.code === 'job-interrupted') throw error;
+  failures.push(error);
+  return error.message;
+}
+
 /** The repository's backups; what was refused in this run counts as in use. */
 async function links({ catalog, request }: Context, refused: ReadonlyMap<string, string>) {
   const rows = await catalog.retention.backups(request.repositoryId);
@@ -107,7 +125,7 @@ async function removeOne(context: Context, backupId: string): Promise<string | n
         timeoutMs: LONG_CALL_TIMEOUT_MS,
       });
       await watchToEnd(context, { storageNode, jobId });
-      await finish(context, backupId, await stored(context, storageNode));
+      await finish(context, backupId, storageNode);
       await dismissJob(context, { storageNode, jobId }, `dismiss-${backupId}`);
       return null;
     } catch (error) {
@@ -118,7 +136,7 @@ async function removeOne(context: Context, backupId: string): Promise<string | n
       }
       if (code === 'backup-not-found') {
         // Its answer got lost, or the storage node ended it by itself when it started.
-        await finish(context, backupId, await stored(context, storageNode));
+        await finish(context, backupId, storageNode);
         return null;
       }
       const isInterrupted = error instanceof JobFailed && code === 'job-interrupted';
@@ -140,20 +158,22 @@ async function stored(
 async function finish(
   context: Context,
   backupId: string,
-  found: ReadonlyMap<string, StoredBackup>,
+  { repositories }: StorageNodeClients,
 ): Promise<void> {
-  const { catalog, request, run } = context;
-  const rows = await catalog.retention.backups(request.repositoryId);
-  const children = rows.filter(({ parentId }) => parentId === backupId).map(({ id }) => found.get(id));
-  const facts = children
-    .filter(child => child !== undefined)
-    .map(child => ({
-      id: child.backupId,
-      parentId: child.parentBackupId === '' ? null : child.parentBackupId,
-      kind: child.kind,
-      reason: child.reason,
-      storedBytes: child.storedBytes,
-    }));
+  const { catalog, request, run, stop } = context;
+  const children: StoredBackup[] = [];
+  for (const childId of await catalog.retention.childrenOf(backupId)) {
+    const wanted = { repositoryId: request.repositoryId, backupId: childId };
+    const get = repositories.getBackup(wanted, { signal: stop }).then(child => children.push(child));
+    await tolerate(['backup-not-found'], get);
+  }
+  const facts = children.map(child => ({
+    id: child.backupId,
+    parentId: child.parentBackupId === '' ? null : child.parentBackupId,
+    kind: child.kind,
+    reason: child.reason,
+    storedBytes: child.storedBytes,
+  }));
   await catalog.retention.finish(backupId, facts, run.id);
 }
 
@@ -172,7 +192,7 @@ async function settle(context: Context): Promise<void> {
   const own = new Set(request.backupIds);
   for (const { id } of leaving) {
     const backup = found.get(id);
-    if (backup === undefined) await finish(context, id, found);
+    if (backup === undefined) await finish(context, id, storageNode);
     else if (backup.hidden) await catalog.retention.markHidden(id, run.id);
     else if (own.has(id)) await catalog.retention.unhide(id, run.id);
   }
