@@ -105,3 +105,24 @@ test('after an audit that found a difference the next backup is full and says so
   });
   expect(await next('saturday', 'friday')).toMatchObject({ kind: 'incremental', parentId: later.id });
 });
+
+test('nothing is built on a backup that stands on a missing one: the next is full and says so', async () => {
+  const request = { volume: 'web', repository: 'nightly' };
+  const make = async (kind: string, checkpoint: string, at: string) => {
+    const backup = await api.backup({ ...request, kind, checkpoint });
+    const facts = { pointInTime: new Date(at), dirtyBytes: 1 };
+    await api.app.catalog.backups.markStarted(backup.id, facts);
+    return backup.id;
+  };
+  const full = await make('full', 'june', '2026-11-21T11:00:00.000Z');
+  const parent = await make('incremental', 'july', '2026-11-21T11:01:00.000Z');
+  const last = await make('incremental', 'august', '2026-11-21T11:02:00.000Z');
+  expect((await api.app.catalog.backups.get(last)).parentId).toBe(parent);
+  await api.app.catalog.adoption.markBackupMissing(full, randomUUID());
+  const wanted = { ...request, kind: 'incremental', checkpoint: 'september' };
+  const { backup } = (await api.call('POST', '/v1/backups', wanted)).body;
+  expect([backup.kind, backup.parentId]).toEqual(['full', null]);
+  expect(backup.reason).toContain(
+    `${last} stands on ${full} (checkpoint 'june'), which its repository does not`,
+  );
+});

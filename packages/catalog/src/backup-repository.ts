@@ -243,6 +243,21 @@ export class BackupRepository {
     return row && toBackup(row);
   }
 
+  /**
+   * The first backup that is missing of those that the backup stands on: nothing can be read through it, nor built on
+   * it. Null: the chain is whole.
+   */
+  async findMissingBelow(id: string): Promise<Backup | null> {
+    const seen = new Set<string>([id]);
+    let link = await this.find(id);
+    while (link?.parentId && !seen.has(link.parentId)) {
+      seen.add(link.parentId);
+      link = await this.find(link.parentId);
+      if (link?.state === 'missing') return link;
+    }
+    return null;
+  }
+
   /** The base could not be used: a full backup after all, and the reason says why. Rejects `not-found`. */
   fallBackToFull(id: string, reason: string, runId: string): Promise<void> {
     return this.#scope.write(async (db, tell) => {

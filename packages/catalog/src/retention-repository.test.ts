@@ -85,9 +85,19 @@ test('what is being made, or has lost its files, is in use', async () => {
   expect(rows.map(({ holders }) => holders.length)).toEqual([0, 1, 1]);
 });
 
+test('thousands are hidden at once, and told of one by one', async () => {
+  const many = [...chain.map(({ id }) => id), ...Array.from({ length: 12_000 }, () => randomUUID())];
+  await catalog.retention.hide(many, runId);
+  await catalog.retention.hide(many, runId);
+  const { items } = await catalog.backups.list({ hidden: true });
+  expect(items.map(({ state }) => state)).toEqual(['hidden', 'hidden', 'hidden']);
+  const told = (await catalog.events.listAfter(0, 100)).filter(({ kind }) => kind === 'backup-hidden');
+  expect(told.map(({ subjectId }) => subjectId).sort()).toEqual(chain.map(({ id }) => id).sort());
+});
+
 test('unused are checkpoints made with a backup that none has any more, but the newest', async () => {
   const unused = async (...without: string[]) =>
-    (await catalog.retention.unusedCheckpoints(ids.volumeId, without)).map(({ name }) => name);
+    (await catalog.retention.unusedCheckpoints([ids.volumeId], new Set(without))).map(({ name }) => name);
   const all = chain.map(({ id }) => id);
   // No run has made these: an operator may have taken them alone.
   expect(await unused(...all)).toEqual([]);

@@ -37,6 +37,10 @@ export interface UnusedCheckpoint {
 }
 
 const REMOVED = 'backup-removed';
+/** A statement has at most 65,535 parameters. */
+const IDS_AT_ONCE = 5_000;
+/** A volume has some hundred checkpoints and backups. */
+const VOLUMES_AT_ONCE = 500;
 
 /** What nobody can be merged into, nor lose what it stands on. */
 const UNFINISHED: Readonly<Record<string, string[]>> = {
@@ -149,32 +153,20 @@ export class RetentionRepository {
   }
 
   /**
-   * Checkpoints of the volume that were made with a backup, that no backup in any repository has any more but those
-   * of `without`, that are not pinned, and that are not the newest. Oldest first.
+   * Checkpoints of the volumes that were made with a backup, that no backup in any repository has any more but those
+   * of `without`, that are not pinned, and that are not the newest. Of each volume the oldest first.
    */
-  unusedCheckpoints(volumeId: string, without: readonly string[] = []): Promise<UnusedCheckpoint[]> {
+  unusedCheckpoints(
+    volumeIds: readonly string[],
+    without: ReadonlySet<string> = new Set(),
+  ): Promise<UnusedCheckpoint[]> {
     return this.#scope.read(async db => {
-      const rows = await db.checkpoint.findMany({
-        where: { volumeId },
-        orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
-      });
-      const older = rows.slice(0, -1).filter(({ state }) => state === 'ready');
-      const ids = older.map(({ id }) => id);
-      const backups = await db.backup.findMany({
-        where: { checkpointId: { in: ids }, id: { notIn: [...without] } },
-        select: { checkpointId: true },
-      });
-      const runs = await db.run.findMany({
-        where: { volumeId, kind: 'backup', checkpointId: { in: ids } },
-        select: { checkpointId: true },
-      });
-      const needed = new Set(backups.map(({ checkpointId }) => checkpointId));
-      const madeWithBackup = new Set(runs.map(({ checkpointId }) => checkpointId));
-      const now = this.#scope.now();
-      return older.filter(
-        ({ id, pinnedUntil }) =>
-          madeWithBackup.has(id) && !needed.has(id) && (pinnedUntil === null || pinnedUntil <= now),
-      );
+      const unused: UnusedCheckpoint[] = [];
+      for (let start = 0; start < volumeIds.length; start += VOLUMES_AT_ONCE) {
+        const some = volumeIds.slice(start, start + VOLUMES_AT_ONCE);
+        unused.push(...(await unusedOf(db, { volumeIds: some, without, now: this.#scope.now() })));
+      }
+      return unused;
     });
   }
 
@@ -183,13 +175,48 @@ export class RetentionRepository {
     { from, to, event, runId }: { from: string[]; to: string; event: string; runId: string },
   ): Promise<void> {
     return this.#scope.write(async (db, tell) => {
-      for (const id of ids) {
-        const where = { id, state: { in: from } };
-        const { count } = await db.backup.updateMany({ where, data: { state: to } });
-        if (count === 1) tell({ kind: event, subjectType: 'backup', subjectId: id, runId });
+      for (let start = 0; start < ids.length; start += IDS_AT_ONCE) {
+        const where = { id: { in: ids.slice(start, start + IDS_AT_ONCE) }, state: { in: from } };
+        const changed = await db.backup.updateManyAndReturn({
+          where,
+          data: { state: to },
+          select: { id: true },
+        });
+        for (const { id } of changed) tell({ kind: event, subjectType: 'backup', subjectId: id, runId });
       }
     });
   }
+}
+
+async function unusedOf(
+  db: Db,
+  { volumeIds, without, now }: { volumeIds: readonly string[]; without: ReadonlySet<string>; now: Date },
+): Promise<UnusedCheckpoint[]> {
+  const volumeId = { in: [...volumeIds] };
+  const rows = await db.checkpoint.findMany({
+    where: { volumeId },
+    orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+  });
+  const backups = await db.backup.findMany({
+    where: { volumeId },
+    select: { id: true, checkpointId: true },
+  });
+  const needed = new Set(
+    backups.filter(({ id }) => !without.has(id)).map(({ checkpointId }) => checkpointId),
+  );
+  const older = [...Map.groupBy(rows, row => row.volumeId).values()]
+    .flatMap(ofVolume => ofVolume.slice(0, -1))
+    .filter(({ id, state }) => state === 'ready' && !needed.has(id))
+    .filter(({ pinnedUntil }) => pinnedUntil === null || pinnedUntil <= now);
+  const madeWithBackup = new Set<string | null>();
+  for (let start = 0; start < older.length; start += IDS_AT_ONCE) {
+    const checkpointId = { in: older.slice(start, start + IDS_AT_ONCE).map(({ id }) => id) };
+    const where = { volumeId, kind: 'backup', checkpointId };
+    for (const run of await db.run.findMany({ where, select: { checkpointId: true } })) {
+      madeWithBackup.add(run.checkpointId);
+    }
+  }
+  return older.filter(({ id }) => madeWithBackup.has(id));
 }
 
 async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {

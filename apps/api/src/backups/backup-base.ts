@@ -21,7 +21,17 @@ export async function chooseBase(
     return { parent: null, baseCheckpointId: null, reason: await reasonOfFull(catalog, place) };
   }
   const found = base === undefined ? newest(catalog, place, kind) : named(catalog, place, base);
-  return audited(place.volume, toBase(kind, await found));
+  return wholeOrFull(catalog, audited(place.volume, toBase(kind, await found)));
+}
+
+/** Nothing can be written over a chain that has lost a member; the reason says which. */
+async function wholeOrFull(catalog: CatalogTransaction, base: Base): Promise<Base> {
+  const missing = base.parent && (await catalog.backups.findMissingBelow(base.parent.id));
+  if (!missing) return base;
+  const reason =
+    `full: backup ${base.parent!.id} stands on ${missing.id} (checkpoint '${missing.checkpoint}'), which its ` +
+    'repository does not have any more';
+  return { parent: null, baseCheckpointId: null, reason };
 }
 
 /** A restored volume goes on where the backup that it was restored from ended. */

@@ -38,15 +38,12 @@ export async function planPrune(
   const leaves = ({ id, state }: RetentionRow) => going.has(id) || state === 'hidden' || state === 'removing';
   const chain = planChain(rows.map(row => ({ ...row, goes: leaves(row) })));
   const volumeIds = [...new Set(scope.map(({ volumeId }) => volumeId))];
-  const removedIds = chain.removals.map(({ id }) => id);
-  const checkpointIds = new Set<string>();
-  for (const volumeId of volumeIds) {
-    const unused = await catalog.retention.unusedCheckpoints(volumeId, removedIds);
-    for (const { id } of unused) checkpointIds.add(id);
-  }
+  const freed = new Map(chain.removals.map(({ id, freedBytesMax }) => [id, freedBytesMax]));
+  const unused = await catalog.retention.unusedCheckpoints(volumeIds, new Set(freed.keys()));
+  const checkpointIds = new Set(unused.map(({ id }) => id));
   const items = scope
     .filter(({ state }) => state !== 'creating')
-    .map(row => toItem(row, { keep: keep.get(row.id) ?? [], chain, checkpointIds }))
+    .map(row => toItem(row, { keep: keep.get(row.id) ?? [], waits: chain.waits, freed, checkpointIds }))
     .sort((a, b) => ((a.pointInTime ?? '') < (b.pointInTime ?? '') ? 1 : -1));
   const freedBytes = items.reduce((sum, item) => sum + item.freedBytes, 0);
   return { items, freedBytes, goingIds: [...going], volumeIds };
@@ -68,10 +65,14 @@ function keptOf(scope: readonly RetentionRow[], rules: PruneRules): Map<string, 
 
 function toItem(
   row: RetentionRow,
-  found: { keep: string[]; chain: ChainPlan; checkpointIds: ReadonlySet<string> },
+  found: {
+    keep: string[];
+    waits: ChainPlan['waits'];
+    freed: ReadonlyMap<string, number>;
+    checkpointIds: ReadonlySet<string>;
+  },
 ): PruneItem {
   const { id, volumeId, checkpointId, checkpoint, pointInTime } = row;
-  const removal = found.chain.removals.find(one => one.id === id);
   return {
     backup: id,
     volumeId,
@@ -79,7 +80,7 @@ function toItem(
     checkpoint: { id: checkpointId, name: checkpoint, goes: found.checkpointIds.has(checkpointId) },
     goes: found.keep.length === 0,
     keep: found.keep,
-    blockedBy: found.chain.waits.get(id) ?? null,
-    freedBytes: removal?.freedBytesMax ?? 0,
+    blockedBy: found.waits.get(id) ?? null,
+    freedBytes: found.freed.get(id) ?? 0,
   };
 }

@@ -61,7 +61,7 @@ const dropCheckpoints: Step<'prune'> = {
     const { catalog, request, run, storageNodes, call, stop } = context;
     const dropped: { id: string; name: string }[] = [];
     for (const volumeId of request.volumeIds) {
-      for (const { id, name } of await catalog.retention.unusedCheckpoints(volumeId)) {
+      for (const { id, name } of await catalog.retention.unusedCheckpoints([volumeId])) {
         const { checkpoints } = await storageNodes.ofVolume(volumeId);
         const step = call(`drop-${id}`);
         const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
