@@ -47,6 +47,13 @@ test('a unary call answers', async () => {
   await expect(connect(address).storageNode.getStatus({})).resolves.toMatchObject({ volumes: 3 });
 });
 
+test('lists arrive whole, also of a storage node that has very much', async () => {
+  const jobId = `backup-${'x'.repeat(1_000)}`;
+  const jobs = Array.from({ length: 30_000 }, () => JobStatus.fromPartial({ jobId }));
+  const { address } = await startServer({ ...silent, listJobs: (_call, reply) => reply(null, { jobs }) });
+  expect((await connect(address).jobs.listJobs({})).jobs).toHaveLength(30_000);
+});
+
 test('an error arrives with its code and its words', async () => {
   const said = new TidemarkError(
     'repository-full',

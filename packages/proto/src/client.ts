@@ -78,7 +78,11 @@ export interface StorageNodeClients {
 
 const UNARY_TIMEOUT_MS = 60_000;
 
+/** Of one answer: a list of half a million backups takes 300 MiB, and gRPC would refuse what is above 4. */
+const ANSWER_BYTES_MAX = 1024 * 1024 * 1024;
+
 const CHANNEL_OPTIONS = {
+  'grpc.max_receive_message_length': ANSWER_BYTES_MAX,
   // A storage node that vanished without a word ends a watch after 15 s instead of never.
   'grpc.keepalive_time_ms': 10_000,
   'grpc.keepalive_timeout_ms': 5_000,
