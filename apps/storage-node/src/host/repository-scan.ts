@@ -100,8 +100,8 @@ class Scan {
     else if (removesUnpublished) await this.#remove(backupId, name);
     else {
       const text =
-        `${name} has no manifest: it is kept, not listed. Put the manifest back and scan again; or delete the file, as ` +
-        'the next start of the storage node does.';
+        `${name} has no manifest: it is kept, not listed. Put the manifest back and scan again; or delete the file, ` +
+        'as the next start of the storage node does.';
       this.#report('manifest-missing', backupId, text);
     }
   }

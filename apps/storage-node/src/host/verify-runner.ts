@@ -25,8 +25,9 @@ export class VerifyRunner {
   }
 
   /**
-   * Good to repeat by the same run while its job is known. Throws `repository-not-found`, `backup-not-found`,
-   * and `backup-in-use` while a removal is under way in the chain; there is no job then. The job ends with `backup-damaged`, its text naming what, where the backup is not sound.
+   * Good to repeat by the same run while its job is known. Throws `repository-not-found`, `backup-not-found`, and
+   * `backup-in-use` while a removal is under way in the chain; there is no job then. The job ends with
+   * `backup-damaged`, its text naming what, where the backup is not sound.
    */
   start(request: VerifyRequest): { jobId: string } {
     const jobId = `verify-${request.runId}`;
