@@ -17,7 +17,7 @@ export function audited(volume: Volume, base: Base): Base {
   // Increments on a full backup that was made since are as good as that is.
   if (parent.pointInTime !== null && parent.pointInTime > distrustedUntil) return base;
   const reason =
-    `full: the bitmap audit of ${distrustedUntil.toISOString()} found bitmaps of volume '${volume.name}' and its backups ` +
-    'to disagree';
+    `full: the bitmap audit of ${distrustedUntil.toISOString()} found bitmaps of volume '${volume.name}' ` +
+    'and its backups to disagree';
   return { parent: null, baseCheckpointId: null, reason };
 }
