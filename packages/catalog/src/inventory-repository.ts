@@ -20,6 +20,8 @@ export interface RunFact {
   storageNodeId: string | null;
   volumeId: string | null;
   repositoryId: string | null;
+  /** The one that it makes or removes; others it may only build on. */
+  checkpointId: string | null;
   /** Every id of its row and its request. */
   ids: string[];
 }
@@ -64,12 +66,12 @@ const UUID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/gi;
 const LIVE = { OR: [{ state: { in: ['queued', 'running'] } }, { cleanupPending: true }] };
 
 function toRunFact(row: RunModel): RunFact {
-  const { id, state, leaseEpoch, cleanupPending, storageNodeId, volumeId, repositoryId } = row;
-  const named = [id, row.checkpointId, row.backupId, volumeId, repositoryId, storageNodeId];
+  const { id, state, leaseEpoch, cleanupPending, storageNodeId, volumeId, repositoryId, checkpointId } = row;
+  const named = [id, checkpointId, row.backupId, volumeId, repositoryId, storageNodeId];
   const asked = JSON.stringify(row.request).match(UUID) ?? [];
   const waits = row.notBefore ?? row.createdAt;
   return {
-    ...{ id, leaseEpoch, storageNodeId, volumeId, repositoryId },
+    ...{ id, leaseEpoch, storageNodeId, volumeId, repositoryId, checkpointId },
     kind: row.kind as RunKind,
     state: state as RunState,
     live: state === 'queued' || state === 'running' || cleanupPending,

@@ -169,7 +169,9 @@ function unknownCheckpoint(unknown: UnknownCheckpoint, runsAbout: RunsAbout, fin
   const more = { touches: [volumeId], facts: { name, volumeId } };
   const past = runsAbout(id, ['backup', 'create-checkpoint', 'delete-checkpoint']);
   const what = `The storage node has checkpoint '${name}' ${where}, and the catalog does not.`;
-  const isLeftover = past?.kind === 'delete-checkpoint' || hasGivenUp(past);
+  // What a run that failed was to build on is none of its leftovers.
+  const isItsOwn = past?.checkpointId === id;
+  const isLeftover = isItsOwn && (past?.kind === 'delete-checkpoint' || hasGivenUp(past));
   if (past && isLeftover) {
     const text = `${what} It is left over from ${past.kind} run ${past.id}, which has ${past.state}.`;
     // Merging loses no bit of any increment.

@@ -74,6 +74,14 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
     },
     ['volume-unknown → null'],
   ],
+  [
+    'a checkpoint that a failed backup was to build on',
+    s => {
+      s.catalog.checkpoints = [];
+      s.runs.push(run('backup', 'failed', OTHER, CHECKPOINT));
+    },
+    ['checkpoint-unknown → adopt'],
+  ],
   ['a volume that is not there', s => (s.node.volumes = []), ['volume-missing → null']],
   ['a size', s => (s.volume.volume.sizeBytes = 8192), ['volume-differs → accept']],
   ['an export', s => (s.volume.volume.exportUri = 'nbd://moved/disk'), ['volume-differs → accept']],

@@ -67,7 +67,7 @@ export type Sides = ReturnType<typeof agreeing>;
 
 export function run(kind: RunFact['kind'], state: RunFact['state'], ...ids: string[]): RunFact {
   const live = state === 'queued' || state === 'running';
-  const where = { storageNodeId: NODE, volumeId: null, repositoryId: null };
+  const where = { storageNodeId: NODE, volumeId: null, repositoryId: null, checkpointId: ids[0] ?? null };
   return {
     id: RUN,
     kind,
