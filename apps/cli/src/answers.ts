@@ -100,6 +100,7 @@ export interface Backup {
   compression: string;
   verifiedAt: string | null;
   verifyResult: string | null;
+  damage: { offset: number; length: number }[] | null;
   storedBytes: number | null;
   dirtyBytes: number | null;
   sentBytes: number | null;

@@ -127,7 +127,7 @@ export class RunRepository {
       await db.$queryRaw`SELECT 1 FROM run WHERE id = ${id}::uuid FOR UPDATE`;
       const run = await this.get(id);
       if (hasEnded(run)) {
-        const text = `Run ${id} has ${run.state} already; nothing is left to ${what}.`;
+        const text = `Run ${id} has ended already: it is ${run.state}, and nothing is left to ${what}.`;
         throw new CatalogError('run', 'ended', text);
       }
       const { notBefore: _, ...controls } = wanted;

@@ -12,7 +12,14 @@ export const backupColumns: readonly Column<Backup>[] = [
   ['SENT', backup => size(backup.sentBytes)],
   ['STORED', backup => size(backup.storedBytes)],
   ['TIME', backup => seconds(backup.durationMs)],
+  ['VERIFIED', backup => backup.verifyResult],
 ];
+
+/** Where the bytes are is for programs: `--json` has the places. */
+function damaged({ damage }: Backup): string | null {
+  if (!damage?.length) return null;
+  return `${size(damage.reduce((sum, { length }) => sum + length, 0))} in ${damage.length} places`;
+}
 
 export const backupDetails: readonly Column<Backup>[] = [
   ...backupColumns,
@@ -25,6 +32,6 @@ export const backupDetails: readonly Column<Backup>[] = [
   ['REPOSITORY', backup => backup.repositoryId],
   ['FILE', backup => backup.fileName],
   ['COMPRESSION', backup => backup.compression],
-  ['VERIFIED', backup => moment(backup.verifiedAt)],
-  ['RESULT', backup => backup.verifyResult],
+  ['VERIFIED AT', backup => moment(backup.verifiedAt)],
+  ['DAMAGED', damaged],
 ];

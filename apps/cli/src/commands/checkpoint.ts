@@ -23,7 +23,7 @@ const details: readonly Column<Checkpoint>[] = [
   ...columns,
   ['ADDED BY CRASHES', checkpoint => size(checkpoint.grownBytes)],
   ['PROTECTED UNTIL', checkpoint => moment(checkpoint.pinnedUntil)],
-  ['DESCRIPTION', checkpoint => checkpoint.description],
+  ['DESCRIPTION', checkpoint => checkpoint.description || null],
 ];
 
 interface Answer {

@@ -10,8 +10,11 @@ const details: readonly Column<Run>[] = [
   ['URI', run => String(run.result?.uri ?? '')],
   ['POINT IN TIME', run => moment(run.checkpointAt)],
   ['SIZE', run => size(Number(run.result?.sizeBytes ?? 0))],
-  ['CONTEXTS', run => ((run.result?.contexts as string[] | undefined) ?? []).join(' ')],
 ];
+
+/** One a line, oldest first: each names its checkpoint by id, as `checkpoint list` does. */
+const contextLines = ({ result }: Run): string =>
+  ((result?.contexts as string[] | undefined) ?? []).map(name => `\nCONTEXT        ${name}`).join('');
 
 const SECOND_MS = 1000;
 
@@ -36,6 +39,6 @@ export function exportCommands(program: Command, around: Surroundings): void {
       const expiresInMs = expires === undefined ? undefined : expires * SECOND_MS;
       const body = { ...rest, expiresInMs, scratchLimitBytes };
       const answer = await client.post<{ run: Run }>('/v1/exports?wait=checkpoint', body);
-      output.show(answer.run, details);
+      output.show(answer.run, details, contextLines(answer.run));
     });
 }

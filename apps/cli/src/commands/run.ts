@@ -13,7 +13,7 @@ const LIST_DEFAULT = 50;
 const columns: readonly Column<Run>[] = [
   ['ID', run => run.id],
   ['KIND', run => run.kind],
-  ['STATE', run => run.state],
+  ['STATE', run => (run.paused && run.state === 'running' ? 'paused' : run.state)],
   ['STEP', run => run.steps.at(-1)?.name ?? null],
   ['BYTES', run => (run.progress.totalBytes > 0 ? size(run.progress.currentBytes) : null)],
   ['CREATED', run => moment(run.createdAt)],

@@ -1,6 +1,7 @@
 // tidemark backup verify
 import type { Command } from 'commander';
 import type { Backup, Run } from '../answers.ts';
+import { ProblemFailure } from '../client.ts';
 import { parseSize } from '../sizes.ts';
 import { Context, type Surroundings, segment, withWait } from './context.ts';
 
@@ -17,9 +18,13 @@ interface VerifyResult {
   detail: string | null;
 }
 
-/** Adds the command to its group. */
+/** Adds the command to its group. It fails, so that whoever calls it in a script is told, when there is damage. */
 export function verifyCommand(group: Command, around: Surroundings): void {
-  withWait(group.command('verify <backup>').description('look at a backup without restoring it'))
+  withWait(
+    group
+      .command('verify <backup>')
+      .description('look at a backup without restoring it; fails when it is damaged'),
+  )
     .option('--no-chain', 'only what is its own, not what it stands on')
     .option('--speed <size>', 'most bytes per second, like 50MiB', parseSize)
     .action(async (id, options, command) => {
@@ -27,20 +32,29 @@ export function verifyCommand(group: Command, around: Surroundings): void {
       const path = `/v1/backups/${segment(id)}`;
       const body = { chain: options.chain, speedBytesPerSecond: options.speed };
       const started = await context.client.post<Answer>(`${path}/verify`, body);
+      let result: VerifyResult | undefined;
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({ backup: await context.client.get<Backup>(path) }),
+        refresh: async run => {
+          result = run.result as unknown as VerifyResult;
+          return { backup: await context.client.get<Backup>(path) };
+        },
         forPeople: ({ run }) => verdict(id, run.result as unknown as VerifyResult),
+      });
+      if (result?.result !== 'damaged') return;
+      throw new ProblemFailure({
+        title: 'The backup is damaged',
+        detail: result.detail ?? `Backup ${id} is damaged. Put its files back, or make a full backup.`,
+        code: 'backup-damaged',
       });
     });
 }
 
-function verdict(id: string, { result, damagedBytes, ranges, truncated, detail }: VerifyResult): string {
+function verdict(id: string, { result, damagedBytes, ranges, truncated }: VerifyResult): string {
   if (result === 'sound') return `backup ${id} is sound`;
   return [
-    `backup ${id} is DAMAGED: ${damagedBytes} bytes of its disk`,
+    `backup ${id} is DAMAGED: ${damagedBytes > 0 ? damagedBytes : 'none of the'} bytes of its disk`,
     ...ranges.map(({ offset, length }) => `  ${length} bytes at ${offset}`),
     ...(truncated ? ['  and more'] : []),
-    ...(detail === null ? [] : [detail]),
   ].join('\n');
 }
