@@ -105,3 +105,20 @@ test('nothing is restored over a volume of another size, or one that still reads
   expect((await refused('small', 'invalid-request')).detail).toContain('new volume');
   await refused('quick', 'volume-busy');
 });
+
+test('the backup of a checkpoint that is gone is found by its name, while that tells one moment', async () => {
+  const { checkpoints } = api.app.catalog;
+  const byName = {
+    ...{ volume: 'web', checkpoint: 'monday' },
+    target: { file: { storageNode: 'alpha', name: 'web.raw' } },
+  };
+  await checkpoints.delete(monday.checkpointId, null);
+  const { status, body } = await api.call('POST', '/v1/restores', byName);
+  expect([status, body.run?.backupId]).toEqual([202, monday.id]);
+  const again = await api.backup({ volume: 'web', repository: 'vault', kind: 'full', checkpoint: 'monday' });
+  expect((await api.call('POST', '/v1/restores', byName)).body.run.backupId).toBe(again.id);
+  await checkpoints.delete(again.checkpointId, null);
+  const problem = await api.refused('checkpoint-not-found', 'POST', '/v1/restores', byName);
+  expect(problem.detail).toContain(again.id);
+  await api.refused('checkpoint-not-found', 'POST', '/v1/restores', { ...byName, checkpoint: 'sunday' });
+});

@@ -82,6 +82,8 @@ export interface BackupFilter {
   volumeId?: string | undefined;
   repositoryId?: string | undefined;
   checkpointId?: string | undefined;
+  /** Of checkpoints that are gone, too. */
+  checkpointName?: string | undefined;
   /** Those that are on their way out, too; default false. */
   hidden?: boolean | undefined;
 }
@@ -148,12 +150,13 @@ export class BackupRepository {
   /** Newest first. */
   list(options: PageOptions & BackupFilter = {}): Promise<Page<Backup>> {
     const page = pageQuery(options, 'desc');
-    const { volumeId, repositoryId, checkpointId, hidden = false } = options;
+    const { volumeId, repositoryId, checkpointId, checkpointName, hidden = false } = options;
     const filter = {
       ...(!hidden && { state: { notIn: ['hidden', 'removing'] } }),
       ...(volumeId !== undefined && { volumeId }),
       ...(repositoryId !== undefined && { repositoryId }),
       ...(checkpointId !== undefined && { checkpointId }),
+      ...(checkpointName !== undefined && { checkpointName }),
     };
     return this.#scope.read(async db =>
       toPage(

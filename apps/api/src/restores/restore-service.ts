@@ -1,5 +1,5 @@
 // Restores: intents to bring a backup back: to a new volume, over one that is there, or to a plain file.
-import type { Backup, CatalogTransaction, StorageNode } from '@tidemark/catalog';
+import type { Backup, CatalogTransaction, StorageNode, Volume } from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import { findCheckpoint } from '../checkpoints/checkpoint-service.ts';
 import type { StartedRun } from '../runs/run-json.ts';
@@ -37,14 +37,29 @@ async function sourceByBackup(catalog: CatalogTransaction, id: string): Promise<
   return { backup, storageNode: await storageNodeOf(catalog, backup) };
 }
 
+/** Backups outlive their checkpoints. Rejects a name that several had which are gone. */
+async function backupsOf(catalog: CatalogTransaction, volume: Volume, ref: string): Promise<Backup[]> {
+  const there = await catalog.checkpoints.find(volume.id, ref);
+  if (there) return (await catalog.backups.list({ checkpointId: there.id })).items;
+  const { items } = await catalog.backups.list({ volumeId: volume.id, checkpointName: ref });
+  const moments = new Set(items.map(({ checkpointId }) => checkpointId));
+  // Refuses what there is no backup of, either.
+  if (moments.size === 0) await findCheckpoint(catalog, volume, ref);
+  if (moments.size <= 1) return items;
+  throw new TidemarkError(
+    'checkpoint-not-found',
+    `Volume '${volume.name}' has no checkpoint '${ref}' any more, and ${moments.size} that are gone had that name. ` +
+      `Choose one of their backups: ${items.map(({ id }) => id).join(', ')}.`,
+  );
+}
+
 /** The newest reachable backup of the checkpoint; else the newest, and the refusal names its host. */
 async function sourceByCheckpoint(
   catalog: CatalogTransaction,
   refs: { volume: string; checkpoint: string },
 ): Promise<Source> {
   const volume = await catalog.volumes.get(refs.volume);
-  const checkpoint = await findCheckpoint(catalog, volume, refs.checkpoint);
-  const { items } = await catalog.backups.list({ checkpointId: checkpoint.id });
+  const items = await backupsOf(catalog, volume, refs.checkpoint);
   const sources: Source[] = [];
   for (const backup of items.filter(item => item.state === 'available')) {
     sources.push({ backup, storageNode: await storageNodeOf(catalog, backup) });
@@ -53,7 +68,7 @@ async function sourceByCheckpoint(
   if (source) return source;
   throw new TidemarkError(
     'backup-not-found',
-    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' has no available backup. Wait ` +
+    `Checkpoint '${refs.checkpoint}' of volume '${volume.name}' has no available backup. Wait ` +
       'for its backup run, or choose another checkpoint.',
   );
 }
