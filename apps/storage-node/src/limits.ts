@@ -38,6 +38,9 @@ export const TARGET_RECONNECT_MS = 15_000;
 /** As set at most: the run that waits can do better than that. */
 export const TARGET_RECONNECT_MS_MAX = 600_000;
 
+/** How often what a cancelled stream waits for is told to give up, until the stream has ended. */
+export const STREAM_CANCEL_PAUSE_MS = 100;
+
 /** How often a watcher hears of bytes that moved. */
 export const JOB_WATCH_INTERVAL_MS = 100;
 /** Ended jobs that nobody dismissed are forgotten beyond this many. */

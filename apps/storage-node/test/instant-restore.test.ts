@@ -134,6 +134,23 @@ describe('a volume of an instant restore', () => {
     expect((await readDisk((await volume()).exportUri)).equals(contents)).toBe(true);
   });
 
+  it('lets its stream be cancelled at once while that waits for a backup that is away', async () => {
+    const { node, server, start, volume, volumeId } = await world({ speedBytesPerSecond: 1 });
+    const { jobId } = await start();
+    await server.stop();
+    await node.restart();
+    await setSpeed(node, jobId, 0);
+    await new Promise(resolve => setTimeout(resolve, 300));
+    await node.clients.jobs.cancelJob({ step: newStep(), jobId });
+    const before = performance.now();
+    expect((await jobEnd(node, jobId)).error).toMatchObject({ code: 'run-cancelled' });
+    expect(performance.now() - before).toBeLessThan(3_000);
+    // Nothing of the backup counts as lost: it is read as before once it is back.
+    expect(await volume()).toMatchObject({ source: {}, checkpoints: [{ changedSinceBytes: 0 }] });
+    await node.clients.volumes.deleteVolume({ step: newStep(), volumeId });
+    await expect(volume()).rejects.toMatchObject({ code: 'volume-not-found' });
+  });
+
   it('can be deleted while its backup is away and a guest waits', async () => {
     const { node, server, start, volume, volumeId } = await world({ speedBytesPerSecond: 1 });
     await start();

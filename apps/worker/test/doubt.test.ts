@@ -59,6 +59,19 @@ test('a cancelled restore whose start got lost leaves neither volume nor job', a
   expect(await fleet.leftovers()).toMatchObject(CLEAN);
 });
 
+test('a cancelled instant restore does not wait for a stream that may hang: its volume goes, and that with it', async () => {
+  const { backupId, repositoryId } = await fleet.succeed(await fleet.backup('monday'));
+  const backup = { backupId: backupId!, repositoryId: repositoryId! };
+  fleet.alpha.holdJobs = true;
+  fleet.alpha.fail('startRestore', 'storage-node-unreachable', LOST);
+  fleet.alpha.fail('cancelJob', 'io-error', { times: 50 });
+  const run = await afterOneFailure(await fleet.restore(backup, { instant: 'quick' }));
+  await fleet.catalog.runs.requestCancel(run.id);
+  const ended = await fleet.end(run);
+  expect([ended.state, ended.cleanupPending]).toEqual(['cancelled', false]);
+  expect(await fleet.leftovers()).toMatchObject(CLEAN);
+});
+
 test('a defect after a start was carried out leaves no job', async () => {
   fleet.alpha.holdJobs = true;
   fleet.alpha.fail('startBackup', 'internal-error', LOST);

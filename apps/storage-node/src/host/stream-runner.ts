@@ -1,6 +1,7 @@
 // Pulls what volumes of instant restores still read from their backups into their own images. The storage node does so
 // by itself from the moment such a volume is open: it needs nobody to tell it after a restart.
 import { type BlockGraph, EngineError, startStream } from '@tidemark/engine';
+import { STREAM_CANCEL_PAUSE_MS } from '../limits.ts';
 import { canBeReadElsewhere } from './backup-probe.ts';
 import { JobDamage } from './job-damage.ts';
 import type { JobRunner } from './job-runner.ts';
@@ -35,6 +36,7 @@ export class StreamRunner {
       speedBytesPerSecond: source.speedBytesPerSecond,
       // Guests go on, and the job where it was, once there is space again and somebody resumes it.
       onError: 'enospc',
+      onCancelled: () => void this.#unblock(volume),
       onUnreadable: async (offset, length) => {
         const { name: volumeName } = volume.record;
         const whole = this.#graph.get(sourceNodeName(volumeId));
@@ -56,6 +58,17 @@ export class StreamRunner {
       },
     });
     this.#jobs.adopt(job, async () => {}, damage);
+  }
+
+  /** Until the cancelled job has ended: it may be about to wait only now, and guests may leave later. */
+  async #unblock(volume: Volume): Promise<void> {
+    const record = this.#jobs.find(streamJobId(volume.record.volumeId));
+    while (record?.isEnded === false) {
+      volume.cancelSourceReads();
+      const done = new AbortController();
+      void record.ended.then(() => done.abort());
+      await this.#jobs.clock.sleep(STREAM_CANCEL_PAUSE_MS, done.signal);
+    }
   }
 
   /** Bytes that are still to be looked at. */

@@ -164,6 +164,11 @@ export class VolumeLayers {
     this.#source?.abandon();
   }
 
+  /** The same for those who wait now; whoever comes later waits again. */
+  cancelSourceReads(): void {
+    this.#source?.cancelInFlight();
+  }
+
   async close(): Promise<void> {
     await this.#host.graph.remove(this.top.name);
   }

@@ -168,6 +168,11 @@ export class Volume {
     await gone;
   }
 
+  /** Whoever waits for the backup's host now fails; not where a guest, who would see a failed request, is there. */
+  cancelSourceReads(): void {
+    if (this.connections === 0) this.#layers.cancelSourceReads();
+  }
+
   /**
    * Begins to change its contents past the guest: nobody may back it up, or take snapshots of what is neither the old
    * nor the new, until `endOverwriting`. Throws `volume-busy`, also while guests are connected unless that may be.

@@ -41,8 +41,9 @@ const start: Step<'restore'> = {
   },
   async undo(context) {
     const job = await findJob(context);
-    if (job) await endJob(context, job, 'undo-start');
     const { request, call, stop } = context;
+    // The stream of an instant volume ends with the volume, also while it waits for a backup that is let go of already.
+    if (job && !('instant' in request.target)) await endJob(context, job, 'undo-start');
     const volumeId = newVolumeIdOf(request);
     if (volumeId !== undefined) {
       const { volumes } = await targetNode(context);

@@ -31,6 +31,7 @@ export interface StartStreamOptions extends JobOptions {
   onError?: OnError | undefined;
   filterNodeName?: string | undefined;
   onUnreadable?: StreamJobOptions['onUnreadable'];
+  onCancelled?: StreamJobOptions['onCancelled'];
 }
 
 /** Resolves with the job started. Rejects with nothing changed. */

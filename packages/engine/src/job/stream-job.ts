@@ -32,6 +32,8 @@ export interface StreamJobOptions extends JobOptions, ErrorPolicies {
    * meanwhile. Default: such a cluster is a failure of the job.
    */
   onUnreadable?: ((offset: number, length: number) => Promise<void>) | undefined;
+  /** The job was cancelled: what it waits for below is to give up. */
+  onCancelled?: (() => void) | undefined;
   /** At the very end, whatever came of it. */
   release(): Promise<void>;
 }
@@ -51,6 +53,10 @@ export class StreamJob extends ChainJob {
     this.walked = options.filterDriver.image;
     this.depths = { min: 2, max: 1 + options.images };
     options.image.guard = (...change) => options.filterDriver.guard(...change);
+  }
+
+  protected override onCancel(force: boolean): void {
+    if (force) this.#options.onCancelled?.();
   }
 
   protected override async run(): Promise<void> {
