@@ -5,6 +5,7 @@
 //   volumes/VOLUME/layer-LAYER.qcow2       its image since a snapshot was taken
 //   volumes/VOLUME/bitmaps/CHECKPOINT      bits of that checkpoint's bitmap
 //   volumes/VOLUME/intents                 write-intent log: where the recording bitmap's file may miss changes
+//   volumes/VOLUME/unfinished.json         it is being made or removed (volume-folder.ts)
 //   volumes/VOLUME/clean.json              of record version 1: it was stored by an orderly stop
 import { z } from 'zod';
 import { DAMAGE_RANGES_MAX } from '../limits.ts';
@@ -114,12 +115,14 @@ export class VolumeLayout {
   readonly record: string;
   readonly clean: string;
   readonly intents: string;
+  readonly unfinished: string;
   readonly bitmaps: string;
 
   constructor(volumeId: string) {
     this.folder = `${VOLUMES_FOLDER}/${volumeId}`;
     this.record = `${this.folder}/volume.json`;
     this.clean = `${this.folder}/clean.json`;
+    this.unfinished = `${this.folder}/unfinished.json`;
     this.intents = `${this.folder}/intents`;
     this.bitmaps = `${this.folder}/bitmaps`;
   }

@@ -5,6 +5,7 @@ import { NAME_LENGTH_MAX } from '../limits.ts';
 import { checkId } from './plain-id.ts';
 import { Turns } from './turns.ts';
 import { Volume, type VolumeHost } from './volume.ts';
+import { isUnfinished, markFinished, removeVolumeFolder } from './volume-folder.ts';
 import {
   type SourceRecord,
   VOLUMES_FOLDER,
@@ -31,6 +32,8 @@ export class VolumeRegistry {
   readonly #now: () => number;
   readonly #report: VolumeReport;
   readonly #volumes = new Map<string, Volume>();
+  /** Found at the start, and left as they are: nobody may make a volume over them. */
+  readonly #unopened = new Set<string>();
   readonly #turns = new Turns();
 
   constructor(options: VolumeHost & { now: () => number; report: VolumeReport }) {
@@ -49,6 +52,7 @@ export class VolumeRegistry {
       try {
         await this.#load(volumeId);
       } catch (error) {
+        this.#unopened.add(volumeId);
         const message = error instanceof Error ? error.message : String(error);
         this.#report({ volumeId, message, error });
       }
@@ -58,10 +62,11 @@ export class VolumeRegistry {
   async #load(volumeId: string): Promise<void> {
     const layout = new VolumeLayout(volumeId);
     const record = await this.#host.store.read(layout.record, volumeSchema);
-    if (record === undefined || record.state === 'restoring') {
-      await this.#host.store.removeFolder(layout.folder);
-      return;
-    }
+    const { store } = this.#host;
+    if (record === undefined && !(await isUnfinished(store, layout)))
+      throw recordLost(store.path(layout.folder));
+    if (record === undefined || record.state === 'restoring') return removeVolumeFolder(store, layout);
+    await markFinished(store, layout);
     const volume = await Volume.open(this.#host, record);
     this.#volumes.set(volumeId, volume);
     if (record.commit !== undefined) {
@@ -163,15 +168,20 @@ export class VolumeRegistry {
   #deleteUnopened(volumeId: string): Promise<void> {
     return this.#turns.take('create', async () => {
       if (this.#volumes.has(volumeId)) return;
-      const layout = new VolumeLayout(volumeId);
-      await this.#host.store.remove(layout.record);
-      await this.#host.store.removeFolder(layout.folder);
+      await removeVolumeFolder(this.#host.store, new VolumeLayout(volumeId));
+      this.#unopened.delete(volumeId);
     });
   }
 
   #checkFree({ volumeId, name }: CreateVolume): void {
     if (this.#volumes.has(volumeId)) {
       throw new TidemarkError('volume-name-taken', `Volume ${volumeId} exists already. Use another id.`);
+    }
+    if (this.#unopened.has(volumeId)) {
+      const text =
+        `Volume ${volumeId} exists already, and could not be opened at the start: see the log. ` +
+        'Use another id, or delete it first.';
+      throw new TidemarkError('volume-name-taken', text);
     }
     for (const { record } of this.#volumes.values()) {
       if (record.name !== name) continue;
@@ -181,6 +191,13 @@ export class VolumeRegistry {
       );
     }
   }
+}
+
+function recordLost(folder: string): Error {
+  return new Error(
+    `Its record 'volume.json' is missing in ${folder}. Nothing was removed: put the record back from a copy and ` +
+      'restart the storage node, or copy the images away and delete the volume.',
+  );
 }
 
 function checkName(name: string): void {

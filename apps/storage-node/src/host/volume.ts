@@ -14,6 +14,7 @@ import type { StreamRunner } from './stream-runner.ts';
 import { Turns } from './turns.ts';
 import { type CheckpointCompanions, VolumeCheckpoints } from './volume-checkpoints.ts';
 import { keepMerged, removeUnrecordedLayers } from './volume-files.ts';
+import { markFinished, markUnfinished, removeVolumeFolder } from './volume-folder.ts';
 import { VolumeGuest } from './volume-guest.ts';
 import { VolumeLayers } from './volume-layers.ts';
 import {
@@ -63,12 +64,14 @@ export class Volume {
   static async create(host: VolumeHost, record: VolumeRecord): Promise<Volume> {
     const layout = new VolumeLayout(record.volumeId);
     try {
+      await markUnfinished(host.store, layout);
       await host.store.makeFolder(layout.bitmaps);
       await VolumeLayers.create(host, record.volumeId, { ...record, layer: layersOf(record)[0]! });
       await host.store.write(layout.record, record);
+      await markFinished(host.store, layout);
       return await Volume.open(host, record);
     } catch (error) {
-      await host.store.removeFolder(layout.folder);
+      await removeVolumeFolder(host.store, layout);
       throw error;
     }
   }
@@ -323,8 +326,7 @@ export class Volume {
     await this.#host.streams.end(this.#record.volumeId);
     await this.#checkpoints.abandon();
     await this.#layers.close();
-    await this.#host.store.remove(this.#layout.record);
-    await this.#host.store.removeFolder(this.#layout.folder);
+    await removeVolumeFolder(this.#host.store, this.#layout);
   }
 
   #assertUnused(): void {
