@@ -28,6 +28,9 @@ export const MOMENT_MS_MAX = 1_200;
 export const POLL_MS = 25;
 export const REQUEST_TIMEOUT_MS = 20_000;
 
+/** Nothing in a round takes this long: what does hangs, and the suite says so instead of hanging with it. */
+export const ROUND_MS_MAX = 6 * SETTLE_MS;
+
 /** Checkpoints of a disk beyond which one is deleted, and backups in a chain beyond which a full one begins. */
 export const CHECKPOINTS_KEPT = 6;
 export const CHAIN_KEPT = 8;

@@ -3,9 +3,10 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { outcomeLines } from '../testing/outcome.ts';
-import { ROUNDS_OF_A_WORLD } from './limits.ts';
+import { ROUND_MS_MAX, ROUNDS_OF_A_WORLD } from './limits.ts';
 import { type Plan, planRound, playRound, type RoundResult } from './round.ts';
 import { Tally } from './tally.ts';
 import { PointLog } from './victims.ts';
@@ -57,7 +58,7 @@ async function play(number: number): Promise<boolean> {
   roundsOfWorld += 1;
   const plan = planRound(seed, number, points);
   try {
-    const result = await playRound(here, plan, points);
+    const result = await inTime(playRound(here, plan, points));
     tally.take(result);
     report(result);
     if (result.faults.length === 0) return true;
@@ -69,6 +70,20 @@ async function play(number: number): Promise<boolean> {
   await here.close();
   world = undefined;
   return false;
+}
+
+/** Rejects when the round takes so long that something hangs, in a service or in the suite. */
+async function inTime<T>(round: Promise<T>): Promise<T> {
+  const done = new AbortController();
+  const late = delay(ROUND_MS_MAX, undefined, { signal: done.signal }).then(() => {
+    throw new Error(`the round did not end within ${ROUND_MS_MAX / 1000} s`);
+  });
+  try {
+    return await Promise.race([round, late]);
+  } finally {
+    done.abort();
+    late.catch(() => {});
+  }
 }
 
 function report({ plan, killedAt, operations, ms, faults }: RoundResult): void {

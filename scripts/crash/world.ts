@@ -7,7 +7,7 @@ import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts
 import { Stack } from '../stack/stack.ts';
 import { DiskModel, type Window } from './disk-model.ts';
 import { Guest } from './guest.ts';
-import { DISK_BLOCKS, DISK_BYTES, POLL_MS, SETTLE_MS } from './limits.ts';
+import { DISK_BLOCKS, DISK_BYTES, POLL_MS, REQUEST_TIMEOUT_MS, SETTLE_MS } from './limits.ts';
 import type { OperationEnd } from './operation.ts';
 import { Rest } from './rest.ts';
 import { pidOf, SERVICES } from './victims.ts';
@@ -129,13 +129,18 @@ export class World {
   }
 
   async query<Row extends object>(text: string): Promise<Row[]> {
-    const client = new Client({ connectionString: this.stack.databaseUrl });
+    // PostgreSQL may die while it is asked: neither a connection nor an answer is sure to come, or to fail.
+    const client = new Client({
+      connectionString: this.stack.databaseUrl,
+      connectionTimeoutMillis: REQUEST_TIMEOUT_MS,
+      query_timeout: REQUEST_TIMEOUT_MS,
+    });
     client.on('error', () => {}); // the query's rejection tells
     await client.connect();
     try {
       return (await client.query<Row>(text)).rows;
     } finally {
-      await client.end();
+      void client.end().catch(() => {});
     }
   }
 
