@@ -19,7 +19,7 @@ test('an unknown route names what was asked for and where to look', async () => 
   const problem = await api.refused('route-not-found', 'GET', '/v1/snapshots?x=1');
   expect(problem).toMatchObject({ status: 404, instance: '/v1/snapshots' });
   expect(problem.detail).toMatch(/nothing at GET \/v1\/snapshots\. .*\/docs/);
-  await api.refused('route-not-found', 'PUT', '/v1/repositories/x');
+  await api.refused('route-not-found', 'DELETE', '/v1/runs/x');
 });
 
 test.each([
