@@ -117,7 +117,9 @@ test('one flipped byte is found, and told where it is', { timeout: 120_000 }, as
   } finally {
     await file.close();
   }
-  const said = await tidemark('backup', 'verify', ids.tue);
+  const failure = await tidemark('backup', 'verify', ids.tue).catch((error: unknown) => error);
+  expect(failure).toMatchObject({ code: 1, stderr: expect.stringContaining('code: backup-damaged') });
+  const { stdout: said } = failure as { stdout: string };
   expect(said).toContain('is DAMAGED: 65536 bytes');
   expect(said).toContain(`65536 bytes at ${7 * CLUSTER}`);
   expect(await json('backup', 'show', ids.tue)).toMatchObject({

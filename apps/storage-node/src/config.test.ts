@@ -14,6 +14,8 @@ test('defaults stand where nothing is said', () => {
     nbdAdvertise: undefined,
     healthListen: undefined,
     qmpListen: undefined,
+    scratchLimitBytes: 0,
+    targetReconnectMs: 15_000,
     killPoints: undefined,
     logLevel: 'info',
   });
