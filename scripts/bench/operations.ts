@@ -5,7 +5,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { NbdClient } from '@tidemark/nbd';
 import type { RestClient, Run } from '../demo/rest-client.ts';
-import { timed } from './load.ts';
+import { type RequestResult, requests, timed } from './load.ts';
+import { run } from './program.ts';
 import { summarize } from './statistics.ts';
 import { fill, scatter, type Volume, WholeService } from './whole-service.ts';
 
@@ -21,6 +22,8 @@ export interface OperationsScale {
   readonly rounds: number;
   readonly chains: readonly number[];
   readonly prunedBytes: number;
+  /** One measurement of a guest's latency. */
+  readonly latencySeconds: number;
 }
 
 export const OPERATIONS_FULL: OperationsScale = {
@@ -30,6 +33,7 @@ export const OPERATIONS_FULL: OperationsScale = {
   rounds: 3,
   chains: [1, 10, 30],
   prunedBytes: GiB,
+  latencySeconds: 1,
 };
 
 export const OPERATIONS_QUICK: OperationsScale = {
@@ -39,6 +43,7 @@ export const OPERATIONS_QUICK: OperationsScale = {
   rounds: 1,
   chains: [1, 3],
   prunedBytes: 64 * MiB,
+  latencySeconds: 0.2,
 };
 
 const REPOSITORY = 'bench';
@@ -59,7 +64,8 @@ export async function measureOperations(
   try {
     await service.repository(REPOSITORY);
     const context = { service, scale, say: options.say };
-    for (const measure of [unchanged, shares, instant, prune]) options.tell(await measure(context));
+    for (const measure of [unchanged, shares, instant, prune, besidePrune])
+      options.tell(await measure(context));
   } finally {
     await service.stop();
   }
@@ -179,14 +185,69 @@ async function prune({ service, scale, say }: Context): Promise<string> {
     say(`prune, round ${round + 1}`);
     await fill(volume, scale.prunedBytes, scale.prunedBytes);
     await service.backUp(volume, REPOSITORY, 'incremental');
-    // The increment is merged into what it stands on, which goes.
-    const keep = { last: 1 };
-    const body = { volume: volume.name, repository: REPOSITORY, keep, dryRun: false };
-    seconds.push(await timed(() => service.rest.post('/v1/prune', body, 'done')));
+    seconds.push(await timed(() => pruneToOne(service, volume)));
   }
   const rate = scale.prunedBytes / MiB / summarize(seconds).median;
   const size = `${scale.prunedBytes / GiB} GiB`;
   return `prune of an increment of ${size}, seconds\n  ${figures(seconds)}, ${Math.round(rate)} MiB/s`;
+}
+
+/** The increment is merged into what it stands on, which goes. */
+function pruneToOne({ rest }: WholeService, volume: Volume): Promise<unknown> {
+  const body = { volume: volume.name, repository: REPOSITORY, keep: { last: 1 }, dryRun: false };
+  return rest.post('/v1/prune', body, 'done');
+}
+
+/** A guest on the storage node that merges, and a backup into the repository that is pruned: alone, and beside it. */
+async function besidePrune({ service, scale, say }: Context): Promise<string> {
+  const pruned = await service.volume('pruned-beside', 2 * scale.prunedBytes);
+  await fill(pruned, 0, scale.prunedBytes);
+  await service.backUp(pruned, REPOSITORY, 'full');
+  const other = await service.volume('backed-up-beside', scale.prunedBytes);
+  await fill(other, 0, scale.prunedBytes / 4);
+  const guest = await service.volume('guest-beside', scale.prunedBytes, 'beta');
+  await fill(guest, 0, scale.prunedBytes / 4);
+  const write = () => {
+    const load = {
+      blockBytes: 4096,
+      depth: 1,
+      seconds: scale.latencySeconds,
+      rangeBytes: scale.prunedBytes / 4,
+    };
+    return requests({ uri: guest.uri, operation: 'randwrite', ...load });
+  };
+  const backUp = async () => (await service.backUp(other, REPOSITORY, 'full')).seconds;
+  const beside = async <T>(measure: () => Promise<T>): Promise<T> => {
+    await fill(pruned, scale.prunedBytes, scale.prunedBytes);
+    await service.backUp(pruned, REPOSITORY, 'incremental');
+    await run('sync', []);
+    const [figure] = await Promise.all([measure(), pruneToOne(service, pruned)]);
+    return figure;
+  };
+  const writes = { alone: [] as RequestResult[], beside: [] as RequestResult[] };
+  const backups = { alone: [] as number[], beside: [] as number[] };
+  for (let round = 0; round < scale.rounds; round++) {
+    say(`beside a prune, round ${round + 1}`);
+    await run('sync', []);
+    writes.alone.push(await write());
+    writes.beside.push(await beside(write));
+    await run('sync', []);
+    backups.alone.push(await backUp());
+    backups.beside.push(await beside(backUp));
+  }
+  return [
+    'one 4 KiB write of a guest at a time on the storage node that prunes, microseconds at p50 and p99',
+    `  alone: ${latencies(writes.alone)}`,
+    `  beside the prune: ${latencies(writes.beside)}`,
+    `full backup of ${scale.prunedBytes / 4 / MiB} MiB into the repository that is pruned, seconds`,
+    `  alone: ${figures(backups.alone)}`,
+    `  beside the prune: ${figures(backups.beside)}`,
+  ].join('\n');
+}
+
+function latencies(results: readonly RequestResult[]): string {
+  const median = (pick: (result: RequestResult) => number) => Math.round(summarize(results.map(pick)).median);
+  return `${median(({ latency }) => latency.p50)} and ${median(({ latency }) => latency.p99)}`;
 }
 
 function figures(seconds: readonly number[]): string {

@@ -45,8 +45,8 @@ export class WholeService {
     await rm(this.#home, { recursive: true, force: true });
   }
 
-  async volume(name: string, sizeBytes: number): Promise<Volume> {
-    const body = { name, storageNode: 'alpha', sizeBytes };
+  async volume(name: string, sizeBytes: number, storageNode = 'alpha'): Promise<Volume> {
+    const body = { name, storageNode, sizeBytes };
     const { volume } = await this.rest.post<{ run: Run; volume: { exportUri: string } }>(
       '/v1/volumes',
       body,

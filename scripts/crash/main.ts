@@ -92,6 +92,9 @@ function report({ plan, killedAt, operations, ms, faults }: RoundResult): void {
   const ends = operations.map(({ kind, end }) => `${kind} ${end}`).join(', ');
   const verdict = faults.length === 0 ? '✓' : '✗';
   console.log(`${verdict} ${plan.number} ${plan.victim} ${at} (${(ms / 1000).toFixed(1)} s): ${ends}`);
+  for (const { kind, end, error, run } of operations) {
+    if (end === 'failed') console.log(`  ${kind} ${run?.id}: ${error?.code}: ${error?.message}`);
+  }
 }
 
 function tell(plan: Plan, faults: readonly string[], where: World): void {
