@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import type { StorageNodeClients } from '@tidemark/proto';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { StorageNodeProcess } from '../../../scripts/process/storage-node-process.ts';
-import { regionNumbers } from '../src/host/intent-file.ts';
-import { decodeLog } from '../src/host/intent-slots.ts';
 import { MiB } from '../src/testing/backups.ts';
 import { BackupPair, readDisk, withGuest } from '../src/testing/live-volume.ts';
 import { RunningStorageNode } from '../src/testing/running-storage-node.ts';
 import { temporaryFolder } from '../src/testing/temporary-folder.ts';
+import { regionNumbers } from '../src/volume/intent-file.ts';
+import { decodeLog } from '../src/volume/intent-slots.ts';
 
 const KiB = 1024;
 const CLUSTER = 64 * KiB;

@@ -4,8 +4,6 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { type Attachment, PERMISSION, PERMISSIONS_ALL } from '@tidemark/engine';
 import { expect, onTestFinished, test } from 'vitest';
-import type { Volume } from '../src/host/volume.ts';
-import { VolumeLayout } from '../src/host/volume-record.ts';
 import {
   hostOver,
   makeVolume,
@@ -14,6 +12,8 @@ import {
   VOLUME_ID,
 } from '../src/testing/power-loss/volume-life.ts';
 import { temporaryFolder } from '../src/testing/temporary-folder.ts';
+import type { Volume } from '../src/volume/volume.ts';
+import { VolumeLayout } from '../src/volume/volume-record.ts';
 
 const GRANULE = 4096;
 const layout = new VolumeLayout(VOLUME_ID);

@@ -5,16 +5,16 @@ import {
   CheckpointServiceService,
   TidemarkError,
 } from '@tidemark/proto';
-import { changedBytes, changedParts } from '../host/changed-blocks.ts';
 import { checkId } from '../host/plain-id.ts';
-import type { Volume } from '../host/volume.ts';
-import type { VolumeRegistry } from '../host/volume-registry.ts';
 import {
   CHANGED_RANGES_PART,
   CHECKPOINT_GRANULARITY_BYTES,
   DESCRIPTION_BYTES_MAX,
   NAME_LENGTH_MAX,
 } from '../limits.ts';
+import { changedBytes, changedParts } from '../volume/changed-blocks.ts';
+import type { Volume } from '../volume/volume.ts';
+import type { VolumeRegistry } from '../volume/volume-registry.ts';
 import { toChangedBlocks, toCheckpoint } from './convert.ts';
 import { type CallContext, query, step } from './handlers.ts';
 import type { GrpcService } from './server.ts';

@@ -13,20 +13,20 @@ import {
   StoredBackup,
   Volume,
 } from '@tidemark/proto';
-import type { BackupAnswer } from '../host/backup-runner.ts';
-import type { ChangedPart } from '../host/changed-blocks.ts';
-import type { CheckpointSummary } from '../host/checkpoint-chain.ts';
-import type { JobDamage } from '../host/job-damage.ts';
 import type { JobSnapshot } from '../host/job-record.ts';
-import type { Manifest } from '../host/manifest.ts';
-import type { ExportAnswer } from '../host/moment-exports.ts';
-import type { BackupEndpoint } from '../host/open-backups.ts';
-import type { RepositorySummary } from '../host/repository.ts';
-import { imageFileName } from '../host/repository-layout.ts';
-import type { RepositoryProblem } from '../host/repository-scan.ts';
-import type { RestoreAnswer } from '../host/restore-runner.ts';
-import type { StreamRunner } from '../host/stream-runner.ts';
-import type { Volume as OpenVolume } from '../host/volume.ts';
+import type { BackupAnswer } from '../moment/backup-runner.ts';
+import type { ExportAnswer } from '../moment/moment-exports.ts';
+import type { Manifest } from '../repository/manifest.ts';
+import type { BackupEndpoint } from '../repository/open-backups.ts';
+import type { RepositorySummary } from '../repository/repository.ts';
+import { imageFileName } from '../repository/repository-layout.ts';
+import type { RepositoryProblem } from '../repository/repository-scan.ts';
+import type { JobDamage } from '../restore/job-damage.ts';
+import type { RestoreAnswer } from '../restore/restore-runner.ts';
+import type { StreamRunner } from '../restore/stream-runner.ts';
+import type { ChangedPart } from '../volume/changed-blocks.ts';
+import type { CheckpointSummary } from '../volume/checkpoint-chain.ts';
+import type { Volume as OpenVolume } from '../volume/volume.ts';
 
 export function toRepository(summary: RepositorySummary): Repository {
   return Repository.fromPartial(summary);

@@ -9,10 +9,10 @@ import {
   TidemarkError,
   toServiceError,
 } from '@tidemark/proto';
-import type { AuditRunner } from '../host/audit-runner.ts';
 import type { JobRunner } from '../host/job-runner.ts';
-import type { MomentServices } from '../host/moment-services.ts';
-import type { RestoreRequest, RestoreRunner } from '../host/restore-runner.ts';
+import type { AuditRunner } from '../moment/audit-runner.ts';
+import type { MomentServices } from '../moment/moment-services.ts';
+import type { RestoreRequest, RestoreRunner } from '../restore/restore-runner.ts';
 import { toJobDamage, toJobStatus, toRestoreStarted } from './convert.ts';
 import { toTidemarkError } from './errors.ts';
 import { type CallContext, query, step } from './handlers.ts';

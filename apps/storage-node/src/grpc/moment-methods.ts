@@ -1,6 +1,6 @@
 // The calls of the job service that are about frozen moments: backups, exports, and what is kept of them.
 import { type JobServiceServer, JobServiceService as methods } from '@tidemark/proto';
-import type { MomentServices } from '../host/moment-services.ts';
+import type { MomentServices } from '../moment/moment-services.ts';
 import { toBackupStarted, toExportStarted } from './convert.ts';
 import { type CallContext, query, step } from './handlers.ts';
 

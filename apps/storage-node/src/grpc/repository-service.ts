@@ -6,11 +6,11 @@ import {
   RepositoryWork,
   TidemarkError,
 } from '@tidemark/proto';
-import { BACKUP_KINDS, COMPRESSIONS, type Compression } from '../host/manifest.ts';
-import type { RemovalRunner } from '../host/removal-runner.ts';
-import type { Publication } from '../host/repository.ts';
-import type { RepositoryStore } from '../host/repository-store.ts';
-import type { VerifyRunner } from '../host/verify-runner.ts';
+import { BACKUP_KINDS, COMPRESSIONS, type Compression } from '../repository/manifest.ts';
+import type { RemovalRunner } from '../repository/removal-runner.ts';
+import type { Publication } from '../repository/repository.ts';
+import type { RepositoryStore } from '../repository/repository-store.ts';
+import type { VerifyRunner } from '../repository/verify-runner.ts';
 import { toBackupEndpoint, toRepository, toScanReport, toStoredBackup } from './convert.ts';
 import { type CallContext, query, step } from './handlers.ts';
 import type { GrpcService } from './server.ts';

@@ -1,8 +1,8 @@
 // Snapshots of volumes and commits of their images over gRPC.
 import { type SnapshotServiceServer, SnapshotServiceService } from '@tidemark/proto';
-import type { CommitRunner } from '../host/commit-runner.ts';
 import { checkId } from '../host/plain-id.ts';
-import type { VolumeRegistry } from '../host/volume-registry.ts';
+import type { CommitRunner } from '../volume/commit-runner.ts';
+import type { VolumeRegistry } from '../volume/volume-registry.ts';
 import { type CallContext, query, step } from './handlers.ts';
 import type { GrpcService } from './server.ts';
 

@@ -1,7 +1,7 @@
 // Volumes over gRPC.
 import { type VolumeServiceServer, VolumeServiceService } from '@tidemark/proto';
-import type { StreamRunner } from '../host/stream-runner.ts';
-import type { VolumeRegistry } from '../host/volume-registry.ts';
+import type { StreamRunner } from '../restore/stream-runner.ts';
+import type { VolumeRegistry } from '../volume/volume-registry.ts';
 import { toVolume } from './convert.ts';
 import { type CallContext, query, step } from './handlers.ts';
 import type { GrpcService } from './server.ts';

@@ -2,7 +2,7 @@
 // that ends once.
 import type { Job, JobState } from '@tidemark/engine';
 import type { TidemarkErrorJson } from '@tidemark/proto';
-import { JobDamage } from './job-damage.ts';
+import { JobDamage } from '../restore/job-damage.ts';
 
 export interface JobSnapshot {
   readonly jobId: string;

@@ -4,7 +4,7 @@ import { type Clock, EngineError, type Job, JobRegistry } from '@tidemark/engine
 import { TidemarkError } from '@tidemark/proto';
 import { toTidemarkError } from '../grpc/errors.ts';
 import { JOB_WATCH_INTERVAL_MS, JOBS_KEPT_MAX } from '../limits.ts';
-import type { JobDamage } from './job-damage.ts';
+import type { JobDamage } from '../restore/job-damage.ts';
 import { JobRecord, type JobSnapshot } from './job-record.ts';
 
 /** Told of each job's end, for the log. */

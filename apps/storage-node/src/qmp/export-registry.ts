@@ -10,7 +10,7 @@ import {
 import { type NbdListenOptions, NbdServer, NbdServerError } from '@tidemark/nbd';
 import { BlockExport } from '../exports/block-export.ts';
 import { toNbdErrno } from '../exports/errno.ts';
-import { dirtyBitmapContext } from '../host/dirty-bitmap-context.ts';
+import { dirtyBitmapContext } from '../volume/dirty-bitmap-context.ts';
 import { genericError, QmpError } from './qmp-error.ts';
 import { listenCandidates, listenError, type SocketAddress } from './socket-address.ts';
 

@@ -1,8 +1,8 @@
 // The monitor of a storage node: operators' QMP scripts on the block graph and the jobs of the process that
 // serves the guests. Volumes are its block nodes, and cannot be changed from here.
 import type { BlockGraph, JobRegistry } from '@tidemark/engine';
-import type { Volume } from '../host/volume.ts';
-import type { VolumeRegistry } from '../host/volume-registry.ts';
+import type { Volume } from '../volume/volume.ts';
+import type { VolumeRegistry } from '../volume/volume-registry.ts';
 import { qmpCommands } from './commands/index.ts';
 import { MonitorServer } from './monitor-server.ts';
 import { type Reserved, reserveCommands } from './reserved-commands.ts';

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkQcow2, FileNode, Qcow2Image } from '@tidemark/engine';
 import { expect } from 'vitest';
-import { type Manifest, manifestSchema } from '../host/manifest.ts';
+import { type Manifest, manifestSchema } from '../repository/manifest.ts';
 import { sumsDigest } from '../sums/sums-digest.ts';
 import { agrees, CLUSTER_BYTES, isNothing, RECORD_BYTES, recordsOf } from '../sums/sums-format.ts';
 import { newStep, type ReachedStorageNode } from './running-storage-node.ts';

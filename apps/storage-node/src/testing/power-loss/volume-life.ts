@@ -14,9 +14,9 @@ import { NbdExports } from '../../exports/nbd-exports.ts';
 import type { Files } from '../../host/files.ts';
 import { JobRunner } from '../../host/job-runner.ts';
 import { StateStore } from '../../host/state-store.ts';
-import { StreamRunner } from '../../host/stream-runner.ts';
-import { Volume, type VolumeHost } from '../../host/volume.ts';
-import { VolumeLayout, type VolumeRecord, volumeSchema } from '../../host/volume-record.ts';
+import { StreamRunner } from '../../restore/stream-runner.ts';
+import { Volume, type VolumeHost } from '../../volume/volume.ts';
+import { VolumeLayout, type VolumeRecord, volumeSchema } from '../../volume/volume-record.ts';
 import { type Contents, type GuestDisk, numbersIn, sectorsWith } from './guest-disk.ts';
 import type { SimulatedFiles } from './simulated-files.ts';
 

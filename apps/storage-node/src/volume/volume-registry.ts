@@ -1,0 +1,217 @@
+// All volumes of this storage node.
+import { IMAGE_BYTES_MAX, SECTOR_BYTES } from '@tidemark/engine';
+import { TidemarkError } from '@tidemark/proto';
+import { checkId } from '../host/plain-id.ts';
+import { Turns } from '../host/turns.ts';
+import { NAME_LENGTH_MAX } from '../limits.ts';
+import { Volume, type VolumeHost } from './volume.ts';
+import { isUnfinished, markFinished, removeVolumeFolder } from './volume-folder.ts';
+import {
+  type SourceRecord,
+  VOLUMES_FOLDER,
+  VolumeLayout,
+  type VolumeRecord,
+  volumeSchema,
+} from './volume-record.ts';
+
+export interface CreateVolume {
+  volumeId: string;
+  name: string;
+  sizeBytes: number;
+  format: string;
+  state: VolumeRecord['state'];
+  /** Its first image stands on this. */
+  source?: SourceRecord;
+}
+
+/** Told of what a person has to look at. */
+export type VolumeReport = (problem: { volumeId: string; message: string; error?: unknown }) => void;
+
+export class VolumeRegistry {
+  readonly #host: VolumeHost;
+  readonly #now: () => number;
+  readonly #report: VolumeReport;
+  readonly #volumes = new Map<string, Volume>();
+  /** Found at the start, and left as they are: nobody may make a volume over them. */
+  readonly #unopened = new Set<string>();
+  readonly #turns = new Turns();
+
+  constructor(options: VolumeHost & { now: () => number; report: VolumeReport }) {
+    const { now, report, ...host } = options;
+    this.#host = host;
+    this.#now = now;
+    this.#report = report;
+  }
+
+  /**
+   * Opens and exports every volume. One that cannot be opened is reported and left as it is, so that the
+   * others' guests are served; half-made and half-restored ones are removed.
+   */
+  async load(): Promise<void> {
+    for (const volumeId of await this.#host.store.list(VOLUMES_FOLDER)) {
+      try {
+        await this.#load(volumeId);
+      } catch (error) {
+        this.#unopened.add(volumeId);
+        const message = error instanceof Error ? error.message : String(error);
+        this.#report({ volumeId, message, error });
+      }
+    }
+  }
+
+  async #load(volumeId: string): Promise<void> {
+    const layout = new VolumeLayout(volumeId);
+    const record = await this.#host.store.read(layout.record, volumeSchema);
+    const { store } = this.#host;
+    if (record === undefined && !(await isUnfinished(store, layout)))
+      throw recordLost(store.path(layout.folder));
+    if (record === undefined || record.state === 'restoring') return removeVolumeFolder(store, layout);
+    await markFinished(store, layout);
+    const volume = await Volume.open(this.#host, record);
+    this.#volumes.set(volumeId, volume);
+    if (record.commit !== undefined) {
+      const message = `commit ${record.commit.commitId} was interrupted; the guest goes on where it was`;
+      this.#report({ volumeId, message });
+    }
+    for (const checkpoint of volume.chain.summaries()) {
+      const { name, inconsistent, recording, grownBytes } = checkpoint;
+      if (inconsistent) {
+        const message = `changes since checkpoint '${name}' are not known: a bitmap or the log was lost or damaged`;
+        this.#report({ volumeId, message });
+      } else if (recording && grownBytes > 0) {
+        const message = `${grownBytes} bytes count as changed since checkpoint '${name}' because a crash left it open`;
+        this.#report({ volumeId, message });
+      }
+    }
+  }
+
+  /** Closes every volume in order; one that fails does not keep the others from being stored. */
+  async close(): Promise<void> {
+    await this.#turns.idle();
+    for (const [volumeId, volume] of this.#volumes) {
+      await volume.close().catch((error: unknown) => {
+        this.#report({ volumeId, message: `could not be closed in order: ${String(error)}`, error });
+      });
+    }
+    this.#volumes.clear();
+  }
+
+  /** Those who wait for a backup's host wait no longer, and their guests are gone: all is about to be closed. */
+  async abandonSources(): Promise<void> {
+    await Promise.all([...this.#volumes.values()].map(volume => volume.abandonSource()));
+  }
+
+  get count(): number {
+    return this.#volumes.size;
+  }
+
+  /** Those that are still being filled included. */
+  all(): Volume[] {
+    return [...this.#volumes.values()];
+  }
+
+  list(): Volume[] {
+    return this.all().filter(volume => volume.record.state === 'ready');
+  }
+
+  /** Throws `volume-not-found`. */
+  get(volumeId: string): Volume {
+    const volume = this.#volumes.get(volumeId);
+    if (volume !== undefined) return volume;
+    throw new TidemarkError(
+      'volume-not-found',
+      `There is no volume ${volumeId} on this storage node. List the volumes to see which there are.`,
+    );
+  }
+
+  /** Changes of one volume happen one after the other. */
+  inTurn<T>(volumeId: string, action: (volume: Volume) => Promise<T>): Promise<T> {
+    return this.#turns.take(volumeId, () => action(this.get(volumeId)));
+  }
+
+  /** Throws `volume-name-taken`, `invalid-volume-size`, `invalid-name`, `invalid-request`. */
+  create(request: CreateVolume): Promise<Volume> {
+    checkId(request.volumeId, 'volume');
+    checkName(request.name);
+    checkSize(request);
+    const { format } = request;
+    if (format !== 'raw' && format !== 'qcow2') {
+      throw new TidemarkError('invalid-request', `A volume's format is 'raw' or 'qcow2', not '${format}'.`);
+    }
+    return this.#turns.take('create', async () => {
+      this.#checkFree(request);
+      const empty = { checkpoints: [], layers: [], snapshots: [] };
+      const record = { version: 2, ...request, format, createdAtMs: this.#now(), ...empty } as const;
+      const volume = await Volume.create(this.#host, record);
+      this.#volumes.set(request.volumeId, volume);
+      return volume;
+    });
+  }
+
+  /** Good to repeat: a volume that is not there is gone already. */
+  async delete(volumeId: string): Promise<void> {
+    checkId(volumeId, 'volume');
+    // In its turn a volume that is in use is refused.
+    await this.#volumes
+      .get(volumeId)
+      ?.prepareDelete()
+      .catch(() => undefined);
+    return this.#turns.take(volumeId, async () => {
+      const volume = this.#volumes.get(volumeId);
+      if (volume === undefined) return this.#deleteUnopened(volumeId);
+      await volume.delete();
+      this.#volumes.delete(volumeId);
+    });
+  }
+
+  /** One that could not be opened must not come back with the next start. Not while one is being made. */
+  #deleteUnopened(volumeId: string): Promise<void> {
+    return this.#turns.take('create', async () => {
+      if (this.#volumes.has(volumeId)) return;
+      await removeVolumeFolder(this.#host.store, new VolumeLayout(volumeId));
+      this.#unopened.delete(volumeId);
+    });
+  }
+
+  #checkFree({ volumeId, name }: CreateVolume): void {
+    if (this.#volumes.has(volumeId)) {
+      throw new TidemarkError('volume-name-taken', `Volume ${volumeId} exists already. Use another id.`);
+    }
+    if (this.#unopened.has(volumeId)) {
+      const text =
+        `Volume ${volumeId} exists already, and could not be opened at the start: see the log. ` +
+        'Use another id, or delete it first.';
+      throw new TidemarkError('volume-name-taken', text);
+    }
+    for (const { record } of this.#volumes.values()) {
+      if (record.name !== name) continue;
+      throw new TidemarkError(
+        'volume-name-taken',
+        `Volume name '${name}' is taken by ${record.volumeId} on this storage node. Choose another name.`,
+      );
+    }
+  }
+}
+
+function recordLost(folder: string): Error {
+  return new Error(
+    `Its record 'volume.json' is missing in ${folder}. Nothing was removed: put the record back from a copy and ` +
+      'restart the storage node, or copy the images away and delete the volume.',
+  );
+}
+
+function checkName(name: string): void {
+  if (name.length > 0 && name.length <= NAME_LENGTH_MAX) return;
+  throw new TidemarkError(
+    'invalid-name',
+    `A volume's name has 1 to ${NAME_LENGTH_MAX} characters, not ${name.length}.`,
+  );
+}
+
+function checkSize({ name, sizeBytes }: CreateVolume): void {
+  if (sizeBytes >= SECTOR_BYTES && sizeBytes <= IMAGE_BYTES_MAX && sizeBytes % SECTOR_BYTES === 0) return;
+  throw new TidemarkError(
+    'invalid-volume-size',
+    `Volume '${name}' cannot have ${sizeBytes} bytes: give a multiple of ${SECTOR_BYTES} up to ${IMAGE_BYTES_MAX}.`,
+  );
+}
