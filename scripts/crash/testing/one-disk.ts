@@ -70,9 +70,9 @@ export class OneDisk {
     return run;
   }
 
-  /** Undefined when the image holds what the disk held within the window. */
-  async faultOf(path: string, window: Window): Promise<string | undefined> {
-    const faults = this.guest.model.judge(
+  /** Undefined when the image holds what the guest's disk held within the window. */
+  async faultOf(path: string, window: Window, guest = this.guest): Promise<string | undefined> {
+    const faults = guest.model.judge(
       await readImage(path, path.endsWith('.qcow2') ? 'qcow2' : 'raw'),
       window,
     );
