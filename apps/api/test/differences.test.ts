@@ -87,8 +87,18 @@ test('after an audit that found a difference the next backup is full and says so
     dirtyBytes: 1,
   });
   await audit('equal', '2026-11-21T09:00:00.000Z');
-  expect((await next('tuesday')).kind).toBe('incremental');
+  const tuesday = await api.backup({ ...request, kind: 'incremental', checkpoint: 'tuesday' });
+  // Made while the audit looked, with the bitmaps that it is about to find wrong.
+  await api.app.catalog.backups.markStarted(tuesday.id, {
+    pointInTime: new Date('2026-11-21T09:01:00.000Z'),
+    dirtyBytes: 1,
+  });
   await audit('different', '2026-11-21T09:00:00.000Z');
+  const { body } = await api.call('GET', '/v1/backups');
+  expect(body.items).toMatchObject([
+    { kind: 'incremental', distrusted: true },
+    { kind: 'full', distrusted: true },
+  ]);
   const full = await next('wednesday');
   expect([full.kind, full.parentId]).toEqual(['full', null]);
   expect(full.reason).toMatch(/^full: the bitmap audit of 2026-11-21T09:00:00.000Z found/);

@@ -2,7 +2,7 @@
 // and forgets what is not. All of it is good to repeat.
 import type { BackupKind } from './backup-repository.ts';
 import { CatalogError, nameTaken } from './errors.ts';
-import type { Scope } from './scope.ts';
+import type { Db, Scope } from './scope.ts';
 import type { VolumeFormat } from './volume-repository.ts';
 
 export interface FoundVolume {
@@ -112,7 +112,8 @@ export class AdoptionRepository {
       };
       // The same moment as the point in time: lists keep the order in which backups were made.
       const finishedAt = this.#scope.now();
-      const create = { id, ...facts, createdAt: found.pointInTime, finishedAt };
+      const distrusted = await isDistrusted(db, found);
+      const create = { id, ...facts, createdAt: found.pointInTime, finishedAt, distrusted };
       await db.backup.upsert({ where: { id }, create, update: facts });
       const data = { repositoryId, storedBytes, fileName: found.fileName, adopted: true };
       tell({ kind: `backup-${state}`, subjectType: 'backup', subjectId: id, runId, data });
@@ -159,4 +160,11 @@ export class AdoptionRepository {
       await db.backupLease.deleteMany({ where: { id } });
     });
   }
+}
+
+/** What is not sure to have been read from the disk since the volume's bitmaps were found wrong. */
+async function isDistrusted(db: Db, { volumeId, kind, pointInTime }: FoundBackup): Promise<boolean> {
+  const volume = await db.volume.findUnique({ where: { id: volumeId }, select: { distrustedUntil: true } });
+  if (!volume?.distrustedUntil) return false;
+  return kind !== 'full' || pointInTime <= volume.distrustedUntil;
 }

@@ -36,6 +36,8 @@ export interface Backup {
   verifyResult: VerifyResult | null;
   /** What of its disk is known to be damaged. */
   damage: DamagedRange[] | null;
+  /** An audit found the bitmaps wrong that it, or what it stands on, was made with: nothing is built on it. */
+  distrusted: boolean;
   /** Size of the disk in it. */
   sizeBytes: number;
   storedBytes: number | null;
@@ -266,7 +268,7 @@ export class BackupRepository {
     return this.#scope.write(async (db, tell) => {
       const { count } = await db.backup.updateMany({
         where: { id, state: 'creating' },
-        data: { kind: 'full', parentId: null, reason },
+        data: { kind: 'full', parentId: null, reason, distrusted: false },
       });
       if (count === 0) throw notFound('backup', id);
       tell({

@@ -5,7 +5,7 @@ import type { VolumeModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { JsonObject } from './run.ts';
-import type { Scope } from './scope.ts';
+import type { Db, Scope } from './scope.ts';
 import { requireNoCommit } from './unended-commit.ts';
 
 export type VolumeState = 'creating' | 'ready' | 'deleting';
@@ -165,7 +165,8 @@ export class VolumeRepository {
 
   /**
    * Bitmaps were compared with a backup. `at`: the moment that was looked at, by the storage node's clock. After
-   * `different` no increment builds on what is older, also when a later one ends well.
+   * `different` nothing builds on the volume's backups, also when a later one ends well, but for full ones of a later
+   * moment and what stands on these.
    */
   markAudited(
     id: string,
@@ -178,6 +179,7 @@ export class VolumeRepository {
         where: { id },
         data: { ...verdict, ...(result === 'different' && { distrustedUntil: at }) },
       });
+      if (result === 'different') await distrustBackups(db, id, at);
       const kind = result === 'equal' ? 'bitmap-audited' : 'bitmap-audit-failed';
       tell({ kind, subjectType: 'volume', subjectId: id, runId, data });
     });
@@ -257,4 +259,20 @@ export class VolumeRepository {
       if (count === 1) tell({ kind: 'volume-deleted', subjectType: 'volume', subjectId: id, runId });
     });
   }
+}
+
+/**
+ * Of a full backup every byte was read from the disk. One that came to be by merging increments into a full one has
+ * theirs.
+ */
+async function distrustBackups(db: Db, volumeId: string, at: Date): Promise<void> {
+  await db.$executeRaw`
+    WITH RECURSIVE sound AS (
+      SELECT id FROM backup WHERE volume_id = ${volumeId}::uuid AND kind = 'full'
+        AND (point_in_time IS NULL OR point_in_time > ${at})
+        AND NOT EXISTS (SELECT 1 FROM event WHERE subject_id = backup.id AND event.kind = 'backup-merged')
+      UNION SELECT child.id FROM backup child JOIN sound ON child.parent_id = sound.id
+    )
+    UPDATE backup SET distrusted = true
+    WHERE volume_id = ${volumeId}::uuid AND id NOT IN (SELECT id FROM sound)`;
 }

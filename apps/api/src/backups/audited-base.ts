@@ -1,4 +1,4 @@
-// What a failed bitmap audit means for the next backups: nothing builds on what is older than it.
+// What a failed bitmap audit means for the next backups: nothing builds on what was made with the bitmaps it looked at.
 import type { Backup, Volume } from '@tidemark/catalog';
 
 /** Where a backup begins, and why there. */
@@ -9,15 +9,18 @@ export interface Base {
   readonly reason: string;
 }
 
-/** The base as it was found, or none, with the reason, where bitmaps and backups of that time do not agree. */
+/** The base as it was found, or none, with the reason, where bitmaps and backups do not agree. */
 export function audited(volume: Volume, base: Base): Base {
   const { distrustedUntil } = volume;
   const { parent } = base;
-  if (parent === null || distrustedUntil === null) return base;
-  // Increments on a full backup that was made since are as good as that is.
-  if (parent.pointInTime !== null && parent.pointInTime > distrustedUntil) return base;
+  if (parent === null) return base;
+  const isOwn = parent.volumeId === volume.id;
+  // What changed since the restore is known by the volume's own bitmaps alone.
+  if (!parent.distrusted && (isOwn || distrustedUntil === null)) return base;
   const reason =
-    `full: the bitmap audit of ${distrustedUntil.toISOString()} found bitmaps of volume '${volume.name}' ` +
-    'and its backups to disagree';
+    distrustedUntil === null
+      ? `full: a bitmap audit of volume '${parent.volumeName}' found backup ${parent.id} and its bitmaps to disagree`
+      : `full: the bitmap audit of ${distrustedUntil.toISOString()} found bitmaps of volume '${volume.name}' ` +
+        'and its backups to disagree';
   return { parent: null, baseCheckpointId: null, reason };
 }

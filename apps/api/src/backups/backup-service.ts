@@ -39,6 +39,7 @@ export function toBackupJson(backup: Backup): BackupJson {
     verifiedAt: isoOrNull(backup.verifiedAt),
     verifyResult: backup.verifyResult,
     damage: backup.damage,
+    distrusted: backup.distrusted,
     storedBytes: backup.storedBytes,
     dirtyBytes: backup.dirtyBytes,
     sentBytes: backup.sentBytes,

@@ -49,6 +49,11 @@ export const backupSchema = z
       .meta({
         description: 'What of its disk is known to be damaged; the next backup on it sends this again.',
       }),
+    distrusted: z.boolean().meta({
+      description:
+        'An audit found the bitmaps wrong that it, or what it stands on, was made with: it may lack changes, and ' +
+        'nothing is built on it.',
+    }),
     storedBytes: bytesField.nullable().meta({ description: 'Bytes it takes in the repository.' }),
     dirtyBytes: bytesField.nullable().meta({ description: 'Bytes found changed when it began.' }),
     sentBytes: bytesField.nullable().meta({ description: 'Bytes that went to the repository.' }),
@@ -78,6 +83,7 @@ export const backupSchema = z
         verifiedAt: null,
         verifyResult: null,
         damage: null,
+        distrusted: false,
         storedBytes: 268_500_992,
         dirtyBytes: 1_073_741_824,
         sentBytes: 268_435_456,
