@@ -42,13 +42,13 @@ export class StepOutcomes {
     return this.#steps.get(name)?.output ?? undefined;
   }
 
-  /** It was begun, and neither an answer nor a definite refusal came. */
+  /** It was begun, and neither an answer nor a definite refusal came; also when it is undone since. */
   isInDoubt(name: string): boolean {
     const step = this.#steps.get(name);
-    if (step === undefined || step.output !== null) return false;
-    if (step.state === 'running') return true;
-    const code = step.error?.code ?? '';
-    if (step.state !== 'failed' || !isErrorCode(code)) return false;
+    if (step === undefined || step.output !== null || step.state === 'succeeded') return false;
+    if (step.state === 'running' || step.error === null) return true;
+    const { code } = step.error;
+    if (!isErrorCode(code)) return false;
     // A defect may have come after the call was carried out, here or there.
     return code === 'internal-error' || ERROR_CODES[code].retryable;
   }

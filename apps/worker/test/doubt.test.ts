@@ -59,6 +59,33 @@ test('a cancelled restore whose start got lost leaves neither volume nor job', a
   expect(await fleet.leftovers()).toMatchObject(CLEAN);
 });
 
+test('a cancelled restore over a volume is not begun by its undoing, and the volume is told to be mixed', async () => {
+  const { backupId, repositoryId } = await fleet.succeed(await fleet.backup('monday'));
+  const backup = { backupId: backupId!, repositoryId: repositoryId! };
+  const disk = await fleet.catalog.volumes.get('disk');
+  fleet.alpha.holdJobs = true;
+  fleet.alpha.fail('startRestore', 'storage-node-unreachable', { times: 1 });
+  const run = await afterOneFailure(await fleet.restore(backup, { inPlace: disk }));
+  await fleet.catalog.runs.requestCancel(run.id);
+  expect(await fleet.end(run)).toMatchObject({ state: 'cancelled', cleanupPending: false });
+  expect(fleet.alpha.restores.request, 'nothing was written').toBeUndefined();
+  const kinds = (await fleet.catalog.events.listAfter(0, 1000)).map(({ kind }) => kind);
+  expect(kinds).toContain('volume-contents-mixed');
+  expect(await fleet.leftovers()).toMatchObject(CLEAN);
+});
+
+test('a cancelled restore over a volume whose start got through without an answer ends there', async () => {
+  const { backupId, repositoryId } = await fleet.succeed(await fleet.backup('monday'));
+  const backup = { backupId: backupId!, repositoryId: repositoryId! };
+  const disk = await fleet.catalog.volumes.get('disk');
+  fleet.alpha.holdJobs = true;
+  fleet.alpha.fail('startRestore', 'storage-node-unreachable', LOST);
+  const run = await afterOneFailure(await fleet.restore(backup, { inPlace: disk }));
+  await fleet.catalog.runs.requestCancel(run.id);
+  expect(await fleet.end(run)).toMatchObject({ state: 'cancelled', cleanupPending: false });
+  expect(await fleet.leftovers()).toMatchObject(CLEAN);
+});
+
 test('a cancelled instant restore does not wait for a stream that may hang', async () => {
   const { backupId, repositoryId } = await fleet.succeed(await fleet.backup('monday'));
   const backup = { backupId: backupId!, repositoryId: repositoryId! };

@@ -57,6 +57,7 @@ export class ScriptedRestores {
       target?.$case === 'volume' || isInstant ? this.#volume(target.value, sizeBytes) : undefined;
     const jobId = this.#node.startJob(isInstant ? 'stream' : 'restore', sizeBytes, {
       uri: sourceUri,
+      ...(!isInstant && { jobId: `restore-${step!.runId}` }),
       ended: () => {
         if (volume !== undefined) volume.source = undefined;
       },

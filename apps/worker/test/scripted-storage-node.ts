@@ -34,6 +34,13 @@ import { ScriptedRestores } from './scripted-restores.ts';
 import { ScriptedSnapshots } from './scripted-snapshots.ts';
 import { ScriptedVerifications } from './scripted-verifications.ts';
 
+/** What a scripted job is about: an export, what happens at its end, and its id where the contract gives one. */
+interface JobPlace {
+  uri: string;
+  ended?: () => void;
+  jobId?: string;
+}
+
 interface Call {
   method: string;
   step: StepContext | undefined;
@@ -320,8 +327,11 @@ export class ScriptedStorageNode {
   }
 
   /** It lives as long as `uri` can be connected to. */
-  startJob(type: string, totalBytes: number, place: { uri: string; ended?: () => void }): string {
-    const jobId = `job-${this.jobs.size + 1}-${this.calls.length}`;
+  startJob(
+    type: string,
+    totalBytes: number,
+    { jobId = `job-${this.jobs.size + 1}-${this.calls.length}`, ...place }: JobPlace,
+  ): string {
     this.scriptedJobs.start(jobId, { type, totalBytes, ...place });
     return jobId;
   }

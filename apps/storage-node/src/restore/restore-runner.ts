@@ -75,11 +75,16 @@ export class RestoreRunner {
     return this.#host.files.sweep();
   }
 
-  /** The run takes back what it asked for: a file that has its name already goes. Good to repeat. */
-  async withdraw(restoreId: string): Promise<void> {
-    const record = this.#jobs.find(jobIdOf(restoreId));
-    if (record !== undefined && !record.isEnded) this.#withdrawn.add(restoreId);
-    else await this.#host.files.withdraw(restoreId);
+  /**
+   * The run takes back what it asked for: a file that has its name already goes. A start that is under way has its job
+   * then, or has failed. Good to repeat.
+   */
+  withdraw(restoreId: string): Promise<void> {
+    return this.#turns.take(restoreId, async () => {
+      const record = this.#jobs.find(jobIdOf(restoreId));
+      if (record !== undefined && !record.isEnded) this.#withdrawn.add(restoreId);
+      else await this.#host.files.withdraw(restoreId);
+    });
   }
 
   /** The run has recorded what it made. Good to repeat. */

@@ -157,8 +157,8 @@ export const restoreRun: RunDefinition<'restore'> = {
     const { request, run } = context;
     const volumeId = newVolumeIdOf(request);
     if (volumeId !== undefined) await catalog.volumes.delete(volumeId, run.id);
-    const wasStarted = context.findOutput('start', started) !== undefined;
-    if (!('inPlace' in request.target) || !wasStarted) return;
+    const mayHaveStarted = context.findOutput('start', started) !== undefined || context.isInDoubt('start');
+    if (!('inPlace' in request.target) || !mayHaveStarted) return;
     await catalog.volumes.noteMixed(request.target.inPlace.volumeId, { backupId: request.backupId }, run.id);
   },
 };
@@ -203,6 +203,10 @@ async function findJob(context: Context): Promise<WatchedJob | undefined> {
   if (context.findOutput('start', started)) return startedJob(context);
   const source = context.findOutput('open-source', opened);
   if (!context.isInDoubt('start') || source === undefined) return undefined;
+  // What lies there must not be overwritten now, only because nobody knows whether it was.
+  if ('inPlace' in context.request.target) {
+    return { storageNode: await targetNode(context), jobId: `restore-${context.run.id}` };
+  }
   try {
     const { jobId } = await startRestore(context, source);
     return { storageNode: await targetNode(context), jobId };
