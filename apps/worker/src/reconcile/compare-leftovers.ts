@@ -78,16 +78,16 @@ function compareRepositoryWork({ node, catalog, runsAbout }: Sides, find: Find):
       });
     }
     for (const { backupId, runId, durable } of work.open) {
-      // A durable one is its volume's as long as that is there.
-      const isRead = volumes.has(runId) || catalog.readBackupIds.includes(backupId);
-      if (!isId(backupId) || (durable && isRead)) continue;
+      // A durable one is its volume's, whose id it was opened with, until that has pulled all of it.
+      if (!isId(backupId) || (durable && catalog.readBackupIds.includes(backupId))) continue;
+      const standsAlone = durable && volumes.has(runId);
       const past = runsAbout(runId);
       const whose = past ? `${past.kind} run ${past.id} has ${past.state}` : `nothing is known of ${runId}`;
       const text = `Repository '${name}' exports a backup for reading; ${whose}.`;
       find('open-backup-left', backupId, text, {
         ...{ touches: [repositoryId, runId], facts: { repositoryId, runId } },
         // A volume that the catalog does not know may read from a durable one.
-        safe: hasEnded(past) && !durable ? 'close' : null,
+        safe: standsAlone || (hasEnded(past) && !durable) ? 'close' : null,
       });
     }
   }

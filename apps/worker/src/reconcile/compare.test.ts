@@ -294,9 +294,17 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
     ['open-backup-left → close'],
   ],
   [
-    'the lease of a volume',
-    s => (s.repository.work.open = [{ backupId: BACKUP, runId: VOLUME, durable: true }]),
+    'the durable export of a volume that pulls from it',
+    s => {
+      s.repository.work.open = [{ backupId: BACKUP, runId: VOLUME, durable: true }];
+      s.catalog.readBackupIds = [BACKUP];
+    },
     [],
+  ],
+  [
+    'the durable export of a volume that stands alone',
+    s => (s.repository.work.open = [{ backupId: BACKUP, runId: VOLUME, durable: true }]),
+    ['open-backup-left → close'],
   ],
   [
     'a moment of a run that ended',

@@ -117,6 +117,8 @@ const stream = streamStep({
 const closeSource: Step<'restore'> = {
   name: 'close-source',
   final: true,
+  // Of an instant volume it outlives restarts, and keeps the backup from being pruned.
+  patient: true,
   dispensable: true,
   async run(context) {
     const isInUse =
