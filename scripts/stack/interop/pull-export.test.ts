@@ -60,7 +60,7 @@ async function busyGuest(): Promise<{ rounds(): number; stop(): Promise<void> }>
   };
 }
 
-test('each checkpoint of an export is the union of what changed since, and the export ends with its run', async context => {
+test('an export tells for each checkpoint what changed since, and ends with its run', async context => {
   const missing = TOOLS.filter(name => spawnSync(name, ['--version']).error !== undefined);
   if (missing.length > 0 && process.env.CI) throw new Error(`${missing.join(', ')} not installed`);
   context.skip(missing.length > 0, `${missing.join(', ')} not installed`);

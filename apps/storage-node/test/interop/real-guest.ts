@@ -1,5 +1,5 @@
 // A guest with a kernel of its own: Debian's kernel in an emulated machine, with a disk on an export, and a busybox
-// that writes files until it is told to stop and then reads all of them again.
+// that writes files until it is told to stop and then reads all of them again, or does what it is told.
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
@@ -25,13 +25,16 @@ const BUSYBOX = '/bin/busybox';
 /** Emulated, on a machine that does other things. */
 const STEP_TIMEOUT_MS = 60_000;
 
-/** Each file is durable before it is announced. Files are kept apart by number and found by their digests. */
-const INIT = `#!/bin/busybox sh
+const START = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mkdir -p /proc /dev /mnt /tmp
 mount -t proc none /proc
 mount -t devtmpfs none /dev
 for module in /modules/*; do insmod $module || echo "guest: no $module"; done
+`;
+
+/** Each file is durable before it is announced. Files are kept apart by number and found by their digests. */
+const WRITER = `${START}
 mount -t ext4 /dev/vda /mnt || { echo "guest: cannot mount"; poweroff -f; }
 ( read word < /dev/console; touch /tmp/stop ) &
 count=0
@@ -46,6 +49,17 @@ cat /tmp/sum-* > /tmp/sums
 if sha256sum -c -s /tmp/sums; then echo "guest: all files are whole"; else echo "guest: files are damaged"; fi
 umount /mnt && echo "guest: done"
 poweroff -f
+`;
+
+/** One line, one command. */
+const SHELL = `${START}
+echo "guest: ended 0"
+while read line; do
+  eval "$line" > /tmp/out 2>&1
+  status=$?
+  sed 's/^/guest: /' /tmp/out
+  echo "guest: ended $status"
+done < /dev/console
 `;
 
 interface Kernel {
@@ -72,7 +86,7 @@ export function whyNoGuest(): string | undefined {
 }
 
 /** The machine's first files: busybox, modules, and what it does. */
-async function makeInitramfs(folder: string, { modules }: Kernel): Promise<string> {
+async function makeInitramfs(folder: string, { modules }: Kernel, init: string): Promise<string> {
   const root = join(folder, 'initramfs');
   await mkdir(join(root, 'bin'), { recursive: true });
   await mkdir(join(root, 'modules'));
@@ -80,7 +94,7 @@ async function makeInitramfs(folder: string, { modules }: Kernel): Promise<strin
   for (const [index, module] of MODULES.entries()) {
     await copyFile(join(modules, `${module}.ko`), join(root, 'modules', `${index}-${basename(module)}.ko`));
   }
-  await writeFile(join(root, 'init'), INIT);
+  await writeFile(join(root, 'init'), init);
   await chmod(join(root, 'init'), 0o755);
   const image = join(folder, 'initramfs.cpio');
   await run('sh', ['-c', 'cd "$1" && find . | cpio --quiet -o -H newc > "$2"', 'sh', root, image]);
@@ -101,10 +115,21 @@ export class RealGuest {
     });
   }
 
-  /** Boots with the export as its only disk. It ends with the test at the latest. */
-  static async boot(folder: string, uri: string): Promise<RealGuest> {
+  /** Boots with the export as its only disk, and writes files. It ends with the test at the latest. */
+  static boot(folder: string, uri: string): Promise<RealGuest> {
+    return RealGuest.#boot(folder, uri, WRITER);
+  }
+
+  /** The same, but it does what `run` says; the disk is /dev/vda. */
+  static async bootShell(folder: string, uri: string): Promise<RealGuest> {
+    const guest = await RealGuest.#boot(folder, uri, SHELL);
+    await guest.#until('its first command', () => guest.#ended !== undefined);
+    return guest;
+  }
+
+  static async #boot(folder: string, uri: string, init: string): Promise<RealGuest> {
     const kernel = findKernel()!;
-    const initramfs = await makeInitramfs(folder, kernel);
+    const initramfs = await makeInitramfs(folder, kernel, init);
     const child = spawn(
       'qemu-system-x86_64',
       [
@@ -123,7 +148,7 @@ export class RealGuest {
         ],
         ...['-nic', 'none', '-kernel', kernel.image, '-initrd', initramfs],
         ...['-append', 'console=ttyS0 quiet panic=-1'],
-        ...['-drive', `file=${uri},format=raw,if=virtio,cache=none`],
+        ...['-drive', `file=${uri},format=raw,if=virtio,cache=none,discard=unmap`],
       ],
       { stdio: ['pipe', 'pipe', 'inherit'] },
     );
@@ -141,6 +166,29 @@ export class RealGuest {
   async writes(more: number): Promise<void> {
     const goal = this.written + more;
     await this.#until(`${goal} files`, () => this.written >= goal);
+  }
+
+  /** Its output. Rejects when it fails. */
+  async run(command: string): Promise<string> {
+    this.#lines.length = 0;
+    this.#child.stdin!.write(`${command}\n`);
+    await this.#until(`the end of '${command}'`, () => this.#ended !== undefined);
+    const output = this.#lines.slice(0, -1).join('\n');
+    if (this.#ended !== 'ended 0') throw new Error(`${command}: ${this.#ended}: ${output}`);
+    return output;
+  }
+
+  /** Turns the machine off as it is. */
+  async powerOff(): Promise<void> {
+    const exited = once(this.#child, 'exit');
+    this.#child.stdin!.write('poweroff -f\n');
+    await exited;
+  }
+
+  /** Of the last command. */
+  get #ended(): string | undefined {
+    const last = this.#lines.at(-1);
+    return last?.startsWith('ended ') ? last : undefined;
   }
 
   /** Tells it to stop; resolves with what it found, once it is off. */
