@@ -1,11 +1,14 @@
 // Reads a whole disk, an image or an export, and tells what each block holds.
 import { openImage } from '@tidemark/engine';
 import { NbdClient } from '@tidemark/nbd';
+import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
 import { readStamp } from '../demo/stamped-block.ts';
 import { type Contents, DAMAGED, ZEROES } from './disk-model.ts';
 import { BLOCK_BYTES, DISK_BLOCKS, DISK_BYTES } from './limits.ts';
 
 const PIECE_BYTES = 1024 * 1024;
+const SPOILED_PLACES = 6;
+const SPOILED_BLOCKS_MAX = 20;
 
 type Read = (offset: number, buffer: Buffer) => Promise<unknown> | undefined;
 
@@ -37,6 +40,26 @@ export async function readExport(uri: string): Promise<Contents> {
     return await readContents((offset, buffer) => client.read(offset, buffer));
   } finally {
     await client.disconnect();
+  }
+}
+
+/**
+ * Writes what belongs to no disk to some places of a volume, durably, and goes. False: its storage node took some of
+ * it and then was gone.
+ */
+export async function spoil(uri: string, random: SeededRandom): Promise<boolean> {
+  const client = await NbdClient.connect({ uri });
+  try {
+    for (let places = SPOILED_PLACES; places > 0; places -= 1) {
+      const bytes = Buffer.alloc(BLOCK_BYTES * random.int(1, SPOILED_BLOCKS_MAX), 0xa5);
+      await client.write(random.int(0, DISK_BLOCKS - SPOILED_BLOCKS_MAX) * BLOCK_BYTES, bytes);
+    }
+    await client.flush();
+    await client.disconnect();
+    return true;
+  } catch {
+    client.destroy();
+    return false;
   }
 }
 

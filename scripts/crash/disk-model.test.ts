@@ -1,6 +1,7 @@
 // Goal: the model calls wrong what cannot be, and nothing else. Method: stories by hand on four blocks.
 import { describe, expect, test } from 'vitest';
 import { type Change, DiskModel, ZEROES } from './disk-model.ts';
+import { BLOCKS_OF_A_GRANULE } from './limits.ts';
 
 const BLOCKS = 4;
 const held = (...contents: number[]) =>
@@ -97,4 +98,18 @@ test('a block counts as changed when no instant of the window had its content', 
   expect(model.changedSince(window)).toEqual([2]);
   model.acknowledge(model.issue(0, ZEROES));
   expect(model.changedSince(window)).toEqual([0, 2]);
+});
+
+test('what requests touched since an instant is told from what a crash left', () => {
+  const model = new DiskModel(3 * BLOCKS_OF_A_GRANULE);
+  const early = model.issue(0, model.nextContent());
+  model.acknowledge(early);
+  const instant = { from: model.now(), to: model.now() };
+  // Issued before, under way at the instant or later: nobody knows.
+  const late = model.issue(BLOCKS_OF_A_GRANULE, model.nextContent());
+  const contents = new Uint32Array(model.blocks);
+  contents[0] = early.content;
+  model.settle(contents, model.now());
+  expect(late.doneAt).toBeGreaterThan(instant.from);
+  expect(model.touchedGranules(instant)).toEqual(new Set([1]));
 });

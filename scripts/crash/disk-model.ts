@@ -2,6 +2,8 @@
 // now, after a crash, or at a point in time that somebody else took. No two changes of a block are ever under
 // way together.
 
+import { BLOCKS_OF_A_GRANULE } from './limits.ts';
+
 /** Contents of a block are numbers: that of the stamp which was written, or 0 for zeroes. */
 export const ZEROES = 0;
 
@@ -10,6 +12,8 @@ export interface Change {
   readonly issuedAt: number;
   /** `Infinity` while it is under way. */
   doneAt: number;
+  /** Nobody asked for it: it is what a crash has left. */
+  readonly isFound?: true;
 }
 
 /** The point in time lies between two readings of the clock. */
@@ -90,7 +94,9 @@ export class DiskModel {
       const candidates = changes.slice(this.#durable[block]).map(change => change.content);
       if (!candidates.includes(content)) faults.push(fault(block, content, candidates));
       for (const change of changes) change.doneAt = Math.min(change.doneAt, at);
-      if (changes.length > 1 || content !== ZEROES) changes.push({ content, issuedAt: aliveAt, doneAt: at });
+      if (changes.length > 1 || content !== ZEROES) {
+        changes.push({ content, issuedAt: aliveAt, doneAt: at, isFound: true });
+      }
       this.#durable[block] = changes.length - 1;
     });
     return faults;
@@ -133,6 +139,17 @@ export class DiskModel {
       if (!this.#seen(block, window).some(change => change.content === current)) changed.push(block);
     }
     return changed;
+  }
+
+  /** Granules that a request may have changed since the instant, whatever it changed them to. */
+  touchedGranules({ from }: Window): Set<number> {
+    const touched = new Set<number>();
+    this.#changes.forEach((changes, block) => {
+      if (changes.some(({ doneAt, isFound }) => doneAt > from && isFound !== true)) {
+        touched.add(Math.floor(block / BLOCKS_OF_A_GRANULE));
+      }
+    });
+    return touched;
   }
 
   /** Changes that a reader of an instant within the window may see, oldest first. */

@@ -9,16 +9,20 @@ import { type Change, type DiskModel, describeFaults, ZEROES } from './disk-mode
 import {
   BLOCK_BYTES,
   BLOCKS_OF_A_GRANULE,
-  DISK_GRANULES,
+  DISK_REGIONS,
   GUEST_PAUSE_MS_MAX,
   LANES,
   POLL_MS,
+  REGION_CHANCE,
+  REGION_GRANULES,
   SETTLE_MS,
   ZONE_GRANULES_MAX,
   ZONE_PLACE_GRANULES,
   ZONE_STRIDE_GRANULES,
   ZONES,
 } from './limits.ts';
+
+import { TouchedRegions } from './touched-regions.ts';
 
 const WRITE_BLOCKS_MAX = 6;
 
@@ -31,11 +35,13 @@ export class Guest {
   readonly model: DiskModel;
   /** What it found wrong; each is a failure of the round. */
   readonly faults: string[] = [];
+  readonly regions = new TouchedRegions();
   readonly #uri: string;
   readonly #random: SeededRandom;
   readonly #busy = new Set<number>();
   #client: NbdClient | undefined;
   #zones: Zone[] = [];
+  #region: number;
   #wanted = false;
   /** Between `start` and `rest`. */
   #isOn = false;
@@ -45,11 +51,13 @@ export class Guest {
   #slowestMs = 0;
   /** The model's clock when the storage node last answered. */
   #aliveAt = 0;
+  #aliveAtMs = 0;
 
   constructor(options: { uri: string; model: DiskModel; random: SeededRandom }) {
     this.#uri = options.uri;
     this.model = options.model;
     this.#random = options.random;
+    this.#region = options.random.int(0, DISK_REGIONS - 1);
   }
 
   /** How often its storage node went away under it. */
@@ -64,10 +72,12 @@ export class Guest {
 
   /** Chooses where it writes from now on. */
   move(): void {
+    if (this.#random.chance(REGION_CHANCE)) this.#region = this.#random.int(0, DISK_REGIONS - 1);
     this.#zones = Array.from({ length: ZONES }, () => {
       const granules = this.#random.int(1, ZONE_GRANULES_MAX);
-      const place = this.#random.int(0, DISK_GRANULES / ZONE_STRIDE_GRANULES - 1) * ZONE_STRIDE_GRANULES;
-      const first = place + this.#random.int(0, ZONE_PLACE_GRANULES - granules);
+      const place = this.#random.int(0, REGION_GRANULES / ZONE_STRIDE_GRANULES - 1) * ZONE_STRIDE_GRANULES;
+      const first =
+        this.#region * REGION_GRANULES + place + this.#random.int(0, ZONE_PLACE_GRANULES - granules);
       return { firstBlock: first * BLOCKS_OF_A_GRANULE, blocks: granules * BLOCKS_OF_A_GRANULE };
     });
   }
@@ -175,7 +185,7 @@ export class Guest {
       await request;
       this.#slowestMs = Math.max(this.#slowestMs, performance.now() - sentAt);
       for (const change of changes) this.model.acknowledge(change);
-      this.#aliveAt = this.model.now();
+      this.#noteAlive();
     } finally {
       for (const block of blocks) this.#busy.delete(block);
     }
@@ -185,7 +195,12 @@ export class Guest {
     const requestedAt = this.model.now();
     await client.flush();
     this.model.flushed(requestedAt);
+    this.#noteAlive();
+  }
+
+  #noteAlive(): void {
     this.#aliveAt = this.model.now();
+    this.#aliveAtMs = performance.now();
   }
 
   /** Neighbouring blocks, at least one, that nothing is under way to. */
@@ -199,7 +214,10 @@ export class Guest {
         blocks.push(block);
       }
       if (blocks.length === 0) continue;
-      for (const block of blocks) this.#busy.add(block);
+      for (const block of blocks) {
+        this.#busy.add(block);
+        this.regions.touch(block, performance.now());
+      }
       return blocks;
     }
   }
@@ -222,6 +240,7 @@ export class Guest {
         const client = await NbdClient.connect({ uri: this.#uri });
         const contents = await readContents((offset, buffer) => client.read(offset, buffer));
         const faults = this.model.settle(contents, this.#aliveAt);
+        this.regions.crashed(this.model.now(), this.#aliveAtMs);
         if (faults.length > 0) this.faults.push(`after a crash: ${describeFaults(faults)}`);
         this.model.flushed(this.model.now());
         this.#client = client;

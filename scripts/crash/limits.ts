@@ -9,12 +9,20 @@ export const BLOCKS_OF_A_GRANULE = GRANULE_BYTES / BLOCK_BYTES;
 export const DISK_BYTES = 64 * 1024 * 1024;
 export const DISK_BLOCKS = DISK_BYTES / BLOCK_BYTES;
 export const DISK_GRANULES = DISK_BYTES / GRANULE_BYTES;
+/** Of a write-intent log: what is marked as changed together after a crash. */
+export const REGION_BYTES = 16 * 1024 * 1024;
+export const REGION_GRANULES = REGION_BYTES / GRANULE_BYTES;
+export const DISK_REGIONS = DISK_BYTES / REGION_BYTES;
+/** A region leaves the log when bits are stored, every 5 s at the latest; a busy machine takes longer. */
+export const LOG_KEEPS_MS = 30_000;
 
-/** Where a guest writes in one round: runs of granules, all over a disk that never gets more than a quarter full. */
+/** Where a guest writes in one round: runs of granules in one region. No more than a quarter of the disk gets full. */
 export const ZONES = 6;
 export const ZONE_GRANULES_MAX = 3;
 export const ZONE_PLACE_GRANULES = 4;
 export const ZONE_STRIDE_GRANULES = 16;
+/** Of a region being left for another: what its log names has to be told from the rest of the disk. */
+export const REGION_CHANCE = 0.15;
 export const LANES = 3;
 /** Pause of a lane between two requests: a guest, not a benchmark. */
 export const GUEST_PAUSE_MS_MAX = 40;
@@ -35,7 +43,15 @@ export const ROUND_MS_MAX = 6 * SETTLE_MS;
 export const CHECKPOINTS_KEPT = 6;
 export const CHAIN_KEPT = 8;
 
-/** Rounds on one installation; then the next begins on an empty one. */
-export const ROUNDS_OF_A_WORLD = 100;
+/** What a storage node knows of its volumes may be missing from an answer right after it came back. */
+export const FACTS_ATTEMPTS_MAX = 20;
+export const FACTS_PAUSE_MS = 250;
+
+/** Rounds on one installation; then the next begins on an empty one, with the other kind of queue. */
+export const ROUNDS_OF_A_WORLD = 50;
+/** A restored volume is there for so many rounds, to be restored over. */
+export const ROUNDS_OF_A_RESTORE = 3;
+/** How long a Redis that was killed stays away. */
+export const QUEUE_AWAY_MS = 400;
 /** The reconciler compares everything, which takes a moment. */
 export const ROUNDS_A_RECONCILIATION = 8;

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { outcomeLines } from '../testing/outcome.ts';
 import { ROUND_MS_MAX, ROUNDS_OF_A_WORLD } from './limits.ts';
+import { redisIsInstalled } from './queue-server.ts';
 import { type Plan, planRound, playRound, type RoundResult } from './round.ts';
 import { Tally } from './tally.ts';
 import { PointLog } from './victims.ts';
@@ -18,6 +19,10 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     /** No new round begins after this. */
     minutes: { type: 'string', default: '1000' },
+    /** Fewer than these are a failure. */
+    'at-least': { type: 'string', default: '1' },
+    /** Rounds on one installation. */
+    'world-rounds': { type: 'string', default: String(ROUNDS_OF_A_WORLD) },
     /** Where the tables go. */
     report: { type: 'string' },
     /** What is left of a failed world stays. */
@@ -27,7 +32,10 @@ const { values } = parseArgs({
   },
 });
 const rounds = Number(values.rounds);
+const atLeast = Number(values['at-least']);
+const roundsOfAWorld = Number(values['world-rounds']);
 const seed = Number(values.seed);
+const hasRedis = redisIsInstalled();
 const until = performance.now() + Number(values.minutes) * 60_000;
 const folder = mkdtempSync(join(tmpdir(), 'tidemark-crash-'));
 const points = new PointLog(join(folder, 'points'));
@@ -41,35 +49,43 @@ let stopping = false;
 async function nextWorld(): Promise<World> {
   await world?.close();
   worlds += 1;
+  const queue = worlds % 2 === 0 && hasRedis ? 'redis' : 'postgres';
   roundsOfWorld = 0;
   const home = join(folder, `world-${worlds}`);
   mkdirSync(home);
   world = undefined;
   const compileCache = join(folder, 'compile-cache');
-  const options = { home, killPoints: points.folder, compileCache, seed: seed + worlds };
+  const options = { home, killPoints: points.folder, compileCache, seed: seed + worlds, queue } as const;
   // Only a process that ends in order leaves what it has compiled.
   if (worlds === 1) await (await World.create({ ...options, home: join(home, 'first') })).close();
   world = await World.create(options);
   return world;
 }
 
+/** Rejects when no installation comes about. */
 async function play(number: number): Promise<boolean> {
-  const here = world === undefined || roundsOfWorld >= ROUNDS_OF_A_WORLD ? await nextWorld() : world;
+  const here = world === undefined || roundsOfWorld >= roundsOfAWorld ? await nextWorld() : world;
   roundsOfWorld += 1;
-  const plan = planRound(seed, number, points);
-  try {
-    const result = await inTime(playRound(here, plan, points));
-    tally.take(result);
+  const queue = here.queueServer === undefined ? 'postgres' : 'redis';
+  const plan = planRound({ seed, number, queue }, points);
+  const result = await inTime(playRound(here, plan, points)).catch((error: unknown) => {
+    points.disarm();
+    tally.takeBroken();
+    tell(plan, [textOf(error)], here);
+  });
+  if (result !== undefined) {
+    tally.take(result, queue);
     report(result);
     if (result.faults.length === 0) return true;
     tell(plan, result.faults, here);
-  } catch (error) {
-    points.disarm();
-    tell(plan, [error instanceof Error ? (error.stack ?? error.message) : String(error)], here);
   }
-  await here.close();
   world = undefined;
+  await here.close();
   return false;
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
 /** Rejects when the round takes so long that something hangs, in a service or in the suite. */
@@ -112,15 +128,31 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   });
 }
 
+if (!hasRedis && process.env.CI !== undefined) {
+  console.log(`✗ redis-server is not installed\n\n${outcomeLines({ passed: 0, failed: 1, skipped: [] })}`);
+  process.exit(1);
+}
 for (let number = 1; number <= rounds && !stopping && performance.now() < until; number += 1) {
-  if (await play(number)) continue;
+  try {
+    if (await play(number)) continue;
+  } catch (error) {
+    console.log(`✗ round ${number} found no installation: ${textOf(error)}`);
+    tally.takeBroken();
+    world = undefined;
+  }
   failed += 1;
   if (!values.all) break;
+}
+const passed = tally.rounds - failed;
+if (tally.rounds < atLeast) {
+  console.log(`✗ ${tally.rounds} rounds were played, and at least ${atLeast} were to be`);
+  failed += 1;
 }
 await world?.close();
 const tables = tally.render(points);
 if (values.report !== undefined) writeFileSync(values.report, `${tables}\n`);
 console.log(`\n${tables}`);
 if (failed === 0 || !values.keep) rmSync(folder, { recursive: true });
-console.log(`\n${outcomeLines({ passed: tally.rounds - failed, failed, skipped: [] })}`);
+const skipped = hasRedis ? [] : ['crash rounds with Redis as the queue: redis-server is not installed'];
+console.log(`\n${outcomeLines({ passed, failed, skipped })}`);
 process.exit(failed > 0 ? 1 : 0);

@@ -6,8 +6,10 @@ import { POLL_MS } from './limits.ts';
 import type { Answer, RunJson } from './rest.ts';
 import type { Disk, World } from './world.ts';
 
-/** `absent`: the api does not know such a request. `unknown`: no answer came, or its run was not seen to end. */
-export type OperationEnd = 'succeeded' | 'failed' | 'cancelled' | 'refused' | 'absent' | 'unknown';
+/** `unknown`: no answer came, or a run was not seen to end. */
+export type OperationEnd = 'succeeded' | 'failed' | 'cancelled' | 'refused' | 'unknown';
+/** Of an operation with several runs, the first of these that one of them came to. */
+const WORST_FIRST: readonly OperationEnd[] = ['unknown', 'failed', 'cancelled'];
 
 export interface Operation {
   readonly kind: string;
@@ -16,6 +18,7 @@ export interface Operation {
   readonly name: string;
   readonly isCancelled: boolean;
   end: OperationEnd;
+  /** Of several, the one that ended worst. */
   run: RunJson | undefined;
   error: { code: string; message: string } | undefined;
 }
@@ -26,10 +29,6 @@ export interface Request {
   readonly body?: object;
   /** It takes a point in time. */
   readonly isInstant?: boolean;
-  /** Undone halfway it would leave less than before. */
-  readonly isNeverCancelled?: boolean;
-  /** Told of each state of its run. */
-  readonly onChange?: (run: RunJson) => void;
 }
 
 const CANCEL_AFTER_MS_MAX = 700;
@@ -55,7 +54,7 @@ export class Operations {
   }
 
   async ask(kind: string, disk: Disk, name: string, request: Request): Promise<Operation> {
-    const mayCancel = request.method === 'POST' && request.isNeverCancelled !== true;
+    const mayCancel = request.method === 'POST';
     const isCancelled = this.#random.chance(0.12) && mayCancel;
     const afterMs = this.#random.int(0, CANCEL_AFTER_MS_MAX);
     const isPaused = this.#random.chance(0.1) && kind.startsWith('backup');
@@ -77,22 +76,18 @@ export class Operations {
       moment.over();
       return operation;
     }
-    const runId: string = answer.body.run?.id ?? '';
-    if (runId === '') {
-      operation.end = 'succeeded';
-      return operation;
+    const runIds = runIdsOf(answer);
+    for (const runId of runIds) {
+      if (isCancelled) void this.#cancelLater(runId, afterMs);
+      else if (isPaused) void this.#pauseFor(runId, afterMs);
     }
-    if (isCancelled) void this.#cancelLater(runId, afterMs);
-    else if (isPaused) void this.#pauseFor(runId, afterMs);
-    const run = await this.#world.rest.follow(runId, state => {
+    const onChange = (state: RunJson) => {
       if (state.checkpointAt !== null) moment.reached(state.checkpointAt);
-      request.onChange?.(state);
-    });
-    if (run !== undefined) moment.reached(run.checkpointAt ?? 'none');
+    };
+    const runs = await Promise.all(runIds.map(runId => this.#world.rest.follow(runId, onChange)));
+    for (const run of runs) if (run !== undefined) moment.reached(run.checkpointAt ?? 'none');
     moment.over();
-    operation.run = run;
-    operation.end = run === undefined ? 'unknown' : (run.state as OperationEnd);
-    operation.error = run?.error ?? undefined;
+    conclude(operation, runs);
     return operation;
   }
 
@@ -158,8 +153,19 @@ export class Operations {
 }
 
 function refuse(operation: Operation, { status, body }: Answer): void {
-  // Nothing wrong is ever asked for: such a request is one of a later version.
-  const isAbsent = body.code === 'route-not-found' || body.code === 'invalid-request';
-  operation.end = status === 0 ? 'unknown' : isAbsent ? 'absent' : 'refused';
+  operation.end = status === 0 ? 'unknown' : 'refused';
   operation.error = { code: String(body.code), message: String(body.detail) };
+}
+
+/** None: what was asked for is done. */
+function runIdsOf({ body }: Answer): string[] {
+  const runs: { id: string }[] = body.runs ?? (body.run ? [body.run] : []);
+  return runs.map(({ id }) => id);
+}
+
+function conclude(operation: Operation, runs: readonly (RunJson | undefined)[]): void {
+  const endOf = (run: RunJson | undefined) => (run === undefined ? 'unknown' : (run.state as OperationEnd));
+  operation.end = WORST_FIRST.find(end => runs.some(run => endOf(run) === end)) ?? 'succeeded';
+  operation.run = runs.find(run => endOf(run) === operation.end);
+  operation.error = operation.run?.error ?? undefined;
 }

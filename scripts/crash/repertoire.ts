@@ -1,8 +1,9 @@
 // What is asked of the api in a round, chosen by the seed: on every disk two lanes, one of backups, one of the rest.
 import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
-import { CHAIN_KEPT, CHECKPOINTS_KEPT } from './limits.ts';
+import { spoil } from './contents.ts';
+import { CHAIN_KEPT, CHECKPOINTS_KEPT, ROUNDS_OF_A_RESTORE } from './limits.ts';
 import type { Operation, Operations } from './operation.ts';
-import type { Disk, World } from './world.ts';
+import { type Disk, MIXED, type World } from './world.ts';
 
 interface Checkpoint {
   readonly name: string;
@@ -18,23 +19,23 @@ interface Backup {
 
 /** Runs slow enough to be cut in two: bytes a second. */
 const SLOW_BYTES = [2 * 1024 * 1024, undefined, undefined] as const;
-/** The api knows these sooner or later. */
-const absent = new Set<string>();
-
 type Act = (disk: Disk) => Promise<unknown>;
 
 export class Repertoire {
   readonly #world: World;
   readonly #random: SeededRandom;
   readonly #operations: Operations;
+  readonly #number: number;
   readonly #label: string;
+  readonly #claimed = new Set<string>();
   #count = 0;
 
-  constructor(world: World, random: SeededRandom, options: { operations: Operations; label: string }) {
+  constructor(world: World, random: SeededRandom, options: { operations: Operations; number: number }) {
     this.#world = world;
     this.#random = random;
     this.#operations = options.operations;
-    this.#label = options.label;
+    this.#number = options.number;
+    this.#label = `r${options.number}`;
   }
 
   async perform(): Promise<void> {
@@ -46,8 +47,7 @@ export class Repertoire {
     const chain = await this.#chainLength(disk);
     for (let count = this.#random.int(1, 2); count > 0; count -= 1) {
       const isFull = chain === 0 || chain > CHAIN_KEPT || this.#random.chance(0.1);
-      const kind =
-        this.#random.chance(0.15) && !absent.has('backup-differential') ? 'differential' : 'incremental';
+      const kind = this.#random.chance(0.15) ? 'differential' : 'incremental';
       await this.#backUp(disk, isFull ? 'full' : kind);
     }
   }
@@ -55,31 +55,27 @@ export class Repertoire {
   async #others(disk: Disk): Promise<void> {
     const checkpoints = await this.#checkpoints(disk);
     if (checkpoints.length > CHECKPOINTS_KEPT) await this.#deleteCheckpoint(disk);
-    const acts: [name: string, share: number, act: Act][] = [
-      ['create-checkpoint', 18, one => this.#createCheckpoint(one)],
-      ['delete-checkpoint', 12, one => this.#deleteCheckpoint(one)],
-      ['restore-to-file', 12, one => this.#restore(one, 'file')],
-      ['restore-to-volume', 12, one => this.#restore(one, 'volume')],
-      ['restore-instant', 12, one => this.#restore(one, 'instant')],
-      ['verify', 8, one => this.#ofBackup('verify', one)],
-      ['prune', 12, one => this.#prune(one)],
-      ['delete-backup', 6, one => this.#ofBackup('delete-backup', one)],
-      ['audit', 6, one => this.#ask('audit', one, { path: `volumes/${one.name}/audit`, body: {} })],
-      ['reconcile', 4, one => this.#ask('reconcile', one, { path: 'reconcile', body: {} })],
-      ['rename-checkpoint', 4, one => this.#describeCheckpoint(one)],
-      [
-        'scan-repository',
-        4,
-        one => this.#ask('scan', one, { path: `repositories/${one.repository}/scan`, body: {} }),
-      ],
-      ['new-volume', 4, one => this.#createVolume(one)],
+    const acts: [share: number, act: Act][] = [
+      [18, one => this.#createCheckpoint(one)],
+      [12, one => this.#deleteCheckpoint(one)],
+      [12, one => this.#restore(one, 'file')],
+      [12, one => this.#restore(one, 'volume')],
+      [12, one => this.#restore(one, 'instant')],
+      [16, one => this.#restoreInPlace(one)],
+      [8, one => this.#ofBackup('verify', one)],
+      [12, one => this.#prune(one)],
+      [6, one => this.#ofBackup('delete-backup', one)],
+      [6, one => this.#ask('audit', one, { path: `volumes/${one.name}/audit`, body: {} })],
+      [4, one => this.#ask('reconcile', one, { path: 'reconcile', body: {} })],
+      [4, one => this.#describeCheckpoint(one)],
+      [4, one => this.#ask('scan', one, { path: `repositories/${one.repository}/scan`, body: {} })],
+      [4, one => this.#createVolume(one)],
     ];
-    const known = acts.filter(([name]) => !absent.has(name));
     let dice = this.#random.int(
       1,
-      known.reduce((sum, [, share]) => sum + share, 0),
+      acts.reduce((sum, [share]) => sum + share, 0),
     );
-    const [, , act] = known.find(([, share]) => {
+    const [, act] = acts.find(([share]) => {
       dice -= share;
       return dice <= 0;
     })!;
@@ -98,7 +94,7 @@ export class Repertoire {
       checkpoint: name,
       ...(speedBytesPerSecond && { speedBytesPerSecond }),
     };
-    return this.#tell(`backup-${kind}`, disk, name, {
+    return this.#operations.ask(`backup-${kind}`, disk, name, {
       method: 'POST',
       path: 'backups',
       body,
@@ -110,14 +106,14 @@ export class Repertoire {
     const name = this.#name('checkpoint');
     const path = `volumes/${disk.name}/checkpoints`;
     const request = { method: 'POST', path, body: { name }, isInstant: true } as const;
-    return this.#tell('create-checkpoint', disk, name, request);
+    return this.#operations.ask('create-checkpoint', disk, name, request);
   }
 
   async #deleteCheckpoint(disk: Disk): Promise<void> {
     const name = await this.#someCheckpoint(disk);
     if (name === undefined) return;
     const path = `volumes/${disk.name}/checkpoints/${name}`;
-    await this.#tell('delete-checkpoint', disk, name, { method: 'DELETE', path });
+    await this.#operations.ask('delete-checkpoint', disk, name, { method: 'DELETE', path });
   }
 
   async #describeCheckpoint(disk: Disk): Promise<void> {
@@ -125,7 +121,7 @@ export class Repertoire {
     if (name === undefined) return;
     const path = `volumes/${disk.name}/checkpoints/${name}`;
     const body = { description: `seen in ${this.#label}` };
-    await this.#tell('rename-checkpoint', disk, name, { method: 'PATCH', path, body });
+    await this.#operations.ask('rename-checkpoint', disk, name, { method: 'PATCH', path, body });
   }
 
   async #someCheckpoint(disk: Disk): Promise<string | undefined> {
@@ -148,7 +144,7 @@ export class Repertoire {
       body: { backup: backup.id, target: { [target]: where } },
     } as const;
     const kind = target === 'instant' ? 'restore-instant' : `restore-to-${target}`;
-    const operation = await this.#tell(kind, disk, name, request);
+    const operation = await this.#operations.ask(kind, disk, name, request);
     const mayBeThere = operation.end === 'succeeded' || operation.end === 'unknown';
     if (target === 'file' && mayBeThere) this.#world.restoredFiles.get(storageNode)!.set(name, operation.end);
   }
@@ -162,7 +158,7 @@ export class Repertoire {
       what === 'verify'
         ? ({ method: 'POST', path: `${path}/verify`, body: {} } as const)
         : ({ method: 'DELETE', path } as const);
-    await this.#tell(what, disk, backup.checkpoint, request);
+    await this.#operations.ask(what, disk, backup.checkpoint, request);
   }
 
   async #prune(disk: Disk): Promise<void> {
@@ -181,7 +177,40 @@ export class Repertoire {
       sizeBytes: 1024 * 1024,
       format: this.#random.pick(['raw', 'qcow2']),
     };
-    await this.#tell('new-volume', disk, name, { method: 'POST', path: 'volumes', body });
+    await this.#operations.ask('new-volume', disk, name, { method: 'POST', path: 'volumes', body });
+  }
+
+  /** Over a volume that was restored before, and that was written to since: also one where that did not succeed. */
+  async #restoreInPlace(disk: Disk): Promise<void> {
+    const backup = await this.#someBackup(disk);
+    const { body } = await this.#world.rest.call('GET', 'volumes');
+    const volumes: { name: string; state: string; exportUri: string }[] = body.items ?? [];
+    const restored = volumes.filter(({ name, state }) => name.startsWith('restored-') && state === 'ready');
+    const volume = restored.find(({ name }) => this.#claim(name));
+    if (backup === undefined) return;
+    if (volume === undefined) return this.#restore(disk, 'volume');
+    const { overwritten } = this.#world;
+    overwritten.set(volume.name, MIXED);
+    const isSpoiled = await spoil(volume.exportUri, this.#random).catch(() => false);
+    if (!isSpoiled) return;
+    const target = { inPlace: { volume: volume.name } };
+    const request = { method: 'POST', path: 'restores', body: { backup: backup.id, target } } as const;
+    const { end } = await this.#operations.ask('restore-in-place', disk, volume.name, request);
+    if (end === 'succeeded') overwritten.set(volume.name, backup.checkpoint);
+  }
+
+  /** Volumes that are only there to be restored over or deleted: one lane has each in a round. */
+  #claim(volume: string): boolean {
+    if (this.#claimed.has(volume)) return false;
+    this.#claimed.add(volume);
+    return true;
+  }
+
+  #isOld(volume: string): boolean {
+    const made = /^(restored|spare)-r(\d+)-/.exec(volume);
+    if (made === null) return false;
+    const age = this.#number - Number(made[2]);
+    return made[1] === 'restored' ? age >= ROUNDS_OF_A_RESTORE : age > 0;
   }
 
   /** Those of earlier rounds, which have been compared. */
@@ -190,26 +219,14 @@ export class Repertoire {
     if (disk !== this.#world.disks[0]) return;
     const { body } = await this.#world.rest.call('GET', 'volumes');
     for (const volume of (body.items ?? []) as { name: string; state: string }[]) {
-      const isOld = /^(restored|spare)-/.test(volume.name) && !volume.name.includes(`-${this.#label}-`);
-      if (!isOld || volume.state !== 'ready') continue;
+      if (!this.#isOld(volume.name) || volume.state !== 'ready' || !this.#claim(volume.name)) continue;
       const request = { method: 'DELETE', path: `volumes/${volume.name}` } as const;
-      await this.#tell('delete-volume', disk, volume.name, request);
+      await this.#operations.ask('delete-volume', disk, volume.name, request);
     }
   }
 
   #ask(kind: string, disk: Disk, request: { path: string; body: object }): Promise<Operation> {
-    return this.#tell(kind, disk, this.#name(kind), { method: 'POST', ...request });
-  }
-
-  async #tell(
-    kind: string,
-    disk: Disk,
-    name: string,
-    request: Parameters<Operations['ask']>[3],
-  ): Promise<Operation> {
-    const operation = await this.#operations.ask(kind, disk, name, request);
-    if (operation.end === 'absent') absent.add(kind);
-    return operation;
+    return this.#operations.ask(kind, disk, this.#name(kind), { method: 'POST', ...request });
   }
 
   async #someBackup(disk: Disk): Promise<Backup | undefined> {

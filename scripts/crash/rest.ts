@@ -7,6 +7,8 @@ export interface RunJson {
   readonly kind: string;
   readonly state: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled';
   readonly checkpointAt: string | null;
+  /** Why a backup is full or incremental. */
+  readonly reason: string | null;
   readonly result: Record<string, unknown> | null;
   readonly error: { readonly code: string; readonly message: string } | null;
 }

@@ -1,20 +1,16 @@
 // One round: guests write, operations run, one process dies; then everything is back and every check holds.
 import { setTimeout as delay } from 'node:timers/promises';
 import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
-import {
-  checkBackups,
-  checkBitmaps,
-  checkGuest,
-  checkRestores,
-  type Findings,
-} from './checks/contents-check.ts';
+import { checkKinds } from './checks/backup-kind-check.ts';
+import { checkBitmaps } from './checks/bitmap-check.ts';
+import { checkBackups, checkGuest, checkRestores, type Findings } from './checks/contents-check.ts';
 import { checkDifferences, checkLeftovers } from './checks/leftover-check.ts';
 import { checkRuns } from './checks/run-check.ts';
 import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION } from './limits.ts';
 import { type Operation, Operations } from './operation.ts';
 import { Repertoire } from './repertoire.ts';
 import { kill, type PointLog, type PointOrder, pidOf, SERVICES } from './victims.ts';
-import type { World } from './world.ts';
+import type { Queue, World } from './world.ts';
 
 /** Points armed at once: of one alone most rounds would see nothing. */
 const ORDERS = 8;
@@ -27,6 +23,8 @@ const VICTIMS: readonly [victim: string, share: number][] = [
   ['api', 11],
   ['postgres', 11],
 ];
+/** Where it is the queue. */
+const REDIS_SHARE = 20;
 
 export interface Plan {
   readonly number: number;
@@ -37,6 +35,8 @@ export interface Plan {
   readonly momentMs: number;
   /** Points in time are taken while the guest rests. */
   readonly isQuiet: boolean;
+  /** Redis has lost all that it had when it comes back. */
+  readonly losesQueue: boolean;
 }
 
 export interface RoundResult extends Findings {
@@ -47,14 +47,13 @@ export interface RoundResult extends Findings {
   readonly ms: number;
 }
 
-/** Decided by seed and number, and by which points have been seen. */
-export function planRound(seed: number, number: number, points: PointLog): Plan {
+/** Decided by seed and number, by the kind of queue, and by which points have been seen. */
+export function planRound(
+  { seed, number, queue }: { seed: number; number: number; queue: Queue },
+  points: PointLog,
+): Plan {
   const random = new SeededRandom(seed * 100_003 + number);
-  let dice = random.int(1, 100);
-  const victim = VICTIMS.find(([, share]) => {
-    dice -= share;
-    return dice <= 0;
-  })![0];
+  const victim = chooseVictim(random, queue);
   const isAtPoint = random.chance(0.65);
   const seen = SERVICES.some(service => service === victim) ? points.pointsOf(victim) : [];
   const rareFirst = seen.sort((a, b) => a.killed - b.killed || (a.name < b.name ? -1 : 1));
@@ -70,7 +69,20 @@ export function planRound(seed: number, number: number, points: PointLog): Plan 
     orders: isAtPoint ? orders : [],
     momentMs: random.int(0, MOMENT_MS_MAX),
     isQuiet: random.chance(0.4),
+    losesQueue: random.chance(0.5) && victim === 'redis',
   };
+}
+
+function chooseVictim(random: SeededRandom, queue: Queue): string {
+  const all = queue === 'redis' ? [...VICTIMS, ['redis', REDIS_SHARE] as const] : VICTIMS;
+  let dice = random.int(
+    1,
+    all.reduce((sum, [, share]) => sum + share, 0),
+  );
+  return all.find(([, share]) => {
+    dice -= share;
+    return dice <= 0;
+  })![0];
 }
 
 /** Rejects when something hangs. */
@@ -78,7 +90,7 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
   const startedAt = performance.now();
   const random = new SeededRandom(plan.seed * 7919 + plan.number);
   const operations = new Operations(world, random, { isQuiet: plan.isQuiet });
-  const repertoire = new Repertoire(world, random, { operations, label: `r${plan.number}` });
+  const repertoire = new Repertoire(world, random, { operations, number: plan.number });
   const findings: Findings = { faults: [], counts: new Map() };
   for (const { guest } of world.disks) {
     guest.move();
@@ -102,8 +114,10 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
     }
   }
   points.look();
-  await checkRuns(world, { operations: operations.done, victim: plan.victim, findings });
+  const circumstances = { operations: operations.done, victim: plan.victim };
+  await checkRuns(world, { circumstances, findings });
   for (const disk of world.disks) {
+    await checkKinds(world, disk, { circumstances, findings });
     await checkGuest(disk, findings);
     await checkBackups(world, disk, { findings, random });
     await checkBitmaps(world, disk, findings);
@@ -129,20 +143,21 @@ async function strike(
   const { victim, orders } = plan;
   if (orders.length === 0) {
     await delay(plan.momentMs);
-    kill(world.stack, victim);
+    if (plan.losesQueue) world.queueServer!.loseData();
+    kill(world, victim);
     return false;
   }
-  const pid = pidOf(world.stack, victim);
+  const pid = pidOf(world, victim);
   points.arm(victim, orders);
   let isOver = false;
   void performing.finally(() => {
     isOver = true;
   });
   const deadline = performance.now() + POINT_WAIT_MS;
-  while (pidOf(world.stack, victim) === pid) {
+  while (pidOf(world, victim) === pid) {
     if (isOver || performance.now() > deadline) {
       // It stays armed: what is passed while it recovers counts too.
-      kill(world.stack, victim);
+      kill(world, victim);
       return false;
     }
     await delay(POLL_MS);

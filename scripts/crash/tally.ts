@@ -4,23 +4,33 @@ import { type PointLog, SERVICES } from './victims.ts';
 
 export class Tally {
   readonly #victims = new Map<string, number>();
+  readonly #queues = new Map<string, number>();
   readonly #operations = new Map<string, number>();
   readonly #checks = new Map<string, number>();
   readonly #refusals = new Map<string, number>();
   #rounds = 0;
+  #broken = 0;
   #ms = 0;
 
+  /** All that were begun. */
   get rounds(): number {
-    return this.#rounds;
+    return this.#rounds + this.#broken;
   }
 
-  take(result: RoundResult): void {
+  /** A round that did not get to its end. */
+  takeBroken(): void {
+    this.#broken += 1;
+  }
+
+  take(result: RoundResult, queue: string): void {
     this.#rounds += 1;
     this.#ms += result.ms;
     add(
       this.#victims,
       `${result.plan.victim} ${result.killedAt !== undefined ? 'at a point' : 'at a moment'}`,
     );
+    if (result.plan.losesQueue) add(this.#victims, 'redis, its data lost');
+    add(this.#queues, queue);
     for (const { kind, end, error } of result.operations) {
       add(this.#operations, `${kind} ${end}`);
       if (error !== undefined) add(this.#refusals, `${end}: ${error.code}`);
@@ -32,8 +42,9 @@ export class Tally {
   render(points: PointLog): string {
     const seconds = (this.#ms / 1000 / Math.max(this.#rounds, 1)).toFixed(1);
     return [
-      `${this.#rounds} rounds, ${seconds} s each.`,
+      `${this.#rounds} rounds, ${seconds} s each${this.#broken > 0 ? `; ${this.#broken} more broke off` : ''}.`,
       table('killed', this.#victims),
+      table('rounds by queue', this.#queues),
       table('operations and their ends', this.#operations),
       table('errors that were told', this.#refusals),
       table('checks', this.#checks),

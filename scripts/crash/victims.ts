@@ -11,10 +11,18 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import type { Stack } from '../stack/stack.ts';
+import type { QueueServer } from './queue-server.ts';
 
 const KILLED = 'killed ';
 
 export const SERVICES = ['alpha', 'beta', 'worker', 'api'] as const;
+
+/** Where they run. */
+export interface Processes {
+  readonly stack: Stack;
+  /** Undefined: PostgreSQL is the queue. */
+  readonly queueServer: QueueServer | undefined;
+}
 
 export interface PointOrder {
   readonly point: string;
@@ -89,14 +97,15 @@ export class PointLog {
 }
 
 /** Undefined while it does not run. */
-export function pidOf(stack: Stack, victim: string): number | undefined {
+export function pidOf({ stack, queueServer }: Processes, victim: string): number | undefined {
+  if (victim === 'redis') return queueServer?.pid;
   const pid = victim === 'postgres' ? stack.postgresPid : stack.services.get(victim)?.pid;
   return pid ?? undefined;
 }
 
 /** False when it did not run. */
-export function kill(stack: Stack, victim: string): boolean {
-  const pid = pidOf(stack, victim);
+export function kill(processes: Processes, victim: string): boolean {
+  const pid = pidOf(processes, victim);
   if (pid === undefined) return false;
   try {
     return process.kill(pid, 'SIGKILL');

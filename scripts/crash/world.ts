@@ -9,6 +9,7 @@ import { DiskModel, type Window } from './disk-model.ts';
 import { Guest } from './guest.ts';
 import { DISK_BLOCKS, DISK_BYTES, POLL_MS, REQUEST_TIMEOUT_MS, SETTLE_MS } from './limits.ts';
 import type { OperationEnd } from './operation.ts';
+import { QueueServer } from './queue-server.ts';
 import { Rest } from './rest.ts';
 import { pidOf, SERVICES } from './victims.ts';
 
@@ -40,17 +41,26 @@ export interface Disk {
   readonly proven: Set<string>;
 }
 
+/** In place of a checkpoint's name: a restore in place was begun and did not succeed. */
+export const MIXED = 'mixed';
+
+export type Queue = 'postgres' | 'redis';
+
 export class World {
   readonly stack: Stack;
+  readonly queueServer: QueueServer | undefined;
   readonly rest: Rest;
   readonly disks: Disk[] = [];
   /** Files of restores, by storage node, and how those ended: only what succeeded has to be there. */
   readonly restoredFiles = new Map<string, Map<string, OperationEnd>>(NODES.map(node => [node, new Map()]));
+  /** Restored volumes that were restored over, by name: the checkpoint that they hold by now. */
+  readonly overwritten = new Map<string, string>();
   readonly #notices: string[];
 
-  private constructor(stack: Stack, notices: string[]) {
+  private constructor(stack: Stack, queueServer: QueueServer | undefined, notices: string[]) {
     this.stack = stack;
     this.rest = new Rest(stack.url);
+    this.queueServer = queueServer;
     this.#notices = notices;
   }
 
@@ -60,9 +70,11 @@ export class World {
     killPoints: string;
     compileCache: string;
     seed: number;
-    queueUrl?: string | undefined;
+    queue: Queue;
   }): Promise<World> {
     const notices: string[] = [];
+    const queueServer =
+      options.queue === 'redis' ? await QueueServer.start(join(options.home, 'queue')) : undefined;
     const stack = new Stack({
       home: options.home,
       ports: 'free',
@@ -76,10 +88,13 @@ export class World {
       },
       environmentOf: service => ({ TIDEMARK_QMP_LISTEN: qmpPath(options.home, service) }),
       onNotice: line => notices.push(line),
-      ...(options.queueUrl !== undefined && { queueUrl: options.queueUrl }),
+      ...(queueServer !== undefined && { queueUrl: queueServer.url }),
     });
-    await stack.start();
-    const world = new World(stack, notices);
+    await stack.start().catch(async error => {
+      await queueServer?.stop();
+      throw error;
+    });
+    const world = new World(stack, queueServer, notices);
     try {
       await world.#furnish(options.seed);
     } catch (error) {
@@ -105,7 +120,8 @@ export class World {
   /** Resolves when every process runs and answers. Rejects when that takes too long. */
   async servicesAreBack(): Promise<void> {
     await this.#until('the services to be back', async () => {
-      if ([...SERVICES, 'postgres'].some(name => pidOf(this.stack, name) === undefined)) return false;
+      const names = [...SERVICES, 'postgres', ...(this.queueServer === undefined ? [] : ['redis'])];
+      if (names.some(name => pidOf(this, name) === undefined)) return false;
       const ready = await fetch(`${this.stack.url}/readyz`, { signal: AbortSignal.timeout(SETTLE_MS) });
       if (!ready.ok) return false;
       const { body } = await this.rest.call('GET', 'storage-nodes');
@@ -147,6 +163,7 @@ export class World {
   async close(): Promise<void> {
     for (const disk of this.disks) await disk.guest.close();
     await this.stack.stop();
+    await this.queueServer?.stop();
   }
 
   async #furnish(seed: number): Promise<void> {

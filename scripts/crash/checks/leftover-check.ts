@@ -133,7 +133,7 @@ async function allFiles(folder: string): Promise<string[]> {
 
 /** An export of a run that has ended would keep its image open. */
 async function openFiles(world: World, node: string, stateDir: string): Promise<string[]> {
-  const pid = pidOf(world.stack, node);
+  const pid = pidOf(world, node);
   if (pid === undefined) return [`${node} does not run`];
   const open = new Set<string>();
   for (const descriptor of await readdir(`/proc/${pid}/fd`)) {

@@ -1,23 +1,21 @@
 // After a round: what was asked for ended as it may, and what the api lists is what was asked for and did not fail.
 import type { Operation } from '../operation.ts';
 import type { World } from '../world.ts';
+import { backupsWereRemoved, type Circumstances, mayBeRefused, mayFail } from './allowed-ends.ts';
 import type { Findings } from './contents-check.ts';
 
-const STORAGE_NODES: readonly string[] = ['alpha', 'beta'];
-/** What takes backups away, with checkpoints that have lost their last. */
-const REMOVALS: readonly string[] = ['prune', 'delete-backup'];
-
-const CHECKS: readonly string[] = ['audit', 'verify'];
 /** Of verifying and auditing. */
 const BAD_RESULTS: readonly string[] = ['damaged', 'different'];
+/** Of restoring. */
+const HOLES = 'complete-with-holes';
 
-/** The killed process, and what it may cost: nobody but a storage node is needed to keep what a run has done. */
 export async function checkRuns(
   world: World,
-  { operations, victim, findings }: { operations: readonly Operation[]; victim: string; findings: Findings },
+  { circumstances, findings }: { circumstances: Circumstances; findings: Findings },
 ): Promise<void> {
+  const { operations } = circumstances;
   for (const operation of operations) {
-    const fault = faultOf(operation, victim);
+    const fault = faultOf(operation, circumstances);
     if (fault !== undefined)
       findings.faults.push(`${operation.disk.name}: ${operation.kind} ${operation.name} ${fault}`);
   }
@@ -28,7 +26,7 @@ export async function checkRuns(
     const backedUp = new Set<string>(backups.map(({ checkpoint }) => checkpoint));
     for (const operation of operations.filter(one => one.disk === disk && makesCheckpoint(one))) {
       const { kind, name, end } = operation;
-      const isPruned = operations.some(one => one.disk === disk && REMOVALS.includes(one.kind));
+      const isPruned = backupsWereRemoved(operation, circumstances);
       const isDeleted =
         isPruned || operations.some(one => one.kind === 'delete-checkpoint' && one.name === name);
       const isBackup = kind.startsWith('backup');
@@ -48,9 +46,10 @@ function makesCheckpoint({ kind }: Operation): boolean {
   return kind.startsWith('backup') || kind === 'create-checkpoint';
 }
 
-function faultOf({ kind, end, error, run, isCancelled }: Operation, victim: string): string | undefined {
+function faultOf(operation: Operation, circumstances: Circumstances): string | undefined {
+  const { end, error, run, isCancelled } = operation;
+  const { victim } = circumstances;
   const text = `${error?.message} (${error?.code})`;
-  if (error?.code === 'internal-error') return `met a defect: ${text}`;
   if (end === 'unknown') {
     if (run === undefined && error === undefined) return 'has a run that does not end';
     return victim === 'api' || victim === 'postgres' ? undefined : `was never answered: ${text}`;
@@ -58,10 +57,11 @@ function faultOf({ kind, end, error, run, isCancelled }: Operation, victim: stri
   if (end === 'succeeded' && BAD_RESULTS.includes(String(run?.result?.result))) {
     return `found damage: ${JSON.stringify(run!.result)}`;
   }
+  if (end === 'succeeded' && run?.result?.state === HOLES) return `has holes: ${JSON.stringify(run.result)}`;
   if (end === 'cancelled' && !isCancelled) return 'was cancelled by nobody';
-  // Nothing to compare with, or no more: the other lane may have taken it away.
-  if (CHECKS.includes(kind) && error?.code === 'backup-not-found') return undefined;
-  if (end === 'failed' && !STORAGE_NODES.includes(victim))
-    return `failed, though ${victim} was killed: ${text}`;
+  if (end === 'refused' && !mayBeRefused(operation, circumstances))
+    return `was refused, and ${victim} was killed: ${text}`;
+  if (end === 'failed' && !mayFail(operation, circumstances))
+    return `failed, and ${victim} was killed: ${text}`;
   return undefined;
 }

@@ -1,0 +1,98 @@
+// What an operation may be refused with, and what its run may fail with: each code with the reason why it is right
+// here. Everything else is a fault.
+import type { Operation } from '../operation.ts';
+
+export interface Circumstances {
+  readonly victim: string;
+  /** Of the round. */
+  readonly operations: readonly Operation[];
+}
+
+interface Allowed {
+  /** Kinds of operations, as they begin. */
+  readonly kinds: readonly string[];
+  readonly why: string;
+  readonly when: (operation: Operation, circumstances: Circumstances) => boolean;
+}
+
+const STORAGE_NODES: readonly string[] = ['alpha', 'beta'];
+/** What takes backups away, with checkpoints that have lost their last. */
+const REMOVALS: readonly string[] = ['prune', 'delete-backup'];
+
+/** What a run has done is kept by storage nodes: the end of nobody else costs it. */
+export function storageNodeDied(_: Operation, { victim }: Circumstances): boolean {
+  return STORAGE_NODES.includes(victim);
+}
+
+export function backupsWereRemoved({ disk }: Operation, { operations }: Circumstances): boolean {
+  return operations.some(one => one.disk === disk && REMOVALS.includes(one.kind));
+}
+
+/** By the other lane of its disk. */
+export function checkpointsWereRemoved(operation: Operation, circumstances: Circumstances): boolean {
+  const { disk } = operation;
+  const isDeleted = circumstances.operations.some(
+    one => one !== operation && one.disk === disk && one.kind === 'delete-checkpoint',
+  );
+  return isDeleted || backupsWereRemoved(operation, circumstances);
+}
+
+const always = () => true;
+
+const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
+  'storage-node-unreachable': [{ kinds: [''], why: 'it is dead, and known to be', when: storageNodeDied }],
+  'catalog-unavailable': [
+    { kinds: [''], why: 'PostgreSQL is dead', when: (_, { victim }) => victim === 'postgres' },
+  ],
+  'checkpoint-in-use': [
+    { kinds: ['delete-checkpoint'], why: 'an increment is being made from it', when: always },
+  ],
+  'checkpoint-not-found': [
+    {
+      kinds: ['backup-incremental', 'backup-differential'],
+      why: 'no checkpoint with a backup is left: nothing is full that was not asked to be',
+      when: always,
+    },
+    {
+      kinds: ['delete-checkpoint', 'rename-checkpoint'],
+      why: 'the other lane took it away',
+      when: checkpointsWereRemoved,
+    },
+  ],
+  'backup-in-use': [{ kinds: ['delete-backup'], why: 'an increment is being made over it', when: always }],
+  'backup-not-usable': [
+    { kinds: ['restore-', 'verify'], why: 'it is being removed', when: backupsWereRemoved },
+  ],
+  'backup-not-found': [{ kinds: ['audit'], why: 'there is none to compare with', when: always }],
+};
+
+const FAILURES: Readonly<Record<string, readonly Allowed[]>> = {
+  'job-interrupted': [{ kinds: [''], why: 'jobs end with their storage node', when: storageNodeDied }],
+  'io-error': [{ kinds: [''], why: 'the other side of a copy died', when: storageNodeDied }],
+  'storage-node-unreachable': [
+    { kinds: [''], why: 'it stayed away for longer than its caller waits', when: storageNodeDied },
+  ],
+  'backup-not-found': [
+    { kinds: ['audit', 'verify'], why: 'nothing to compare with, or no more', when: always },
+  ],
+};
+
+export function mayBeRefused(operation: Operation, circumstances: Circumstances): boolean {
+  return isAllowed(REFUSALS, operation, circumstances);
+}
+
+export function mayFail(operation: Operation, circumstances: Circumstances): boolean {
+  return isAllowed(FAILURES, operation, circumstances);
+}
+
+function isAllowed(
+  list: Readonly<Record<string, readonly Allowed[]>>,
+  operation: Operation,
+  circumstances: Circumstances,
+): boolean {
+  const entries = list[operation.error?.code ?? ''] ?? [];
+  return entries.some(
+    ({ kinds, when }) =>
+      kinds.some(kind => operation.kind.startsWith(kind)) && when(operation, circumstances),
+  );
+}
