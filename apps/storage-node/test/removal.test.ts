@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openImage } from '@tidemark/engine';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { MiB, planOf, readBackup } from '../src/testing/backups.ts';
+import { failSync } from '../src/testing/disk-trouble.ts';
 import { type ChainBackup, ModelChain } from '../src/testing/model-chain.ts';
 import { expectSound, watchRemoval } from '../src/testing/removals.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
@@ -183,6 +184,47 @@ test('two removals do not meet in one backup', async () => {
   await remove(chain, a);
   await expectContents(chain, [d]);
 });
+
+test('neighbours that begin to leave at once do not both go on', async () => {
+  const chain = await ModelChain.start(node, { seed: 12 });
+  const [a, b, c, d] = [await chain.add(), await chain.add(), await chain.add(), await chain.add()];
+  const begun = await Promise.allSettled([start(chain, b, 1), start(chain, c, 1)]);
+  expect(begun.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+  const refused = begun.find(({ status }) => status === 'rejected') as PromiseRejectedResult;
+  expect(refused.reason).toMatchObject({ code: 'backup-in-use' });
+  await node.restart();
+  await remove(chain, b);
+  await remove(chain, c);
+  await expectContents(chain, [a, d]);
+});
+
+test.each([1, 2, 3, 4, 5])(
+  'a removal whose disk fails after its intent is ended by the next one (%i)',
+  async nth => {
+    const chain = await ModelChain.start(node, { seed: 13 });
+    const [a, b, c, d] = [await chain.add(), await chain.add(), await chain.add(), await chain.add()];
+    const { usedBytes } = await node.clients.repositories.getRepository(chain);
+    // Of the syncs that follow the intent, the nth one fails.
+    const disk = await failSync({ after: `.removal-${b.backupId}.json`, nth });
+    await expect(remove(chain, b)).rejects.toThrow(/EIO/);
+    disk.mockRestore();
+    await expect(start(chain, c)).rejects.toThrow(/is used by another removal/);
+    await expect(start(chain, a)).rejects.toThrow(/child .* is used by another removal/);
+    expect((await listed(chain)).find(({ backupId }) => backupId === b.backupId)).toMatchObject({
+      hidden: true,
+    });
+    await remove(chain, b);
+    expect(await files(chain)).toEqual(filesOf([a, c, d]));
+    await expectContents(chain, [c, d]);
+    await remove(chain, c);
+    await remove(chain, a);
+    await expectContents(chain, [d]);
+    expect((await node.clients.repositories.getRepository(chain)).usedBytes).toBeLessThan(usedBytes);
+    await node.restart();
+    await expectContents(chain, [d]);
+    expect(await files(chain)).toEqual(filesOf([d]));
+  },
+);
 
 test('pause, speed and cancel: a cancelled removal leaves the child whole and can be done again', async () => {
   const chain = await ModelChain.start(node, { seed: 10 });

@@ -1,9 +1,11 @@
 // Takes backups out of their chains. A backup is hidden first: from then on nobody begins to read it or to build on
 // it. Without children it goes with its files; with a single one the child is merged into its image, which then is
-// the child's. Until the intent is written the child is as it was, and the same can be done again.
+// the child's. Until the intent is written the child is as it was, and the same can be done again. From then on what
+// the intent says is left to be done, by whoever begins the removal anew, and nobody else changes either of the two.
 import { EngineError, type TaskControl } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import { diskSpace, isNoSpace, storedBytes } from '../host/disk-space.ts';
+import { Turns } from '../host/turns.ts';
 import type { ChainGate } from './chain-gate.ts';
 import type { Manifest, ManifestSums } from './manifest.ts';
 import { checkMerged, ImageMerge } from './merge-images.ts';
@@ -28,6 +30,13 @@ export interface RemovalHost extends Pick<BackupHost, 'store' | 'layout' | 'budg
   userOf(backupId: string): string | undefined;
 }
 
+interface Work {
+  readonly backupId: string;
+  child: Manifest | undefined;
+  /** From before it is written until all that it says is done. */
+  intent: RemovalIntent | undefined;
+}
+
 /** A removal that has begun: its backup is hidden. */
 export interface Removal {
   /** Rejects with `repository-full`, `image-invalid`, and what disks say; good to begin again then. */
@@ -40,6 +49,10 @@ export class RepositoryRemovals {
   readonly #host: RemovalHost;
   /** Backups whose files change: those that leave, and the children they are merged with. */
   readonly #underWay = new Set<string>();
+  /** Removals that failed after their intents may have been written, by the backups that leave. */
+  readonly #unfinished = new Map<string, Work>();
+  /** Two that begin at once would each find the other's backups free. */
+  readonly #turns = new Turns();
 
   constructor(host: RemovalHost) {
     this.#host = host;
@@ -54,11 +67,49 @@ export class RepositoryRemovals {
    * Afterwards the backup is hidden, durably, and its files are the removal's until that is released. Rejects with
    * `backup-in-use`; a backup with several children, or whose child is used, is hidden all the same.
    */
-  async begin(backupId: string): Promise<Removal> {
+  begin(backupId: string): Promise<Removal> {
+    return this.#turns.take('begin', async () => {
+      const unfinished = this.#unfinished.get(backupId);
+      this.#unfinished.delete(backupId);
+      return this.#removalOf(unfinished ?? (await this.#beginWork(backupId)));
+    });
+  }
+
+  #removalOf(work: Work): Removal {
+    return {
+      run: control => this.#remove(work, control),
+      release: () => {
+        if (work.intent === undefined) this.#letGo(work);
+        else this.#unfinished.set(work.backupId, work);
+      },
+    };
+  }
+
+  async #beginWork(backupId: string): Promise<Work> {
     const manifest = this.#get(backupId);
     const user = this.#underWay.has(backupId) ? 'another removal' : this.#host.userOf(backupId);
     if (user !== undefined) throw this.#inUse(backupId, `is used by ${user}`);
-    await this.#hide(manifest);
+    // Before anything is waited for: nobody else takes hold of it from here on.
+    this.#underWay.add(backupId);
+    const work: Work = { backupId, child: undefined, intent: undefined };
+    try {
+      await this.#hide(manifest);
+      work.child = await this.#freeChildOf(backupId);
+    } catch (error) {
+      this.#letGo(work);
+      throw error;
+    }
+    if (work.child !== undefined) this.#underWay.add(work.child.backupId);
+    return work;
+  }
+
+  #letGo({ backupId, child }: Work): void {
+    this.#underWay.delete(backupId);
+    if (child !== undefined) this.#underWay.delete(child.backupId);
+  }
+
+  /** What the hidden backup is merged into. Rejects with `backup-in-use` where it cannot go now. */
+  async #freeChildOf(backupId: string): Promise<Manifest | undefined> {
     const stranger = await this.#unlistedChildOf(backupId);
     if (stranger !== undefined) {
       const text = `is hidden and stays, as image ${stranger} stands on it, which has no sound manifest: put that back`;
@@ -67,36 +118,24 @@ export class RepositoryRemovals {
     const children = this.#childrenOf(backupId);
     if (children.length > 1) {
       const ids = children.map(child => child.backupId).join(' and ');
-      throw this.#inUse(
-        backupId,
-        `is hidden and stays, as the parent of ${ids}, until only one of them is left`,
-      );
+      const text = `is hidden and stays, as the parent of ${ids}, until only one of them is left`;
+      throw this.#inUse(backupId, text);
     }
     const [child] = children;
-    if (child !== undefined) {
-      const isChanging = this.#underWay.has(child.backupId);
-      const childUser = isChanging ? 'another removal' : this.#host.userOf(child.backupId);
-      if (childUser !== undefined) {
-        throw this.#inUse(
-          backupId,
-          `is hidden and stays while its child ${child.backupId} is used by ${childUser}`,
-        );
-      }
-    }
-    const held = child === undefined ? [backupId] : [backupId, child.backupId];
-    for (const id of held) this.#underWay.add(id);
-    return {
-      run: control => this.#remove(backupId, child, control),
-      release: () => {
-        for (const id of held.splice(0)) this.#underWay.delete(id);
-      },
-    };
+    if (child === undefined) return undefined;
+    const isChanging = this.#underWay.has(child.backupId);
+    const user = isChanging ? 'another removal' : this.#host.userOf(child.backupId);
+    if (user === undefined) return child;
+    const text = `is hidden and stays while its child ${child.backupId} is used by ${user}`;
+    throw this.#inUse(backupId, text);
   }
 
-  async #remove(backupId: string, child: Manifest | undefined, control: TaskControl): Promise<void> {
+  async #remove(work: Work, control: TaskControl): Promise<void> {
+    const { backupId, child } = work;
     try {
-      const intent = await this.#prepare(this.#get(backupId), child, control);
-      await this.#finish(intent);
+      work.intent ??= await this.#prepare(this.#get(backupId), child, control);
+      await this.#finish(work.intent);
+      work.intent = undefined;
     } catch (error) {
       if (isNoSpace(error)) throw this.#full(backupId, error);
       throw error;
@@ -208,20 +247,22 @@ export class RepositoryRemovals {
     manifests.set(backupId, { ...manifest, storedBytes: bytes });
   }
 
+  /** Good to repeat, also where it failed in the middle. */
   async #finish(intent: RemovalIntent): Promise<void> {
     const { budget, gate, manifests } = this.#host;
     const { backupId, child } = intent;
     await gate.alone(async () => {
       await writeIntent(this.#host, intent);
       await switchChild(this.#host, intent);
-      budget.giveBack(this.#get(backupId).storedBytes);
-      manifests.delete(backupId);
       if (child !== null) {
         budget.giveBack(manifests.get(child.backupId)?.storedBytes ?? 0);
         budget.take(child.storedBytes);
         manifests.set(child.backupId, child);
       }
       await removeRest(this.#host, intent);
+      // Last: a removal that nobody could ask for again would stay unfinished.
+      budget.giveBack(this.#get(backupId).storedBytes);
+      manifests.delete(backupId);
     });
   }
 

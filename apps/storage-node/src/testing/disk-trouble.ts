@@ -1,5 +1,5 @@
 // A disk on which this process cannot store its documents, or only slowly.
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, readlink } from 'node:fs/promises';
 import { onTestFinished, vi } from 'vitest';
 
 /** Every open file of this process has these methods. */
@@ -35,4 +35,15 @@ export function fillDisk() {
 /** Each document takes a while to be stored. */
 export function slowDisk() {
   return troubleSync(() => new Promise(resolve => setTimeout(resolve, 100)));
+}
+
+/** Of the fsyncs after that of a file whose name has `after` in it, the nth fails; one document is written twice. */
+export function failSync({ after, nth }: { after: string; nth: number }) {
+  let seen = -1;
+  return troubleSync(async handle => {
+    const name = await readlink(`/proc/self/fd/${handle.fd}`);
+    if (seen < 0 && name.includes(after)) seen = 0;
+    else if (seen >= 0) seen++;
+    if (seen === nth) throw Object.assign(new Error('EIO: i/o error, fsync'), { code: 'EIO' });
+  });
 }
