@@ -2,6 +2,7 @@
 import type { Run, RunStep } from '@tidemark/catalog';
 import { iso, isoOrNull } from '../moments.ts';
 import type { RunJson } from '../schemas/run.ts';
+import { endingOf } from './ending.ts';
 
 /** What a call that starts a run has to show: the run, and the noun that it is about. */
 export type StartedRun<Noun extends object = object> = Noun & { run: RunJson };
@@ -24,6 +25,10 @@ export function toRunJson(run: Run): RunJson {
     attempt: run.attempt,
     restarts: run.restarts,
     paused: run.pauseRequested,
+    cancelRequested: run.cancelRequested,
+    finishRequested: run.finishRequested,
+    undoing: run.undoing,
+    cleanupPending: run.cleanupPending,
     speedBytesPerSecond: run.speedBytesPerSecond,
     volumeId: run.volumeId,
     backupId: run.backupId,
@@ -33,6 +38,7 @@ export function toRunJson(run: Run): RunJson {
     request: run.request,
     result: run.result,
     error: run.error,
+    ending: endingOf(run),
     checkpointAt: isoOrNull(run.checkpointAt),
     createdAt: iso(run.createdAt),
     startedAt: isoOrNull(run.startedAt),

@@ -6,30 +6,28 @@ import type { z } from 'zod';
 import { ProblemError } from '../errors.ts';
 import { WAIT_POLL_FIRST_MS, WAIT_POLL_GROWTH, WAIT_POLL_MAX_MS } from '../limits.ts';
 import type { RunJson, runQuery, WaitQuery } from '../schemas/run.ts';
+import { endingOf } from './ending.ts';
 import { toRunJson } from './run-json.ts';
 
 const ENDED: readonly Run['state'][] = ['succeeded', 'failed', 'cancelled'];
-
-/** Of what cannot be undone. */
-const WHAT_STAYS: Partial<Record<Run['kind'], string>> = {
-  commit: '; the guest goes on where it was. Snapshots that the commit had overwritten by then stay lost.',
-};
 
 /** Runs whose job can stand still, and be given a speed. */
 const WITH_JOB: readonly string[] = ['backup', 'restore', 'commit', 'prune', 'verify', 'audit'];
 /** Runs that go on until somebody says so. */
 const ENDLESS: readonly string[] = ['export'];
 
+/** The volume of an instant restore whose rest is being pulled; null for any other run. */
+function instantVolumeInUse({ request, state, checkpointAt }: Run): string | null {
+  if (ENDED.includes(state) || checkpointAt === null) return null;
+  const { instant } = (request.target ?? {}) as { instant?: { name: string } };
+  return instant?.name ?? null;
+}
+
 /** What a run that did not succeed is answered with. */
 function failureOf(run: Run): ProblemError {
   const extra = { runId: run.id };
-  if (run.state === 'cancelled') {
-    return new ProblemError(
-      'run-cancelled',
-      `The ${run.kind} run ${run.id} was cancelled${WHAT_STAYS[run.kind] ?? ', and what it had made is undone.'}`,
-      extra,
-    );
-  }
+  const ending = endingOf(run);
+  if (ending !== null) return new ProblemError('run-cancelled', ending, extra);
   const code = run.error?.code;
   if (run.error && code !== undefined && isErrorCode(code) && code !== 'internal-error') {
     return new ProblemError(code, run.error.message, extra);
@@ -56,8 +54,18 @@ export class RunService {
     return toRunJson(await this.#catalog.runs.get(id));
   }
 
-  /** Asks the run to stop; it is undone by its worker. Rejects `run-ended`. */
+  /**
+   * Asks the run to stop; it is undone by its worker. Rejects `run-ended` and, for an instant restore whose volume
+   * can be used already, `run-not-controllable`.
+   */
   async cancel(id: string): Promise<RunJson> {
+    const volume = instantVolumeInUse(await this.#catalog.runs.get(id));
+    if (volume !== null) {
+      const text =
+        `Run ${id} only pulls the rest of what volume '${volume}' reads from its backup, and the volume is in use: ` +
+        `it cannot be undone any more. Delete volume '${volume}' instead, which ends the run, too.`;
+      throw new TidemarkError('run-not-controllable', text);
+    }
     return toRunJson(await this.#catalog.runs.requestCancel(id));
   }
 

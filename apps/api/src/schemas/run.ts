@@ -40,6 +40,13 @@ export const runSchema = z
       .min(0)
       .meta({ description: 'How often it began anew, such as a backup from a new point in time.' }),
     paused: z.boolean().meta({ description: 'Its job is to stand still.' }),
+    cancelRequested: z.boolean().meta({ description: 'It was asked to stop, and does so soon.' }),
+    finishRequested: z.boolean().meta({ description: 'An export that was asked to end well.' }),
+    undoing: z.boolean().meta({ description: 'It goes backwards: what its steps made is being undone.' }),
+    cleanupPending: z.boolean().meta({
+      description:
+        'It has ended, but a storage node did not answer while its steps were undone: that is tried again.',
+    }),
     speedBytesPerSecond: bytesField
       .nullable()
       .meta({ description: 'As last asked for while it runs; 0: no limit; null: as the request has it.' }),
@@ -58,6 +65,10 @@ export const runSchema = z
       .meta({ description: 'What was asked for, references resolved to ids.' }),
     result: z.record(z.string(), z.unknown()).nullable(),
     error: errorSchema,
+    ending: z
+      .string()
+      .nullable()
+      .meta({ description: 'Of a cancelled run: what is undone, and what stays. Null for any other.' }),
     checkpointAt: momentField
       .nullable()
       .meta({ description: 'The point in time that a backup, checkpoint or snapshot holds.' }),
@@ -76,6 +87,10 @@ export const runSchema = z
         attempt: 1,
         restarts: 0,
         paused: false,
+        cancelRequested: false,
+        finishRequested: false,
+        undoing: false,
+        cleanupPending: false,
         speedBytesPerSecond: null,
         volumeId: EXAMPLE_IDS.volume,
         backupId: null,
@@ -85,6 +100,7 @@ export const runSchema = z
         request: { volumeId: EXAMPLE_IDS.volume, name: 'web-01', sizeBytes: 1_073_741_824, format: 'raw' },
         result: {},
         error: null,
+        ending: null,
         checkpointAt: null,
         createdAt: EXAMPLE_MOMENT,
         startedAt: EXAMPLE_MOMENT,

@@ -41,9 +41,13 @@ const cancel = {
     tags,
     summary: 'Cancel a run',
     description:
-      'Only asks: the run is undone and ends as cancelled soon after. Good to repeat while the run goes on.',
+      'Only asks: the run is undone and ends as cancelled soon after; `ending` says what stays. Good to repeat while ' +
+      'the run goes on. An instant restore is refused once its volume can be used: delete the volume instead.',
     params,
-    response: { 202: runAnswerSchema, ...problems('invalid-request', 'run-not-found', 'run-ended') },
+    response: {
+      202: runAnswerSchema,
+      ...problems('invalid-request', 'run-not-found', 'run-ended', 'run-not-controllable'),
+    },
   },
 };
 
