@@ -1,5 +1,6 @@
 // Goal: a prune tells for every backup what keeps it or that it goes, a dry run changes nothing, and an intent hides
 // what goes at once, so that nobody begins to use it; what is protected or in use is refused by name.
+import { inDatabase } from '@tidemark/catalog/testing';
 import { parseRunRequest } from '@tidemark/proto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { TestApi } from './support/test-api.ts';
@@ -144,6 +145,59 @@ test('what is protected, used, or not made yet is refused by name', async () => 
   await api.refused('backup-not-usable', 'PATCH', `/v1/backups/${young.body.backup.id}`, {
     pinnedUntil: until,
   });
+});
+
+const lose = (day: number) =>
+  inDatabase(api.database.url, client =>
+    client.query("UPDATE backup SET state = 'missing' WHERE id = $1", [idOf(day)]),
+  );
+
+test('what is missing from its repository is no business of a prune, and cannot be let go', async () => {
+  await lose(3);
+  const { body } = await prune({ last: 1 }, { dryRun: true });
+  expect(body.items[3]).toMatchObject({ backup: idOf(3), goes: false, freedBytes: 0 });
+  expect(body.items[3].keep).toEqual([
+    'missing from its repository: put its files back, or repair its difference with forget',
+  ]);
+  const refused = await api.refused('backup-not-usable', 'DELETE', `/v1/backups/${idOf(3)}`);
+  expect(refused.detail).toContain('difference repair DIFFERENCE forget');
+});
+
+test('for every checkpoint it is told what keeps it', async () => {
+  await api.repository('offsite', 'alpha');
+  const copied = await api.backup({
+    ...{ volume: 'web', repository: 'offsite', kind: 'full', checkpoint: 'copied' },
+  });
+  const alone = await api.call('POST', '/v1/volumes/web/checkpoints', { name: 'alone' });
+  const worker = await api.worker(alone.body.run.id);
+  await worker.reachCheckpoint();
+  await worker.succeed();
+  await api.backup({ volume: 'web', repository: 'offsite', kind: 'full', checkpoint: 'newest' });
+  const until = new Date(Date.now() + DAY_MS).toISOString();
+  await api.call('PATCH', '/v1/volumes/web/checkpoints/day-2', { pinnedUntil: until });
+  const { body } = await prune({ last: 1 }, { dryRun: true });
+  const told = body.checkpoints.map(
+    ({ name, goes, keep }: { name: string; goes: boolean; keep: string[] }) => [...[name, goes, keep]],
+  );
+  expect(told).toEqual([
+    [
+      'newest',
+      false,
+      ['the newest of its volume', expect.stringMatching(/^backup .* in repository offsite$/)],
+    ],
+    ['alone', false, ['taken without a backup']],
+    ['copied', false, [`backup ${copied.id} in repository offsite`]],
+    ['day-0', false, [`backup ${idOf(0)}`]],
+    ['day-1', true, []],
+    ['day-2', false, [`pinned until ${until}`]],
+    ['day-3', true, []],
+  ]);
+  expect(body.items[2]).toMatchObject({
+    volume: 'web',
+    checkpoint: { name: 'day-2', goes: false, keep: [`pinned until ${until}`] },
+  });
+  const { body: done } = await prune({ last: 1 });
+  expect(done.checkpoints).toEqual(body.checkpoints);
 });
 
 test.each([

@@ -19,6 +19,7 @@ export type {
   NewBackup,
 } from './backup-repository.ts';
 export { Catalog, type CatalogOptions, type CatalogTransaction } from './catalog.ts';
+export type { HeldCheckpoint, VolumeOfCheckpoints } from './checkpoint-holders.ts';
 export type {
   Checkpoint,
   CheckpointRepository,

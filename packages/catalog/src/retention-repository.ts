@@ -1,6 +1,7 @@
 // Backups on their way out: hidden by an intent, taken out of their chains one by one, gone. And checkpoints that
 // nobody needs any more.
 import type { BackupState } from './backup-repository.ts';
+import { type VolumeOfCheckpoints, volumesOf } from './checkpoint-holders.ts';
 import { rangesJson, rangesOf, unionOf, without } from './damaged-ranges.ts';
 import { notFound } from './errors.ts';
 import type { Db, Scope } from './scope.ts';
@@ -167,6 +168,17 @@ export class RetentionRepository {
         unused.push(...(await unusedOf(db, { volumeIds: some, without, now: this.#scope.now() })));
       }
       return unused;
+    });
+  }
+
+  /** All checkpoints of the volumes that are still there, with all backups that hold them. */
+  checkpoints(volumeIds: readonly string[]): Promise<VolumeOfCheckpoints[]> {
+    return this.#scope.read(async db => {
+      const volumes: VolumeOfCheckpoints[] = [];
+      for (let start = 0; start < volumeIds.length; start += VOLUMES_AT_ONCE) {
+        volumes.push(...(await volumesOf(db, volumeIds.slice(start, start + VOLUMES_AT_ONCE))));
+      }
+      return volumes;
     });
   }
 

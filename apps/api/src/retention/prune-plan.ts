@@ -7,10 +7,12 @@ import {
   reasonsToKeep,
 } from '@tidemark/catalog';
 import { isoOrNull } from '../moments.ts';
-import type { Prune, PruneItem } from '../schemas/retention.ts';
+import type { Prune, PruneCheckpoint, PruneItem } from '../schemas/retention.ts';
+import { planCheckpoints } from './checkpoint-plan.ts';
 
 export interface PrunePlan {
   readonly items: PruneItem[];
+  readonly checkpoints: PruneCheckpoint[];
   readonly freedBytes: number;
   /** Of available backups that go. */
   readonly goingIds: string[];
@@ -22,9 +24,11 @@ export interface PruneRules extends Pick<Prune, 'keep' | 'timeZone'> {
   readonly now: Date;
   /** Undefined: all. */
   readonly volumeId: string | undefined;
+  readonly repositoryId: string;
 }
 
 const NO_MOMENT = 'its point in time is not known';
+const MISSING = 'missing from its repository: put its files back, or repair its difference with forget';
 
 /** `rows`: all backups of the repository, since chains cross volumes. */
 export async function planPrune(
@@ -34,19 +38,29 @@ export async function planPrune(
 ): Promise<PrunePlan> {
   const scope = rows.filter(row => rules.volumeId === undefined || row.volumeId === rules.volumeId);
   const keep = keptOf(scope, rules);
-  const going = new Set([...keep].filter(([, reasons]) => reasons.length === 0).map(([id]) => id));
-  const leaves = ({ id, state }: RetentionRow) => going.has(id) || state === 'hidden' || state === 'removing';
+  const goingIds = new Set([...keep].filter(([, reasons]) => reasons.length === 0).map(([id]) => id));
+  const leaves = ({ id, state }: RetentionRow) =>
+    goingIds.has(id) || state === 'hidden' || state === 'removing';
   const chain = planChain(rows.map(row => ({ ...row, goes: leaves(row) })));
-  const volumeIds = [...new Set(scope.map(({ volumeId }) => volumeId))];
+  const volumeIds = [
+    ...new Set([...scope.map(({ volumeId }) => volumeId), ...(rules.volumeId ? [rules.volumeId] : [])]),
+  ];
   const freed = new Map(chain.removals.map(({ id, freedBytesMax }) => [id, freedBytesMax]));
   const unused = await catalog.retention.unusedCheckpoints(volumeIds, new Set(freed.keys()));
-  const checkpointIds = new Set(unused.map(({ id }) => id));
+  const volumes = await catalog.retention.checkpoints(volumeIds);
+  const going = new Set(unused.map(({ id }) => id));
+  const checkpoints = planCheckpoints(volumes, { ...rules, going, leaving: freed });
+  const found: Found = {
+    ...{ keep, waits: chain.waits, freed },
+    names: new Map(volumes.map(({ id, name }) => [id, name])),
+    checkpoints: new Map(checkpoints.map(checkpoint => [checkpoint.id, checkpoint])),
+  };
   const items = scope
     .filter(({ state }) => state !== 'creating')
-    .map(row => toItem(row, { keep: keep.get(row.id) ?? [], waits: chain.waits, freed, checkpointIds }))
+    .map(row => toItem(row, found))
     .sort((a, b) => ((a.pointInTime ?? '') < (b.pointInTime ?? '') ? 1 : -1));
   const freedBytes = items.reduce((sum, item) => sum + item.freedBytes, 0);
-  return { items, freedBytes, goingIds: [...going], volumeIds };
+  return { items, checkpoints, freedBytes, goingIds: [...goingIds], volumeIds };
 }
 
 /** For each available backup; rules count within a volume. */
@@ -63,23 +77,29 @@ function keptOf(scope: readonly RetentionRow[], rules: PruneRules): Map<string, 
   return kept;
 }
 
-function toItem(
-  row: RetentionRow,
-  found: {
-    keep: string[];
-    waits: ChainPlan['waits'];
-    freed: ReadonlyMap<string, number>;
-    checkpointIds: ReadonlySet<string>;
-  },
-): PruneItem {
-  const { id, volumeId, checkpointId, checkpoint, pointInTime } = row;
+interface Found {
+  readonly keep: ReadonlyMap<string, string[]>;
+  readonly waits: ChainPlan['waits'];
+  readonly freed: ReadonlyMap<string, number>;
+  /** Of volumes that are still there. */
+  readonly names: ReadonlyMap<string, string>;
+  readonly checkpoints: ReadonlyMap<string, PruneCheckpoint>;
+}
+
+function toItem({ id, volumeId, state, pointInTime, ...row }: RetentionRow, found: Found): PruneItem {
+  const keep = state === 'missing' ? [MISSING] : (found.keep.get(id) ?? []);
+  const checkpoint = found.checkpoints.get(row.checkpointId);
   return {
     backup: id,
     volumeId,
+    volume: found.names.get(volumeId) ?? null,
     pointInTime: isoOrNull(pointInTime),
-    checkpoint: { id: checkpointId, name: checkpoint, goes: found.checkpointIds.has(checkpointId) },
-    goes: found.keep.length === 0,
-    keep: found.keep,
+    checkpoint: {
+      ...{ id: row.checkpointId, name: row.checkpoint },
+      ...{ goes: checkpoint?.goes ?? false, keep: checkpoint?.keep ?? [] },
+    },
+    goes: keep.length === 0,
+    keep,
     blockedBy: found.waits.get(id) ?? null,
     freedBytes: found.freed.get(id) ?? 0,
   };

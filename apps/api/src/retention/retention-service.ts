@@ -12,12 +12,13 @@ import { toBackupJson } from '../backups/backup-service.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { BackupJson } from '../schemas/backup.ts';
-import type { Prune, PruneItem, UpdateBackup } from '../schemas/retention.ts';
+import type { Prune, PruneCheckpoint, PruneItem, UpdateBackup } from '../schemas/retention.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
 import { planPrune } from './prune-plan.ts';
 
 export interface PlannedPrune {
   readonly items: PruneItem[];
+  readonly checkpoints: PruneCheckpoint[];
   readonly freedBytes: number;
 }
 
@@ -34,11 +35,11 @@ export class RetentionService {
 
   /** Changes nothing. */
   async plan(body: Prune): Promise<PlannedPrune> {
-    const { items, freedBytes } = await this.#catalog.transaction(async catalog => {
+    const { items, checkpoints, freedBytes } = await this.#catalog.transaction(async catalog => {
       const repository = await catalog.repositories.get(body.repository);
-      return this.#plan(catalog, body, await catalog.retention.backups(repository.id));
+      return this.#plan(catalog, body, repository, await catalog.retention.backups(repository.id));
     });
-    return { items, freedBytes };
+    return { items, checkpoints, freedBytes };
   }
 
   /** What goes is hidden at once, with the run that takes it out. */
@@ -46,11 +47,11 @@ export class RetentionService {
     return this.#runs.start(async (catalog, runId) => {
       const repository = await readyRepository(catalog, body.repository);
       const rows = await catalog.retention.lockBackups(repository.id);
-      const { items, freedBytes, ...going } = await this.#plan(catalog, body, rows);
+      const { items, checkpoints, freedBytes, ...going } = await this.#plan(catalog, body, repository, rows);
       const speedBytesPerSecond = body.speedBytesPerSecond ?? null;
       const { goingIds: backupIds, volumeIds } = going;
       const run = await write(catalog, runId, { repository, backupIds, volumeIds, speedBytesPerSecond });
-      return { run, items, freedBytes };
+      return { run, items, checkpoints, freedBytes };
     });
   }
 
@@ -84,15 +85,27 @@ export class RetentionService {
     });
   }
 
-  async #plan(catalog: CatalogTransaction, { volume, keep, timeZone }: Prune, rows: readonly RetentionRow[]) {
+  async #plan(
+    catalog: CatalogTransaction,
+    { volume, keep, timeZone }: Prune,
+    { id: repositoryId }: Repository,
+    rows: readonly RetentionRow[],
+  ) {
     const volumeId = volume === undefined ? undefined : await volumeIdOf(catalog, volume);
-    return planPrune(catalog, rows, { keep, timeZone, volumeId, now: this.#now() });
+    return planPrune(catalog, rows, { keep, timeZone, volumeId, repositoryId, now: this.#now() });
   }
 
   async #requireRemovable(catalog: CatalogTransaction, backup: Backup): Promise<void> {
     const { id, state, pinnedUntil } = backup;
     if (state === 'creating') {
       throw new TidemarkError('backup-not-usable', `Backup ${id} is being made. Cancel its run instead.`);
+    }
+    if (state === 'missing') {
+      throw new TidemarkError(
+        'backup-not-usable',
+        `Backup ${id} is missing from its repository, so there is nothing to remove. Put its files back, or forget ` +
+          'it: find its difference with `tidemark difference list`, then `tidemark difference repair DIFFERENCE forget`.',
+      );
     }
     if (state !== 'available') return;
     if (pinnedUntil !== null && pinnedUntil > this.#now()) {

@@ -61,10 +61,27 @@ export const pruneSchema = z
     ],
   });
 
+const keptField = z.array(z.string()).meta({
+  description:
+    'What keeps the checkpoint: backups that hold it, a pin, being the newest. Empty: it goes, or is gone already.',
+});
+
+export const pruneCheckpointSchema = z
+  .object({
+    id: idField,
+    name: z.string(),
+    volumeId: idField,
+    pointInTime: momentField.nullable(),
+    goes: z.boolean(),
+    keep: keptField,
+  })
+  .meta({ id: 'PruneCheckpoint' });
+
 export const pruneItemSchema = z
   .object({
     backup: idField,
     volumeId: idField,
+    volume: z.string().nullable().meta({ description: 'Name of the volume; null once it is gone.' }),
     pointInTime: momentField.nullable(),
     checkpoint: z.object({
       id: idField,
@@ -72,6 +89,7 @@ export const pruneItemSchema = z
       goes: z
         .boolean()
         .meta({ description: 'No other backup holds it: it is merged into the one before it.' }),
+      keep: keptField,
     }),
     goes: z.boolean(),
     keep: z
@@ -93,8 +111,14 @@ export const pruneItemSchema = z
       {
         backup: EXAMPLE_IDS.backup,
         volumeId: EXAMPLE_IDS.volume,
+        volume: 'web-01',
         pointInTime: EXAMPLE_MOMENT,
-        checkpoint: { id: EXAMPLE_IDS.checkpoint, name: 'monday', goes: false },
+        checkpoint: {
+          id: EXAMPLE_IDS.checkpoint,
+          name: 'monday',
+          goes: false,
+          keep: [`backup ${EXAMPLE_IDS.backup}`],
+        },
         goes: false,
         keep: ['last 1', 'daily 2026-11-21'],
         blockedBy: null,
@@ -107,6 +131,11 @@ export const pruneAnswerSchema = z
   .object({
     run: runSchema.nullable().meta({ description: 'Null for a dry run.' }),
     items: z.array(pruneItemSchema).meta({ description: 'Newest first.' }),
+    checkpoints: z.array(pruneCheckpointSchema).meta({
+      description:
+        'All of the volumes whose backups were looked at, those taken without a backup, too: of each volume the ' +
+        'newest first.',
+    }),
     freedBytes: bytesField.meta({ description: 'Of all that goes, at most.' }),
   })
   .meta({ id: 'PruneAnswer' });
@@ -134,4 +163,5 @@ export const deletedBackupSchema = z
 
 export type Prune = z.output<typeof pruneSchema>;
 export type PruneItem = z.output<typeof pruneItemSchema>;
+export type PruneCheckpoint = z.output<typeof pruneCheckpointSchema>;
 export type UpdateBackup = z.output<typeof updateBackupSchema>;
