@@ -1,6 +1,7 @@
 // Goal: each kind of restore is written down as what it is, with the rows and leases that go with it, or refused in
 // clear words. Method: the real API over a real catalog.
 import { randomUUID } from 'node:crypto';
+import { inDatabase } from '@tidemark/catalog/testing';
 import { parseRunRequest } from '@tidemark/proto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { TestApi } from './support/test-api.ts';
@@ -121,4 +122,21 @@ test('the backup of a checkpoint that is gone is found by its name, while that t
   const problem = await api.refused('checkpoint-not-found', 'POST', '/v1/restores', byName);
   expect(problem.detail).toContain(again.id);
   await api.refused('checkpoint-not-found', 'POST', '/v1/restores', { ...byName, checkpoint: 'sunday' });
+});
+
+test.each([
+  ['missing', 'put its files back into the repository'],
+  ['creating', 'wait until its run has ended'],
+])('a %s backup is refused by name, and by what to do', async (state, next) => {
+  await inDatabase(api.database.url, client =>
+    client.query('UPDATE backup SET state = $2 WHERE id = $1', [monday.id, state]),
+  );
+  const target = { file: { storageNode: 'alpha', name: 'x' } };
+  const words = `Backup ${monday.id} is ${state}: ${next}`;
+  const named = await api.refused('backup-not-usable', 'POST', '/v1/restores', { backup: monday.id, target });
+  expect(named.detail).toContain(words);
+  const byCheckpoint = { volume: 'web', checkpoint: 'monday', target };
+  expect((await api.refused('backup-not-found', 'POST', '/v1/restores', byCheckpoint)).detail).toContain(
+    words,
+  );
 });

@@ -26,13 +26,20 @@ async function storageNodeOf(catalog: CatalogTransaction, backup: Backup): Promi
   return catalog.storageNodes.get(repository.storageNodeId);
 }
 
+/** What makes one that is not available so again, if anything. */
+const NEXT: Readonly<Record<Backup['state'], string>> = {
+  creating: 'wait until its run has ended',
+  hidden: 'it is on its way out, and nobody begins to use it',
+  removing: 'it is on its way out, and nobody begins to use it',
+  missing: 'put its files back into the repository and scan that',
+  available: 'try again',
+};
+const whyNot = ({ id, state }: Backup) => `Backup ${id} is ${state}: ${NEXT[state]}.`;
+
 async function sourceByBackup(catalog: CatalogTransaction, id: string): Promise<Source> {
   const backup = await catalog.backups.get(id);
   if (backup.state !== 'available') {
-    throw new TidemarkError(
-      'backup-not-usable',
-      `Backup ${backup.id} is ${backup.state}. Wait until its run has ended, or choose another backup.`,
-    );
+    throw new TidemarkError('backup-not-usable', `${whyNot(backup)} Or choose another backup.`);
   }
   return { backup, storageNode: await storageNodeOf(catalog, backup) };
 }
@@ -68,8 +75,9 @@ async function sourceByCheckpoint(
   if (source) return source;
   throw new TidemarkError(
     'backup-not-found',
-    `Checkpoint '${refs.checkpoint}' of volume '${volume.name}' has no available backup. Wait ` +
-      'for its backup run, or choose another checkpoint.',
+    `Checkpoint '${refs.checkpoint}' of volume '${volume.name}' has no available backup. ` +
+      `${items.map(backup => `${whyNot(backup)} `).join('')}` +
+      'Or choose another checkpoint.',
   );
 }
 
