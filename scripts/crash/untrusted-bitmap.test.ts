@@ -93,7 +93,7 @@ test('a damaged bitmap costs its own disk one full backup, and no other anything
   await expectEqual(disk.guest, tuesday.backup.id);
   await expectEqual(other, otherTuesday.backup.id);
 
-  expect(await flagsOf('disk')).toEqual([true, false]);
+  await expect.poll(() => flagsOf('disk'), PATIENCE).toEqual([true, false]);
   const { exportUri } = await disk.rest.read('volumes/disk');
   const client = await NbdClient.connect({ uri: exportUri });
   await client.write(0, Buffer.alloc(BLOCK_BYTES, 1));
