@@ -26,6 +26,8 @@ export interface WorkerLimits {
   restartsMax: number;
   /** How often the moment behind an export is looked at. */
   momentLookMs: number;
+  /** How soon a run that waits for its turn is looked at again; each look writes two events. */
+  turnMs: number;
   /** First delay before another attempt; it doubles from then on. */
   retryDelayMs: number;
   retryDelayMaxMs: number;
@@ -64,6 +66,7 @@ export const WORKER_LIMITS: WorkerLimits = {
   copiesMax: 5,
   restartsMax: 3,
   momentLookMs: 1_000,
+  turnMs: 5_000,
   retryDelayMs: 1_000,
   retryDelayMaxMs: 30_000,
   cleanupsMax: 500,

@@ -11,7 +11,7 @@ import { retryDelay, type WorkerLimits } from './limits.ts';
 import { createRunContext, type RunServices, type Signals, StepOutcomes } from './run-context.ts';
 import { LiveControls } from './run-controls.ts';
 import { RUN_DEFINITIONS } from './runs/index.ts';
-import { type RunContext, type RunDefinition, StartOver, type Step } from './runs/run-definition.ts';
+import { NotYet, type RunContext, type RunDefinition, StartOver, type Step } from './runs/run-definition.ts';
 
 /** How an attempt ended. `left`: nothing to do, or no longer ours to do. */
 export type Outcome = 'succeeded' | 'failed' | 'cancelled' | 'cleaned-up' | 'handed-back' | 'left';
@@ -134,6 +134,10 @@ export class RunExecutor {
         // The signal's reason wins: a call that was cut off by it fails in its own words.
         context.stop.throwIfAborted();
         if (isSuperseded(error)) throw error;
+        if (error instanceof NotYet && !context.cancel.aborted) {
+          await catalog.leases.handBack(lease, { delayMs: error.delayMs });
+          return 'handed-back';
+        }
         if (error instanceof StartOver && !context.cancel.aborted) {
           return this.#startOver(attempt, step, error);
         }

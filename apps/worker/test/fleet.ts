@@ -23,6 +23,7 @@ export const FAST: WorkerLimits = {
   dispatchMs: 50,
   progressMs: 10,
   failuresMax: 3,
+  turnMs: 50,
   retryDelayMs: 20,
   retryDelayMaxMs: 100,
   jobEndMs: 3_000,

@@ -2,7 +2,8 @@
 // catalog and repository agree after whatever happens on the way. Method: a real worker and catalog, a storage node
 // that plays chains and fails on command.
 import { randomUUID } from 'node:crypto';
-import type { Backup } from '@tidemark/catalog';
+import type { Backup, Run } from '@tidemark/catalog';
+import type { StoredBackup } from '@tidemark/proto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Fleet } from './fleet.ts';
 
@@ -163,4 +164,101 @@ test('a removal that fails ends the run once the others have gone, and can be as
   fleet.beta.removals.failures.clear();
   await fleet.succeed(await fleet.prune());
   expect(ended()).toEqual(['fri', 'mon', 'tue']);
+});
+
+const waitsForTurn = (run: Run) =>
+  fleet.until(run, ({ reason }) => reason?.includes('same repository') ?? false);
+
+test('of two prunes one works at a time, and a cancelled one leaves the other what is its own', async () => {
+  fleet.beta.holdJobs = true;
+  const first = await fleet.prune('mon', 'tue');
+  await fleet.until(first, ({ progress }) => progress.currentBytes > 0);
+  const second = await fleet.prune('thu');
+  expect((await waitsForTurn(second)).reason).toContain(first.id);
+  expect(fleet.beta.callsOf('startRemoval')).toHaveLength(1);
+  await fleet.catalog.runs.requestCancel(first.id);
+  expect((await fleet.end(first)).state).toBe('cancelled');
+  fleet.beta.holdJobs = false;
+  const { result } = await fleet.succeed(second);
+  expect(result).toMatchObject({ removed: [{ backup: idOf('mon') }, { backup: idOf('thu') }] });
+  expect(await rows()).toEqual([
+    'tue on null: full, available',
+    'wed on tue: incremental, available',
+    'fri on wed: incremental, available',
+  ]);
+});
+
+test('a prune that is cancelled before its turn has changed nothing, nor does the one before it', async () => {
+  fleet.beta.holdJobs = true;
+  const first = await fleet.prune('mon');
+  await fleet.until(first, ({ progress }) => progress.currentBytes > 0);
+  const second = await fleet.prune('tue', 'thu');
+  await waitsForTurn(second);
+  await fleet.catalog.runs.requestCancel(second.id);
+  expect((await fleet.end(second)).state).toBe('cancelled');
+  fleet.beta.holdJobs = false;
+  const { result } = await fleet.succeed(first);
+  expect(result).toMatchObject({ removed: [{ backup: idOf('mon') }], waiting: [] });
+  expect((await rows()).map(row => row.split(', ')[1])).toEqual(Array(4).fill('available'));
+});
+
+test('one that is cancelled before any worker took it lets all go again', async () => {
+  await fleet.stopWorkers();
+  const run = await fleet.prune('mon', 'tue');
+  await fleet.catalog.runs.requestCancel(run.id);
+  await fleet.startWorker();
+  expect((await fleet.end(run)).state).toBe('cancelled');
+  expect((await rows()).map(row => row.split(', ')[1])).toEqual(Array(5).fill('available'));
+});
+
+test('what two asked for goes though one of them is cancelled', async () => {
+  fleet.beta.holdJobs = true;
+  const first = await fleet.prune('mon', 'tue');
+  await fleet.until(first, ({ progress }) => progress.currentBytes > 0);
+  const second = await fleet.prune('tue');
+  await waitsForTurn(second);
+  await fleet.catalog.runs.requestCancel(first.id);
+  await fleet.end(first);
+  fleet.beta.holdJobs = false;
+  await fleet.succeed(second);
+  expect(ended()).toEqual(['mon', 'tue']);
+});
+
+test('a backup that was let go again after the plan was made is not removed', async () => {
+  const { retention } = fleet.catalog;
+  fleet.beta.holdJobs = true;
+  const run = await fleet.prune('mon', 'tue');
+  await fleet.until(run, ({ progress }) => progress.currentBytes > 0);
+  await retention.unhide(idOf('tue'), run.id);
+  fleet.beta.holdJobs = false;
+  await fleet.succeed(run);
+  expect(ended()).toEqual(['mon']);
+  expect(await rows()).toContain('tue on null: full, available');
+});
+
+test('a row whose files went without an answer goes, also while its child is in use', async () => {
+  await fleet.stopWorkers();
+  fleet.beta.removals.end(fleet.beta.published.get(idOf('tue'))!);
+  await fleet.catalog.backupLeases.take(idOf('wed'), 'volume', randomUUID());
+  const run = await fleet.prune('tue');
+  await fleet.startWorker();
+  const { result } = await fleet.succeed(run);
+  expect(result).toMatchObject({ removed: [{ backup: idOf('tue') }], waiting: [] });
+  expect(await rows()).toContain('wed on mon: incremental, available');
+});
+
+test.each([
+  ['is read and stands on it', (child: StoredBackup) => child.parentBackupId],
+  ['cannot be read', (child: StoredBackup) => fleet.beta.published.delete(child.backupId)],
+])('a hidden one without a manifest whose child %s keeps its row, and the others go', async (_, spoil) => {
+  await fleet.stopWorkers();
+  fleet.beta.published.delete(idOf('tue'));
+  spoil(fleet.beta.published.get(idOf('wed'))!);
+  const run = await fleet.prune('tue', 'fri');
+  await fleet.startWorker();
+  const { state, error } = await fleet.end(run);
+  expect([state, error?.code]).toEqual(['failed', 'image-invalid']);
+  expect(error!.message).toContain(idOf('wed'));
+  expect(ended()).toEqual(['fri']);
+  expect(await rows()).toContain('tue on mon: incremental, hidden');
 });

@@ -1,6 +1,7 @@
 // Goal: what retention reads and writes of backups is consistent under concurrency: nobody takes a lease on what is
 // being hidden, and a row goes only with its children told where they stand.
 import { randomUUID } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Backup } from './backup-repository.ts';
 import { Catalog } from './catalog.ts';
@@ -76,6 +77,40 @@ test('a row goes with its child told where it stands, once, and what came back i
   expect(await catalog.retention.removedBy(runId)).toEqual([{ id: one.id, freedBytes: 2 ** 33 - 5 }]);
   await expect(catalog.retention.finish(two.id, [], runId)).rejects.toThrow();
   expect(await catalog.backups.get(three.id)).toMatchObject({ parentId: two.id });
+});
+
+test('two that end one removal at once both succeed, and it is told of once', async () => {
+  const [one, two] = chain as [Backup, Backup];
+  const end = () => catalog.retention.finish(one.id, [merged(two, null)], runId);
+  let ending: Promise<unknown> | undefined;
+  // All have begun before one can go on.
+  await catalog.transaction(async tx => {
+    await tx.retention.lockBackups(ids.repositoryId);
+    ending = Promise.allSettled([end(), end(), end()]);
+    await setTimeout(300);
+  });
+  expect(await ending).toEqual(Array(3).fill({ status: 'fulfilled', value: undefined }));
+  expect(await catalog.retention.removedBy(runId)).toHaveLength(1);
+});
+
+test('a row that another still names as its parent does not go', async () => {
+  const [one, two] = chain as [Backup, Backup];
+  const ending = catalog.retention.finish(one.id, [merged(two, one.id)], runId);
+  await expect(ending).rejects.toMatchObject({
+    code: 'backup-in-use',
+    message: expect.stringContaining(two.id),
+  });
+  expect(await catalog.backups.get(two.id)).toMatchObject({ parentId: one.id });
+});
+
+test('whether a removal may begin is told', async () => {
+  const [one] = chain;
+  expect(await catalog.retention.markRemoving(one!.id, runId)).toBe(false);
+  await catalog.retention.hide([one!.id], runId);
+  expect(await catalog.retention.markRemoving(one!.id, runId)).toBe(true);
+  expect(await catalog.retention.markRemoving(one!.id, runId)).toBe(true);
+  await catalog.retention.unhide(one!.id, runId);
+  expect(await catalog.retention.markRemoving(one!.id, runId)).toBe(false);
 });
 
 test('what is being made, or has lost its files, is in use', async () => {

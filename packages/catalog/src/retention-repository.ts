@@ -3,7 +3,8 @@
 import type { BackupState } from './backup-repository.ts';
 import { type VolumeOfCheckpoints, volumesOf } from './checkpoint-holders.ts';
 import { rangesJson, rangesOf, unionOf, without } from './damaged-ranges.ts';
-import { notFound } from './errors.ts';
+import { CatalogError, notFound } from './errors.ts';
+import { claimedByOthers, hiddenBy, turnHolder } from './prune-turns.ts';
 import type { Db, Scope } from './scope.ts';
 
 /** A backup as retention sees it. */
@@ -82,9 +83,14 @@ export class RetentionRepository {
     return this.#change(ids, { from: ['available'], to: 'hidden', event: 'backup-hidden', runId });
   }
 
-  /** Its removal begins. Good to repeat. */
-  markRemoving(id: string, runId: string): Promise<void> {
-    return this.#change([id], { from: ['hidden'], to: 'removing', event: 'backup-removing', runId });
+  /** Its removal begins, or goes on; false: it is not, or no longer, to go. Good to repeat. */
+  markRemoving(id: string, runId: string): Promise<boolean> {
+    return this.#scope.write(async (db, tell) => {
+      const where = { id, state: 'hidden' };
+      const { count } = await db.backup.updateMany({ where, data: { state: 'removing' } });
+      if (count === 1) tell({ kind: 'backup-removing', subjectType: 'backup', subjectId: id, runId });
+      return (await db.backup.count({ where: { id, state: 'removing' } })) === 1;
+    });
   }
 
   /** Its removal has to wait, or was given up. Good to repeat. */
@@ -98,11 +104,48 @@ export class RetentionRepository {
     return this.#change([id], { from, to: 'available', event: 'backup-available', runId });
   }
 
-  /** It is out of its chain: those that stood on it are as `children` says, and its row goes. Good to repeat. */
+  /** Id of another prune that works on the repository; null: nobody does. */
+  turnHolder(repositoryId: string, runId: string): Promise<string | null> {
+    return this.#scope.read(db => turnHolder(db, { repositoryId, runId }));
+  }
+
+  /** The same, within the transaction that takes the turn: nobody else takes it until that has ended. */
+  lockTurn(repositoryId: string, runId: string): Promise<string | null> {
+    return this.#scope.write(async db => {
+      await db.$queryRaw`SELECT 1 FROM repository WHERE id = ${repositoryId}::uuid FOR UPDATE`;
+      return turnHolder(db, { repositoryId, runId });
+    });
+  }
+
+  /** Backups that other prunes of the repository, which have not ended, were asked to take out. */
+  claimedByOthers(repositoryId: string, runId: string): Promise<ReadonlySet<string>> {
+    return this.#scope.read(db => claimedByOthers(db, { repositoryId, runId }));
+  }
+
+  /** Of a prune that never had its turn: what its intent has hidden is available again, unless others want it gone. */
+  withdrawPrune(repositoryId: string, runId: string): Promise<void> {
+    return this.#scope.write(async (db, tell) => {
+      const others = await claimedByOthers(db, { repositoryId, runId });
+      for (const id of await hiddenBy(db, runId)) {
+        if (others.has(id)) continue;
+        const where = { id, state: 'hidden' };
+        const { count } = await db.backup.updateMany({ where, data: { state: 'available' } });
+        if (count === 1) tell({ kind: 'backup-available', subjectType: 'backup', subjectId: id, runId });
+      }
+    });
+  }
+
+  /**
+   * It is out of its chain: those that stood on it are as `children` says, and its row goes. Good to repeat, also at
+   * once. Rejects `backup-in-use`, with nothing changed, when one would still stand on it.
+   */
   finish(id: string, children: readonly MergedBackup[], runId: string): Promise<void> {
     return this.#scope.write(async (db, tell) => {
+      await db.$queryRaw`
+        SELECT 1 FROM backup WHERE id = ${id}::uuid OR parent_id = ${id}::uuid ORDER BY id FOR UPDATE`;
       const row = await db.backup.findUnique({ where: { id } });
       if (row === null) return;
+      await requireNoOther(db, id, children);
       let freedBytes = row.storedBytes ?? 0n;
       for (const { id: childId, storedBytes, ...facts } of children) {
         const child = await db.backup.findUnique({ where: { id: childId } });
@@ -198,6 +241,15 @@ export class RetentionRepository {
       }
     });
   }
+}
+
+/** Rejects where a row stands on the backup and the repository does not say what else it stands on. */
+async function requireNoOther(db: Db, id: string, children: readonly MergedBackup[]): Promise<void> {
+  const moved = children.filter(({ parentId }) => parentId !== id).map(child => child.id);
+  const where = { parentId: id, id: { notIn: moved } };
+  const left = await db.backup.findFirst({ where, select: { id: true } });
+  if (left === null) return;
+  throw new CatalogError('backup', 'in-use', `Backup ${id} cannot go: backup ${left.id} still stands on it.`);
 }
 
 async function unusedOf(

@@ -69,6 +69,17 @@ export class StartOver extends TidemarkError {
   }
 }
 
+/** Rejected with by a step that has to wait for others: the run is looked at again later, and nothing has failed. */
+export class NotYet extends Error {
+  override name = 'NotYet';
+  readonly delayMs: number;
+
+  constructor(message: string, delayMs: number) {
+    super(message);
+    this.delayMs = delayMs;
+  }
+}
+
 export interface RunDefinition<K extends RunRequestKind> {
   readonly steps: readonly Step<K>[];
   /** What the run shows as its result. */
