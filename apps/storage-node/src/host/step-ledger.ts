@@ -31,6 +31,7 @@ export interface StepKey {
  * `answer-again`: a step that succeeded is never done a second time; for what must not happen twice.
  * `do-again`: only lease epochs are checked and repeats at the same time joined; for what is good to
  * repeat anyway and whose answer a later step can undo (an export that was closed in between).
+ * A repeat of a newer epoch waits for the older one and does not join it: what it asks for may be newer, too.
  */
 export type RepeatPolicy = 'answer-again' | 'do-again';
 
@@ -42,7 +43,7 @@ interface Run {
   heardAtMs: number;
   /** By `method step`, oldest first. */
   readonly answers: Map<string, Uint8Array>;
-  readonly underWay: Map<string, Promise<Uint8Array>>;
+  readonly underWay: Map<string, { leaseEpoch: number; answer: Promise<Uint8Array> }>;
 }
 
 export class StepLedger {
@@ -103,23 +104,22 @@ export class StepLedger {
   ): Promise<Uint8Array> {
     checkKey(key);
     const run = this.#hear(key.runId);
-    if (key.leaseEpoch < run.newestLeaseEpoch) {
-      throw new TidemarkError(
-        'run-superseded',
-        `Run ${key.runId} is at lease epoch ${run.newestLeaseEpoch} here; step '${key.step}' of epoch ` +
-          `${key.leaseEpoch} comes too late. Leave the run to its newer attempt.`,
-      );
-    }
+    refuseOlder(run, key);
     run.newestLeaseEpoch = key.leaseEpoch;
     const id = stepId(options.method, key.step);
-    const first = run.underWay.get(id);
-    if (first !== undefined) return first;
-    const mine = this.#once(run, id, options.repeat, action);
+    const before = run.underWay.get(id);
+    if (before?.leaseEpoch === key.leaseEpoch) return before.answer;
+    // In its place at once: later repeats join this one.
+    const answer = afterwards(before?.answer, () => {
+      refuseOlder(run, key);
+      return this.#once(run, id, options.repeat, action);
+    });
+    const mine = { leaseEpoch: key.leaseEpoch, answer };
     run.underWay.set(id, mine);
     try {
-      return await mine;
+      return await answer;
     } finally {
-      run.underWay.delete(id);
+      if (run.underWay.get(id) === mine) run.underWay.delete(id);
     }
   }
 
@@ -211,6 +211,20 @@ export class StepLedger {
       await this.#store.remove(fileName(run.runId));
     }
   }
+}
+
+/** However `before` ends. */
+async function afterwards<T>(before: Promise<unknown> | undefined, action: () => Promise<T>): Promise<T> {
+  return before === undefined ? action() : before.then(action, action);
+}
+
+function refuseOlder({ runId, newestLeaseEpoch }: Run, { step, leaseEpoch }: StepKey): void {
+  if (leaseEpoch >= newestLeaseEpoch) return;
+  throw new TidemarkError(
+    'run-superseded',
+    `Run ${runId} is at lease epoch ${newestLeaseEpoch} here; step '${step}' of epoch ${leaseEpoch} comes too late. ` +
+      'Leave the run to its newer attempt.',
+  );
 }
 
 function stepId(method: string, step: string): string {

@@ -90,7 +90,7 @@ export abstract class CopyJob extends PolicyJob {
     }
     while (this.mustRest) await this.pausePoint();
     // What nobody wrote needs no flush.
-    if (this.copy.doneBytes > 0) await this.busyWith(this.#flush());
+    if (this.hasWritten) await this.busyWith(this.flushTarget());
     this.assertWorthGoingOn();
   }
 
@@ -122,7 +122,11 @@ export abstract class CopyJob extends PolicyJob {
     return work;
   }
 
-  async #flush(): Promise<void> {
+  protected get hasWritten(): boolean {
+    return this.copy.doneBytes > 0;
+  }
+
+  protected async flushTarget(): Promise<void> {
     await this.target.flush();
   }
 

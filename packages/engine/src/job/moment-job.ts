@@ -108,6 +108,21 @@ export class MomentJob extends CopyJob {
     return super.settleFailure(failure);
   }
 
+  /** What earlier copies wrote may not have been flushed. */
+  protected override get hasWritten(): boolean {
+    return super.hasWritten || (this.#done?.currentBytes ?? 0) > 0;
+  }
+
+  protected override async flushTarget(): Promise<void> {
+    try {
+      await super.flushTarget();
+    } catch (error) {
+      this.assertWorthGoingOn();
+      this.#failedSide = 'target';
+      throw error;
+    }
+  }
+
   /** An attachment cannot do that: a target that hangs is let go of by its block node. */
   protected override onCancel(force: boolean): void {
     super.onCancel(force);
