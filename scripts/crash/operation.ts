@@ -34,7 +34,7 @@ export interface Request {
 const CANCEL_AFTER_MS_MAX = 700;
 const PAUSE_MS_MAX = 400;
 /** Somebody is being killed: what certainly was not taken is asked again. */
-const ATTEMPTS_MAX = 8;
+const ATTEMPTS_MAX = 20;
 const ATTEMPT_PAUSE_MS = 200;
 
 /** What was told in one round, and how it ended. */

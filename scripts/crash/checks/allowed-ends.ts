@@ -61,7 +61,11 @@ const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
   ],
   'backup-in-use': [{ kinds: ['delete-backup'], why: 'an increment is being made over it', when: always }],
   'backup-not-usable': [
-    { kinds: ['restore-', 'verify'], why: 'it is being removed', when: backupsWereRemoved },
+    {
+      kinds: ['restore-', 'verify', 'backup-'],
+      why: 'it, or the base, is being removed',
+      when: backupsWereRemoved,
+    },
   ],
   'backup-not-found': [{ kinds: ['audit'], why: 'there is none to compare with', when: always }],
 };
