@@ -142,7 +142,8 @@ export class ScriptedJobs {
     this.start(jobId, { type: 'backup', totalBytes: dirtyBytes, uri: targetUri });
     const { createdAtMs } = createCheckpoint(this.#node, { volumeId, checkpointId, name });
     const { grownBytes } = this;
-    const answer = { jobId, pointInTimeMs: createdAtMs, dirtyBytes, grownBytes, volume: volumeId };
+    const facts = { dirtyBytes, grownBytes, targetUri, volume: volumeId };
+    const answer = { jobId, pointInTimeMs: createdAtMs, ...facts };
     this.#started.set(checkpointId, answer);
     this.moments.set(checkpointId, { volumeId, kind: 'backup', broken: '', targetUri, copies: [jobId] });
     return answer;
@@ -153,12 +154,13 @@ export class ScriptedJobs {
     if (moment?.broken !== '') throw refuse('moment-lost', checkpointId);
     const answer = this.#started.get(checkpointId)!;
     const last = this.#node.jobs.get(moment.copies.at(-1)!);
-    if (last && moment.targetUri === targetUri && !last.error) return { ...answer, jobId: last.jobId };
+    if (last && moment.targetUri === targetUri && !last.error)
+      return { ...answer, jobId: last.jobId, targetUri };
     const jobId = `backup-${checkpointId}-${moment.copies.length + 1}`;
     this.start(jobId, { type: 'backup', totalBytes: Number(answer.dirtyBytes), uri: targetUri });
     moment.targetUri = targetUri;
     moment.copies.push(jobId);
-    return { ...answer, jobId, continued: true };
+    return { ...answer, jobId, continued: true, targetUri };
   }
 
   #startExport(request: StartExportRequest): unknown {

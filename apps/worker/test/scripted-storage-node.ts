@@ -15,6 +15,7 @@ import {
   type ErrorCode,
   JobServiceService,
   type JobStatus,
+  type PublishBackupRequest,
   RepositoryServiceService,
   SnapshotServiceService,
   type StepContext,
@@ -310,11 +311,11 @@ export class ScriptedStorageNode {
     return volume;
   }
 
-  #publish(request: { repositoryId: string; backupId: string; kind: string; reason: string }): StoredBackup {
+  #publish(request: PublishBackupRequest): StoredBackup {
     const partial = this.partial.get(request.backupId);
-    if (!partial) throw refuse('backup-not-found', request.backupId);
+    if (partial?.uri !== request.targetUri) throw refuse('backup-not-found', request.backupId);
     this.dropPartial(request.backupId);
-    const { repositoryId: _, ...manifest } = request;
+    const { repositoryId: _, targetUri: __, step: ___, ...manifest } = request;
     const stored = StoredBackup.fromPartial({
       ...manifest,
       ...{ parentBackupId: partial.parent, volumeId: partial.volumeId, compression: 'none' },

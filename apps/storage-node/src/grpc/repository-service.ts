@@ -98,7 +98,8 @@ function jobMethods({ context, verifications, removals }: Options) {
 }
 
 function toPublication(request: PublishBackupRequest): Publication {
-  const { backupId, volumeName, checkpointId, checkpointName, pointInTimeMs, kind, reason } = request;
+  const { kind, backupId, targetUri, volumeName, checkpointId, checkpointName, pointInTimeMs, reason } =
+    request;
   const known = BACKUP_KINDS.find(one => one === kind);
   if (known === undefined) {
     throw new TidemarkError(
@@ -106,7 +107,8 @@ function toPublication(request: PublishBackupRequest): Publication {
       `A backup is one of ${BACKUP_KINDS.join(', ')}, not '${kind}'. Name one of them.`,
     );
   }
-  return { backupId, volumeName, checkpointId, checkpointName, pointInTimeMs, kind: known, reason };
+  const about = { backupId, volumeName, checkpointId, checkpointName, pointInTimeMs };
+  return { ...about, kind: known, reason, targetUri };
 }
 
 /** Undefined where the caller leaves it open. */

@@ -40,6 +40,8 @@ export interface BackupAnswer {
   /** Of these: marked only because a crash left it open whether they changed. */
   readonly grownBytes: number;
   readonly continued: boolean;
+  /** Where the job copies to. */
+  readonly targetUri: string;
 }
 
 /** What is known of a backup while its storage node lives. */
@@ -76,9 +78,9 @@ export class BackupRunner {
 
   /**
    * Resolves after the point in time, with the job running; a repeated request for the same checkpoint is
-   * answered as before while its job is known, and with `job-interrupted` once it is not. Rejects with
-   * `checkpoint-not-found`, `checkpoint-inconsistent`, `checkpoint-name-taken`, `volume-not-found` or what
-   * the target says, with nothing changed.
+   * answered as before, with the target of then, while its job is known, and with `job-interrupted` once it is not.
+   * Rejects with `checkpoint-not-found`, `checkpoint-inconsistent`, `checkpoint-name-taken`, `volume-not-found` or
+   * what the target says, with nothing changed.
    */
   start(request: BackupRequest): Promise<BackupAnswer> {
     checkId(request.checkpointId, 'checkpoint');
@@ -112,7 +114,7 @@ export class BackupRunner {
       if (known === undefined) throw momentGone(volume, checkpointId);
       if (known.copies !== undefined) {
         const record = await known.copies.copyTo(request);
-        return { ...known.answer, jobId: record.job.id, continued: true };
+        return { ...known.answer, jobId: record.job.id, continued: true, targetUri };
       }
       const failed = known.record.isEnded && known.record.snapshot().error !== undefined;
       if (failed || known.targetUri !== targetUri) throw momentGone(volume, checkpointId);
@@ -184,7 +186,7 @@ export class BackupRunner {
     const { id: jobId } = record.job;
     const dirtyBytes = record.job.progress().totalBytes;
     const grownBytes = Math.min(grown, dirtyBytes);
-    const answer = { jobId, pointInTimeMs, dirtyBytes, grownBytes, continued: false };
+    const answer = { jobId, pointInTimeMs, dirtyBytes, grownBytes, continued: false, targetUri };
     this.#known.set(checkpointId, { answer, targetUri, record, copies });
     return answer;
   }

@@ -103,6 +103,16 @@ export class PartialBackup {
     );
   }
 
+  /** Throws `backup-not-found` for a copy to another target: this one holds nothing of it, or half. */
+  checkTarget(copiedTo: string): void {
+    if (copiedTo === '' || copiedTo === this.#image.uri) return;
+    throw new TidemarkError(
+      'backup-not-found',
+      `What was copied of backup ${this.plan.backupId} is gone: the storage node has started anew since, or it was ` +
+        'discarded, and the backup is being written to another target. Copy to that one, then publish it.',
+    );
+  }
+
   get isWritable(): boolean {
     return this.#image.isWritable && this.#sums.isWritable;
   }

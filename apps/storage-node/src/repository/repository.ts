@@ -44,7 +44,10 @@ export type BackupRequest = Omit<PartialBackupPlan, 'compression'> & {
 export type Publication = Pick<
   Manifest,
   'backupId' | 'volumeName' | 'checkpointId' | 'checkpointName' | 'pointInTimeMs' | 'kind' | 'reason'
->;
+> & {
+  /** The target that the whole copy went to; without it that is not compared. */
+  readonly targetUri?: string;
+};
 
 export class Repository {
   readonly record: RepositoryRecord;
@@ -280,9 +283,10 @@ export class Repository {
 
   /**
    * Afterwards the backup is durable and listed. Good to repeat, also after it was published. Rejects with
-   * `image-invalid` where the files are not what was sent; nothing is listed then, and `discard` is left.
+   * `image-invalid` where the files are not what was sent: nothing is listed then, and `discard` is left; and with
+   * `backup-not-found` where the whole copy went to another target than the present one, which is left as it is.
    */
-  publish(publication: Publication): Promise<Manifest> {
+  publish({ targetUri = '', ...publication }: Publication): Promise<Manifest> {
     const { backupId } = publication;
     checkId(publication.checkpointId, 'checkpoint');
     return this.#turns.take(backupId, async () => {
@@ -298,6 +302,7 @@ export class Repository {
       }
       const { plan } = partial;
       checkKind(publication, plan);
+      partial.checkTarget(targetUri);
       const { signal } = this.#stop;
       await partial.seal(paths => verifyPartial(paths, { plan, hasSums: partial.hasSums, signal }));
       const storedBytes = await partial.name();

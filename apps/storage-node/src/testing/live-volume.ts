@@ -143,7 +143,8 @@ export class BackupPair<Node extends ReachedStorageNode = RunningStorageNode> {
     await this.source.clients.jobs.releaseMoment({ step: newStep(), volumeId, momentId });
   }
 
-  async publish(backup: StartedBackup, parent?: StartedBackup): Promise<StoredBackup> {
+  /** `targetUri`: where the whole copy went. */
+  async publish(backup: StartedBackup, parent?: StartedBackup, targetUri = ''): Promise<StoredBackup> {
     const kind = parent === undefined ? 'full' : 'incremental';
     return this.vault.clients.repositories.publishBackup({
       step: newStep(),
@@ -155,6 +156,7 @@ export class BackupPair<Node extends ReachedStorageNode = RunningStorageNode> {
       pointInTimeMs: 1,
       kind,
       reason: `${kind}: test`,
+      targetUri,
     });
   }
 

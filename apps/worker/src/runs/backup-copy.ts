@@ -1,7 +1,7 @@
 // The copy of a backup's frozen moment. One that fails is made again, of the same point in time, as long as the
 // storage node keeps the moment; when that is lost the run begins anew, from a new point in time, and says so.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ErrorCode, type JobStatus, TidemarkError } from '@tidemark/proto';
+import { type ErrorCode, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { JobFailed } from '../errors.ts';
 import { retryDelay } from '../limits.ts';
@@ -12,7 +12,16 @@ import { type WatchedJob, watchToEnd } from './watch-job.ts';
 
 type Context = RunContext<'backup'>;
 
-export const copied = z.object({ sentBytes: z.number() });
+export const copied = z.object({
+  sentBytes: z.number(),
+  /** Which has all of it. A partial backup that is there later may be another one, and hold nothing. */
+  targetUri: z.string().default(''),
+});
+export type Copied = z.output<typeof copied>;
+
+interface CopyJob extends WatchedJob {
+  readonly targetUri: string;
+}
 
 /** A copy that ended so may end better the next time: the line, the repository's or this storage node failed. */
 const WORTH_ANOTHER: readonly ErrorCode[] = ['io-error', 'job-interrupted', 'internal-error'];
@@ -26,21 +35,22 @@ export const copy: Step<'backup'> = {
   async run(context) {
     const isRepeated = context.run.steps.some(step => step.name === 'copy' && step.state !== 'undone');
     const first = isRepeated ? continueCopy(context) : startedJob(context);
-    return { output: { sentBytes: (await copyToEnd(context, await first)).sentBytes } };
+    return { output: await copyToEnd(context, await first) };
   },
 };
 
 /** The moment's copy to the target as it is now. Rejects as the step does. */
-export async function copyAgain(context: Context): Promise<JobStatus> {
+export async function copyAgain(context: Context): Promise<Copied> {
   return copyToEnd(context, await continueCopy(context));
 }
 
-async function copyToEnd(context: Context, first: WatchedJob): Promise<JobStatus> {
+async function copyToEnd(context: Context, first: CopyJob): Promise<Copied> {
   const { limits } = context;
   let job = first;
   for (let copies = 1; ; copies++) {
     try {
-      return await watchToEnd(context, job);
+      const { sentBytes } = await watchToEnd(context, job);
+      return { sentBytes, targetUri: job.targetUri };
     } catch (error) {
       if (!(error instanceof JobFailed)) throw error;
       if (error.code === 'moment-lost') throw await beginAnew(context, error);
@@ -53,7 +63,7 @@ async function copyToEnd(context: Context, first: WatchedJob): Promise<JobStatus
 }
 
 /** The job that copies to the target as it is now: the one that does so already, or another. */
-async function continueCopy(context: Context): Promise<WatchedJob> {
+async function continueCopy(context: Context): Promise<CopyJob> {
   const { request, storageNodes, controls, call, stop } = context;
   const { volumeId, checkpointId } = request;
   const storageNode = await storageNodes.ofVolume(volumeId);
@@ -65,7 +75,7 @@ async function continueCopy(context: Context): Promise<WatchedJob> {
   try {
     const { jobs } = storageNode;
     const { jobId } = await jobs.continueBackup({ step: call('continue'), ...wanted }, { signal: stop });
-    return { storageNode, jobId };
+    return { storageNode, jobId, targetUri };
   } catch (error) {
     if (!(error instanceof TidemarkError) || error.code !== 'moment-lost') throw error;
     throw await beginAnew(context, error);
@@ -83,9 +93,9 @@ async function targetAgain(context: Context): Promise<Prepared> {
   }
 }
 
-async function startedJob(context: Context): Promise<WatchedJob> {
-  const { jobId } = context.output('start', started);
-  return { storageNode: await context.storageNodes.ofVolume(context.request.volumeId), jobId };
+async function startedJob(context: Context): Promise<CopyJob> {
+  const { jobId, targetUri } = context.output('start', started);
+  return { storageNode: await context.storageNodes.ofVolume(context.request.volumeId), jobId, targetUri };
 }
 
 /** What to reject with; the backup's reason says from here on why. */

@@ -3,7 +3,7 @@
 import { TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { PUBLISH_TIMEOUT_MS } from '../limits.ts';
-import { copied, copy, copyAgain } from './backup-copy.ts';
+import { type Copied, copied, copy, copyAgain } from './backup-copy.ts';
 import { endBackupJobs, releaseMoment } from './backup-moment.ts';
 import { start, started } from './backup-start.ts';
 import { discardTarget, prepareTarget } from './backup-target.ts';
@@ -35,23 +35,26 @@ const publish: Step<'backup'> = {
   },
 };
 
-/** A repository that has lost the copy, or finds it damaged, gets another one of the same moment. */
+/**
+ * A repository that has lost the copy, or finds it damaged, gets another one of the same moment. Where that is
+ * interrupted, the next attempt asks for the lost one again, is refused, and goes on with the other.
+ */
 async function publishWhole(context: Context): Promise<Publication> {
-  let { sentBytes } = context.output('copy', copied);
+  let whole = context.output('copy', copied);
   for (let copies = 1; ; copies++) {
     try {
-      return { ...(await publishOnce(context)), sentBytes };
+      return { ...(await publishOnce(context, whole)), sentBytes: whole.sentBytes };
     } catch (error) {
       const code = error instanceof TidemarkError ? error.code : undefined;
       if (code !== 'backup-not-found' && code !== 'image-invalid') throw error;
       if (copies >= context.limits.copiesMax) throw error;
       if (code === 'image-invalid') await discardTarget(context, 'discard-damaged');
-      sentBytes = (await copyAgain(context)).sentBytes;
+      whole = await copyAgain(context);
     }
   }
 }
 
-async function publishOnce(context: Context) {
+async function publishOnce(context: Context, { targetUri }: Copied) {
   const { request, storageNodes, catalog, call, stop } = context;
   const { backupId, repositoryId, checkpointId, checkpoint } = request;
   const { repositories } = await storageNodes.ofRepository(repositoryId);
@@ -59,7 +62,7 @@ async function publishOnce(context: Context) {
   const { pointInTimeMs } = context.output('start', started);
   const manifest = { volumeName, checkpointId, checkpointName: checkpoint, pointInTimeMs, kind, reason };
   const { storedBytes, fileName, compression } = await repositories.publishBackup(
-    { step: call('publish'), repositoryId, backupId, ...manifest },
+    { step: call('publish'), repositoryId, backupId, ...manifest, targetUri },
     { signal: stop, timeoutMs: PUBLISH_TIMEOUT_MS },
   );
   return { storedBytes, fileName, compression: compression || 'none' };
@@ -79,14 +82,14 @@ const finish: Step<'backup'> = {
 
 export const backupRun: RunDefinition<'backup'> = {
   steps: [prepareTarget, start, copy, publish, dropCheckpoints, finish],
-  result: context => ({
-    backupId: context.request.backupId,
-    checkpointId: context.request.checkpointId,
-    ...context.output('start', started),
-    ...context.output('publish', published),
-    restarts: context.run.restarts,
-    ...droppedBy(context),
-  }),
+  result(context) {
+    const { backupId, checkpointId } = context.request;
+    // Who knows a target may write to it.
+    const { targetUri: _, ...start } = context.output('start', started);
+    const { restarts } = context.run;
+    const ids = { backupId, checkpointId };
+    return { ...ids, ...start, ...context.output('publish', published), restarts, ...droppedBy(context) };
+  },
   async withdraw(catalog, context) {
     const { request, run } = context;
     await keepDropped(catalog, context);

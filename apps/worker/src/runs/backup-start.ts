@@ -19,6 +19,8 @@ type Context = RunContext<'backup'>;
 
 export const started = z.object({
   jobId: z.string(),
+  /** Where that job copies to: of a start that was answered as before, the target of then. */
+  targetUri: z.string().default(''),
   pointInTimeMs: z.number(),
   dirtyBytes: z.number(),
   /** Of these: marked only because a crash left it open whether they changed. */
@@ -35,11 +37,11 @@ export const start: Step<'backup'> = {
     const fellBack = hasFallenBack(backup, request.parentBackupId);
     const answer = fellBack ? await startFull(context) : await startAsAsked(context);
     const pointInTime = new Date(answer.pointInTimeMs);
-    const { jobId, pointInTimeMs, dirtyBytes, grownBytes, resent } = answer;
+    const { jobId, targetUri, pointInTimeMs, dirtyBytes, grownBytes, resent } = answer;
     const { reason: before } = await catalog.backups.get(request.backupId);
     const reason = grownBytes > 0 && { reason: withGrowth(before, grownBytes) };
     return {
-      output: { jobId, pointInTimeMs, dirtyBytes, grownBytes, resent },
+      output: { jobId, targetUri, pointInTimeMs, dirtyBytes, grownBytes, resent },
       facts: { checkpointAt: pointInTime, progress: { dirtyBytes }, ...reason },
       commit: async tx => {
         await tx.checkpoints.markReady(request.checkpointId, pointInTime, run.id);

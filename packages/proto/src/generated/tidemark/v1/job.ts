@@ -137,6 +137,8 @@ export interface BackupStarted {
   grownBytes: number;
   /** Set by ContinueBackup: the copy goes on at the same point in time. */
   continued: boolean;
+  /** Where the job copies to. A call that is answered as before names the target of then. */
+  targetUri: string;
 }
 
 export interface StartRestoreRequest {
@@ -1863,7 +1865,7 @@ export const JobDamage: MessageFns<JobDamage> = {
 };
 
 function createBaseBackupStarted(): BackupStarted {
-  return { jobId: "", pointInTimeMs: 0, dirtyBytes: 0, grownBytes: 0, continued: false };
+  return { jobId: "", pointInTimeMs: 0, dirtyBytes: 0, grownBytes: 0, continued: false, targetUri: "" };
 }
 
 export const BackupStarted: MessageFns<BackupStarted> = {
@@ -1882,6 +1884,9 @@ export const BackupStarted: MessageFns<BackupStarted> = {
     }
     if (message.continued !== false) {
       writer.uint32(40).bool(message.continued);
+    }
+    if (message.targetUri !== "") {
+      writer.uint32(50).string(message.targetUri);
     }
     return writer;
   },
@@ -1939,6 +1944,14 @@ export const BackupStarted: MessageFns<BackupStarted> = {
             message.continued = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.targetUri = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1974,6 +1987,11 @@ export const BackupStarted: MessageFns<BackupStarted> = {
         ? globalThis.Number(object.grown_bytes)
         : 0,
       continued: isSet(object.continued) ? globalThis.Boolean(object.continued) : false,
+      targetUri: isSet(object.targetUri)
+        ? globalThis.String(object.targetUri)
+        : isSet(object.target_uri)
+        ? globalThis.String(object.target_uri)
+        : "",
     };
   },
 
@@ -1994,6 +2012,9 @@ export const BackupStarted: MessageFns<BackupStarted> = {
     if (message.continued !== false) {
       obj.continued = message.continued;
     }
+    if (message.targetUri !== "") {
+      obj.targetUri = message.targetUri;
+    }
     return obj;
   },
 
@@ -2007,6 +2028,7 @@ export const BackupStarted: MessageFns<BackupStarted> = {
     message.dirtyBytes = object.dirtyBytes ?? 0;
     message.grownBytes = object.grownBytes ?? 0;
     message.continued = object.continued ?? false;
+    message.targetUri = object.targetUri ?? "";
     return message;
   },
 };

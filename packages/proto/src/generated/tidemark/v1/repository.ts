@@ -87,6 +87,11 @@ export interface PublishBackupRequest {
   kind: string;
   /** Why it is full or incremental. */
   reason: string;
+  /**
+   * The target that the whole copy went to. Refused with `backup-not-found` where the backup is being written to
+   * another one by now: that holds nothing, or half a copy. Empty: not compared.
+   */
+  targetUri: string;
 }
 
 export interface DiscardBackupRequest {
@@ -1048,6 +1053,7 @@ function createBasePublishBackupRequest(): PublishBackupRequest {
     pointInTimeMs: 0,
     kind: "",
     reason: "",
+    targetUri: "",
   };
 }
 
@@ -1079,6 +1085,9 @@ export const PublishBackupRequest: MessageFns<PublishBackupRequest> = {
     }
     if (message.reason !== "") {
       writer.uint32(74).string(message.reason);
+    }
+    if (message.targetUri !== "") {
+      writer.uint32(82).string(message.targetUri);
     }
     return writer;
   },
@@ -1168,6 +1177,14 @@ export const PublishBackupRequest: MessageFns<PublishBackupRequest> = {
             message.reason = reader.string();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.targetUri = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1215,6 +1232,11 @@ export const PublishBackupRequest: MessageFns<PublishBackupRequest> = {
         : 0,
       kind: isSet(object.kind) ? globalThis.String(object.kind) : "",
       reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      targetUri: isSet(object.targetUri)
+        ? globalThis.String(object.targetUri)
+        : isSet(object.target_uri)
+        ? globalThis.String(object.target_uri)
+        : "",
     };
   },
 
@@ -1247,6 +1269,9 @@ export const PublishBackupRequest: MessageFns<PublishBackupRequest> = {
     if (message.reason !== "") {
       obj.reason = message.reason;
     }
+    if (message.targetUri !== "") {
+      obj.targetUri = message.targetUri;
+    }
     return obj;
   },
 
@@ -1266,6 +1291,7 @@ export const PublishBackupRequest: MessageFns<PublishBackupRequest> = {
     message.pointInTimeMs = object.pointInTimeMs ?? 0;
     message.kind = object.kind ?? "";
     message.reason = object.reason ?? "";
+    message.targetUri = object.targetUri ?? "";
     return message;
   },
 };

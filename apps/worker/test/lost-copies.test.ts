@@ -1,0 +1,52 @@
+// Goal: only what was copied whole is published, and the repository's host may restart between any two steps without
+// that costing the run. Method: a real worker and catalog; a repository that loses its targets and exports.
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Fleet, poll } from './fleet.ts';
+
+/** Time enough to do something between two attempts. */
+const SLOW = { retryDelayMs: 400, retryDelayMaxMs: 400 };
+
+let fleet: Fleet;
+
+beforeEach(async () => {
+  fleet = await Fleet.open();
+  await fleet.startWorker(SLOW);
+  await fleet.furnish();
+});
+afterEach(() => fleet.close());
+
+test('a copy that is made again and interrupted is finished before it is published', async () => {
+  const { alpha, beta } = fleet;
+  beta.fail('publishBackup', 'storage-node-unreachable', { times: 1 });
+  const asked = await fleet.backup('monday');
+  const run = await fleet.until(asked, ({ failures }) => failures === 1);
+  beta.dropPartial(run.backupId!);
+  alpha.holdJobs = true;
+  const copies = (count: number) =>
+    poll('copy', async () => {
+      const isPublished = beta.published.size > 0;
+      return isPublished || alpha.callsOf('continueBackup').length >= count ? true : undefined;
+    });
+  await copies(1);
+  await fleet.stopWorkers();
+  await fleet.startWorker(SLOW);
+  await copies(2);
+  expect([...beta.published.keys()], 'half of it').toEqual([]);
+  alpha.holdJobs = false;
+  await fleet.succeed(run);
+  expect([...beta.published.keys()]).toEqual([run.backupId]);
+});
+
+test('a copy to a target that is gone by the time its start is known is made again', async () => {
+  const { alpha, beta } = fleet;
+  alpha.fail('startBackup', 'storage-node-unreachable', { times: 1, afterwards: true });
+  const asked = await fleet.backup('monday');
+  await fleet.until(asked, ({ failures }) => failures === 1);
+  await poll('end of copy', async () =>
+    [...alpha.jobs.values()].every(({ state }) => state === 'concluded') ? true : undefined,
+  );
+  beta.dropPartial(asked.backupId!);
+  const { result } = await fleet.succeed(asked);
+  expect(alpha.callsOf('continueBackup')).toHaveLength(1);
+  expect(result, 'who knows it may write there').not.toHaveProperty('targetUri');
+});
