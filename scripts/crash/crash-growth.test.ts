@@ -29,18 +29,18 @@ async function guestChanges(): Promise<void> {
 /** Of the storage node that owns the disk. What its log named, in bytes. */
 async function killAlpha(volumeId: string): Promise<number> {
   const { stateDir } = disk.stack.nodes.find(({ name }) => name === 'alpha')!;
-  const pid = pidOf(disk.stack, 'alpha')!;
+  const pid = pidOf(disk, 'alpha')!;
   process.kill(pid, 'SIGSTOP');
   const stopped = () => /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
   await expect.poll(stopped, PATIENCE).toBe(true);
   const file = readFileSync(join(stateDir, 'volumes', volumeId, 'intents'));
-  kill(disk.stack, 'alpha');
+  kill(disk, 'alpha');
   const log = decodeLog(file, { volumeId, sizeBytes: DISK_BYTES })!;
   const regions = log.slot.regions.reduce(
     (sum, byte) => sum + byte.toString(2).replaceAll('0', '').length,
     0,
   );
-  await expect.poll(() => ![null, undefined, pid].includes(pidOf(disk.stack, 'alpha')), PATIENCE).toBe(true);
+  await expect.poll(() => ![null, undefined, pid].includes(pidOf(disk, 'alpha')), PATIENCE).toBe(true);
   return regions * log.scope.regionBytes;
 }
 

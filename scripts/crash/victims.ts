@@ -20,8 +20,8 @@ export const SERVICES = ['alpha', 'beta', 'worker', 'api'] as const;
 /** Where they run. */
 export interface Processes {
   readonly stack: Stack;
-  /** Undefined: PostgreSQL is the queue. */
-  readonly queueServer: QueueServer | undefined;
+  /** Without it PostgreSQL is the queue. */
+  readonly queueServer?: QueueServer | undefined;
 }
 
 export interface PointOrder {
