@@ -1,8 +1,9 @@
 // Goal: a backup's point in time stays as it was through whatever interrupts its copy, and costs the guest no more
 // than a copy to a local, bounded scratch. Method: two whole storage nodes, with a line between them that is cut.
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
+import { clusterDigest, RECORD_BYTES } from '../src/sums/sums-format.ts';
 import { MiB } from '../src/testing/backups.ts';
 import { CutLine } from '../src/testing/cut-line.ts';
 import { BackupPair, jobEnd, readDisk, type StartedBackup, withGuest } from '../src/testing/live-volume.ts';
@@ -65,6 +66,28 @@ describe('the frozen moment of a backup', () => {
     const { volumeId } = pair.volume;
     await pair.source.clients.volumes.deleteVolume({ step: newStep(), volumeId });
   });
+
+  it.each([true, false])(
+    'covers what an attempt before has left at the target (direct: %s)',
+    async direct => {
+      const pair = await makePair();
+      await withGuest(pair.volume.exportUri, guest => guest.write(MiB, randomBytes(MiB)));
+      const ids = { backupId: randomUUID(), checkpointId: randomUUID() };
+      const { uri, sumsUri } = await pair.prepare(ids);
+      const old = randomBytes(CLUSTER);
+      await withGuest(uri, target => target.write(5 * CLUSTER, old));
+      await withGuest(sumsUri, sums => sums.write(5 * RECORD_BYTES, clusterDigest(old)));
+      const started = await pair.source.clients.jobs.startBackup({
+        ...{ step: newStep(), volumeId: pair.volume.volumeId, checkpointName: 'again', direct },
+        ...{ checkpointId: ids.checkpointId, targetUri: uri, sumsUri },
+      });
+      expect((await jobEnd(pair.source, started.jobId)).error).toBeUndefined();
+      const backup = { ...started, ...ids };
+      await pair.publish(backup);
+      const restored = await pair.restored(backup);
+      expect(restored.equals(await readDisk(pair.volume.exportUri))).toBe(true);
+    },
+  );
 
   it('keeps of an increment only what has changed since its base', async () => {
     const pair = await makePair();

@@ -1,5 +1,5 @@
 // Where the data of one backup goes: an export of a repository on another storage node, as a block node.
-import { type BlockGraph, type BlockNode, type Clock, EngineError } from '@tidemark/engine';
+import { type BlockGraph, type BlockNode, type Clock, EngineError, GiB } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import { NbdDriver } from '../exports/nbd-driver.ts';
 import { ReconnectingNode } from '../exports/reconnecting-node.ts';
@@ -24,12 +24,17 @@ export interface TargetOptions {
 export class BackupTarget {
   readonly name: string;
   readonly #graph: BlockGraph;
+  readonly #data: BlockNode;
   readonly #sums: ChecksummingNode | undefined;
 
-  private constructor({ graph, name }: TargetOptions, sums: ChecksummingNode | undefined) {
+  private constructor(
+    { graph, name }: TargetOptions,
+    nodes: { data: BlockNode; sums: ChecksummingNode | undefined },
+  ) {
     this.#graph = graph;
     this.name = name;
-    this.#sums = sums;
+    this.#data = nodes.data;
+    this.#sums = nodes.sums;
   }
 
   /** Rejects with `invalid-request` for a target of another size, or with what the connecting says. */
@@ -42,11 +47,26 @@ export class BackupTarget {
       const [target, sums] = opened;
       const summing = sums && new ChecksummingNode(target!, sums);
       graph.add({ name }, () => summing ?? target!);
-      return new BackupTarget(options, summing);
+      return new BackupTarget(options, { data: target!, sums: summing });
     } catch (error) {
       for (const node of opened) await node.close();
       throw error;
     }
+  }
+
+  /**
+   * Whether zeroes need not be sent. A request that is repeated after a kill may find what an attempt has written whose
+   * point in time is gone.
+   */
+  async readsAsZeroes(): Promise<boolean> {
+    const { sizeBytes } = this.#data;
+    for (let at = 0; at < sizeBytes; ) {
+      const extents = await this.#data.extents(at, Math.min(GiB, sizeBytes - at));
+      if (extents.length === 0 || extents.some(({ zero }) => !zero)) return false;
+      const last = extents.at(-1)!;
+      at = last.offset + last.length;
+    }
+    return true;
   }
 
   /** Of a copy that failed, with nothing under way: checksums of what is there that are not. */

@@ -26,6 +26,7 @@ export interface DirectBackupOptions {
 export async function startDirectBackup(volume: Volume, options: DirectBackupOptions): Promise<BackupJob> {
   const { jobs, jobId, target, checkpoint, baseNames, also } = options;
   const { node } = volume;
+  const targetIsZero = baseNames === undefined && (await target.readsAsZeroes());
   const contents = `contents-${checkpoint.checkpointId}`;
   const backup: BackupAction = startBackup({
     id: jobId,
@@ -36,7 +37,7 @@ export async function startDirectBackup(volume: Volume, options: DirectBackupOpt
     speedBytesPerSecond: options.speedBytesPerSecond,
     onCbwError: options.onCbwError,
     cbwTimeoutMs: options.cbwTimeoutMs || CBW_TIMEOUT_MS,
-    targetIsZero: baseNames === undefined,
+    targetIsZero,
     ...(baseNames && { bitmap: contents, bitmapMode: 'never' as const }),
   });
   const choice = baseNames ? [chooseContents({ node, name: contents, union: baseNames, also })] : [];

@@ -31,6 +31,8 @@ interface Copy {
 interface Rest {
   readonly targetUri: string;
   readonly bits: Bitmap;
+  /** Where that is nothing, it reads as zeroes. */
+  readonly targetIsZero: boolean;
   readonly sums: readonly RunOfRecords[];
   /** Of the copies so far. */
   readonly done: JobProgress;
@@ -86,8 +88,13 @@ export class MomentBackup {
     const rest = this.#rest?.targetUri === place.targetUri ? this.#rest : undefined;
     try {
       await target.takeOver(rest?.sums ?? []);
-      const job = this.#makeJob(target, place, rest);
-      const record = this.#host.jobs.adopt(job, () => this.#afterCopy(job, target, place));
+      const isFull = this.moment.bits === undefined;
+      const targetIsZero = rest?.targetIsZero ?? (isFull && (await target.readsAsZeroes()));
+      // What the target was asked took a while.
+      this.moment.assertWhole();
+      const copy = { ...place, targetIsZero };
+      const job = this.#makeJob(target, copy, rest);
+      const record = this.#host.jobs.adopt(job, () => this.#afterCopy(job, target, copy));
       this.#last = { targetUri: place.targetUri, record, job };
       return record;
     } catch (error) {
@@ -100,7 +107,11 @@ export class MomentBackup {
     return this.#last !== undefined && !this.#last.record.isEnded;
   }
 
-  #makeJob(target: BackupTarget, { speedBytesPerSecond }: CopyPlace, rest: Rest | undefined): MomentJob {
+  #makeJob(
+    target: BackupTarget,
+    { speedBytesPerSecond, targetIsZero }: CopyPlace & { targetIsZero: boolean },
+    rest: Rest | undefined,
+  ): MomentJob {
     const { graph, jobs } = this.#host;
     const { momentId, snapshotNode, bits } = this.moment;
     const id = backupJobId(momentId, ++this.#copies);
@@ -112,7 +123,7 @@ export class MomentBackup {
       target: target.name,
       bits: rest?.bits ?? bits,
       done: rest?.done,
-      targetIsZero: bits === undefined,
+      targetIsZero,
       speedBytesPerSecond,
       broken: () => this.moment.broken,
     });
@@ -128,12 +139,16 @@ export class MomentBackup {
     return BackupTarget.open({ graph, clock: jobs.clock, name, targetUri, sumsUri, sizeBytes, reconnectMs });
   }
 
-  async #afterCopy(job: MomentJob, target: BackupTarget, { targetUri }: CopyPlace): Promise<void> {
+  async #afterCopy(
+    job: MomentJob,
+    target: BackupTarget,
+    { targetUri, targetIsZero }: CopyPlace & { targetIsZero: boolean },
+  ): Promise<void> {
     const { broken } = this.moment;
     const failed = job.error !== undefined;
     if (failed) {
       const [bits, sums, done] = [job.remaining(), target.unwrittenSums(), job.progress()];
-      this.#rest = { targetUri, bits, sums, done };
+      this.#rest = { targetUri, bits, targetIsZero, sums, done };
     }
     await target.close();
     if (!failed) return;
