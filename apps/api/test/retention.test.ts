@@ -163,6 +163,18 @@ test('what is missing from its repository is no business of a prune, and cannot 
   expect(refused.detail).toContain('difference repair DIFFERENCE forget');
 });
 
+test('a damaged backup takes no place, and is told so', async () => {
+  const { verifications } = api.app.catalog;
+  await verifications.record(idOf(0), { result: 'damaged' }, UNKNOWN_ID);
+  const { body } = await prune({ last: 1 }, { dryRun: true });
+  expect(body.items.map((item: { keep: string[] }) => item.keep)).toEqual([
+    ['takes no place of last: known to be damaged'],
+    ['last 1'],
+    [],
+    [],
+  ]);
+});
+
 test('for every checkpoint it is told what keeps it', async () => {
   await api.repository('offsite', 'alpha');
   const copied = await api.backup({

@@ -120,6 +120,26 @@ test('what is being made, or has lost its files, is in use', async () => {
   expect(rows.map(({ holders }) => holders.length)).toEqual([0, 1, 1]);
 });
 
+test('what cannot all be read is told, with all that stands on it and did not send it again', async () => {
+  const [one, two] = chain as [Backup, Backup];
+  const unsound = async () => (await catalog.retention.backups(ids.repositoryId)).map(row => row.unsound);
+  expect(await unsound()).toEqual([null, null, null]);
+  const below = 'what it stands on is known to be damaged';
+  await catalog.backupDamage.note(one.id, [{ offset: 0, length: 65_536 }], runId);
+  expect(await unsound()).toEqual(['known to be damaged', below, below]);
+  await catalog.backupDamage.markSent(two.id, [{ offset: 0, length: 65_536 }]);
+  expect(await unsound()).toEqual(['known to be damaged', null, null]);
+  await catalog.verifications.record(two.id, { result: 'damaged' }, runId);
+  expect((await unsound()).slice(1)).toEqual([
+    'known to be damaged',
+    'what it stands on is damaged or missing',
+  ]);
+  await catalog.verifications.record(two.id, { result: 'sound' }, runId);
+  await setState(one, 'missing');
+  const lost = 'what it stands on is damaged or missing';
+  expect(await unsound()).toEqual(['its repository does not have it', lost, lost]);
+});
+
 test('thousands are hidden at once, and told of one by one', async () => {
   const many = [...chain.map(({ id }) => id), ...Array.from({ length: 12_000 }, () => randomUUID())];
   await catalog.retention.hide(many, runId);

@@ -5,6 +5,7 @@ import { type VolumeOfCheckpoints, volumesOf } from './checkpoint-holders.ts';
 import { rangesJson, rangesOf, unionOf, without } from './damaged-ranges.ts';
 import { CatalogError, notFound } from './errors.ts';
 import { claimedByOthers, hiddenBy, turnHolder } from './prune-turns.ts';
+import { unsoundOf } from './retention/soundness.ts';
 import type { Db, Scope } from './scope.ts';
 
 /** A backup as retention sees it. */
@@ -21,6 +22,8 @@ export interface RetentionRow {
   storedBytes: number | null;
   /** Who reads it or builds on it, in words. */
   holders: string[];
+  /** Why not all of it can be read, in words; null: nothing is known against it. */
+  unsound: string | null;
 }
 
 /** What a repository says of a backup whose parent was merged into it. */
@@ -292,6 +295,7 @@ async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
   const runIds = rows.flatMap(({ leases }) => leases.map(({ holderId }) => holderId));
   const runs = await db.run.findMany({ where: { id: { in: runIds } }, select: { id: true, kind: true } });
   const kinds = new Map(runs.map(({ id, kind }) => [id, kind]));
+  const unsound = unsoundOf(rows);
   return rows.map(row => ({
     id: row.id,
     volumeId: row.volumeId,
@@ -308,6 +312,7 @@ async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
       ),
       ...(UNFINISHED[row.state] ?? []),
     ],
+    unsound: unsound.get(row.id) ?? null,
   }));
 }
 

@@ -15,6 +15,7 @@ const at = (moment: string | number, more: Partial<KeepCandidate> = {}): KeepCan
   pointInTime: new Date(moment),
   pinnedUntil: null,
   holders: [],
+  unsound: null,
   ...more,
 });
 const kept = (candidates: KeepCandidate[], rules: Partial<RetentionRules>, timeZone = 'UTC', now = NOW) =>
@@ -104,6 +105,35 @@ test('the newest backup always stays', () => {
       const newest = list.reduce((a, b) => (b.pointInTime > a.pointInTime ? b : a));
       const ofThatMoment = list.filter(item => item.pointInTime.getTime() === newest.pointInTime.getTime());
       expect(ofThatMoment.some(({ id }) => reasons.get(id)!.length > 0)).toBe(true);
+    }),
+  );
+});
+
+test('a damaged backup takes no place: the sound one before it stays, and so does the damaged one', () => {
+  const damaged = { unsound: 'known to be damaged' };
+  const list = [at('2026-11-20T12:00Z', damaged), at('2026-11-19T12:00Z'), at('2026-11-18T12:00Z', damaged)];
+  expect(kept(list, { last: 1 })).toEqual([
+    '2026-11-19T12:00Z: last 1',
+    '2026-11-20T12:00Z: takes no place of last: known to be damaged',
+  ]);
+  expect(kept([...list, at('2026-11-20T11:00Z')], { daily: 1 })).toEqual([
+    '2026-11-20T11:00Z: daily 2026-11-20',
+    '2026-11-20T12:00Z: takes no place of daily: known to be damaged',
+  ]);
+});
+
+test('what sound backups keep does not depend on damaged ones', () => {
+  fc.assert(
+    fc.property(candidates, someRules, fc.infiniteStream(fc.boolean()), (list, rules, flags) => {
+      const options = { rules, now: NOW, timeZone: 'UTC' };
+      const mixed = list.map(one => (flags.next().value ? { ...one, unsound: 'damaged' } : one));
+      const sound = mixed.filter(({ unsound }) => unsound === null);
+      const reasons = reasonsToKeep(mixed, options);
+      for (const [id, why] of reasonsToKeep(sound, options)) expect(reasons.get(id)).toEqual(why);
+      // None goes that would have stayed without its damage.
+      for (const [id, why] of reasonsToKeep(list, options)) {
+        if (why.length > 0) expect(reasons.get(id)).not.toEqual([]);
+      }
     }),
   );
 });

@@ -19,6 +19,8 @@ export interface KeepCandidate {
   pinnedUntil: Date | null;
   /** Who reads it or builds on it, in words, such as `restore run ID`. */
   holders: readonly string[];
+  /** Why not all of it can be read, in words. */
+  unsound: string | null;
 }
 
 export interface KeepOptions {
@@ -35,7 +37,8 @@ export function keepsAnything(rules: RetentionRules): boolean {
 
 /**
  * For each backup what keeps it; empty: it goes. Throws RangeError for rules that keep nothing. A backup of a moment
- * that is still to come (a clock was wrong) stays, and takes no rule's place.
+ * that is still to come (a clock was wrong) stays, and takes no rule's place. One that cannot all be read takes none
+ * either, and stays where it would have had one.
  */
 export function reasonsToKeep(
   candidates: readonly KeepCandidate[],
@@ -48,19 +51,25 @@ export function reasonsToKeep(
     (a, b) => b.pointInTime.getTime() - a.pointInTime.getTime() || (a.id < b.id ? 1 : -1),
   );
   const past = newestFirst.filter(({ pointInTime }) => pointInTime <= now);
-  past.slice(0, rules.last).forEach(({ id }, index) => {
-    reasons.get(id)!.push(`last ${index + 1}`);
-  });
+  const keep = ({ id, unsound }: KeepCandidate, rule: string, place: string) =>
+    reasons.get(id)!.push(unsound === null ? `${rule} ${place}` : `takes no place of ${rule}: ${unsound}`);
+  let taken = 0;
+  for (const candidate of past) {
+    if (taken === rules.last) break;
+    keep(candidate, 'last', String(taken + 1));
+    if (candidate.unsound === null) taken++;
+  }
   for (const rule of PERIODS) {
     let left = rules[rule];
     let period = '';
-    for (const { id, pointInTime } of past) {
+    for (const candidate of past) {
       if (left === 0) break;
-      const next = calendar.periodOf(rule, pointInTime);
+      const next = calendar.periodOf(rule, candidate.pointInTime);
       if (next === period) continue;
+      keep(candidate, rule, next);
+      if (candidate.unsound !== null) continue;
       period = next;
       left--;
-      reasons.get(id)!.push(`${rule} ${next}`);
     }
   }
   for (const { id, pointInTime, pinnedUntil, holders } of newestFirst) {
