@@ -33,7 +33,11 @@ const TAGS = [
   { name: 'Backups', description: 'The content of a volume at a checkpoint, kept in a repository.' },
   { name: 'Exports', description: 'Frozen moments of volumes, for others to pull over NBD.' },
   { name: 'Retention', description: 'Which backups stay, by which rule, and which go.' },
-  { name: 'Restores', description: 'Backups brought back to a new volume or a plain file.' },
+  {
+    name: 'Restores',
+    description:
+      'Backups brought back: to a new volume, at once or as it is pulled, over a volume, or to a plain file.',
+  },
   { name: 'Runs', description: "Executions of operators' requests, step by step." },
   { name: 'Events', description: 'What changed, in the order in which it changed.' },
   { name: 'Differences', description: 'Where storage nodes and catalog do not agree, by name.' },

@@ -104,7 +104,8 @@ export class RetentionService {
       throw new TidemarkError(
         'backup-not-usable',
         `Backup ${id} is missing from its repository, so there is nothing to remove. Put its files back, or forget ` +
-          'it: find its difference with `tidemark difference list`, then `tidemark difference repair DIFFERENCE forget`.',
+          'it: find its difference with `tidemark difference list`, and then say `tidemark difference repair ' +
+          'DIFFERENCE forget`.',
       );
     }
     if (state !== 'available') return;

@@ -20,10 +20,10 @@ const prune = {
     tags: ['Retention'],
     summary: 'Prune a repository by rules',
     description:
-      'Tells for every backup and checkpoint what keeps it, or that it goes, and starts a prune run unless it is a dry run. What ' +
-      'goes is hidden at once. It leaves its chain by being merged into the backup that stands on it; with several, ' +
-      'or while somebody reads it, it stays hidden until a later prune can. Kept backups never lose what they need. ' +
-      'Checkpoints follow that were made with a backup and have none any more.',
+      'Tells for every backup and checkpoint what keeps it, or that it goes, and starts a prune run unless it is a ' +
+      'dry run. What goes is hidden at once. It leaves its chain by being merged into the backup that stands on it; ' +
+      'with several, or while somebody reads it, it stays hidden until a later prune can. Kept backups never lose ' +
+      'what they need. Checkpoints follow that were made with a backup and have none any more.',
     querystring: waitQuery,
     body: pruneSchema,
     response: {
