@@ -111,6 +111,9 @@ export interface Backup {
 
 export interface PruneItem {
   backup: string;
+  volumeId: string;
+  /** Null once the volume is gone. */
+  volume: string | null;
   pointInTime: string | null;
   checkpoint: { name: string; goes: boolean };
   goes: boolean;
@@ -119,10 +122,19 @@ export interface PruneItem {
   freedBytes: number;
 }
 
+export interface PruneCheckpoint {
+  name: string;
+  volumeId: string;
+  pointInTime: string | null;
+  goes: boolean;
+  keep: string[];
+}
+
 export interface PruneAnswer {
   /** Null for a dry run. */
   run: Run | null;
   items: PruneItem[];
+  checkpoints: PruneCheckpoint[];
   freedBytes: number;
 }
 
@@ -133,11 +145,19 @@ export interface Run {
   attempt: number;
   restarts: number;
   paused: boolean;
+  cancelRequested: boolean;
+  finishRequested: boolean;
+  undoing: boolean;
+  cleanupPending: boolean;
   speedBytesPerSecond: number | null;
+  volumeId: string | null;
+  backupId: string | null;
   progress: { currentBytes: number; totalBytes: number; sentBytes: number; dirtyBytes: number };
   reason: string | null;
   result: Record<string, unknown> | null;
   error: { code: string; message: string } | null;
+  /** Of a cancelled run: what is undone, and what stays. */
+  ending: string | null;
   checkpointAt: string | null;
   createdAt: string;
   finishedAt: string | null;
@@ -155,6 +175,8 @@ export interface TidemarkEvent {
   kind: string;
   subjectType: string;
   subjectId: string;
+  runId: string | null;
+  data: Record<string, unknown>;
   createdAt: string;
 }
 

@@ -75,19 +75,10 @@ async function lookAt(client: Client, { kind, id }: Run): Promise<Run> {
   }
 }
 
-/** Of what cannot be undone. */
-const WHAT_STAYS: Record<string, string> = {
-  restore:
-    ', and what it had made is undone. A volume that it was overwriting holds a mixture of both contents: ' +
-    'restore it again.',
-  commit: '; the guest goes on where it was. Snapshots that the commit had overwritten by then stay lost.',
-};
-
 /** Passes a run that has succeeded, or goes on; throws the failure of any other. */
 export function requireSuccess(run: Run): void {
   if (run.state === 'cancelled') {
-    const rest = WHAT_STAYS[run.kind] ?? ', and what it had made is undone.';
-    const detail = `The ${run.kind} run ${run.id} was cancelled${rest}`;
+    const detail = run.ending ?? `The ${run.kind} run ${run.id} was cancelled.`;
     throw new ProblemFailure({ title: 'The run was cancelled', detail, code: 'run-cancelled' });
   }
   if (run.state !== 'failed') return;

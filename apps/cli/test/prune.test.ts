@@ -61,7 +61,7 @@ const names = async () => (await done('backup', 'list')).match(/\b(one|two|three
 
 test('what a prune would do is shown, done when asked, and what is protected stays', async () => {
   const plan = await prune('--keep-last', '1', '--dry-run', '--time-zone', 'UTC');
-  expect(plan).toMatch(/^BACKUP +CHECKPOINT +POINT IN TIME +GOES +FREES +WHY$/m);
+  expect(plan).toMatch(/^BACKUP +VOLUME +CHECKPOINT +POINT IN TIME +GOES +FREES +WHY$/m);
   expect(plan).toMatch(/ three .* no +- +last 1$/m);
   expect(plan).toMatch(/ two .* yes +<= 64 KiB +no rule keeps it; its checkpoint goes, too$/m);
   expect(plan).toMatch(/^2 of 3 go; at most 128 KiB come back$/m);

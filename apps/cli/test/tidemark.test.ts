@@ -220,7 +220,7 @@ test('lists take limits, and long ones are shown whole', async () => {
   expect(next.items[0].id).not.toBe(runs.items[0].id);
   const events = await json('event', 'list', '--after', '3', '--limit', '5');
   expect(events.items.map((event: { id: number }) => event.id)).toEqual([4, 5, 6, 7, 8]);
-  expect(await done('event', 'list', '--limit', '1')).toMatch(/^ID +TIME +KIND +SUBJECT\n1 /);
+  expect(await done('event', 'list', '--limit', '1')).toMatch(/^ID +TIME +KIND +SUBJECT +RUN +DATA\n1 /);
 });
 
 test('a failed run fails the command with its title, detail and code', async () => {
@@ -287,6 +287,14 @@ test.each([
     ['restore', '--backup', 'b', '--volume', 'v', '--storage-node', 'a', '--to-file', 'x'],
     /cannot be used with/,
   ],
+  [['restore', '--backup', 'b', '--in-place', 'v', '--storage-node', 'a'], /cannot be used with/],
+  [['restore', '--backup', 'b', '--in-place', 'v', '--format', 'qcow2'], /cannot be used with/],
+  [
+    ['restore', '--backup', 'b', '--instant', 'v', '--storage-node', 'a', '--format', 'raw'],
+    /cannot be used with/,
+  ],
+  [['restore', '--backup', 'b', '--to-file', 'f', '--even-if-connected'], /belongs to --in-place/],
+  [['checkpoint', 'redefine', 'v', '--checkpoint', '=monday'], /Give an id/],
   [['commit', 'start', 'v', '--top', 's', '--active'], /cannot be used with/],
   [['commit', 'start', 'v', '--base', 's', '--shallow'], /cannot be used with/],
   [['commit', 'pivot', 'v'], /missing required argument 'commit'/],

@@ -1,5 +1,5 @@
 // tidemark checkpoint
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import type { Checkpoint, Dropped, Run } from '../answers.ts';
 import type { Query } from '../client.ts';
 import { type Column, moment, record, recordOrGone, size, table } from '../output.ts';
@@ -149,12 +149,17 @@ function pinCommands(group: Command, around: Surroundings): void {
 function redefineCommand(group: Command, around: Surroundings): void {
   const words = 'take over checkpoints that the storage node has and the catalog lost';
   withWait(group.command('redefine <volume>').description(words))
+    .option(
+      '--checkpoint <id[=name]>',
+      'one to define, with another name if wanted; give all, oldest first (default: all there are)',
+      collectWanted,
+    )
     .option('--validate-only', 'say what would be done, and do nothing')
     .option('--allow-inconsistent', 'also those whose changes are not known')
     .action(async (volume, options, command) => {
       const context = new Context(command, around);
-      const { validateOnly, allowInconsistent } = options;
-      const body = { validateOnly, allowInconsistent };
+      const { checkpoint: checkpoints, validateOnly, allowInconsistent } = options;
+      const body = { checkpoints, validateOnly, allowInconsistent };
       const started = await context.client.post<{ run: Run }>(`${pathOf(volume)}/redefine`, body);
       await context.finish(started, {
         wait: options.wait,
@@ -162,6 +167,17 @@ function redefineCommand(group: Command, around: Surroundings): void {
         forPeople: ({ run }) => redefinedText(run.result as unknown as Redefined),
       });
     });
+}
+
+interface Wanted {
+  id: string;
+  name?: string;
+}
+
+function collectWanted(text: string, before: Wanted[] = []): Wanted[] {
+  const [, id, name] = /^([^=]+)(?:=(.+))?$/.exec(text) ?? [];
+  if (id === undefined) throw new InvalidArgumentError('Give an id, or an id and a name like ID=monday.');
+  return [...before, { id, ...(name !== undefined && { name }) }];
 }
 
 function redefinedText({ validateOnly, checkpoints, missing }: Redefined): string {

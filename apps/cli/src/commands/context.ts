@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import type { Run } from '../answers.ts';
 import { Client } from '../client.ts';
+import { requireGoodResult } from '../good-result.ts';
 import { Output, type Terminal } from '../output.ts';
 import { watchRun } from '../run-watch.ts';
 
@@ -27,7 +28,7 @@ export class Context {
 
   /**
    * What a call that started a run is shown as: at once with `--no-wait`, otherwise after its end, with the
-   * noun as it is then. Rejects with the run's failure.
+   * noun as it is then. Rejects with the run's failure, and afterwards with a result that is none to be glad of.
    */
   async finish<T extends { run: Run }>(
     started: T,
@@ -48,6 +49,7 @@ export class Context {
     const run = await watchRun(this.client, this.output, started.run);
     const answer = { ...started, ...(await refresh(run)), run };
     this.output.print(answer, () => forPeople(answer));
+    requireGoodResult(run);
   }
 }
 

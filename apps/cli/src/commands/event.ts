@@ -12,6 +12,8 @@ const columns: readonly Column<TidemarkEvent>[] = [
   ['TIME', event => moment(event.createdAt)],
   ['KIND', event => event.kind],
   ['SUBJECT', event => `${event.subjectType} ${event.subjectId}`],
+  ['RUN', event => event.runId],
+  ['DATA', event => (Object.keys(event.data).length > 0 ? JSON.stringify(event.data) : null)],
 ];
 
 export function eventCommands(program: Command, around: Surroundings): void {

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { Run } from '../answers.ts';
 import { type Column, moment, size } from '../output.ts';
+import { watchRun } from '../run-watch.ts';
 import { parseSize } from '../sizes.ts';
 import { Context, parseCount, type Surroundings } from './context.ts';
 
@@ -38,7 +39,10 @@ export function exportCommands(program: Command, around: Surroundings): void {
       const { expires, scratchLimit: scratchLimitBytes, ...rest } = options;
       const expiresInMs = expires === undefined ? undefined : expires * SECOND_MS;
       const body = { ...rest, expiresInMs, scratchLimitBytes };
-      const answer = await client.post<{ run: Run }>('/v1/exports?wait=checkpoint', body);
-      output.show(answer.run, details, contextLines(answer.run));
+      const started = await client.post<{ run: Run }>('/v1/exports', body);
+      // Not by one long call: a freeze may take longer than any call waits, and the run must not go on unseen.
+      const isOpen = ({ checkpointAt }: Run) => checkpointAt !== null;
+      const run = await watchRun(client, output, started.run, isOpen);
+      output.show(run, details, contextLines(run));
     });
 }

@@ -1,21 +1,34 @@
 // tidemark prune, and what concerns single backups of it.
-import { type Command, InvalidArgumentError } from 'commander';
-import type { Backup, PruneAnswer, PruneItem, Run } from '../answers.ts';
+import type { Command } from 'commander';
+import type { Backup, PruneAnswer, PruneCheckpoint, PruneItem, Run } from '../answers.ts';
+import { ProblemFailure } from '../client.ts';
 import { type Column, moment, size, table } from '../output.ts';
 import { formatSize, parseSize } from '../sizes.ts';
 import { backupDetails } from './backup-columns.ts';
-import { Context, parseCount, type Surroundings, segment, withWait } from './context.ts';
+import { Context, parseCount, parseMoment, type Surroundings, segment, withWait } from './context.ts';
 
 const RULES = ['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const;
 
 const columns: readonly Column<PruneItem>[] = [
   ['BACKUP', item => item.backup],
+  ['VOLUME', item => item.volume ?? item.volumeId],
   ['CHECKPOINT', item => item.checkpoint.name],
   ['POINT IN TIME', item => moment(item.pointInTime)],
   ['GOES', item => (item.goes ? (item.blockedBy === null ? 'yes' : 'later') : 'no')],
   ['FREES', item => (item.goes ? `<= ${size(item.freedBytes)}` : null)],
   ['WHY', item => (item.goes ? (item.blockedBy ?? whatGoes(item)) : item.keep.join(', '))],
 ];
+
+const checkpointColumns = (items: readonly PruneItem[]): readonly Column<PruneCheckpoint>[] => {
+  const names = new Map(items.map(({ volumeId, volume }) => [volumeId, volume]));
+  return [
+    ['CHECKPOINT', checkpoint => checkpoint.name],
+    ['VOLUME', ({ volumeId }) => names.get(volumeId) ?? volumeId],
+    ['POINT IN TIME', checkpoint => moment(checkpoint.pointInTime)],
+    ['GOES', checkpoint => (checkpoint.goes ? 'yes' : 'no')],
+    ['WHY', ({ goes, keep }) => (goes ? 'no backup holds it any more' : keep.join(', '))],
+  ];
+};
 
 function whatGoes({ checkpoint }: PruneItem): string {
   return checkpoint.goes ? 'no rule keeps it; its checkpoint goes, too' : 'no rule keeps it';
@@ -52,12 +65,12 @@ export function pruneCommand(program: Command, around: Surroundings): void {
       context.output.print(answer, () => planText(answer));
       return;
     }
-    const { items, freedBytes } = answer;
+    const { items, checkpoints, freedBytes } = answer;
     await context.finish(
-      { run: answer.run, items, freedBytes },
+      { run: answer.run, items, checkpoints, freedBytes },
       {
         wait: options.wait,
-        refresh: async () => ({ items, freedBytes }),
+        refresh: async () => ({ items, checkpoints, freedBytes }),
         forPeople: ({ run }) => endText(run),
       },
     );
@@ -80,11 +93,14 @@ function bodyOf(options: Options): object {
   return { repository, volume, keep, timeZone, dryRun, speedBytesPerSecond };
 }
 
-function planText({ items, freedBytes }: PruneAnswer): string {
-  if (items.length === 0) return 'none';
-  const going = items.filter(({ goes }) => goes).length;
-  const sum = `${going} of ${items.length} go; at most ${formatSize(freedBytes)} come back`;
-  return `${table(items, columns)}\n${sum}`;
+function planText({ items, checkpoints, freedBytes }: PruneAnswer): string {
+  const going = items.filter(({ goes, blockedBy }) => goes && blockedBy === null).length;
+  const later = items.filter(({ goes, blockedBy }) => goes && blockedBy !== null).length;
+  const apart = later > 0 ? `, ${later} later` : '';
+  const sum = `${going} of ${items.length} go${apart}; at most ${formatSize(freedBytes)} come back`;
+  const backups = items.length === 0 ? 'none' : `${table(items, columns)}\n${sum}`;
+  if (checkpoints.length === 0) return backups;
+  return `${backups}\n\n${table(checkpoints, checkpointColumns(items))}`;
 }
 
 interface PruneResult {
@@ -109,6 +125,16 @@ interface DeleteAnswer {
   backup: Backup | null;
 }
 
+/** Null once it is gone: one that waits is still there, hidden. */
+async function findBackup({ client }: Context, id: string): Promise<Backup | null> {
+  try {
+    return await client.get<Backup>(`/v1/backups/${segment(id)}`);
+  } catch (error) {
+    if (error instanceof ProblemFailure && error.code === 'backup-not-found') return null;
+    throw error;
+  }
+}
+
 /** Under `tidemark backup`. */
 export function retentionCommands(group: Command, around: Surroundings): void {
   const change = async (command: Command, id: string, body: object) => {
@@ -118,7 +144,7 @@ export function retentionCommands(group: Command, around: Surroundings): void {
   group
     .command('pin <backup>')
     .description('protect a backup until a moment')
-    .requiredOption('--until <moment>', 'such as 2027-01-31 or 2027-01-31T12:00:00Z', parseMoment)
+    .requiredOption('--until <moment>', 'a day or a moment, like 2027-01-31', parseMoment)
     .action((id, { until }, command) => change(command, id, { pinnedUntil: until }));
   group
     .command('unpin <backup>')
@@ -134,16 +160,9 @@ export function retentionCommands(group: Command, around: Surroundings): void {
       const started = await context.client.delete<DeleteAnswer>(`/v1/backups/${segment(id)}`);
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({ backup: null }),
+        refresh: async () => ({ backup: await findBackup(context, id) }),
         forPeople: ({ run }) => endText(run),
       });
     },
   );
-}
-
-/** A day means its beginning, UTC. */
-function parseMoment(text: string): string {
-  const at = new Date(text);
-  if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(at.getTime())) return at.toISOString();
-  throw new InvalidArgumentError('Give a day or a moment, like 2027-01-31 or 2027-01-31T12:00:00Z.');
 }

@@ -1,14 +1,12 @@
 // tidemark restore
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Run, Volume } from '../answers.ts';
-import { CompleteWithHoles, record } from '../output.ts';
+import { requireGoodResult } from '../good-result.ts';
+import { record } from '../output.ts';
 import { watchRun } from '../run-watch.ts';
-import { formatSize, parseSize } from '../sizes.ts';
+import { parseSize } from '../sizes.ts';
 import { Context, type Surroundings, withWait } from './context.ts';
 import { formatOption, volumeColumns } from './volume.ts';
-
-/** More would hide what stands before it. */
-const RANGES_SHOWN_MAX = 100;
 
 interface Answer {
   run: Run;
@@ -31,12 +29,6 @@ interface Options {
   wait: boolean;
 }
 
-interface Damage {
-  bytes: number;
-  ranges: { offset: number; length: number }[];
-  truncated: boolean;
-}
-
 /** Source and target each in one of several forms: what the options cannot say alone is checked here. */
 function bodyOf(options: Options): object {
   const { backup, volume, checkpoint, speed: speedBytesPerSecond, onDamage } = options;
@@ -55,6 +47,9 @@ function targetOf({ storageNode, toVolume, toFile, instant, inPlace, ...options 
     );
   }
   const { evenIfConnected, format } = options;
+  if (evenIfConnected && inPlace === undefined) {
+    throw new InvalidArgumentError('--even-if-connected belongs to --in-place VOLUME. Leave it out.');
+  }
   if (inPlace !== undefined) return { inPlace: { volume: inPlace, evenIfConnected } };
   if (storageNode === undefined) throw new InvalidArgumentError('Say on which host: --storage-node REF.');
   if (instant !== undefined) return { instant: { name: instant, storageNode } };
@@ -74,7 +69,9 @@ export function restoreCommands(program: Command, around: Surroundings): void {
     .addOption(new Option('--backup <id>', 'backup to restore').conflicts(['volume', 'checkpoint']))
     .option('--volume <ref>', 'volume whose checkpoint to restore')
     .option('--checkpoint <ref>', 'checkpoint to restore; its newest backup is used')
-    .option('--storage-node <ref>', 'storage node that will hold the result')
+    .addOption(
+      new Option('--storage-node <ref>', 'storage node that will hold the result').conflicts('inPlace'),
+    )
     .addOption(place('--to-volume <name>', 'name of the new volume', 'toVolume'))
     .addOption(place('--to-file <name>', 'name of the new file in its folder for restores', 'toFile'))
     .addOption(
@@ -82,7 +79,7 @@ export function restoreCommands(program: Command, around: Surroundings): void {
     )
     .addOption(place('--in-place <volume>', 'volume to overwrite where it differs', 'inPlace'))
     .option('--even-if-connected', 'with --in-place: also under a connected guest')
-    .addOption(formatOption())
+    .addOption(formatOption().conflicts(['toFile', 'instant', 'inPlace']))
     .option('--speed <size>', 'most bytes per second, like 50MiB', parseSize)
     .addOption(
       new Option('--on-damage <what>', 'what to do about what cannot be read')
@@ -99,7 +96,6 @@ export function restoreCommands(program: Command, around: Surroundings): void {
         forPeople: answer =>
           answer.volume ? record(answer.volume, volumeColumns) : `restored to ${answer.run.result?.filePath}`,
       });
-      if (options.wait) await requireWhole(context, started.run);
     });
 }
 
@@ -114,20 +110,5 @@ async function showInstant(context: Context, started: Answer): Promise<void> {
   const answer = { ...started, ...(await refresh(context, started)), run };
   const next = `The rest is pulled behind; follow it with: tidemark run watch ${run.id}`;
   output.print(answer, () => (answer.volume ? `${record(answer.volume, volumeColumns)}\n${next}` : next));
-}
-
-async function requireWhole({ client }: Context, { id }: Run): Promise<void> {
-  const { result } = await client.get<Run>(`/v1/runs/${id}`);
-  const damage = result?.damage as Damage | null | undefined;
-  if (damage == null) return;
-  const shown = damage.ranges.slice(0, RANGES_SHOWN_MAX);
-  const lines = shown.map(({ offset, length }) => `  ${offset} + ${length}`);
-  const rest = damage.truncated || shown.length < damage.ranges.length ? ['  and more'] : [];
-  throw new CompleteWithHoles(
-    [
-      `complete with holes: ${formatSize(damage.bytes)} of the backup cannot be read, at (offset + length in bytes):`,
-      ...[...lines, ...rest],
-      'The next backup of the volume into that repository sends these places again.',
-    ].join('\n'),
-  );
+  requireGoodResult(run);
 }

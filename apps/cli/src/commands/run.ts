@@ -2,18 +2,28 @@
 import { type Command, Option } from 'commander';
 import type { Run } from '../answers.ts';
 import type { Query } from '../client.ts';
+import { requireGoodResult } from '../good-result.ts';
 import { type Column, moment, size, table } from '../output.ts';
-import { watchRun } from '../run-watch.ts';
+import { hasEnded, watchRun } from '../run-watch.ts';
 import { parseSize } from '../sizes.ts';
 import { Context, type Surroundings, segment, withPage } from './context.ts';
 
 const PATH = '/v1/runs';
 const LIST_DEFAULT = 50;
 
+/** With what was asked of it, and what it still has to do. */
+function stateOf(run: Run): string {
+  if (hasEnded(run)) return run.cleanupPending ? `${run.state}, cleaning up` : run.state;
+  if (run.cancelRequested) return 'cancelling';
+  if (run.undoing) return 'undoing';
+  if (run.finishRequested) return 'finishing';
+  return run.paused && run.state === 'running' ? 'paused' : run.state;
+}
+
 const columns: readonly Column<Run>[] = [
   ['ID', run => run.id],
   ['KIND', run => run.kind],
-  ['STATE', run => (run.paused && run.state === 'running' ? 'paused' : run.state)],
+  ['STATE', stateOf],
   ['STEP', run => run.steps.at(-1)?.name ?? null],
   ['BYTES', run => (run.progress.totalBytes > 0 ? size(run.progress.currentBytes) : null)],
   ['CREATED', run => moment(run.createdAt)],
@@ -29,6 +39,7 @@ const details: readonly Column<Run>[] = [
   ['BEGAN ANEW', run => (run.restarts > 0 ? run.restarts : null)],
   ['PAUSED', run => (run.paused ? 'yes' : null)],
   ['SPEED', run => (run.speedBytesPerSecond ? `${size(run.speedBytesPerSecond)}/s` : null)],
+  ['ENDING', run => run.ending],
   ['ERROR', run => run.error && `${run.error.code}: ${run.error.message}`],
   ['RESULT', run => run.result && JSON.stringify(run.result)],
 ];
@@ -65,16 +76,17 @@ export function runCommands(program: Command, around: Surroundings): void {
 
   group
     .command('watch <run>')
-    .description('follow a run to its end; fails when the run fails')
+    .description('follow a run to its end; exits like the command that began it')
     .action(async (id, _options, command) => {
       const { client, output } = new Context(command, around);
       const run = await watchRun(client, output, await client.get<Run>(`${PATH}/${segment(id)}`));
       output.show(run, details);
+      requireGoodResult(run);
     });
 
   group
     .command('cancel <run>')
-    .description('ask a run to stop; what it made is undone')
+    .description('ask a run to stop; what it made is undone, as far as it can be')
     .action(async (id, _options, command) => {
       const { client, output } = new Context(command, around);
       const answer = await client.post<{ run: Run }>(`${PATH}/${segment(id)}/cancel`);

@@ -1,0 +1,46 @@
+// Runs that succeed, and yet have nothing good to say: whoever waits for one is told by the exit status, whichever
+// command it was that waited.
+import type { Run } from './answers.ts';
+import { ProblemFailure } from './client.ts';
+import { CompleteWithHoles } from './output.ts';
+import { formatSize } from './sizes.ts';
+
+/** More would hide what stands before it. */
+const RANGES_SHOWN_MAX = 100;
+
+interface Damage {
+  bytes: number;
+  ranges: { offset: number; length: number }[];
+  truncated: boolean;
+}
+
+/** Throws CompleteWithHoles for a restore that has them, ProblemFailure for damage that was looked for and found. */
+export function requireGoodResult({ kind, result, volumeId, backupId }: Run): void {
+  if (result === null) return;
+  if (kind === 'restore' && result.damage != null) throw withHoles(result.damage as Damage);
+  if (kind === 'verify' && result.result === 'damaged') {
+    const words = `Backup ${backupId} is damaged. Put its files back, or make a full backup.`;
+    const detail = typeof result.detail === 'string' ? result.detail : words;
+    throw new ProblemFailure({ title: 'The backup is damaged', detail, code: 'backup-damaged' });
+  }
+  if (kind === 'audit' && result.result === 'different') {
+    throw new ProblemFailure({
+      title: 'Bitmap and backup do not agree',
+      detail: `What the bitmaps of volume ${volumeId} call unchanged has changed. Make a backup: it will be full.`,
+      code: 'audit-failed',
+    });
+  }
+}
+
+function withHoles(damage: Damage): CompleteWithHoles {
+  const shown = damage.ranges.slice(0, RANGES_SHOWN_MAX);
+  const lines = shown.map(({ offset, length }) => `  ${offset} + ${length}`);
+  const rest = damage.truncated || shown.length < damage.ranges.length ? ['  and more'] : [];
+  return new CompleteWithHoles(
+    [
+      `complete with holes: ${formatSize(damage.bytes)} of the backup cannot be read, at (offset + length in bytes):`,
+      ...[...lines, ...rest],
+      'The next backup of the volume into that repository sends these places again.',
+    ].join('\n'),
+  );
+}
