@@ -1,8 +1,9 @@
 // Goal: a verification finds every damage there can be, names exactly what is lost, and finds nothing in what is sound.
 // Method: a chain in a real storage node, damaged file by file; what it says is compared with what was done.
 import { readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { FileNode, fromSystemError } from '@tidemark/engine';
 import type { JobStatus } from '@tidemark/proto';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { CLUSTER_BYTES } from '../src/sums/sums-format.ts';
 import { type BackupChain, imageOf, makeChain } from '../src/testing/backup-chain.ts';
 import { MiB, type Plan } from '../src/testing/backups.ts';
@@ -186,6 +187,31 @@ describe('the job', () => {
     await jobs.cancelJob({ step: newStep(), jobId });
     expect((await jobEnd(node, jobId)).error).toMatchObject({ code: 'run-cancelled' });
   });
+});
+
+test('a repository that is away is no damage, and verifies again when it is back', async () => {
+  const node = await RunningStorageNode.start();
+  const { increment } = await makeChain(node);
+  const folder = node.path('repositories', increment.repositoryId, 'backups');
+  await rename(folder, `${folder}-away`);
+  const { end, ranges } = await verify(node, increment);
+  expect(end.error).toMatchObject({ code: 'io-error' });
+  expect(end.error!.message).toMatch(/cannot be read: .* then verify again/);
+  expect(ranges).toEqual([]);
+  await rename(`${folder}-away`, folder);
+  expect((await verify(node, increment)).end.error).toBeUndefined();
+});
+
+test.each(['EMFILE', 'EIO'])('files that cannot be opened for now (%s) are no damage', async code => {
+  const node = await RunningStorageNode.start();
+  const { increment } = await makeChain(node);
+  const trouble = vi
+    .spyOn(FileNode, 'open')
+    .mockImplementation(path => Promise.reject(fromSystemError({ code }, { op: 'open', path })));
+  onTestFinished(() => trouble.mockRestore());
+  const { end, ranges } = await verify(node, increment);
+  expect(end.error).toMatchObject({ code: 'io-error' });
+  expect(ranges).toEqual([]);
 });
 
 test('a merge that ended early is no damage, also into a smaller disk', async () => {

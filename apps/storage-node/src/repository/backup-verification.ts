@@ -1,10 +1,11 @@
 // Looks at a backup without restoring it: is its chain whole, are the images sound, does all data have its checksum.
-import { Bitmap, type BlockNode, checkQcow2, FileNode } from '@tidemark/engine';
+import { Bitmap, type BlockNode, checkQcow2, EngineError, FileNode } from '@tidemark/engine';
 import type { JobDamage } from '../restore/job-damage.ts';
 import { type ClusterFault, type CompareOptions, compareWithSums } from '../sums/compare-with-sums.ts';
 import { sumsDigest } from '../sums/sums-digest.ts';
 import { CLUSTER_BYTES, isNothing, RECORD_BYTES, recordsOf, sumsBytes } from '../sums/sums-format.ts';
 import { SumsReader } from '../sums/sums-reader.ts';
+import { assertDamage } from './damage-or-away.ts';
 import type { Manifest } from './manifest.ts';
 import { openLayer } from './publication.ts';
 
@@ -33,6 +34,7 @@ export class BackupVerification {
   readonly #options: VerificationOptions;
   readonly #findings: string[] = [];
   #count = 0;
+  #isAway = false;
   /** Clusters that are in the damage map already. */
   readonly #disk: Bitmap;
 
@@ -47,7 +49,7 @@ export class BackupVerification {
     return more === 0 ? this.#findings : [...this.#findings, `and ${more} more`];
   }
 
-  /** Rejects only with what `pace` does, or where files cannot be closed. */
+  /** Rejects with what `pace` does, and with kind `io` where the files are away: that is no damage. */
   async run(): Promise<void> {
     const { chain, isChainWhole } = this.#options;
     await using held = new AsyncDisposableStack();
@@ -85,13 +87,16 @@ export class BackupVerification {
         records,
         onFault: fault => faults.push(fault),
         pace: async step => {
+          await this.#assertThere(manifest, faults);
           await this.#takeFaults(manifest, faults.splice(0), above);
           await this.#options.pace(step);
         },
       });
+      await this.#assertThere(manifest, faults);
       await this.#takeFaults(manifest, faults, above);
     } catch (error) {
-      if (isCancel(error)) throw error;
+      if (isCancel(error) || this.#isAway) throw error;
+      await assertDamage(image, error);
       this.#find(`${manifest.backupId}: ${textOf(error)}`);
       await this.#takeFaults(manifest, [wholeDisk(manifest, error)], above);
     }
@@ -120,6 +125,7 @@ export class BackupVerification {
       }
       this.#find(`${backupId}: its checksums are damaged`);
     } catch (error) {
+      await assertDamage(path, error);
       this.#find(`${backupId}: its checksums cannot be read: ${textOf(error)}`);
     }
     return undefined;
@@ -136,6 +142,18 @@ export class BackupVerification {
       if (manifest.hidden && !shows) continue;
       this.#find(`${manifest.backupId}: at ${offset}, ${kind}: ${message}`);
     }
+  }
+
+  /** A disk that goes away in the middle makes all that follows unreadable. */
+  async #assertThere({ backupId }: Manifest, faults: readonly ClusterFault[]): Promise<void> {
+    const unreadable = faults.find(({ kind }) => kind === 'unreadable');
+    if (unreadable === undefined) return;
+    const { message } = unreadable;
+    const { image } = this.#options.filesOf(backupId);
+    await assertDamage(image, new EngineError('io', message, { path: image })).catch((error: unknown) => {
+      this.#isAway = true;
+      throw error;
+    });
   }
 
   /** What is newer hides what is below it; false where it hides all of it. */
