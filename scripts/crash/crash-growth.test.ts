@@ -18,7 +18,7 @@ let disk: OneDisk;
 beforeAll(async () => {
   disk = await OneDisk.open();
 });
-afterAll(() => disk.close());
+afterAll(() => disk?.close());
 
 async function guestChanges(): Promise<void> {
   const { model } = disk.guest;

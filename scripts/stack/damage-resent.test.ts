@@ -14,7 +14,7 @@ let operator: Operator;
 beforeAll(async () => {
   operator = await Operator.open({ disk: '8MiB' });
 });
-afterAll(() => operator.close());
+afterAll(() => operator?.close());
 
 const restoreTo = (backup: string, name: string) =>
   operator.tidemark('restore', '--backup', backup, '--storage-node', 'alpha', '--to-volume', name);

@@ -31,7 +31,7 @@ let operator: Operator;
 beforeAll(async () => {
   operator = await Operator.open({ disk: '4MiB' });
 });
-afterAll(() => operator.close());
+afterAll(() => operator?.close());
 
 /** Hash of the disk by age of the backup in days. */
 async function makeChain(): Promise<Map<number, string>> {

@@ -8,7 +8,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { NbdClient } from '@tidemark/nbd';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { digestOf, Operator } from '../testing/operator.ts';
 
 const MiB = 1024 * 1024;
@@ -21,7 +21,7 @@ let operator: Operator;
 beforeAll(async () => {
   operator = await Operator.open({ disk: '8MiB' });
 });
-afterAll(() => operator.close());
+afterAll(() => operator?.close());
 
 async function tool(name: string, ...args: string[]): Promise<string> {
   return (await run(name, args, { timeout: 60_000 })).stdout;
@@ -86,6 +86,7 @@ test('an export tells for each checkpoint what changed since, and ends with its 
   expect(contexts).toEqual(ids.map(id => `qemu:dirty-bitmap:${id}`));
 
   const guest = await busyGuest();
+  onTestFinished(guest.stop);
   await expect.poll(() => guest.rounds(), PATIENCE).toBeGreaterThan(0);
   for (const index of ids.keys()) {
     const union = new Set(changes.slice(index + 1).flat());
@@ -96,7 +97,6 @@ test('an export tells for each checkpoint what changed since, and ends with its 
   expect(digestOf(readFileSync(copy))).toBe(held);
   const before = guest.rounds();
   await expect.poll(() => guest.rounds(), PATIENCE).toBeGreaterThan(before);
-  await guest.stop();
   for (const index of ids.keys()) {
     expect(await dirtyIn(uri, contexts[index])).toEqual(await dirtyIn(second.result.uri, contexts[index]));
   }

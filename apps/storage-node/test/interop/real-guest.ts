@@ -23,7 +23,7 @@ const MODULES = [
 ];
 const BUSYBOX = '/bin/busybox';
 /** Emulated, on a machine that does other things. */
-const STEP_TIMEOUT_MS = 60_000;
+const STEP_TIMEOUT_MS = 120_000;
 
 const START = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
