@@ -1,16 +1,19 @@
 // Backups: the content of a volume at a checkpoint, kept in a repository.
 import { z } from 'zod';
-import { descriptionField, dropOldestField, droppedField } from './checkpoint.ts';
+import { dropOldestField, droppedField } from './checkpoint.ts';
 import {
   bytesField,
+  descriptionField,
   EXAMPLE_IDS,
   EXAMPLE_MOMENT,
+  extentSchema,
   idField,
   momentField,
   nameField,
   pageOf,
   pageQuery,
   ref,
+  speedField,
 } from './common.ts';
 import { runSchema } from './run.ts';
 
@@ -43,12 +46,9 @@ export const backupSchema = z
     compression: z.enum(['none', 'zstd']),
     verifiedAt: momentField.nullable().meta({ description: 'When it was last verified.' }),
     verifyResult: z.enum(['sound', 'damaged']).nullable(),
-    damage: z
-      .array(z.object({ offset: bytesField, length: bytesField }))
-      .nullable()
-      .meta({
-        description: 'What of its disk is known to be damaged; the next backup on it sends this again.',
-      }),
+    damage: z.array(extentSchema).nullable().meta({
+      description: 'What of its disk is known to be damaged; the next backup on it sends this again.',
+    }),
     distrusted: z.boolean().meta({
       description:
         'An audit found the bitmaps wrong that it, or what it stands on, was made with: it may lack changes, and ' +
@@ -99,11 +99,7 @@ export const backupSchema = z
 export const verifyBackupSchema = z
   .strictObject({
     chain: z.boolean().default(true).meta({ description: 'What it stands on is looked at, too.' }),
-    speedBytesPerSecond: z
-      .int()
-      .min(1)
-      .optional()
-      .meta({ description: 'Most bytes to read in a second; without it, as fast as it goes.' }),
+    speedBytesPerSecond: speedField,
   })
   .meta({ id: 'VerifyBackup', examples: [{ chain: true }] });
 
@@ -121,11 +117,7 @@ export const createBackupSchema = z
     base: ref(
       'checkpoint whose changes since are kept; by default the newest with a backup in the repository',
     ).optional(),
-    speedBytesPerSecond: z
-      .int()
-      .min(1)
-      .optional()
-      .meta({ description: 'Most bytes per second; no limit by default.' }),
+    speedBytesPerSecond: speedField,
     dropOldest: dropOldestField,
     description: descriptionField.default(''),
     compression: z

@@ -1,15 +1,12 @@
 // Checkpoints: named points in time of a volume, the bases of incremental backups.
 import { z } from 'zod';
-import {
-  CHANGED_EXTENTS_DEFAULT,
-  CHANGED_EXTENTS_MAX,
-  CHECKPOINT_LIMIT_MAX,
-  DESCRIPTION_CHARACTERS_MAX,
-} from '../limits.ts';
+import { CHANGED_EXTENTS_DEFAULT, CHANGED_EXTENTS_MAX, CHECKPOINT_LIMIT_MAX } from '../limits.ts';
 import {
   bytesField,
+  descriptionField,
   EXAMPLE_IDS,
   EXAMPLE_MOMENT,
+  extentSchema,
   idField,
   momentField,
   nameField,
@@ -17,11 +14,6 @@ import {
   ref,
 } from './common.ts';
 import { runSchema } from './run.ts';
-
-export const descriptionField = z
-  .string()
-  .max(DESCRIPTION_CHARACTERS_MAX)
-  .meta({ description: `Any text of up to ${DESCRIPTION_CHARACTERS_MAX} characters.` });
 
 export const checkpointSchema = z
   .object({
@@ -179,8 +171,6 @@ const granularityField = z
   .int()
   .min(512)
   .meta({ description: 'Changes are known in units of this many bytes.', examples: [65_536] });
-
-export const extentSchema = z.object({ offset: bytesField, length: z.int().min(1) }).meta({ id: 'Extent' });
 
 export const changedBlocksSchema = z
   .object({

@@ -1,6 +1,6 @@
 // Commits: images of a volume merged into one below, with the snapshots that this overwrites.
 import { z } from 'zod';
-import { EXAMPLE_IDS, EXAMPLE_MOMENT, idField, momentField, pageOf, ref } from './common.ts';
+import { EXAMPLE_IDS, EXAMPLE_MOMENT, idField, momentField, pageOf, ref, speedField } from './common.ts';
 import { runSchema } from './run.ts';
 
 const COMMIT_STATES = [
@@ -81,11 +81,7 @@ export const createCommitSchema = z
           'Delete the files of merged images once all they hold is in the base; otherwise they stay on the ' +
           'storage node, where nothing refers to them any more.',
       }),
-    speedBytesPerSecond: z
-      .int()
-      .min(1)
-      .optional()
-      .meta({ description: 'Most bytes per second; no limit by default.' }),
+    speedBytesPerSecond: speedField,
   })
   .refine(body => !body.shallow || body.base === undefined, {
     path: ['base'],

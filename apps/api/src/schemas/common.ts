@@ -1,7 +1,7 @@
 // Building blocks of every request and answer: names, ids, references, sizes, moments and pages.
 import { isId } from '@tidemark/catalog';
 import { z } from 'zod';
-import { PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX } from '../limits.ts';
+import { DESCRIPTION_CHARACTERS_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX } from '../limits.ts';
 
 const NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$';
 const NAME = new RegExp(NAME_PATTERN);
@@ -50,6 +50,19 @@ export const EXAMPLE_IDS = {
 export const EXAMPLE_MOMENT = '2026-11-21T08:00:00.000Z';
 
 export const bytesField = z.int().min(0);
+export const extentSchema = z.object({ offset: bytesField, length: z.int().min(1) }).meta({ id: 'Extent' });
+
+/** Of a job, as a request asks for it. */
+export const speedField = z
+  .int()
+  .min(1)
+  .optional()
+  .meta({ description: 'Most bytes per second; no limit by default.' });
+
+export const descriptionField = z
+  .string()
+  .max(DESCRIPTION_CHARACTERS_MAX)
+  .meta({ description: `Any text of up to ${DESCRIPTION_CHARACTERS_MAX} characters.` });
 
 /** An id or a name of something that exists; its syntax is judged by looking it up. */
 export const refField = z

@@ -1,7 +1,7 @@
 // Exports: a frozen moment of a volume, for others to pull over NBD.
 import { z } from 'zod';
-import { descriptionField, dropOldestField, droppedField } from './checkpoint.ts';
-import { bytesField, nameField, ref } from './common.ts';
+import { dropOldestField, droppedField } from './checkpoint.ts';
+import { bytesField, descriptionField, nameField, ref } from './common.ts';
 import { runSchema } from './run.ts';
 
 const HOUR_MS = 3_600_000;

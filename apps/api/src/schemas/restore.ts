@@ -1,6 +1,6 @@
 // Restores: a backup, or a checkpoint that has one, brought back to a new volume, over a volume, or to a plain file.
 import { z } from 'zod';
-import { idField, nameField, ref } from './common.ts';
+import { idField, nameField, ref, speedField } from './common.ts';
 import { runSchema } from './run.ts';
 import { formatField, volumeSchema } from './volume.ts';
 
@@ -57,11 +57,7 @@ export const createRestoreSchema = z
     volume: ref('volume whose checkpoint to restore').optional(),
     checkpoint: ref('checkpoint; its newest backup is used').optional(),
     target,
-    speedBytesPerSecond: z
-      .int()
-      .min(1)
-      .optional()
-      .meta({ description: 'Most bytes per second; no limit by default.' }),
+    speedBytesPerSecond: speedField,
     onDamage: z
       .enum(['skip', 'fail'])
       .default('skip')

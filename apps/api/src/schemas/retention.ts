@@ -1,9 +1,18 @@
 // Retention: which backups stay by which rule, which go, and what comes back.
 import { isTimeZone, keepsAnything } from '@tidemark/catalog';
 import { z } from 'zod';
-import { DESCRIPTION_CHARACTERS_MAX, KEEP_COUNT_MAX } from '../limits.ts';
+import { KEEP_COUNT_MAX } from '../limits.ts';
 import { backupSchema } from './backup.ts';
-import { bytesField, EXAMPLE_IDS, EXAMPLE_MOMENT, idField, momentField, ref } from './common.ts';
+import {
+  bytesField,
+  descriptionField,
+  EXAMPLE_IDS,
+  EXAMPLE_MOMENT,
+  idField,
+  momentField,
+  ref,
+  speedField,
+} from './common.ts';
 import { runSchema } from './run.ts';
 
 const count = (what: string) =>
@@ -43,11 +52,7 @@ export const pruneSchema = z
       .default('UTC')
       .meta({ description: 'Where hours, days, weeks, months and years are counted.' }),
     dryRun: z.boolean().default(false).meta({ description: 'Say what would be done, and do nothing.' }),
-    speedBytesPerSecond: z
-      .int()
-      .min(1)
-      .optional()
-      .meta({ description: 'Most bytes per second that are copied; no limit by default.' }),
+    speedBytesPerSecond: speedField,
   })
   .meta({
     id: 'Prune',
@@ -142,11 +147,7 @@ export const pruneAnswerSchema = z
 
 export const updateBackupSchema = z
   .strictObject({
-    description: z
-      .string()
-      .max(DESCRIPTION_CHARACTERS_MAX)
-      .optional()
-      .meta({ description: `Any text of up to ${DESCRIPTION_CHARACTERS_MAX} characters.` }),
+    description: descriptionField.optional(),
     pinnedUntil: momentField
       .nullable()
       .optional()
