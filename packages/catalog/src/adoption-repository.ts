@@ -2,6 +2,7 @@
 // and forgets what is not. All of it is good to repeat.
 import type { BackupKind } from './backup-repository.ts';
 import { CatalogError, nameTaken } from './errors.ts';
+import { removedSince } from './removed-since.ts';
 import type { Db, Scope } from './scope.ts';
 import type { VolumeFormat } from './volume-repository.ts';
 
@@ -87,11 +88,27 @@ export class AdoptionRepository {
 
   /**
    * As its manifest has it. What retention has begun with it stays begun. Rejects `backup-not-found` while its
-   * parent has no row, and `backup-in-use` when its repository has another backup of the same checkpoint.
+   * parent has no row, and `backup-in-use` when its repository has another backup of the same checkpoint. Nothing
+   * happens where it was removed after the event `lookedAfter`: what was seen of it is old.
    */
-  backup(found: FoundBackup, runId: string): Promise<void> {
+  backup(found: FoundBackup, runId: string, { lookedAfter }: { lookedAfter: number }): Promise<void> {
+    return this.#takeOver(found, runId, lookedAfter);
+  }
+
+  /** The same of one that has a row; nothing happens where it has none any more. */
+  acceptBackup(found: FoundBackup, runId: string): Promise<void> {
+    return this.#takeOver(found, runId, null);
+  }
+
+  /** `lookedAfter` null: no row is made. */
+  #takeOver(found: FoundBackup, runId: string, lookedAfter: number | null): Promise<void> {
     const { id, checkpoint, sizeBytes, storedBytes, hidden, ...fixed } = found;
     return this.#scope.write(async (db, tell) => {
+      await db.$queryRaw`SELECT 1 FROM backup WHERE id = ${id}::uuid FOR UPDATE`;
+      const known = await db.backup.findUnique({ where: { id }, select: { state: true } });
+      if (known === null && lookedAfter === null) return;
+      if (known === null && (await removedSince(db, { ids: [id], lookedAfter: lookedAfter! })).size > 0)
+        return;
       const { parentId, repositoryId, checkpointId } = found;
       const parent = parentId && (await db.backup.findUnique({ where: { id: parentId } }));
       if (parentId && !parent) {
@@ -103,7 +120,6 @@ export class AdoptionRepository {
         const text = `Checkpoint '${checkpoint}' has another backup in the same repository: ${twin.id}.`;
         throw new CatalogError('backup', 'in-use', text);
       }
-      const known = await db.backup.findUnique({ where: { id }, select: { state: true } });
       const leaves = known?.state === 'hidden' || known?.state === 'removing';
       const state = leaves ? known.state : hidden ? 'hidden' : 'available';
       const facts = {

@@ -59,6 +59,41 @@ test('a repository of many backups is taken over whole', async () => {
   expect(new Set(again.missing)).toEqual(new Set(manifests.slice(0, 1_000).map(({ backupId }) => backupId)));
 }, 60_000);
 
+test('what was removed since the repository was looked at does not come back', async () => {
+  const manifests = chain(3);
+  const [one, two] = manifests as [BackupManifest, BackupManifest];
+  await catalog.backups.importFromManifests(repositoryId, manifests, null);
+  const lookedAfter = await catalog.events.newestId();
+  const runId = randomUUID();
+  const full = { id: two.backupId, parentId: null, kind: 'full', reason: 'merged', storedBytes: 9 };
+  await catalog.retention.finish(one.backupId, [full], runId);
+  const report = await catalog.backups.importFromManifests(repositoryId, manifests, runId, { lookedAfter });
+  expect(report).toMatchObject({ added: [], updated: [], refused: [] });
+  expect(await catalog.backups.find(one.backupId)).toBeNull();
+  expect(await catalog.backups.get(two.backupId)).toMatchObject({ parentId: null, kind: 'full' });
+  // A later look sees what has really come back.
+  const after = { lookedAfter: await catalog.events.newestId() };
+  const later = await catalog.backups.importFromManifests(repositoryId, [one], runId, after);
+  expect(later.added).toEqual([one.backupId]);
+});
+
+test('the reconciler adopts nothing that was removed since it looked, and accepting makes no row', async () => {
+  const [one] = chain(1) as [BackupManifest];
+  await catalog.backups.importFromManifests(repositoryId, [one], null);
+  const lookedAfter = await catalog.events.newestId();
+  const runId = randomUUID();
+  await catalog.retention.finish(one.backupId, [], runId);
+  const { backupId: id, checkpointName: checkpoint, pointInTimeMs, parentBackupId: _, ...facts } = one;
+  const rest = { id, repositoryId, checkpoint, parentId: null, pointInTime: new Date(pointInTimeMs) };
+  const found = { ...facts, ...rest, kind: 'full' as const };
+  await catalog.adoption.backup(found, runId, { lookedAfter });
+  await catalog.adoption.acceptBackup(found, runId);
+  expect(await catalog.backups.find(id)).toBeNull();
+  await catalog.adoption.backup(found, runId, { lookedAfter: await catalog.events.newestId() });
+  await catalog.adoption.acceptBackup({ ...found, storedBytes: 5 }, runId);
+  expect(await catalog.backups.get(id)).toMatchObject({ state: 'available', storedBytes: 5 });
+});
+
 test('rows are made parents first, whatever order the manifests have', async () => {
   const manifests = chain(4);
   const report = await catalog.backups.importFromManifests(repositoryId, [...manifests].reverse(), null);

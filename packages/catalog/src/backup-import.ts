@@ -2,6 +2,7 @@
 // Nothing is deleted: rows without a manifest are told of.
 import type { BackupKind } from './backup-repository.ts';
 import { isId } from './ref.ts';
+import { removedSince } from './removed-since.ts';
 import type { Db, Scope, Tell } from './scope.ts';
 
 /** A published backup as its storage node tells of it. */
@@ -39,6 +40,8 @@ interface Place {
   readonly repositoryId: string;
   readonly runId: string | null;
   readonly now: Date;
+  /** The newest event before the manifests were read; what was removed since does not come back. */
+  readonly lookedAfter: number;
 }
 
 /** Taken over in one transaction, which has to end within its time; a row takes some twenty parameters of 65,535. */
@@ -76,8 +79,11 @@ async function importSome(
   const done: Omit<BackupImport, 'missing'> = { added: [], updated: [], refused: [] };
   await db.$queryRaw`SELECT 1 FROM repository WHERE id = ${repositoryId}::uuid FOR UPDATE`;
   const { rows, known } = await look(db, repositoryId, manifests);
+  const named = namedBy(manifests);
+  const removed = await removedSince(db, { ids: named, lookedAfter: place.lookedAfter });
   const missing: BackupManifest[] = [];
   for (const manifest of manifests) {
+    if (removed.has(manifest.backupId) || removed.has(manifest.parentBackupId)) continue;
     const row = rows.get(manifest.backupId);
     const refusal = refuse(manifest, known);
     if (refusal !== undefined) done.refused.push({ backupId: manifest.backupId, message: refusal });
@@ -104,9 +110,14 @@ interface Known {
   readonly elsewhere: Map<string, string>;
 }
 
+const namedBy = (manifests: readonly BackupManifest[]): string[] =>
+  manifests.flatMap(({ backupId, parentBackupId }) => [backupId, parentBackupId]).filter(isId);
+
 /** What the catalog has about these manifests. */
 async function look(db: Db, repositoryId: string, manifests: readonly BackupManifest[]) {
-  const named = manifests.flatMap(({ backupId, parentBackupId }) => [backupId, parentBackupId]).filter(isId);
+  const named = namedBy(manifests);
+  // A prune that is about to take one out waits, or has done so: none goes between look and change.
+  await db.$queryRaw`SELECT 1 FROM backup WHERE id = ANY(${named}::uuid[]) ORDER BY id FOR UPDATE`;
   const checkpointIds = manifests.map(({ checkpointId }) => checkpointId).filter(isId);
   const found = await db.backup.findMany({ where: { id: { in: named } } });
   const rows = new Map(found.filter(row => row.repositoryId === repositoryId).map(row => [row.id, row]));

@@ -323,14 +323,16 @@ export class BackupRepository {
 
   /**
    * Makes the rows of a repository's backups say what its manifests do; good to repeat. Rows whose
-   * run is still at it are left alone, and none is deleted.
+   * run is still at it are left alone, and none is deleted. `lookedAfter`: id of the newest event before the manifests
+   * were read; of what was removed since nothing is taken over.
    */
   importFromManifests(
     repositoryId: string,
     manifests: readonly BackupManifest[],
     runId: string | null,
+    { lookedAfter = Number.MAX_SAFE_INTEGER }: { lookedAfter?: number } = {},
   ): Promise<BackupImport> {
-    const place = { repositoryId, runId, now: this.#scope.now() };
+    const place = { repositoryId, runId, now: this.#scope.now(), lookedAfter };
     return importManifests(this.#scope, { ...place, manifests });
   }
 

@@ -26,6 +26,14 @@ export class EventRepository {
     this.#scope = scope;
   }
 
+  /** 0: there is none yet. What is committed from now on gets higher ones. */
+  async newestId(): Promise<number> {
+    const row = await this.#scope.read(db =>
+      db.event.findFirst({ orderBy: { id: 'desc' }, select: { id: true } }),
+    );
+    return Number(row?.id ?? 0);
+  }
+
   /** The events after the one with id `after` (0: from the first), oldest first, at most `limit` (1000). */
   async listAfter(after: number, limit = 100): Promise<Event[]> {
     const take = Math.min(Math.max(limit, 1), EVENTS_MAX);

@@ -5,6 +5,7 @@ import { type VolumeOfCheckpoints, volumesOf } from './checkpoint-holders.ts';
 import { rangesJson, rangesOf, unionOf, without } from './damaged-ranges.ts';
 import { CatalogError, notFound } from './errors.ts';
 import { claimedByOthers, hiddenBy, turnHolder } from './prune-turns.ts';
+import { REMOVED } from './removed-since.ts';
 import { unsoundOf } from './retention/soundness.ts';
 import type { Db, Scope } from './scope.ts';
 
@@ -41,7 +42,6 @@ export interface UnusedCheckpoint {
   name: string;
 }
 
-const REMOVED = 'backup-removed';
 /** A statement has at most 65,535 parameters. */
 const IDS_AT_ONCE = 5_000;
 /** A volume has some hundred checkpoints and backups. */

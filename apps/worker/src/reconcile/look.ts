@@ -10,6 +10,8 @@ import { questionableIds } from './ids.ts';
 import { lookAtStorageNode, type NodeView } from './node-view.ts';
 
 export interface Look {
+  /** Id of the newest event before it. */
+  readonly lookedAfter: number;
   readonly catalog: Inventory;
   readonly node: NodeView;
   readonly runs: readonly RunFact[];
@@ -26,12 +28,13 @@ export interface Lookout {
 
 export async function lookOnce(lookout: Lookout): Promise<Look> {
   const { clients, storageNodeId, limits, signal } = lookout;
+  const lookedAfter = await lookout.catalog.events.newestId();
   const node = await lookAtStorageNode(clients, { signal });
   const catalog = await lookout.catalog.inventory.ofStorageNode(storageNodeId);
   const runs = await lookout.catalog.inventory.runsAbout(questionableIds(node, catalog));
   const nowMs = Date.now();
   const found = compare({ storageNodeId, catalog, node, runs, nowMs, stuckMs: limits.stuckMs });
-  return { catalog, node, runs, found };
+  return { lookedAfter, catalog, node, runs, found };
 }
 
 /** The second look, with what both have seen. */

@@ -111,7 +111,14 @@ const removeRepository: Repair = work => {
 const adoptBackup: Repair = ({ look, found, context }) => {
   const there = indexOf(look).backups.get(found.subjectId);
   if (!there) return Promise.resolve();
-  return context.catalog.adoption.backup(toFound(there.repositoryId, there.backup), context.run.id);
+  const facts = toFound(there.repositoryId, there.backup);
+  return context.catalog.adoption.backup(facts, context.run.id, { lookedAfter: look.lookedAfter });
+};
+
+const acceptBackup: Repair = ({ look, found, context }) => {
+  const there = indexOf(look).backups.get(found.subjectId);
+  if (!there) return Promise.resolve();
+  return context.catalog.adoption.acceptBackup(toFound(there.repositoryId, there.backup), context.run.id);
 };
 
 function toFound(repositoryId: string, stored: StoredBackup): FoundBackup {
@@ -164,7 +171,7 @@ export const NOUN_REPAIRS = {
   'repository-creating-left': { adopt: adoptRepository, forget: forgetRepository },
   'backup-unknown': { adopt: adoptBackup },
   'backup-missing': { forget: forgetBackup },
-  'backup-differs': { accept: adoptBackup },
+  'backup-differs': { accept: acceptBackup },
   'backup-creating-left': { adopt: adoptBackup, forget: forgetBackup },
   'hidden-left': { hide: hideBackup },
 } as const;

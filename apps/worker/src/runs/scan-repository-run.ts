@@ -24,8 +24,11 @@ export const scanRepositoryRun: RunDefinition<'scan-repository'> = {
       async run({ request: { repositoryId }, run, storageNodes, catalog, stop }) {
         const { repositories } = await storageNodes.ofRepository(repositoryId);
         const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
+        const lookedAfter = await catalog.events.newestId();
         const { backups, problems } = await repositories.scanRepository({ repositoryId }, options);
-        const report = await catalog.backups.importFromManifests(repositoryId, backups, run.id);
+        const report = await catalog.backups.importFromManifests(repositoryId, backups, run.id, {
+          lookedAfter,
+        });
         const refused = report.refused.map(({ backupId, message }) => ({
           what: 'refused',
           backupId,
