@@ -132,12 +132,14 @@ export class StorageNode {
       await this.#begin(this.#store.open(), () => this.#store.close());
       const identity = await loadIdentity(this.#store, { nodeName: this.#config.nodeName, now: this.#now });
       await this.#ledger.load();
-      await this.#begin(this.#exports.start(), () => this.#exports.close());
+      this.#undo.push(() => this.#exports.close());
       await this.#begin(this.#repositories.load(), () => this.#repositories.close());
       await this.#restores.load();
       await this.#begin(this.#volumes.load(), () => this.#volumes.close());
       const { moments } = this.#frozen;
       await this.#begin(moments.load(), () => moments.close());
+      // Not before all exports are back under their names: 'unknown' is an answer that clients do not ask for again.
+      await this.#exports.start();
       this.#undo.push(() => this.#jobs.close());
       if (this.#qmp !== undefined) await this.#begin(this.#qmp.start(), () => this.#qmp!.close());
       // Before jobs are ended: they and their guests may wait for a host that is away.

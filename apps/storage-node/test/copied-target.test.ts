@@ -1,6 +1,8 @@
 // Goal: only the target that the whole copy went to is ever published, however often the repository's host restarts.
 // Method: two whole storage nodes, and a copy that has ended before its target is lost.
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { createServer } from 'node:net';
+import { NbdClient, NbdOptionError } from '@tidemark/nbd';
 import { expect, it } from 'vitest';
 import { MiB } from '../src/testing/backups.ts';
 import { BackupPair, jobEnd, readDisk, withGuest } from '../src/testing/live-volume.ts';
@@ -41,4 +43,57 @@ it('an empty or half-copied target is refused, and stays to be copied to', async
   await pair.release(backup);
   expect((await pair.restored(backup)).equals(content)).toBe(true);
   expect((await readDisk(pair.volume.exportUri)).equals(content)).toBe(true);
+});
+
+it('a name that its host does not know any more is worth another try', async () => {
+  const source = await RunningStorageNode.start();
+  const vault = await RunningStorageNode.start();
+  const pair = await BackupPair.make(source, vault, { volume: { sizeBytes: MiB } });
+  const { backup } = await pair.backUp();
+  const name = randomBytes(16).toString('hex');
+  const dead = (await pair.prepare({ backupId: randomUUID() })).uri.replace(/[^/]+$/, name);
+  const { jobs } = source.clients;
+  const { volumeId, sizeBytes } = pair.volume;
+  const ids = { volumeId, checkpointId: randomUUID(), checkpointName: 'tuesday' };
+  const start = jobs.startBackup({ step: newStep(), ...ids, targetUri: dead });
+  await expect(start).rejects.toMatchObject({ code: 'io-error' });
+  const target = { $case: 'file' as const, value: { name: 'disk.raw', format: 'raw' } };
+  const restore = jobs.startRestore({ step: newStep(), sourceUri: dead, sizeBytes, target });
+  await expect(restore).rejects.toMatchObject({ code: 'io-error' });
+  const base = { volumeId, baseCheckpointId: backup.checkpointId, sumsUri: dead };
+  await expect(jobs.startAudit({ step: newStep(), ...base })).rejects.toMatchObject({ code: 'io-error' });
+  expect(await pair.checkpoints()).toHaveLength(1);
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise(resolve => server.close(resolve));
+  return port;
+}
+
+it('whoever connects while a storage node starts is never told that a lasting name is unknown', async () => {
+  const source = await RunningStorageNode.start();
+  const nbd = { TIDEMARK_NBD_LISTEN: `127.0.0.1:${await freePort()}` };
+  const vault = await RunningStorageNode.start(undefined, nbd);
+  const pair = await BackupPair.make(source, vault, { volume: { sizeBytes: MiB } });
+  const { backup } = await pair.backUp();
+  const { backupId } = backup;
+  const place = { step: newStep(), repositoryId: pair.repositoryId, backupId };
+  const { uri } = await vault.clients.repositories.openBackup({ ...place, durable: true });
+  await vault.stop();
+  const beginning = vault.begin();
+  const refusals: unknown[] = [];
+  for (;;) {
+    try {
+      await (await NbdClient.connect({ uri })).disconnect();
+      break;
+    } catch (error) {
+      refusals.push(error);
+    }
+  }
+  await beginning;
+  expect(refusals.filter(error => error instanceof NbdOptionError)).toEqual([]);
+  expect((await vault.clients.repositories.openBackup({ ...place, durable: true })).uri).toBe(uri);
 });

@@ -50,3 +50,31 @@ test('a copy to a target that is gone by the time its start is known is made aga
   expect(alpha.callsOf('continueBackup')).toHaveLength(1);
   expect(result, 'who knows it may write there').not.toHaveProperty('targetUri');
 });
+
+test('the host of the repository may restart between a target and the first copy to it', async () => {
+  const { beta } = fleet;
+  beta.afterNext.set('prepareBackup', () => {
+    for (const backupId of [...beta.partial.keys()]) beta.dropPartial(backupId);
+  });
+  const ended = await fleet.succeed(await fleet.backup('monday'));
+  expect([ended.failures, ended.result?.restarts]).toEqual([0, 0]);
+});
+
+test('it may restart between another target and the copy that goes on to that, too', async () => {
+  const { alpha, beta } = fleet;
+  alpha.holdJobs = true;
+  const run = await fleet.until(await fleet.backup('monday'), ({ progress }) => progress.currentBytes > 0);
+  alpha.holdJobs = false;
+  beta.afterNext.set('prepareBackup', () => beta.dropPartial(run.backupId!));
+  beta.dropPartial(run.backupId!);
+  expect((await fleet.succeed(run)).result).toMatchObject({ restarts: 0 });
+});
+
+test.each(['volume', 'instant'])('it may restart between an export and the first restore (%s)', async to => {
+  const { backupId, repositoryId } = await fleet.succeed(await fleet.backup('monday'));
+  const { beta } = fleet;
+  beta.afterNext.set('openBackup', () => beta.dropOpenBackup(backupId!));
+  const backup = { backupId: backupId!, repositoryId: repositoryId! };
+  const target = to === 'volume' ? { volume: 'copy' } : { instant: 'quick' };
+  expect((await fleet.succeed(await fleet.restore(backup, target))).failures).toBe(0);
+});

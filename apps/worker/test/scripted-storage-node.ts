@@ -77,6 +77,8 @@ export class ScriptedStorageNode {
   readonly inventory = new ScriptedInventory(this);
   readonly verifications = new ScriptedVerifications(this);
   readonly scriptedJobs = new ScriptedJobs(this);
+  /** By method: what happens as soon as the next call of it has been carried out. */
+  readonly afterNext = new Map<string, () => void>();
   /** While set, jobs stay halfway. */
   holdJobs = false;
   /** Of all storage nodes of a fleet: what can be connected to. */
@@ -196,6 +198,9 @@ export class ScriptedStorageNode {
     if (fault && !fault.afterwards) throw refuse(fault.code, `${method} of ${this.name}`);
     const answer = step ? this.#once(method, step, () => handler(request)) : handler(request);
     if (fault) throw refuse(fault.code, `the answer of ${method} got lost`);
+    const next = this.afterNext.get(method);
+    this.afterNext.delete(method);
+    next?.();
     return answer;
   }
 

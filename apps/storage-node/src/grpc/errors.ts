@@ -37,6 +37,8 @@ export function toTidemarkError(error: unknown): TidemarkError {
 }
 
 function codeOf(error: unknown): ErrorCode {
+  // Of another storage node, which gives names anew when it restarts: whoever asks for the name again may go on.
+  if (error instanceof EngineError && error.cause instanceof NbdOptionError) return 'io-error';
   if (error instanceof EngineError) return BY_KIND[error.kind];
   if (error instanceof NbdServerError) return error.kind === 'busy' ? 'volume-busy' : 'internal-error';
   const isNbd =

@@ -169,12 +169,15 @@ export class OpenBackups {
     const { exports } = this.#host;
     const { image, sums, close } = await this.#openFiles(request, chain);
     const node = request.verified ? new VerifiedNode(image, sums.source) : image;
-    const uri = exports.add({ name: imageName, listed: false, node, readOnly: true });
-    const sumsUri = exports.add({ name: sumsName, listed: false, node: sums.node, readOnly: true });
+    exports.add({ name: imageName, listed: false, node, readOnly: true });
+    exports.add({ name: sumsName, listed: false, node: sums.node, readOnly: true });
     const open: OpenBackup = {
       ...request,
       names: { imageName, sumsName },
-      endpoint: { uri, sizeBytes: image.sizeBytes, sumsUri },
+      // The port may not be known yet: durable exports are there before anybody may connect.
+      get endpoint() {
+        return { uri: exports.uri(imageName), sizeBytes: image.sizeBytes, sumsUri: exports.uri(sumsName) };
+      },
       close: async () => {
         await exports.remove(imageName, { mode: 'hard' });
         await exports.remove(sumsName, { mode: 'hard' });

@@ -106,7 +106,8 @@ async function damageBelow({ request, catalog }: Context) {
 async function startAsAsked(context: Context) {
   const { request, run, catalog } = context;
   const isFull = request.baseCheckpointId === null;
-  const target = await currentTarget(context);
+  // Always anew: the target is gone if the repository's host has restarted since.
+  const target = await prepare(context, await parentOf(context));
   try {
     return await startBackup(context, { step: 'start', isFull, target });
   } catch (error) {
@@ -130,13 +131,6 @@ async function startFull(context: Context) {
     return prepare(context, '');
   });
   return startBackup(context, { step: 'start-full', isFull: true, target });
-}
-
-/** A start that is repeated prepares again: its target is gone if the repository's host has restarted. */
-async function currentTarget(context: Context): Promise<Prepared> {
-  const isRepeated = context.run.steps.some(step => step.name === 'start');
-  const known = preparedTarget(context);
-  return isRepeated || known === undefined ? prepare(context, await parentOf(context)) : known;
 }
 
 /**

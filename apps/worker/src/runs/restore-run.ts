@@ -30,9 +30,8 @@ const openSource: Step<'restore'> = {
 const start: Step<'restore'> = {
   name: 'start',
   async run(context) {
-    const isRepeated = context.run.steps.some(step => step.name === 'start');
-    // Repeated: the export is gone if the repository's host has restarted.
-    const source = isRepeated ? await openBackup(context) : context.output('open-source', opened);
+    // Always anew: the export is gone if the repository's host has restarted since.
+    const source = await openBackup(context);
     const { jobId, filePath, differingBytes } = await startRestore(context, source);
     const isInPlace = 'inPlace' in context.request.target;
     const dirtyBytes = isInPlace ? differingBytes : context.request.sizeBytes;
