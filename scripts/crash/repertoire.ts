@@ -185,7 +185,10 @@ export class Repertoire {
     const backup = await this.#someBackup(disk);
     const { body } = await this.#world.rest.call('GET', 'volumes');
     const volumes: { name: string; state: string; exportUri: string }[] = body.items ?? [];
-    const restored = volumes.filter(({ name, state }) => name.startsWith('restored-') && state === 'ready');
+    // Of earlier rounds: one of this may still be pulling.
+    const restored = volumes.filter(
+      ({ name, state }) => /^restored-r/.test(name) && this.#ageOf(name) > 0 && state === 'ready',
+    );
     const volume = restored.find(({ name }) => this.#claim(name));
     if (backup === undefined) return;
     if (volume === undefined) return this.#restore(disk, 'volume');
@@ -207,10 +210,13 @@ export class Repertoire {
   }
 
   #isOld(volume: string): boolean {
-    const made = /^(restored|spare)-r(\d+)-/.exec(volume);
-    if (made === null) return false;
-    const age = this.#number - Number(made[2]);
-    return made[1] === 'restored' ? age >= ROUNDS_OF_A_RESTORE : age > 0;
+    return this.#ageOf(volume) >= (volume.startsWith('restored-') ? ROUNDS_OF_A_RESTORE : 1);
+  }
+
+  /** In rounds; of the disks themselves -1. */
+  #ageOf(volume: string): number {
+    const made = /^(?:restored|spare)-r(\d+)-/.exec(volume);
+    return made === null ? -1 : this.#number - Number(made[1]);
   }
 
   /** Those of earlier rounds, which have been compared. */

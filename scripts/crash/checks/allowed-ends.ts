@@ -59,6 +59,13 @@ const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
       when: checkpointsWereRemoved,
     },
   ],
+  'checkpoint-not-ready': [
+    {
+      kinds: ['delete-checkpoint', 'rename-checkpoint'],
+      why: 'it is being taken away by a request that was not answered',
+      when: checkpointsWereRemoved,
+    },
+  ],
   'backup-in-use': [{ kinds: ['delete-backup'], why: 'an increment is being made over it', when: always }],
   'backup-not-usable': [
     {
