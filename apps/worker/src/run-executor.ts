@@ -176,7 +176,8 @@ export class RunExecutor {
     outcomes.set(step.name, { state: 'failed', output: null, error });
     const failures = run.failures + 1;
     const failuresMax = step.patient ? limits.patientFailuresMax : limits.failuresMax;
-    const isCancelled = !step.final && context.cancel.aborted;
+    // What would have to begin anew is not kept by a step that a cancel request comes too late for.
+    const isCancelled = (!step.final || thrown instanceof StartOver) && context.cancel.aborted;
     if (!isCancelled && isWorthRetrying(thrown) && failures < failuresMax) {
       const delayMs = retryDelay(limits, failures);
       await leases.handBack(lease, { delayMs, error });

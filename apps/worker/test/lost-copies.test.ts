@@ -78,3 +78,14 @@ test.each(['volume', 'instant'])('it may restart between an export and the first
   const target = to === 'volume' ? { volume: 'copy' } : { instant: 'quick' };
   expect((await fleet.succeed(await fleet.restore(backup, target))).failures).toBe(0);
 });
+
+test('a cancel request that waits for a publication ends the run when its moment turns out to be lost', async () => {
+  const { alpha, beta } = fleet;
+  beta.fail('publishBackup', 'storage-node-unreachable', { times: 1 });
+  const run = await fleet.until(await fleet.backup('monday'), ({ failures }) => failures === 1);
+  await fleet.catalog.runs.requestCancel(run.id);
+  beta.dropPartial(run.backupId!);
+  alpha.scriptedJobs.forget();
+  const ended = await fleet.end(run);
+  expect([ended.state, ended.error?.code]).toEqual(['cancelled', 'run-cancelled']);
+});
