@@ -111,6 +111,19 @@ describe('asked for', () => {
     expect(await fleet.differences()).toEqual(['backup-differs repaired', 'backup-missing gone']);
   });
 
+  test('the row of a hidden backup that is gone goes, and its child is as the repository has it', async () => {
+    const { backupId } = await fleet.succeed(await fleet.backup('monday'));
+    await fleet.succeed(await fleet.backup('tuesday', 'incremental'));
+    await fleet.catalog.retention.hide([backupId!], randomUUID());
+    fleet.beta.removals.end(fleet.beta.published.get(backupId!)!);
+    expect(await reconcile('beta')).toMatchObject({ found: 2, repaired: 2, open: 0 });
+    expect(await fleet.differences()).toEqual(['backup-differs repaired', 'removed-left repaired']);
+    const { items } = await fleet.catalog.backups.list({ hidden: true });
+    expect(items.map(({ checkpoint, parentId, kind }) => [checkpoint, parentId, kind])).toEqual([
+      ['tuesday', null, 'full'],
+    ]);
+  });
+
   test('what cannot be decided waits for somebody', async () => {
     const { id: volumeId } = await fleet.catalog.volumes.get('disk');
     const there = fleet.alpha.volumes.get(volumeId)!;

@@ -60,7 +60,7 @@ export interface Inventory {
   elsewhere: { id: string; name: string; noun: 'volume' | 'repository' }[];
 }
 
-/** A statement has at most 65,535 parameters, and each id takes five. */
+/** A statement has at most 65,535 parameters, and each id takes at most six. */
 const IDS_AT_ONCE = 5_000;
 const UUID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/gi;
 const LIVE = { OR: [{ state: { in: ['queued', 'running'] } }, { cleanupPending: true }] };
@@ -130,7 +130,16 @@ export class InventoryRepository {
     const runs = new Map<string, RunModel>();
     for (let start = 0; start < ids.length; start += IDS_AT_ONCE) {
       const any = { in: ids.slice(start, start + IDS_AT_ONCE) };
-      const about = [{ id: any }, { volumeId: any }, { checkpointId: any }, { backupId: any }];
+      const commits = await this.#scope.read(db =>
+        db.volumeCommit.findMany({ where: { id: any }, select: { runId: true } }),
+      );
+      const about = [
+        { id: { in: commits.map(({ runId }) => runId) } },
+        { id: any },
+        { volumeId: any },
+        { checkpointId: any },
+        { backupId: any },
+      ];
       const where = { OR: [...about, { kind: 'create-repository', repositoryId: any }] };
       for (const row of await this.#scope.read(db => db.run.findMany({ where }))) runs.set(row.id, row);
     }

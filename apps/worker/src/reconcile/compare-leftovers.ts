@@ -38,8 +38,9 @@ function compareJobs({ node, catalog, runsAbout }: Sides, find: Find): void {
     if (type === 'removal' && state !== CONCLUDED) continue;
     if (catalog.commits.some(commit => commit.id === id)) continue;
     const past = runsAbout(id);
-    const isKnown = hasEnded(past) || type === 'commit';
-    if (state === CONCLUDED && !isKnown) continue;
+    const isKnown = hasEnded(past);
+    // One of a commit keeps its volume busy also when it is over.
+    if (state === CONCLUDED && !isKnown && type !== 'commit') continue;
     const whose = past ? `${past.kind} run ${past.id}, which has ${past.state}` : 'nobody the catalog knows';
     const text = `Job '${jobId}' is ${state} on the storage node, and belongs to ${whose}.`;
     const touches = past?.volumeId ? [past.volumeId] : [];

@@ -154,11 +154,10 @@ function compareBackup(row: BackupRow, stored: StoredBackup, isLeaving: boolean,
   find('backup-differs', row.id, text, { touches, facts, safe: 'accept' });
 }
 
-/** Its storage node has ended the removal by itself; nothing stands on it. The next prune drops the row. */
-function removedBackup({ id, repositoryId, state }: BackupRow, find: Find): void {
-  if (state === 'hidden') return;
-  const text = 'The backup was removed, and no run goes on with that. The next prune drops its row.';
-  find('hidden-left', id, text, { touches: [repositoryId], safe: 'hide' });
+/** Its storage node has ended the removal by itself; nothing stands on it. */
+function removedBackup({ id, repositoryId }: BackupRow, find: Find): void {
+  const text = 'The backup was to go, its repository does not have it any more, and no run drops its row.';
+  find('removed-left', id, text, { touches: [repositoryId], safe: 'finish' });
 }
 
 function missingBackup({ id, repositoryId, state }: BackupRow, find: Find): void {

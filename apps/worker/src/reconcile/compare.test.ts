@@ -178,6 +178,14 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
   [
     'a commit that no row tells of',
     s => (s.node.jobs = [job(`commit-${COMMIT}`, 'ready', 'commit')]),
+    ['job-left → null'],
+  ],
+  [
+    'a commit of a run that ended',
+    s => {
+      s.node.jobs = [job(`commit-${COMMIT}`, 'concluded', 'commit')];
+      s.runs.push(run('commit', 'failed', COMMIT));
+    },
     ['job-left → end'],
   ],
   [
@@ -230,7 +238,7 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
       s.rows.backup.state = 'removing';
       s.repository.backups = [];
     },
-    ['hidden-left → hide'],
+    ['removed-left → finish'],
   ],
   [
     'a hidden backup that is gone, and nothing stands on it',
@@ -238,7 +246,7 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
       s.rows.backup.state = 'hidden';
       s.repository.backups = [];
     },
-    [],
+    ['removed-left → finish'],
   ],
   [
     'a removal that its storage node goes on with',

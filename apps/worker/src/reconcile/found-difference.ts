@@ -29,6 +29,7 @@ export const DIFFERENCE_KINDS = {
   'backup-differs': { about: 'backup', actions: ['accept'] },
   'backup-creating-left': { about: 'backup', actions: ['forget', 'adopt'] },
   'hidden-left': { about: 'backup', actions: ['hide'] },
+  'removed-left': { about: 'backup', actions: ['finish'] },
   'partial-left': { about: 'backup', actions: ['discard'] },
   'open-backup-left': { about: 'backup', actions: ['close'] },
   'moment-left': { about: 'volume', actions: ['release'] },

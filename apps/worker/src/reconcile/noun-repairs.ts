@@ -151,6 +151,18 @@ const forgetBackup: Repair = ({ context, found }) =>
 const hideBackup: Repair = ({ context, found }) =>
   context.catalog.retention.markHidden(found.subjectId, context.run.id);
 
+/** Rejects `backup-in-use` where a row stands on it and the repository does not say what else that stands on. */
+const finishRemoval: Repair = ({ look, found, context }) => {
+  const children = look.catalog.backups
+    .filter(({ parentId }) => parentId === found.subjectId)
+    .flatMap(({ id }) => indexOf(look).backups.get(id)?.backup ?? [])
+    .map(stored => ({
+      ...{ id: stored.backupId, parentId: stored.parentBackupId || null, kind: kindOf(stored) },
+      ...{ reason: stored.reason, storedBytes: stored.storedBytes },
+    }));
+  return context.catalog.retention.finish(found.subjectId, children, context.run.id);
+};
+
 export const NOUN_REPAIRS = {
   'volume-unknown': { adopt: adoptVolume, remove: removeVolume },
   'volume-missing': { forget: forgetVolume },
@@ -174,4 +186,5 @@ export const NOUN_REPAIRS = {
   'backup-differs': { accept: acceptBackup },
   'backup-creating-left': { adopt: adoptBackup, forget: forgetBackup },
   'hidden-left': { hide: hideBackup },
+  'removed-left': { finish: finishRemoval },
 } as const;
