@@ -1,5 +1,6 @@
 // The checkpoints of a scripted storage node: kept, named and deleted, with bitmaps that are only said to be there.
 import { Checkpoint, type CreateCheckpointRequest } from '@tidemark/proto';
+import type { Handlers } from './scripted-handlers.ts';
 import { refuse } from './scripted-refusal.ts';
 
 type Wanted = Pick<CreateCheckpointRequest, 'volumeId' | 'checkpointId' | 'name'> & { description?: string };
@@ -25,8 +26,7 @@ export function createCheckpoint({ checkpoints }: Host, wanted: Wanted): Checkpo
   return checkpoint;
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
-export function checkpointHandlers(host: Host): Record<string, (request: any) => unknown> {
+export function checkpointHandlers(host: Host): Handlers {
   const { checkpoints } = host;
   const listed = (volumeId: string) => [...checkpoints.values()].filter(one => one.volumeId === volumeId);
   return {

@@ -11,6 +11,7 @@ import {
   StoredBackup,
   type Volume,
 } from '@tidemark/proto';
+import type { Handlers } from './scripted-handlers.ts';
 
 /** What it needs of its storage node. */
 interface Host {
@@ -37,8 +38,7 @@ export class ScriptedInventory {
     this.#host = host;
   }
 
-  // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
-  handlers(): Record<string, (request: any) => unknown> {
+  handlers(): Handlers {
     const { volumes, checkpoints, repositories, partial, published } = this.#host;
     const checkpointsOf = (volumeId: string) =>
       [...checkpoints.values()].filter(checkpoint => checkpoint.volumeId === volumeId);

@@ -10,6 +10,7 @@ import {
   toServiceError,
 } from '@tidemark/proto';
 import { createCheckpoint } from './scripted-checkpoints.ts';
+import type { Handlers } from './scripted-handlers.ts';
 import { refuse } from './scripted-refusal.ts';
 import type { ScriptedStorageNode } from './scripted-storage-node.ts';
 
@@ -51,8 +52,7 @@ export class ScriptedJobs {
     );
   }
 
-  // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
-  handlers(): Record<string, (request: any) => unknown> {
+  handlers(): Handlers {
     return {
       startBackup: request => this.#startBackup(request),
       continueBackup: request => this.#continue(request),

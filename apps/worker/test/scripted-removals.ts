@@ -1,5 +1,6 @@
 // Removals of backups as a scripted storage node plays them: chains are lists of parents, jobs only count.
 import { type ErrorCode, JobStatus, type StoredBackup } from '@tidemark/proto';
+import type { Handlers } from './scripted-handlers.ts';
 import { refuse } from './scripted-refusal.ts';
 import type { ScriptedStorageNode } from './scripted-storage-node.ts';
 
@@ -21,8 +22,7 @@ export class ScriptedRemovals {
     this.#node = node;
   }
 
-  // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
-  handlers(): Record<string, (request: any) => unknown> {
+  handlers(): Handlers {
     const { published } = this.#node;
     return {
       listBackups: () => ({ backups: [...published.values()] }),

@@ -6,6 +6,7 @@ import {
   type StartRestoreRequest,
   type Volume,
 } from '@tidemark/proto';
+import type { Handlers } from './scripted-handlers.ts';
 import type { ScriptedStorageNode } from './scripted-storage-node.ts';
 
 const NO_DAMAGE: JobDamage = { bytes: 0, ranges: [], truncated: false };
@@ -27,8 +28,7 @@ export class ScriptedRestores {
     this.#node = node;
   }
 
-  // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
-  handlers(): Record<string, (request: any) => unknown> {
+  handlers(): Handlers {
     return {
       startRestore: request => this.#start(request),
       getJobDamage: ({ jobId }) => this.damage.get(jobId) ?? NO_DAMAGE,

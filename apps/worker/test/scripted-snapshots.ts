@@ -1,6 +1,7 @@
 // The snapshots and commits of a scripted storage node: images are ids in a list, the lowest first. A commit's
 // job counts up like any other; that of what the guest writes to stays ready until it is told how to end.
 import { type FinishCommitRequest, JobStatus, type Snapshot, type StartCommitRequest } from '@tidemark/proto';
+import type { Handlers } from './scripted-handlers.ts';
 import { refuse } from './scripted-refusal.ts';
 
 interface Commit {
@@ -40,8 +41,7 @@ export class ScriptedSnapshots {
     this.commits.clear();
   }
 
-  // biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
-  handlers(): Record<string, (request: any) => unknown> {
+  handlers(): Handlers {
     return {
       createSnapshot: ({ volumeId, snapshotId, name }) => {
         const list = this.lists.get(volumeId) ?? [];

@@ -27,6 +27,7 @@ import {
   VolumeServiceService,
 } from '@tidemark/proto';
 import { checkpointHandlers } from './scripted-checkpoints.ts';
+import type { Handler, Handlers } from './scripted-handlers.ts';
 import { ScriptedInventory } from './scripted-inventory.ts';
 import { ScriptedJobs } from './scripted-jobs.ts';
 import { refuse } from './scripted-refusal.ts';
@@ -48,9 +49,6 @@ interface Call {
 }
 
 type Fault = { method: string; code: ErrorCode; times: number; afterwards: boolean };
-
-// biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
-type Handler = (request: any) => unknown;
 
 const NONE: Empty = {};
 /** Repeated steps of these are answered from memory; all others are done again, and are good to repeat. */
@@ -214,7 +212,7 @@ export class ScriptedStorageNode {
     return this.#answers.get(key);
   }
 
-  #handlers(): Record<string, Handler> {
+  #handlers(): Handlers {
     return {
       ...this.inventory.handlers(),
       ...this.#volumeHandlers(),
@@ -234,7 +232,7 @@ export class ScriptedStorageNode {
     return found;
   }
 
-  #volumeHandlers(): Record<string, Handler> {
+  #volumeHandlers(): Handlers {
     return {
       createVolume: request => this.createVolume(request),
       deleteVolume: ({ volumeId }) => {
@@ -249,7 +247,7 @@ export class ScriptedStorageNode {
     };
   }
 
-  #repositoryHandlers(): Record<string, Handler> {
+  #repositoryHandlers(): Handlers {
     return {
       createRepository: ({ repositoryId, name, limitBytes }) => {
         this.repositories.set(repositoryId, name);

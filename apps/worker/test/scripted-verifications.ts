@@ -1,10 +1,8 @@
 // What a scripted storage node says of its repositories beyond backups: verifications, scans, deletions.
 import { JobDamage, JobStatus, ScanReport } from '@tidemark/proto';
+import type { Handlers } from './scripted-handlers.ts';
 import { refuse } from './scripted-refusal.ts';
 import type { ScriptedStorageNode } from './scripted-storage-node.ts';
-
-// biome-ignore lint/suspicious/noExplicitAny: one table for requests of every type
-type Handler = (request: any) => unknown;
 
 const TICK_MS = 10;
 const TICKS = 4;
@@ -18,7 +16,7 @@ export class ScriptedVerifications {
     this.#node = node;
   }
 
-  handlers(): Record<string, Handler> {
+  handlers(): Handlers {
     const node = this.#node;
     return {
       startVerify: ({ step, backupId }) => {
