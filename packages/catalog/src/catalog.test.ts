@@ -257,16 +257,18 @@ test('a connection that is cut is `catalog-unavailable`, and the next call works
 test('a process that freezes within a transaction holds up the others for seconds only', async () => {
   const { volume } = await seed(catalog);
   const other = Catalog.connect(database.url);
+  const [locked, thawed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const frozen = other.transaction(async tx => {
     await tx.volumes.getReady('disk');
-    await new Promise(resolve => setTimeout(resolve, 8_000));
+    locked.resolve();
+    await thawed.promise;
     await tx.volumes.getReady('disk');
   });
   frozen.catch(() => {});
-  await new Promise(resolve => setTimeout(resolve, 300));
-  const startedAtMs = performance.now();
+  await locked.promise;
+  // Frozen until this one is through: were it held up, it would be for good.
   await catalog.volumes.markDeleting(volume.id, randomUUID());
-  expect(performance.now() - startedAtMs).toBeLessThan(7_000);
+  thawed.resolve();
   await expect(frozen).rejects.toMatchObject({ code: 'catalog-unavailable' });
   await other.close();
 });
