@@ -47,7 +47,7 @@ export class RestClient {
   }
 
   /** Starts a run; rejects with the problem when it is refused or, as far as it was waited for, failed. */
-  post<T extends { run: Run }>(path: string, body: object, wait: Wait): Promise<T> {
+  post<T extends { run: Run }>(path: string, body: object | undefined, wait: Wait): Promise<T> {
     const query = wait === 'accepted' ? '' : `?wait=${wait}&waitTimeoutMs=${RUN_TIMEOUT_MS}`;
     return this.#call('POST', `${path}${query}`, body);
   }

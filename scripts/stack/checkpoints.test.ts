@@ -1,115 +1,55 @@
 // Goal: an operator takes, names, compares and deletes checkpoints of a live volume from the shell, while backups run
 // and after the catalog was lost, and every backup holds what the volume held. Method: the real services in a temporary
 // home, the real command, a guest over NBD.
-import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { Catalog } from '@tidemark/catalog';
-import { NbdClient } from '@tidemark/nbd';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Stack } from './stack.ts';
+import { Operator } from './testing/operator.ts';
 
 const GRANULE = 64 * 1024;
-const CLI = fileURLToPath(new URL('../../apps/cli/bin/tidemark.mjs', import.meta.url));
-const run = promisify(execFile);
 
-let home: string;
-let stack: Stack;
+let operator: Operator;
 
 beforeAll(async () => {
-  home = mkdtempSync(join(tmpdir(), 'tidemark-home-'));
-  stack = new Stack({ home, ports: 'free', nodes: ['alpha', 'beta'] });
-  await stack.start();
-  await tidemark('repository', 'create', 'vault', '--storage-node', 'beta');
+  operator = await Operator.open();
 });
 
-afterAll(async () => {
-  await stack.stop();
-  rmSync(home, { recursive: true });
-});
+afterAll(() => operator?.close());
 
-/** What it prints; rejects with what it says when it fails. */
-async function tidemark(...args: string[]): Promise<string> {
-  const { stdout } = await run(process.execPath, [CLI, '--url', stack.url, ...args]);
-  return stdout;
-}
+const tidemark = (...args: string[]) => operator.tidemark(...args);
+const refusal = async (...args: string[]) => (await operator.refusal(...args)).stderr;
 
-// biome-ignore lint/suspicious/noExplicitAny: the shape of an answer is what the tests look at
-const json = async (...args: string[]): Promise<any> => JSON.parse(await tidemark('--json', ...args));
-
-const refusal = (...args: string[]): Promise<string> =>
-  tidemark(...args).then(
-    out => Promise.reject(new Error(`it did not fail: ${out}`)),
-    (error: { stderr: string }) => error.stderr,
-  );
-
-class Disk {
+class TrackedDisk {
   readonly name: string;
-  readonly #uri: string;
 
-  private constructor(name: string, uri: string) {
+  private constructor(name: string) {
     this.name = name;
-    this.#uri = uri;
   }
 
-  static async create(name: string): Promise<Disk> {
-    const { volume } = await json('volume', 'create', name, '--storage-node', 'alpha', '--size', '16MiB');
-    return new Disk(name, volume.exportUri);
-  }
-
-  static of({ name, exportUri }: { name: string; exportUri: string }): Disk {
-    return new Disk(name, exportUri);
-  }
-
-  async #guest<T>(act: (guest: NbdClient) => Promise<T>): Promise<T> {
-    const guest = await NbdClient.connect({ uri: this.#uri });
-    try {
-      return await act(guest);
-    } finally {
-      await guest.disconnect();
-    }
+  static async create(name: string): Promise<TrackedDisk> {
+    await operator.createVolume(name, '16MiB');
+    return new TrackedDisk(name);
   }
 
   /** One granule each, flushed. */
   write(byte: number, ...granules: number[]): Promise<void> {
-    return this.#guest(async guest => {
-      for (const granule of granules) await guest.write(granule * GRANULE, Buffer.alloc(GRANULE, byte));
-      await guest.flush();
-    });
+    const bytes = Buffer.alloc(GRANULE, byte);
+    const pieces = granules.map(granule => ({ offset: granule * GRANULE, bytes }));
+    return operator.writeAll(this.name, pieces);
   }
 
   digest(): Promise<string> {
-    return this.#guest(async guest => {
-      const content = Buffer.alloc(guest.sizeBytes);
-      await guest.read(0, content);
-      return createHash('sha256').update(content).digest('hex');
-    });
+    return operator.digest(this.name);
   }
 
-  backup(checkpoint: string, ...more: string[]) {
-    const place = ['--volume', this.name, '--repository', 'vault', '--checkpoint', checkpoint];
-    return json('backup', 'create', ...place, ...more);
+  backup(checkpoint: string, kind: string, ...more: string[]) {
+    return operator.backUp(this.name, checkpoint, kind, ...more);
   }
 
   /** What the backup of a checkpoint holds. */
   async restored(checkpoint: string): Promise<string> {
-    const name = `${this.name}-${checkpoint}`;
-    const { items } = await json('backup', 'list', '--volume', this.name);
+    const { items } = await operator.json('backup', 'list', '--volume', this.name);
     const { id } = items.find((one: { checkpoint: string }) => one.checkpoint === checkpoint);
-    const target = { volume: { name, storageNode: 'alpha' } };
-    const answer = await fetch(`${stack.url}/v1/restores?wait=done&waitTimeoutMs=60000`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ backup: id, target }),
-    });
-    // biome-ignore lint/suspicious/noExplicitAny: as above
-    const body = (await answer.json()) as any;
-    expect(answer.ok, JSON.stringify(body)).toBe(true);
-    return Disk.of(await json('volume', 'show', name)).digest();
+    return operator.restored(id, `${this.name}-${checkpoint}`);
   }
 
   /** Granules, as the stream of lines has them. */
@@ -129,13 +69,13 @@ class Disk {
   }
 
   async checkpoints() {
-    const { items } = await json('checkpoint', 'list', this.name);
+    const { items } = await operator.json('checkpoint', 'list', this.name);
     return items as { id: string; name: string; changedSinceBytes: number; inconsistent: boolean }[];
   }
 }
 
 test('checkpoints are compared, renamed, described, protected and deleted', async () => {
-  const disk = await Disk.create('compared');
+  const disk = await TrackedDisk.create('compared');
   await disk.write(1, 0, 1, 2, 100);
   for (const [index, name] of ['one', 'two', 'three'].entries()) {
     await tidemark('checkpoint', 'create', 'compared', name, '--description', `no. ${index}`);
@@ -148,7 +88,15 @@ test('checkpoints are compared, renamed, described, protected and deleted', asyn
   expect(sizes).toEqual([7, 5, 3]);
   const bytes = ['changed-bytes', 'compared', '--since', 'one', '--until', 'three'];
   expect(await tidemark('checkpoint', ...bytes)).toBe('320 KiB (327680 bytes)\n');
-  const page = await json('checkpoint', 'changed-blocks', 'compared', '--since', 'one', '--limit', '2');
+  const page = await operator.json(
+    'checkpoint',
+    'changed-blocks',
+    'compared',
+    '--since',
+    'one',
+    '--limit',
+    '2',
+  );
   expect(page).toMatchObject({ extents: [{ length: 2 * GRANULE }, {}], nextOffset: 22 * GRANULE });
 
   await tidemark('checkpoint', 'rename', 'compared', 'two', 'second');
@@ -165,58 +113,58 @@ test('checkpoints are compared, renamed, described, protected and deleted', asyn
 });
 
 test('a full chain refuses, or drops the oldest and says so', async () => {
-  const disk = await Disk.create('full');
+  const disk = await TrackedDisk.create('full');
   for (const name of ['one', 'two']) await tidemark('checkpoint', 'create', 'full', name);
   await tidemark('volume', 'set', 'full', '--checkpoint-limit', '2');
   const words = await refusal('checkpoint', 'create', 'full', 'three');
   expect(words).toContain("Volume 'full' has 2 checkpoints, and its limit is 2");
   const out = await tidemark('checkpoint', 'create', 'full', 'three', '--drop-oldest');
   expect(out).toMatch(/dropped checkpoint one$/m);
-  const backup = await disk.backup('four', '--kind', 'full', '--drop-oldest');
+  const backup = await disk.backup('four', 'full', '--drop-oldest');
   expect(backup.run.result.dropped).toMatchObject([{ name: 'two' }]);
   expect((await disk.checkpoints()).map(one => one.name)).toEqual(['three', 'four']);
 });
 
 test('checkpoints go while a backup runs, and every backup holds what its moment held', async () => {
-  const disk = await Disk.create('busy');
+  const disk = await TrackedDisk.create('busy');
   await disk.write(1, ...Array.from({ length: 64 }, (_, index) => index));
-  await disk.backup('full', '--kind', 'full');
+  await disk.backup('full', 'full');
   for (const [index, name] of ['a', 'b', 'c'].entries()) {
     await disk.write(10 + index, ...Array.from({ length: 24 }, (_, at) => index * 20 + at));
     await tidemark('checkpoint', 'create', 'busy', name);
   }
   await disk.write(20, 1, 90, 91);
   const then = await disk.digest();
-  const running = disk.backup('later', '--kind', 'incremental', '--base', 'full', '--speed', '512KiB');
-  const isRunning = async () => {
-    const { items } = await json('backup', 'list', '--volume', 'busy');
-    return items.some((one: { state: string }) => one.state === 'creating');
-  };
+  const slow = ['--base', 'full', '--speed', '64KiB', '--no-wait'];
+  const { run, backup } = await disk.backup('later', 'incremental', ...slow);
   await expect.poll(async () => (await disk.checkpoints()).length, { timeout: 20_000 }).toBe(5);
   await expect
     .poll(async () => (await disk.checkpoints()).at(-1)!.changedSinceBytes, { timeout: 20_000 })
     .toBe(0);
+  await tidemark('run', 'pause', run.id);
   await disk.write(30, ...Array.from({ length: 64 }, (_, index) => 2 * index));
   for (const name of ['b', 'a']) await tidemark('checkpoint', 'delete', 'busy', name);
-  expect(await isRunning()).toBe(true);
   expect(await refusal('checkpoint', 'delete', 'busy', 'full')).toMatch(/checkpoint-in-use/);
-  const { backup } = await running;
-  expect(backup.state).toBe('available');
+  expect(await operator.json('run', 'show', run.id)).toMatchObject({ state: 'running', paused: true });
+  await tidemark('run', 'speed', run.id, '0');
+  await tidemark('run', 'resume', run.id);
+  await tidemark('run', 'watch', run.id);
+  expect(await operator.json('backup', 'show', backup.id)).toMatchObject({ state: 'available' });
   expect(await disk.restored('later')).toBe(then);
   const now = await disk.digest();
-  await disk.backup('last', '--kind', 'incremental', '--base', 'full');
+  await disk.backup('last', 'incremental', '--base', 'full');
   expect(await disk.restored('last')).toBe(now);
 }, 120_000);
 
 test('CP-06 the catalog loses its checkpoints, and increments go on from them', async () => {
-  const disk = await Disk.create('lost');
+  const disk = await TrackedDisk.create('lost');
   await disk.write(1, 1, 2, 3);
-  await disk.backup('full', '--kind', 'full');
+  await disk.backup('full', 'full');
   await disk.write(2, 3, 4);
   await tidemark('checkpoint', 'create', 'lost', 'noon', '--description', 'kept');
   await disk.write(3, 5);
   const before = await disk.checkpoints();
-  const catalog = Catalog.connect(stack.databaseUrl, { connectionsMax: 1 });
+  const catalog = Catalog.connect(operator.stack.databaseUrl, { connectionsMax: 1 });
   for (const { id } of before) await catalog.checkpoints.delete(id, null);
   await catalog.close();
   expect(await disk.checkpoints()).toEqual([]);
@@ -230,7 +178,7 @@ test('CP-06 the catalog loses its checkpoints, and increments go on from them', 
   );
   expect(await tidemark('checkpoint', 'redefine', 'lost')).toMatch(/^0 defined anew$/m);
   const now = await disk.digest();
-  const { backup } = await disk.backup('next', '--kind', 'incremental');
+  const { backup } = await disk.backup('next', 'incremental');
   expect(backup.dirtyBytes).toBe(3 * GRANULE);
   expect(await disk.restored('next')).toBe(now);
 }, 60_000);

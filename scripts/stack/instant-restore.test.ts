@@ -2,105 +2,53 @@
 // ends with a volume that stands alone, whose first backup is an increment on what it came from. Method: the real
 // services in a temporary home, driven through the REST API, guests over NBD.
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { NbdClient } from '@tidemark/nbd';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Stack } from './stack.ts';
+import { Operator } from './testing/operator.ts';
 
 const MiB = 1024 * 1024;
-const SIZE = 16 * MiB;
 /** What an instant restore promises. */
 const FIRST_READ_MS_MAX = 2_000;
 const CHAIN = 30;
 
-let home: string;
-let stack: Stack;
+let operator: Operator;
 const backups: string[] = [];
 let contents: Buffer;
 
 beforeAll(async () => {
-  home = mkdtempSync(join(tmpdir(), 'tidemark-home-'));
-  stack = new Stack({ home, ports: 'free', nodes: ['alpha', 'beta'] });
-  await stack.start();
-  await post('repositories', { name: 'vault', storageNode: 'beta' });
-  const { volume } = await post('volumes', { name: 'disk', storageNode: 'alpha', sizeBytes: SIZE });
+  operator = await Operator.open({ disk: '16MiB' });
   for (let n = 0; n < CHAIN; n++) {
-    await withGuest(volume.exportUri, async guest => {
-      await guest.write((n % 16) * MiB + n * 4096, randomBytes(200_000));
-      await guest.flush();
-    });
+    await operator.write('disk', (n % 16) * MiB + n * 4096, randomBytes(200_000));
     const kind = n === 0 ? 'full' : 'incremental';
     const wanted = { volume: 'disk', repository: 'vault', checkpoint: `c${n}`, kind };
-    backups.push((await post('backups', wanted)).backup.id);
+    backups.push((await operator.post('backups', wanted)).backup.id);
   }
-  contents = await readDisk(volume.exportUri);
+  contents = await operator.contents('disk');
 }, 240_000);
 
-afterAll(async () => {
-  await stack.stop();
-  rmSync(home, { recursive: true });
-});
-
-// biome-ignore lint/suspicious/noExplicitAny: the shape of an answer is what the tests look at
-type Body = any;
-
-async function call(method: 'GET' | 'POST' | 'DELETE', path: string, request?: object): Promise<Body> {
-  const answer = await fetch(`${stack.url}/v1/${path}`, {
-    method,
-    ...(request && { headers: { 'content-type': 'application/json' }, body: JSON.stringify(request) }),
-  });
-  const body = await answer.json();
-  expect(answer.status, JSON.stringify(body)).toBeLessThan(300);
-  return body;
-}
-
-/** Waits for the run's end, or for `checkpoint` where that is what is wanted; expects success. */
-async function post(path: string, request: object, wait = 'done'): Promise<Body> {
-  const body = await call('POST', `${path}?wait=${wait}&waitTimeoutMs=60000`, request);
-  expect(['succeeded', 'running'], JSON.stringify(body.run)).toContain(body.run.state);
-  return body;
-}
-
-async function ended(runId: string): Promise<Body> {
-  for (;;) {
-    const run = await call('GET', `runs/${runId}`);
-    if (run.state !== 'queued' && run.state !== 'running') return run;
-    await delay(100);
-  }
-}
-
-async function withGuest<T>(uri: string, act: (guest: NbdClient) => Promise<T>): Promise<T> {
-  const guest = await NbdClient.connect({ uri });
-  try {
-    return await act(guest);
-  } finally {
-    await guest.disconnect();
-  }
-}
-
-function readDisk(uri: string): Promise<Buffer> {
-  return withGuest(uri, async guest => {
-    const bytes = Buffer.alloc(SIZE);
-    await guest.read(0, bytes);
-    return bytes;
-  });
-}
+afterAll(() => operator?.close());
 
 const instant = (backup: string, name: string, more: object = {}) =>
-  post('restores', { backup, target: { instant: { name, storageNode: 'alpha' } }, ...more }, 'checkpoint');
+  operator.post(
+    'restores',
+    { backup, target: { instant: { name, storageNode: 'alpha' } }, ...more },
+    'checkpoint',
+  );
 
 /** From the request to the first bytes, in milliseconds. */
 async function timeToFirstRead(backup: string, name: string): Promise<number> {
   const before = performance.now();
   const { volume, run } = await instant(backup, name);
   expect(volume).toMatchObject({ state: 'ready', format: 'qcow2' });
-  await withGuest(volume.exportUri, guest => guest.read(0, Buffer.alloc(4096)));
+  const guest = await NbdClient.connect({ uri: volume.exportUri });
+  const first = Buffer.alloc(4096);
+  await guest.read(0, first);
   const elapsedMs = performance.now() - before;
-  expect((await ended(run.id)).result).toMatchObject({ state: 'complete', damage: null });
-  expect((await call('GET', `volumes/${name}`)).sourceBackupId).toBeNull();
+  await guest.disconnect();
+  // Written before the first backup and never again: it lies at the far end of every chain.
+  expect(first.equals(contents.subarray(0, first.length))).toBe(true);
+  expect((await operator.ended(run.id)).result).toMatchObject({ state: 'complete', damage: null });
+  expect((await operator.get(`volumes/${name}`)).sourceBackupId).toBeNull();
   return elapsedMs;
 }
 
@@ -126,41 +74,39 @@ test('a volume is booted from its backup, survives the loss of its repository, a
   await guest.flush();
   own.copy(contents, 5 * MiB + 77);
 
-  const beta = stack.services.get('beta')!;
-  const pid = beta.pid!;
-  process.kill(pid, 'SIGKILL');
+  const isBack = await operator.bringDown('beta');
   const late = Buffer.alloc(MiB);
-  const reading = guest.read(15 * MiB, late);
-  while (beta.pid === null || beta.pid === pid) await delay(50);
-  // It waits for the repository's host, and no longer.
+  let isAnswered = false;
+  const reading = guest.read(15 * MiB, late).then(() => {
+    isAnswered = true;
+  });
+  await isBack();
+  // It waits for the repository's host, which is only now coming up, and no longer.
+  expect(isAnswered).toBe(false);
   await reading;
   expect(late.equals(contents.subarray(15 * MiB))).toBe(true);
   await guest.disconnect();
 
-  const done = await ended(run.id);
-  expect([done.state, done.error]).toEqual(['succeeded', null]);
+  const done = await operator.ended(run.id);
   expect(done.result).toMatchObject({ state: 'complete', volumeId: volume.id });
-  expect((await readDisk(volume.exportUri)).equals(contents)).toBe(true);
+  expect((await operator.contents('booted')).equals(contents)).toBe(true);
 
   const wanted = { volume: 'booted', repository: 'vault', checkpoint: 'first', kind: 'incremental' };
-  const { backup } = await post('backups', wanted);
+  const { backup } = await operator.post('backups', wanted);
   expect(backup).toMatchObject({ kind: 'incremental', parentId: source });
   expect(backup.sentBytes).toBeLessThan(MiB);
-  const restored = await post('restores', {
+  await operator.post('restores', {
     backup: backup.id,
     target: { volume: { name: 'elsewhere', storageNode: 'beta' } },
   });
-  expect((await readDisk(restored.volume.exportUri)).equals(contents)).toBe(true);
+  expect((await operator.contents('elsewhere')).equals(contents)).toBe(true);
 }, 120_000);
 
 test('a volume goes back in place to where it was, and only what differs moves', async () => {
-  const { exportUri } = await call('GET', 'volumes/disk');
-  const before = await readDisk(exportUri);
-  await withGuest(exportUri, async guest => {
-    await guest.write(9 * MiB, randomBytes(100_000));
-    await guest.flush();
-  });
-  const { run } = await post('restores', { backup: backups.at(-1), target: { inPlace: { volume: 'disk' } } });
+  const before = await operator.contents('disk');
+  await operator.write('disk', 9 * MiB, randomBytes(100_000));
+  const target = { inPlace: { volume: 'disk' } };
+  const { run } = await operator.post('restores', { backup: backups.at(-1), target });
   expect(run.result).toMatchObject({ state: 'complete', differingBytes: 2 * 65_536, sentBytes: 2 * 65_536 });
-  expect((await readDisk(exportUri)).equals(before)).toBe(true);
+  expect((await operator.contents('disk')).equals(before)).toBe(true);
 });

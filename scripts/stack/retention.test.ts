@@ -1,96 +1,51 @@
 // Goal: an operator prunes a chain from the shell while guests write, backups and restores run; every backup that is
 // left holds what the volume held, and what is gone gives its space back. Method: the real services in a temporary
 // home, the real command, a guest over NBD.
-import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import { NbdClient } from '@tidemark/nbd';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Stack } from './stack.ts';
+import { Operator } from './testing/operator.ts';
 
 const GRANULE = 64 * 1024;
 const GRANULES = 128;
-const CLI = fileURLToPath(new URL('../../apps/cli/bin/tidemark.mjs', import.meta.url));
 const NAMES = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
-const run = promisify(execFile);
 
-let home: string;
-let stack: Stack;
+let operator: Operator;
 const held = new Map<string, string>();
 
 beforeAll(async () => {
-  home = mkdtempSync(join(tmpdir(), 'tidemark-home-'));
-  stack = new Stack({ home, ports: 'free', nodes: ['alpha', 'beta'] });
-  await stack.start();
-  await tidemark('repository', 'create', 'vault', '--storage-node', 'beta');
-  await tidemark('volume', 'create', 'disk', '--storage-node', 'alpha', '--size', '8MiB');
+  operator = await Operator.open({ disk: '8MiB' });
   for (const [day, name] of NAMES.entries()) {
     await write(day + 1, day * 7, day * 7 + 20);
     await backup(name, day === 0 ? 'full' : 'incremental');
   }
 });
 
-afterAll(async () => {
-  await stack.stop();
-  rmSync(home, { recursive: true });
-});
+afterAll(() => operator?.close());
 
-/** What it prints; rejects with what it says when it fails. */
-async function tidemark(...args: string[]): Promise<string> {
-  const { stdout } = await run(process.execPath, [CLI, '--url', stack.url, ...args]);
-  return stdout;
-}
-
-// biome-ignore lint/suspicious/noExplicitAny: the shape of an answer is what the tests look at
-const json = async (...args: string[]): Promise<any> => JSON.parse(await tidemark('--json', ...args));
-
-async function guest<T>(volume: string, act: (client: NbdClient) => Promise<T>): Promise<T> {
-  const { exportUri } = await json('volume', 'show', volume);
-  const client = await NbdClient.connect({ uri: exportUri });
-  try {
-    return await act(client);
-  } finally {
-    await client.disconnect();
-  }
-}
+const tidemark = (...args: string[]) => operator.tidemark(...args);
 
 /** Granules of [from, to), flushed. */
-const write = (byte: number, from: number, to: number) =>
-  guest('disk', async client => {
-    for (let granule = from; granule < to; granule++) {
-      const bytes = Buffer.alloc(GRANULE, byte);
-      bytes.writeUInt32LE(granule);
-      await client.write((granule % GRANULES) * GRANULE, bytes);
-    }
-    await client.flush();
+function write(byte: number, from: number, to: number): Promise<void> {
+  const pieces = Array.from({ length: to - from }, (_, index) => {
+    const bytes = Buffer.alloc(GRANULE, byte);
+    bytes.writeUInt32LE(from + index);
+    return { offset: ((from + index) % GRANULES) * GRANULE, bytes };
   });
-
-const digest = (volume: string) =>
-  guest(volume, async client => {
-    const content = Buffer.alloc(client.sizeBytes);
-    await client.read(0, content);
-    return createHash('sha256').update(content).digest('hex');
-  });
+  return operator.writeAll('disk', pieces);
+}
 
 async function backup(checkpoint: string, kind: string): Promise<void> {
-  held.set(checkpoint, await digest('disk'));
-  const place = ['--volume', 'disk', '--repository', 'vault', '--checkpoint', checkpoint];
-  await tidemark('backup', 'create', ...place, '--kind', kind);
+  held.set(checkpoint, await operator.digest('disk'));
+  await operator.backUp('disk', checkpoint, kind);
 }
 
 async function backups(): Promise<{ id: string; checkpoint: string; kind: string; state: string }[]> {
-  return (await json('backup', 'list', '--volume', 'disk', '--hidden')).items;
+  return (await operator.json('backup', 'list', '--volume', 'disk', '--hidden')).items;
 }
 
 async function expectRestorable(): Promise<void> {
   for (const { id, checkpoint } of await backups()) {
     const name = `from-${checkpoint}-${Date.now()}`;
-    await tidemark('restore', '--backup', id, '--storage-node', 'alpha', '--to-volume', name);
-    expect([checkpoint, await digest(name)]).toEqual([checkpoint, held.get(checkpoint)]);
+    expect([checkpoint, await operator.restored(id, name)]).toEqual([checkpoint, held.get(checkpoint)]);
   }
 }
 
@@ -105,7 +60,7 @@ test('a chain is pruned to what rules and pins keep, and all of that is as it wa
   const plan = await tidemark('prune', '--repository', 'vault', '--keep-last', '2', '--dry-run');
   expect(plan).toMatch(/^3 of 6 go; at most .* come back$/m);
   expect(await left()).toHaveLength(6);
-  const told = await json('prune', '--repository', 'vault', '--keep-last', '2');
+  const told = await operator.json('prune', '--repository', 'vault', '--keep-last', '2');
   expect(told.run.result).toMatchObject({
     waiting: [],
     checkpoints: [{ name: 'mon' }, { name: 'wed' }, { name: 'thu' }],
@@ -116,7 +71,7 @@ test('a chain is pruned to what rules and pins keep, and all of that is as it wa
     'fri incremental available',
     'tue full available',
   ]);
-  const { items } = await json('checkpoint', 'list', 'disk');
+  const { items } = await operator.json('checkpoint', 'list', 'disk');
   expect(items.map((one: { name: string }) => one.name)).toEqual(['tue', 'fri', 'sat']);
   await expectRestorable();
 });
@@ -126,24 +81,23 @@ test('guests, a backup and a restore go on while a prune is slow', { timeout: 12
   await backup('sun', 'incremental');
   await write(60, 3, 30);
   await backup('next', 'incremental');
-  // `fri` leaves its place below `sat`, slowly.
-  const slow = ['--repository', 'vault', '--keep-last', '3', '--speed', '500KiB', '--no-wait'];
-  const { run: pruning } = await json('prune', ...slow);
-  const [written] = await Promise.all([
-    write(70, 40, 50).then(() => backup('during', 'incremental')),
-    tidemark(
-      'restore',
-      '--backup',
-      await idOf('next'),
-      '--storage-node',
-      'alpha',
-      '--to-volume',
-      'during-prune',
-    ),
-  ]);
-  expect(written).toBeUndefined();
-  expect(await digest('during-prune')).toBe(held.get('next'));
-  await tidemark('run', 'watch', pruning.id);
+  // `fri` leaves its place below `sat`, and stands still in the middle of it.
+  const slow = ['--repository', 'vault', '--keep-last', '3', '--speed', '100KiB', '--no-wait'];
+  const { run } = await operator.json('prune', ...slow);
+  const pruning = () => operator.json('run', 'show', run.id);
+  await expect
+    .poll(async () => (await pruning()).progress.currentBytes, { timeout: 30_000 })
+    .toBeGreaterThan(0);
+  await tidemark('run', 'pause', run.id);
+  await write(70, 40, 50);
+  await backup('during', 'incremental');
+  const place = ['--storage-node', 'alpha', '--to-volume', 'during-prune'];
+  await tidemark('restore', '--backup', await idOf('next'), ...place);
+  expect(await operator.digest('during-prune')).toBe(held.get('next'));
+  expect(await pruning()).toMatchObject({ state: 'running', paused: true });
+  await tidemark('run', 'speed', run.id, '0');
+  await tidemark('run', 'resume', run.id);
+  await tidemark('run', 'watch', run.id);
   expect(await left()).toEqual(
     expect.arrayContaining(['during incremental available', 'next incremental available']),
   );

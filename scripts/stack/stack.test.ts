@@ -2,7 +2,7 @@
 // real services in a temporary home, driven through the REST API.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -137,7 +137,7 @@ test.each(['starts', 'runs'])(
   'Ctrl-C, sent twice, while it %s: everything ends, exit code 0',
   async moment => {
     const main = startMain();
-    await (moment === 'runs' ? running(main) : delay(700));
+    await (moment === 'runs' ? running(main) : until(() => existsSync(join(home, 'stack.lock'))));
     const began = performance.now();
     main.child.kill('SIGINT');
     main.child.kill('SIGINT');
