@@ -68,9 +68,18 @@ async function startBackup(): Promise<{ runId: string; backupId: string; from: n
   const body = { volume: 'disk', repository: 'vault', kind: 'full', checkpoint: 'monday', ...SLOW };
   const answer = await rest.call('POST', 'backups?wait=checkpoint', body);
   expect(answer.status, JSON.stringify(answer.body)).toBe(202);
-  await delay(500);
+  const runId = answer.body.run.id;
+  await expect.poll(() => copiedBytes(runId), { timeout: 30_000 }).toBeGreaterThan(0);
   remote.cut();
-  return { runId: answer.body.run.id, backupId: answer.body.backup.id, from };
+  return { runId, backupId: answer.body.backup.id, from };
+}
+
+/** Of a backup that is being copied. */
+async function copiedBytes(runId: string): Promise<number> {
+  const { state, progress } = await rest.read(`runs/${runId}`);
+  expect(state).toBe('running');
+  expect(progress.currentBytes).toBeLessThan(Math.max(progress.totalBytes, 1));
+  return progress.currentBytes;
 }
 
 async function end(runId: string): Promise<RunJson> {
@@ -83,6 +92,7 @@ test('a target that is cut off for seconds costs neither the backup nor the gues
   const { runId, from } = await startBackup();
   const to = guest.model.now();
   await delay(3_000);
+  expect(await copiedBytes(runId), 'it was not cut off while it was copied').toBeGreaterThan(0);
   remote.heal();
   const run = await end(runId);
   expect(run, JSON.stringify(run.error)).toMatchObject({ state: 'succeeded' });
