@@ -143,8 +143,9 @@ describe('backup of a live volume', () => {
     await expect(repeat()).rejects.toMatchObject({ code: 'job-interrupted' });
   });
 
-  it('says what is wrong when the target goes away', async () => {
-    const pair = await makePair();
+  it('says what is wrong when the target stays away for longer than it waits', async () => {
+    const source = await RunningStorageNode.start(undefined, { TIDEMARK_TARGET_RECONNECT_MS: '500' });
+    const pair = await BackupPair.make(source, await RunningStorageNode.start());
     await withGuest(pair.volume.exportUri, guest => guest.write(0, randomBytes(8 * MiB)));
     const backup = await pair.start({ speedBytesPerSecond: MiB });
     await pair.vault.stop();
