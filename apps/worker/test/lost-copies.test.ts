@@ -1,5 +1,6 @@
 // Goal: only what was copied whole is published, and the repository's host may restart between any two steps without
 // that costing the run. Method: a real worker and catalog; a repository that loses its targets and exports.
+import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Fleet, poll } from './fleet.ts';
 
@@ -88,4 +89,19 @@ test('a cancel request that waits for a publication ends the run when its moment
   alpha.scriptedJobs.forget();
   const ended = await fleet.end(run);
   expect([ended.state, ended.error?.code]).toEqual(['cancelled', 'run-cancelled']);
+});
+
+test('damage that is found while a start is repeated is not taken for sent', async () => {
+  const { backupId } = await fleet.succeed(await fleet.backup('monday'));
+  const places = [0, 1024].map(offset => ({ offset, length: 512 }));
+  const runId = randomUUID();
+  await fleet.catalog.backupDamage.note(backupId!, places.slice(0, 1), runId);
+  fleet.alpha.fail('startBackup', 'storage-node-unreachable', { times: 1, afterwards: true });
+  const run = await fleet.until(
+    await fleet.backup('tuesday', 'incremental'),
+    ({ failures }) => failures === 1,
+  );
+  await fleet.catalog.backupDamage.note(backupId!, places, runId);
+  expect((await fleet.succeed(run)).result).toMatchObject({ resent: places.slice(0, 1) });
+  expect(await fleet.catalog.backupDamage.ofChain(run.backupId!)).toEqual(places.slice(1));
 });

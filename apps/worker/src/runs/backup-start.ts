@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import { endBackupJobs, releaseMoment } from './backup-moment.ts';
 import {
+  alsoOf,
   discardTarget,
   hasFallenBack,
   type Prepared,
@@ -74,7 +75,7 @@ type StartOptions = { step: string; isFull: boolean; target: Prepared };
 async function startBackup(context: Context, { step, isFull, target }: StartOptions) {
   const { request, storageNodes, call, stop } = context;
   const { jobs } = await storageNodes.ofVolume(request.volumeId);
-  const also = isFull ? [] : await damageBelow(context);
+  const also = isFull ? [] : alsoOf(context);
   const answer = await jobs.startBackup(
     {
       step: call(step),
@@ -94,12 +95,7 @@ async function startBackup(context: Context, { step, isFull, target }: StartOpti
     },
     { signal: stop },
   );
-  return { ...answer, resent: also.map(({ offset, length }) => ({ offset, length })) };
-}
-
-/** What is known to be damaged in the parent and in what that stands on. */
-async function damageBelow({ request, catalog }: Context) {
-  return request.parentBackupId === null ? [] : catalog.backupDamage.ofChain(request.parentBackupId);
+  return { ...answer, resent: also };
 }
 
 /** Falls back to a full backup, and says so, when the changes since the base cannot be known. */

@@ -9,16 +9,29 @@ type Context = RunContext<'backup'>;
 const prepared = z.object({ uri: z.string(), sumsUri: z.string().default('') });
 export type Prepared = z.output<typeof prepared>;
 
+const range = z.object({ offset: z.number(), length: z.number() });
+/** Kept before the start, which is answered as before: damage that is found later is the next backup's to send. */
+const chosen = z.object({ also: z.array(range).default([]) });
+
 export const PREPARE_TARGET = 'prepare-target';
 
 export const prepareTarget: Step<'backup'> = {
   name: PREPARE_TARGET,
   async run(context) {
-    return { output: await prepare(context, await parentOf(context)) };
+    const { request, catalog } = context;
+    const { parentBackupId: parent } = request;
+    const found = parent === null ? [] : await catalog.backupDamage.ofChain(parent);
+    const also = found.map(({ offset, length }) => ({ offset, length }));
+    return { output: { ...(await prepare(context, await parentOf(context))), also } };
   },
   // `backup-not-usable`: it was published, and only the answer got lost; it is whole, and stays.
   undo: context => tolerate(['backup-not-usable'], discardTarget(context, `undo-${PREPARE_TARGET}`)),
 };
+
+/** What is known to be damaged in the parent and in what that stands on. */
+export function alsoOf(context: Context): z.output<typeof range>[] {
+  return context.findOutput(PREPARE_TARGET, chosen)?.also ?? [];
+}
 
 export function preparedTarget(context: Context): Prepared | undefined {
   return context.findOutput(PREPARE_TARGET, prepared);
