@@ -1,7 +1,7 @@
 // Goal: backups are written over NBD, published whole or not at all, and read back through their chain.
 // Method: a whole storage node, its gRPC clients and the real NBD client.
 import { randomBytes, randomUUID } from 'node:crypto';
-import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rmdir, writeFile } from 'node:fs/promises';
 import { NbdClient } from '@tidemark/nbd';
 import { describe, expect, test } from 'vitest';
 import {
@@ -307,14 +307,15 @@ test('a repository that cannot be read does not keep the storage node from start
   const plan = planOf(bad, randomUUID());
   await makeBackup(node, plan, [{ offset: 0, bytes: Buffer.from('kept') }]);
   const intent = node.path('repositories', bad, 'backups', `.removal-${plan.backupId}.json`);
-  await writeFile(intent, '{"version":');
+  // A folder cannot be read as a file.
+  await mkdir(intent);
   await node.restart();
   const { repositories } = await node.clients.repositories.listRepositories({});
   expect(repositories.map(repository => repository.repositoryId)).toEqual([good]);
   await expect(
     node.clients.repositories.deleteRepository({ step: newStep(), repositoryId: bad }),
   ).rejects.toMatchObject({ code: 'repository-in-use', message: expect.stringMatching(/could not be read/) });
-  await rm(intent);
+  await rmdir(intent);
   await node.restart();
   expect((await readBackup(node, plan)).subarray(0, 4).toString()).toBe('kept');
 });

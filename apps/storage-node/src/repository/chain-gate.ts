@@ -3,21 +3,24 @@
 
 export class ChainGate {
   #last: Promise<unknown> = Promise.resolve();
-  #together: Promise<unknown>[] = [];
+  readonly #together = new Set<Promise<void>>();
 
   /** Runs `section` beside others of this kind. */
   together<T>(section: () => Promise<T>): Promise<T> {
     const mine = this.#last.then(section);
-    this.#together.push(mine.catch(() => undefined));
+    // Neither what it resolves with nor the section itself is kept longer than it takes.
+    const ended = mine.then(nothing, nothing);
+    this.#together.add(ended);
+    void ended.then(() => this.#together.delete(ended));
     return mine;
   }
 
   /** Runs `section` with nobody else inside. */
   alone<T>(section: () => Promise<T>): Promise<T> {
-    const before = [this.#last, ...this.#together];
-    this.#together = [];
-    const mine = Promise.all(before).then(section);
-    this.#last = mine.catch(() => undefined);
+    const mine = Promise.all([this.#last, ...this.#together]).then(section);
+    this.#last = mine.then(nothing, nothing);
     return mine;
   }
 }
+
+function nothing(): void {}

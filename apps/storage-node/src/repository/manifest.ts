@@ -78,3 +78,8 @@ export const repositorySchema = z.strictObject({
 });
 
 export type RepositoryRecord = z.infer<typeof repositorySchema>;
+
+/** For people. */
+export function titleOf(record: RepositoryRecord): string {
+  return `repository '${record.name}'`;
+}

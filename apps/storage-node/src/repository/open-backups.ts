@@ -3,6 +3,7 @@
 import { type BlockNode, FileNode, openImage } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
+import { StateFileError } from '../host/state-store.ts';
 import { BACKUPS_OPEN_MAX } from '../limits.ts';
 import { type ChainMember, ChainSums } from '../sums/chain-sums.ts';
 import { recordsOf } from '../sums/sums-format.ts';
@@ -59,6 +60,8 @@ export class OpenBackups {
   readonly #open = new Map<string, OpenBackup>();
   /** Durable ones that could not be opened at the start: their files may come back. */
   #waiting: DurableEntry[] = [];
+  /** Whether the file names what is open. */
+  #isSaved = true;
 
   constructor(host: Host) {
     this.#host = host;
@@ -72,17 +75,45 @@ export class OpenBackups {
     chainOf: (backupId: string) => readonly Manifest[],
     report: (message: string) => void,
   ): Promise<void> {
-    const { store } = this.#host;
-    const known = await store.read(this.#fileName, fileSchema);
-    for (const entry of known?.exports ?? []) {
-      try {
-        const request = { ...entry, durable: true };
-        await this.#openExports(request, chainOf(entry.backupId), entry);
-      } catch (error) {
-        this.#waiting.push(entry);
-        const text = error instanceof Error ? error.message : String(error);
-        report(`Backup ${entry.backupId} was open for ${entry.runId} and cannot be opened again: ${text}`);
-      }
+    this.#waiting = await this.#read(report);
+    for (const { backupId, runId } of this.waiting) {
+      await this.reopen({ backupId, runId }, chainOf, report);
+    }
+  }
+
+  /** Durable ones that could not be opened so far. */
+  get waiting(): readonly Pick<OpenRequest, 'backupId' | 'runId'>[] {
+    return [...this.#waiting];
+  }
+
+  /** One that waits, under its names of before. Good to repeat; `report` is told where it goes on waiting. */
+  async reopen(
+    options: { backupId: string; runId: string },
+    chainOf: (backupId: string) => readonly Manifest[],
+    report: (message: string) => void,
+  ): Promise<void> {
+    const entry = this.#waiting.find(one => keyOf(one) === keyOf(options));
+    if (entry === undefined) return;
+    try {
+      await this.#openExports({ ...entry, durable: true }, chainOf(entry.backupId), entry);
+      this.#waiting = this.#waiting.filter(one => one !== entry);
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      report(`Backup ${entry.backupId} was open for ${entry.runId} and cannot be opened again: ${text}`);
+    }
+  }
+
+  /** A file that cannot be read is put aside: who reads backups has lost them, and nobody else needs it. */
+  async #read(report: (message: string) => void): Promise<DurableEntry[]> {
+    const { store, layout } = this.#host;
+    try {
+      return (await store.read(this.#fileName, fileSchema))?.exports ?? [];
+    } catch (error) {
+      if (!(error instanceof StateFileError)) throw error;
+      const aside = `${layout.folder}/exports.damaged.json`;
+      await store.publishFile(this.#fileName, aside);
+      report(`${error.message} It is ${aside} now; exports that outlive restarts have to be opened again.`);
+      return [];
     }
   }
 
@@ -122,7 +153,9 @@ export class OpenBackups {
     const before = this.#durable.length;
     this.#waiting = this.#waiting.filter(entry => keyOf(entry) !== key);
     await this.#drop(key);
-    if (this.#durable.length < before) await this.#save();
+    if (this.#durable.length < before) this.#isSaved = false;
+    // Also what an earlier call could not save.
+    if (!this.#isSaved) await this.#save();
   }
 
   /** Ends all exports; durable ones come back with the next start. */
@@ -150,8 +183,10 @@ export class OpenBackups {
     return [...open, ...this.#waiting];
   }
 
-  #save(): Promise<void> {
-    return this.#host.store.write(this.#fileName, { version: 1, exports: this.#durable });
+  async #save(): Promise<void> {
+    this.#isSaved = false;
+    await this.#host.store.write(this.#fileName, { version: 1, exports: this.#durable });
+    this.#isSaved = true;
   }
 
   async #drop(key: string): Promise<void> {

@@ -12,7 +12,7 @@
 //   6  the intent goes
 import { stat } from 'node:fs/promises';
 import { z } from 'zod';
-import type { StateStore } from '../host/state-store.ts';
+import { StateFileError, type StateStore } from '../host/state-store.ts';
 import { type Manifest, manifestSchema } from './manifest.ts';
 import type { RepositoryLayout } from './repository-layout.ts';
 
@@ -74,24 +74,37 @@ export async function removeRest({ store, layout }: Place, { backupId }: Removal
 
 /**
  * Before the folder is read: ends removals that were interrupted past step 1, and clears what is left of others.
- * Returns the ids of the backups that are gone now. `StateFileError` for an intent that cannot be read.
+ * Returns the ids of backups whose intents cannot be read, which `report` is told of: they and what stands on them are
+ * to be left as they are.
  */
-export async function finishRemovals(place: Place): Promise<string[]> {
+export async function finishRemovals(
+  place: Place,
+  report: (problem: { backupId: string; message: string }) => void,
+): Promise<string[]> {
   const { store, layout } = place;
-  const gone: string[] = [];
+  const unclear: string[] = [];
   for (const fileName of await store.list(layout.backups)) {
     const backupId = INTENT.exec(fileName)?.[1];
     if (backupId === undefined) continue;
-    const intent = await store.read(`${layout.backups}/${fileName}`, removalIntentSchema);
+    const intent = await readIntent(place, fileName).catch((error: unknown) => {
+      if (!(error instanceof StateFileError)) throw error;
+      report({ backupId, message: `${error.message} Until then backup ${backupId} stays as it is.` });
+      unclear.push(backupId);
+    });
     if (intent === undefined) continue;
     await switchChild(place, intent);
     await removeRest(place, intent);
-    gone.push(backupId);
   }
   for (const fileName of await store.list(layout.backups)) {
-    if (SUMS.test(fileName)) await store.remove(`${layout.backups}/${fileName}`);
+    const backupId = SUMS.exec(fileName)?.[1];
+    if (backupId !== undefined && !unclear.includes(backupId))
+      await store.remove(`${layout.backups}/${fileName}`);
   }
-  return gone;
+  return unclear;
+}
+
+function readIntent({ store, layout }: Place, fileName: string): Promise<RemovalIntent | undefined> {
+  return store.read(`${layout.backups}/${fileName}`, removalIntentSchema);
 }
 
 async function exists(path: string): Promise<boolean> {

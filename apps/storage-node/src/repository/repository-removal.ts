@@ -58,6 +58,12 @@ export class RepositoryRemovals {
     this.#host = host;
   }
 
+  /** It and what stands on it are not touched while the process lives: nobody knows how far a removal had come. */
+  leaveAlone(backupId: string): void {
+    this.#underWay.add(backupId);
+    for (const child of this.#childrenOf(backupId)) this.#underWay.add(child.backupId);
+  }
+
   /** Whether its image is being changed: what is read of that image alone may not be what it was. */
   isUnderWay(backupId: string): boolean {
     return this.#underWay.has(backupId);

@@ -6,6 +6,7 @@ import type { StateStore } from '../host/state-store.ts';
 import { sumsBytes } from '../sums/sums-format.ts';
 import { type Manifest, manifestSchema } from './manifest.ts';
 import { classify, type RepositoryLayout } from './repository-layout.ts';
+import { backingOf } from './unlisted-child.ts';
 
 /** Something a person has to look at; the storage node goes on without it. */
 export interface RepositoryProblem {
@@ -61,7 +62,7 @@ class Scan {
   async run(): Promise<ScanResult> {
     await this.#list();
     const { layout } = this.#options;
-    const parents = new Set([...this.#manifests.values()].map(manifest => manifest.parentBackupId));
+    const parents = await this.#neededBelow();
     for (const backupId of this.#images) {
       const isKnown = this.#manifests.has(backupId) || this.#damaged.has(backupId);
       await this.#keepOrRemove(backupId, layout.image(backupId), isKnown || parents.has(backupId));
@@ -91,6 +92,24 @@ class Scan {
         else this.#manifests.set(backupId, manifest);
       }
     }
+  }
+
+  /** Parents by the manifests; and, as those may be lost in the middle of a chain, by the headers of what is kept. */
+  async #neededBelow(): Promise<Set<string>> {
+    const { store, layout } = this.#options;
+    const needed = new Set([...this.#manifests.values()].map(manifest => manifest.parentBackupId));
+    const isKnown = (backupId: string) => this.#manifests.has(backupId) || this.#damaged.has(backupId);
+    if ([...this.#images].every(isKnown)) return needed;
+    const kept = [...this.#images].filter(backupId => isKnown(backupId) || needed.has(backupId));
+    for (const backupId of kept) {
+      const backing = await backingOf(store.path(layout.image(backupId)));
+      const below = backing === undefined ? undefined : classify(backing);
+      if (below?.what !== 'image' || needed.has(below.backupId)) continue;
+      needed.add(below.backupId);
+      // Looked at in its turn, where it is not known anyway.
+      if (this.#images.has(below.backupId) && !isKnown(below.backupId)) kept.push(below.backupId);
+    }
+    return needed;
   }
 
   async #keepOrRemove(backupId: string, name: string, isKnown: boolean): Promise<void> {

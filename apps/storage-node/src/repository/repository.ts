@@ -8,7 +8,7 @@ import { Turns } from '../host/turns.ts';
 import { BACKUPS_OPEN_MAX } from '../limits.ts';
 import { checkKind, checkParent, checkSize } from '../moment/backup-plan.ts';
 import { ChainGate } from './chain-gate.ts';
-import type { Compression, Manifest, RepositoryRecord } from './manifest.ts';
+import { type Compression, type Manifest, type RepositoryRecord, titleOf } from './manifest.ts';
 import { type BackupEndpoint, OpenBackups, type OpenRequest, type OpenSummary } from './open-backups.ts';
 import { type BackupHost, PartialBackup, type PartialBackupPlan } from './partial-backup.ts';
 import { sumsOfManifest, verifyPartial } from './publication.ts';
@@ -61,7 +61,7 @@ export class Repository {
   readonly #stop = new AbortController();
   /** Backups whose files are being made, from before the first one is, with their parents. */
   readonly #writing = new Map<string, string>();
-  /** Backups that are being verified, with those that they stand on. */
+  /** Being verified, with those that they stand on. */
   readonly #held = new Set<readonly string[]>();
   /** For whoever opens several files of a chain. */
   readonly #gate = new ChainGate();
@@ -98,7 +98,9 @@ export class Repository {
     const { store, exports, shared, now, report } = options;
     const layout = new RepositoryLayout(record.repositoryId);
     const budget = new SpaceBudget(record.limitBytes === 0 ? Number.POSITIVE_INFINITY : record.limitBytes);
-    await finishRemovals({ store, layout });
+    const unclear = await finishRemovals({ store, layout }, problem =>
+      report({ repository: layout.folder, what: 'manifest-damaged', ...problem }),
+    );
     const { manifests, usedBytes } = await scanBackups({
       store,
       layout,
@@ -109,6 +111,7 @@ export class Repository {
     budget.take(usedBytes);
     const host = { store, exports, layout, budget, shared, title: titleOf(record) };
     const repository = new Repository(record, { host, now, manifests });
+    for (const backupId of unclear) repository.#removals.leaveAlone(backupId);
     await repository.#open.load(
       backupId => repository.chainOf(backupId),
       message => report({ repository: layout.folder, what: 'export-lost', message }),
@@ -193,7 +196,19 @@ export class Repository {
   }
 
   /** Reads the folder anew: what was put there is found, what is gone is no longer listed. */
-  scan(): Promise<{ backups: Manifest[]; problems: RepositoryProblem[] }> {
+  async scan(): Promise<{ backups: Manifest[]; problems: RepositoryProblem[] }> {
+    const scanned = await this.#scanFolder();
+    const { folder: repository } = this.#host.layout;
+    const report = (message: string) => scanned.problems.push({ repository, what: 'export-lost', message });
+    for (const waiting of this.#open.waiting) {
+      await this.#turns.take(waiting.backupId, () =>
+        this.#gate.together(() => this.#open.reopen(waiting, backupId => this.chainOf(backupId), report)),
+      );
+    }
+    return scanned;
+  }
+
+  #scanFolder(): Promise<{ backups: Manifest[]; problems: RepositoryProblem[] }> {
     return this.#turns.take('scan', () =>
       this.#gate.together(async () => {
         const { store, layout } = this.#host;
@@ -207,7 +222,8 @@ export class Repository {
           removesUnpublished: false,
         });
         for (const [backupId, manifest] of manifests) {
-          if (before.has(backupId) || this.#manifests.has(backupId)) continue;
+          // What is being published counts itself.
+          if (before.has(backupId) || this.#manifests.has(backupId) || this.#writing.has(backupId)) continue;
           this.#manifests.set(backupId, manifest);
           this.#host.budget.take(manifest.storedBytes);
         }
@@ -267,7 +283,10 @@ export class Repository {
       if (this.#partials.size >= BACKUPS_OPEN_MAX) {
         throw this.#notUsable(plan.backupId, `has to wait: ${this.#partials.size} others are being written`);
       }
-      if (plan.parentBackupId !== '') this.#checkParent(plan);
+      if (plan.parentBackupId !== '') {
+        const [manifests, { title }] = [this.#manifests, this.#host];
+        checkParent(plan, { parent: this.get(plan.parentBackupId), manifests, title });
+      }
       this.#writing.set(plan.backupId, plan.parentBackupId);
       try {
         const sinceMs = this.#now();
@@ -351,7 +370,6 @@ export class Repository {
     );
   }
 
-  /** Good to repeat. */
   closeBackup(options: { backupId: string; runId: string }): Promise<void> {
     return this.#turns.take(options.backupId, () => this.#open.close(options));
   }
@@ -376,16 +394,7 @@ export class Repository {
     throw this.#notUsable(plan.backupId, 'is being written with other settings; discard it first');
   }
 
-  #checkParent(plan: PartialBackupPlan): void {
-    const parent = this.get(plan.parentBackupId);
-    checkParent(plan, { parent, manifests: this.#manifests, title: this.#host.title });
-  }
-
   #notUsable(backupId: string, state: string): TidemarkError {
     return new TidemarkError('backup-not-usable', `Backup ${backupId} of ${this.#host.title} ${state}.`);
   }
-}
-
-function titleOf(record: RepositoryRecord): string {
-  return `repository '${record.name}'`;
 }

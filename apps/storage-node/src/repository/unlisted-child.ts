@@ -22,7 +22,7 @@ export async function findUnlistedChild(place: {
 }
 
 /** Undefined also of what is no image, or went meanwhile: nothing can be read through it. */
-async function backingOf(imagePath: string): Promise<string | undefined> {
+export async function backingOf(imagePath: string): Promise<string | undefined> {
   let file: FileNode | undefined;
   try {
     file = await FileNode.open(imagePath, { readOnly: true, locking: 'off' });

@@ -84,10 +84,15 @@ export async function newFile(
 ): Promise<RestoreTarget> {
   const partial = files.partial(name);
   await files.claim(restoreId, name);
-  await createRawFile(store.path(partial), sizeBytes);
   const node = `file-${name}`;
-  const file = await FileNode.open(store.path(partial));
-  graph.add({ name: node }, () => file);
+  try {
+    await createRawFile(store.path(partial), sizeBytes);
+    const file = await FileNode.open(store.path(partial));
+    graph.add({ name: node }, () => file);
+  } catch (error) {
+    await files.withdraw(restoreId);
+    throw error;
+  }
   return {
     ...{ node, isZero: true, isShared: false, candidates: undefined },
     async complete() {
