@@ -149,7 +149,20 @@ export class InventoryRepository {
 }
 
 async function liveRuns(db: Db): Promise<RunFact[]> {
-  return (await db.run.findMany({ where: LIVE })).map(toRunFact);
+  const rows = await db.run.findMany({ where: LIVE });
+  // Taken over or cancelled, a run waits for a worker since then: only its events tell when that was.
+  const waiting = rows.filter(({ leaseUntil, notBefore }) => leaseUntil === null && notBefore === null);
+  const subjectId = { in: waiting.map(({ id }) => id) };
+  const newest = await db.event.groupBy({
+    by: ['subjectId'],
+    where: { subjectId },
+    _max: { createdAt: true },
+  });
+  const heardOf = new Map(newest.map(row => [row.subjectId, row._max.createdAt]));
+  return rows.map(row => {
+    const fact = toRunFact(row);
+    return { ...fact, silentSince: heardOf.get(row.id) ?? fact.silentSince };
+  });
 }
 
 async function leasesOf(db: Db, storageNodeId: string): Promise<Inventory['leases']> {
