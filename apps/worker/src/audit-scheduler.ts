@@ -1,6 +1,6 @@
 // When the bitmaps of each volume are audited: at intervals, as far as there is a backup to compare them with.
 import { randomUUID } from 'node:crypto';
-import { type Catalog, PAGE_ITEMS_MAX, type Run, type Volume } from '@tidemark/catalog';
+import { type Catalog, hasPassed, PAGE_ITEMS_MAX, type Run, type Volume } from '@tidemark/catalog';
 import type { RunRequest } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import type { WorkerLimits } from './limits.ts';
@@ -9,11 +9,13 @@ import { Rhythm } from './rhythm.ts';
 export class AuditScheduler {
   readonly #catalog: Catalog;
   readonly #limits: WorkerLimits;
+  readonly #now: () => number;
   readonly #rhythm: Rhythm;
 
-  constructor(options: { catalog: Catalog; limits: WorkerLimits; log: Logger }) {
+  constructor(options: { catalog: Catalog; limits: WorkerLimits; log: Logger; now: () => number }) {
     this.#catalog = options.catalog;
     this.#limits = options.limits;
+    this.#now = options.now;
     this.#rhythm = new Rhythm(() => this.#lookAtAll(), options.limits.auditLookMs, options.log);
   }
 
@@ -40,14 +42,13 @@ export class AuditScheduler {
   async #lookAt({ id: volumeId, storageNodeId, auditedAt }: Volume): Promise<void> {
     const { auditMs, auditSampleBytes: sampleBytes } = this.#limits;
     // Of a volume that was just audited nothing more need be asked.
-    if (auditedAt !== null && Date.now() - auditedAt.getTime() < auditMs) return;
+    if (auditedAt !== null && !hasPassed(auditedAt, auditMs, new Date(this.#now()))) return;
     const { state } = await this.#catalog.storageNodes.get(storageNodeId);
     const oldest = await this.#catalog.backups.findFirstToAudit(volumeId);
     if (state !== 'online' || oldest === null) return;
     const request: RunRequest<'audit'> = { volumeId, repositoryId: null, sampleBytes };
     // A failed one is not repeated at once either.
-    const isDue = (newest: Run | null, now: Date) =>
-      now.getTime() - (newest?.createdAt ?? oldest).getTime() >= auditMs;
+    const isDue = (newest: Run | null, now: Date) => hasPassed(newest?.createdAt ?? oldest, auditMs, now);
     const run = { id: randomUUID(), kind: 'audit', storageNodeId, volumeId, request } as const;
     await this.#catalog.runs.createWhenDue(run, isDue);
   }

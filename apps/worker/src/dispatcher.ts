@@ -4,6 +4,7 @@ import type { Catalog } from '@tidemark/catalog';
 import { QUEUE_NAME, type RunPayload, runJobId } from '@tidemark/proto';
 import { createQueue, type QueueAddress } from '@tidemark/proto/queue-connection';
 import type { Logger } from 'pino';
+import { ClockWatch } from './clock-watch.ts';
 import type { WorkerLimits } from './limits.ts';
 import { Rhythm } from './rhythm.ts';
 
@@ -18,6 +19,7 @@ export class Dispatcher {
   readonly #limits: WorkerLimits;
   readonly #log: Logger;
   readonly #rhythm: Rhythm;
+  readonly #clock: ClockWatch;
   #queue: RunQueue | null = null;
 
   constructor(options: { catalog: Catalog; queue: QueueAddress; limits: WorkerLimits; log: Logger }) {
@@ -25,6 +27,7 @@ export class Dispatcher {
     this.#address = options.queue;
     this.#limits = options.limits;
     this.#log = options.log;
+    this.#clock = new ClockWatch({ settleMs: options.limits.leaseMs });
     this.#rhythm = new Rhythm(() => this.#dispatch(), options.limits.dispatchMs, options.log);
   }
 
@@ -38,9 +41,7 @@ export class Dispatcher {
   }
 
   async #dispatch(): Promise<void> {
-    for (const { id, attempt } of await this.#catalog.runs.takeOverExpired()) {
-      this.#log.warn({ runId: id, attempt }, 'run taken over from a worker that went silent');
-    }
+    await this.#takeOver();
     const runs = await this.#catalog.runs.listDispatchable(this.#limits.dispatchMax);
     if (runs.length === 0) return;
     this.#queue ??= this.#openQueue();
@@ -55,6 +56,15 @@ export class Dispatcher {
       // On Postgres a queue whose first connection failed stays broken.
       await this.#dropQueue();
       throw error;
+    }
+  }
+
+  async #takeOver(): Promise<void> {
+    const { runs } = this.#catalog;
+    const moment = { wallMs: (await runs.databaseTime()).getTime(), monotonicMs: performance.now() };
+    if (!this.#clock.isSteady(moment)) return;
+    for (const { id, attempt } of await runs.takeOverExpired()) {
+      this.#log.warn({ runId: id, attempt }, 'run taken over from a worker that went silent');
     }
   }
 

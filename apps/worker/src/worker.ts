@@ -76,7 +76,8 @@ export class RunWorker {
     this.#executor = new RunExecutor({ catalog, storageNodes, limits, reportOnly }, { owner, log, pass });
     const queue = { url: options.queueUrl };
     this.#dispatcher = new Dispatcher({ catalog, queue, limits, log: log.child({ part: 'dispatcher' }) });
-    this.#audits = new AuditScheduler({ catalog, limits, log: log.child({ part: 'audit-scheduler' }) });
+    const now = () => Date.now();
+    this.#audits = new AuditScheduler({ catalog, limits, log: log.child({ part: 'audit-scheduler' }), now });
     this.#monitor = new StorageMonitor({
       catalog,
       storageNodes,
@@ -88,7 +89,7 @@ export class RunWorker {
       catalog,
       limits,
       log: log.child({ part: 'verify-scheduler' }),
-      now: () => Date.now(),
+      now,
     });
   }
 

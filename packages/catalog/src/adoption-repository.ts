@@ -2,6 +2,7 @@
 // and forgets what is not. All of it is good to repeat.
 import type { BackupKind } from './backup-repository.ts';
 import { CatalogError, nameTaken } from './errors.ts';
+import { momentAfter } from './moments.ts';
 import { removedSince } from './removed-since.ts';
 import type { Db, Scope } from './scope.ts';
 import type { VolumeFormat } from './volume-repository.ts';
@@ -126,10 +127,11 @@ export class AdoptionRepository {
         ...{ ...fixed, checkpointName: checkpoint, state },
         ...{ sizeBytes: BigInt(sizeBytes), storedBytes: BigInt(storedBytes) },
       };
-      // The same moment as the point in time: lists keep the order in which backups were made.
+      // As a rule the point in time: lists keep the order in which backups were made.
       const finishedAt = this.#scope.now();
+      const createdAt = momentAfter(found.pointInTime, parent ? parent.createdAt : null);
       const distrusted = await isDistrusted(db, found);
-      const create = { id, ...facts, createdAt: found.pointInTime, finishedAt, distrusted };
+      const create = { id, ...facts, createdAt, finishedAt, distrusted };
       await db.backup.upsert({ where: { id }, create, update: facts });
       const data = { repositoryId, storedBytes, fileName: found.fileName, adopted: true };
       tell({ kind: `backup-${state}`, subjectType: 'backup', subjectId: id, runId, data });

@@ -1,6 +1,7 @@
 // What a repository's manifests say, into the catalog: after the catalog was lost, or was put back from an older dump.
 // Nothing is deleted: rows without a manifest are told of.
 import type { BackupKind } from './backup-repository.ts';
+import { momentAfter } from './moments.ts';
 import { isId } from './ref.ts';
 import { removedSince } from './removed-since.ts';
 import type { Db, Scope, Tell } from './scope.ts';
@@ -94,7 +95,7 @@ async function importSome(
       done.added.push(manifest.backupId);
     } else if (await update(db, row, manifest)) done.updated.push(row.id);
   }
-  await db.backup.createMany({ data: missing.map(manifest => newRow(manifest, place)) });
+  await db.backup.createMany({ data: inOrder(missing, rows).map(row => newRow(row, place)) });
   for (const { backupId: subjectId, volumeId, kind } of missing) {
     const data = { volumeId, repositoryId, kind };
     tell({ kind: 'backup-found', subjectType: 'backup', subjectId, runId: place.runId, data });
@@ -152,7 +153,21 @@ function refuse(manifest: BackupManifest, known: Known): string | undefined {
   return `Repository ${other} has a backup of this id already. Move one of them away.`;
 }
 
-function newRow(manifest: BackupManifest, { repositoryId, now }: Place) {
+interface PlacedManifest extends BackupManifest {
+  readonly createdAt: Date;
+}
+
+/** When each was made is known no better than by its point in time, and that it was after its parent. */
+function inOrder(manifests: readonly BackupManifest[], rows: ReadonlyMap<string, Row>): PlacedManifest[] {
+  const placed = new Map<string, Date>([...rows].map(([id, { createdAt }]) => [id, createdAt]));
+  return manifests.map(manifest => {
+    const createdAt = momentAfter(new Date(manifest.pointInTimeMs), placed.get(manifest.parentBackupId));
+    placed.set(manifest.backupId, createdAt);
+    return { ...manifest, createdAt };
+  });
+}
+
+function newRow(manifest: PlacedManifest, { repositoryId, now }: Place) {
   const { backupId: id, volumeId, volumeName, checkpointId, checkpointName, reason, hidden } = manifest;
   const { sizeBytes, storedBytes, fileName, compression, pointInTimeMs } = manifest;
   const pointInTime = new Date(pointInTimeMs);
@@ -164,8 +179,7 @@ function newRow(manifest: BackupManifest, { repositoryId, now }: Place) {
     kind: kindOf(manifest),
     sizeBytes: BigInt(sizeBytes),
     storedBytes: BigInt(storedBytes),
-    // When it was made is known no better than this.
-    createdAt: pointInTime,
+    createdAt: manifest.createdAt,
     finishedAt: pointInTimeMs > now.getTime() ? pointInTime : now,
   };
 }

@@ -3,9 +3,10 @@ import { type BackupImport, type BackupManifest, importManifests } from './backu
 import type { DamagedRange } from './damaged-ranges.ts';
 import { notFound } from './errors.ts';
 import type { BackupModel } from './generated/models.ts';
+import { momentAfter } from './moments.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { isId } from './ref.ts';
-import type { Scope } from './scope.ts';
+import type { Db, Scope } from './scope.ts';
 import type { VerifyResult } from './verification-repository.ts';
 
 export type BackupKind = 'full' | 'incremental' | 'differential';
@@ -117,13 +118,15 @@ export class BackupRepository {
     this.#scope = scope;
   }
 
-  /** State `creating`; full exactly when it has no parent. */
+  /** State `creating`, after all others of the volume; full exactly when it has no parent. */
   create({ checkpoint, ...backup }: NewBackup, runId: string | null = null): Promise<Backup> {
     return this.#scope.write(async (db, tell) => {
       const kind: BackupKind = backup.parentId === null ? 'full' : (backup.kind ?? 'incremental');
+      const createdAt = await momentOfNext(db, backup.volumeId, this.#scope.now());
       const row = await db.backup.create({
         data: {
           ...backup,
+          createdAt,
           checkpointName: checkpoint,
           kind,
           state: 'creating',
@@ -189,7 +192,7 @@ export class BackupRepository {
       });
       const row = await db.backup.findFirst({
         where: { ...filter, state: 'available', checkpointId: { in: checkpoints.map(c => c.id) } },
-        orderBy: [{ pointInTime: 'desc' }, { id: 'desc' }],
+        orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
       });
       return row && toBackup(row);
     });
@@ -343,4 +346,10 @@ export class BackupRepository {
       if (count === 1) tell({ kind: 'backup-dropped', subjectType: 'backup', subjectId: id, runId });
     });
   }
+}
+
+/** Whatever a clock says, what was made later counts as later. */
+async function momentOfNext(db: Db, volumeId: string, now: Date): Promise<Date> {
+  const { _max } = await db.backup.aggregate({ where: { volumeId }, _max: { createdAt: true } });
+  return momentAfter(now, _max.createdAt);
 }

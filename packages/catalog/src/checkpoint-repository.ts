@@ -1,6 +1,7 @@
 // Checkpoints: named points in time of a volume. The bitmaps behind them are the storage node's.
 import { CatalogError, nameTaken, notFound } from './errors.ts';
 import type { CheckpointModel } from './generated/models.ts';
+import { momentAfter } from './moments.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { Db, Scope } from './scope.ts';
@@ -64,11 +65,14 @@ export class CheckpointRepository {
     this.#scope = scope;
   }
 
-  /** State `creating`. Rejects `name-taken` (names are unique within a volume). */
+  /** State `creating`, after all others of the volume. Rejects `name-taken` (names are unique within a volume). */
   create(checkpoint: NewCheckpoint, runId: string | null = null): Promise<Checkpoint> {
     return this.#scope.write(async (db, tell) => {
+      const { volumeId } = checkpoint;
+      const { _max } = await db.checkpoint.aggregate({ where: { volumeId }, _max: { createdAt: true } });
+      const createdAt = momentAfter(this.#scope.now(), _max.createdAt);
       const row = await db.checkpoint
-        .create({ data: { ...checkpoint, state: 'creating' } })
+        .create({ data: { ...checkpoint, state: 'creating', createdAt } })
         .catch(nameTaken('checkpoint', checkpoint.name));
       const data = { name: row.name, volumeId: row.volumeId };
       tell({ kind: 'checkpoint-creating', subjectType: 'checkpoint', subjectId: row.id, runId, data });
@@ -110,14 +114,14 @@ export class CheckpointRepository {
     return this.#scope.read(db => db.checkpoint.count({ where: { volumeId, state: { not: 'deleting' } } }));
   }
 
-  /** The first of those that `count` counts, in the order of their points in time. */
+  /** The first of those that `count` counts, in the order of the chain. */
   oldest(volumeId: string, count: number): Promise<Checkpoint[]> {
     return this.#scope.read(async db =>
       withBackups(
         db,
         await db.checkpoint.findMany({
           where: { volumeId, state: { not: 'deleting' } },
-          orderBy: [{ pointInTime: { sort: 'asc', nulls: 'last' } }, { createdAt: 'asc' }, { id: 'asc' }],
+          orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
           take: count,
         }),
       ),

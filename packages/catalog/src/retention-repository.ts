@@ -19,6 +19,7 @@ export interface RetentionRow {
   parentId: string | null;
   state: BackupState;
   pointInTime: Date | null;
+  createdAt: Date;
   pinnedUntil: Date | null;
   storedBytes: number | null;
   /** Who reads it or builds on it, in words. */
@@ -304,6 +305,7 @@ async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
     parentId: row.parentId,
     state: row.state as BackupState,
     pointInTime: row.pointInTime,
+    createdAt: row.createdAt,
     pinnedUntil: row.pinnedUntil,
     storedBytes: row.storedBytes === null ? null : Number(row.storedBytes),
     holders: [

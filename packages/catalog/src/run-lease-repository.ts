@@ -66,7 +66,8 @@ export class RunLeaseRepository {
     return this.#scope.write(async (db, tell) => {
       const claimed = await db.$queryRaw<{ lease_epoch: number }[]>`
         UPDATE run SET lease_owner = ${owner}, lease_epoch = lease_epoch + 1,
-          lease_until = now() + ${leaseMs}::float8 * interval '1 millisecond', not_before = NULL,
+          lease_until = now() + ${leaseMs}::float8 * interval '1 millisecond', lease_ms = ${leaseMs}::float8,
+          not_before = NULL,
           state = CASE WHEN state = 'queued' THEN 'running' ELSE state END,
           started_at = COALESCE(started_at, now())
         WHERE id = ${runId}::uuid AND attempt = ${attempt}
@@ -92,7 +93,8 @@ export class RunLeaseRepository {
   renew(lease: Lease, leaseMs: number): Promise<RunControls & { cancelRequested: boolean }> {
     return this.#scope.write(async db => {
       const rows = await db.$queryRaw<ControlRow[]>`
-        UPDATE run SET lease_until = now() + ${leaseMs}::float8 * interval '1 millisecond'
+        UPDATE run SET lease_until = now() + ${leaseMs}::float8 * interval '1 millisecond',
+          lease_ms = ${leaseMs}::float8
         WHERE id = ${lease.runId}::uuid AND lease_epoch = ${lease.epoch} AND lease_owner = ${lease.owner}
         RETURNING cancel_requested, pause_requested, finish_requested, speed_bytes_per_second`;
       if (!rows[0]) throw superseded(lease);
@@ -296,7 +298,7 @@ async function nextAttempt(
   const rows = await db.$queryRaw<{ attempt: number }[]>`
     UPDATE run SET attempt = attempt + 1, failures = failures + ${failures}::int,
       lease_owner = NULL, lease_until = NULL,
-      not_before = now() + ${delayMs}::float8 * interval '1 millisecond',
+      not_before = now() + ${delayMs}::float8 * interval '1 millisecond', delay_ms = ${delayMs}::float8,
       state = CASE WHEN state = 'running' THEN 'queued' ELSE state END
     WHERE id = ${lease.runId}::uuid RETURNING attempt`;
   return rows[0]!.attempt;

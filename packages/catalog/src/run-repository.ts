@@ -1,5 +1,6 @@
 // Runs as operators see them: asked for, looked at, cancelled; and what the dispatcher hands to the queue.
 import { CatalogError, notFound } from './errors.ts';
+import { latestPossible } from './moments.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { isId } from './ref.ts';
 import {
@@ -12,7 +13,7 @@ import {
   toRun,
   withSteps,
 } from './run.ts';
-import type { Scope } from './scope.ts';
+import type { Db, Scope } from './scope.ts';
 
 export interface NewRun {
   id: string;
@@ -144,6 +145,7 @@ export class RunRepository {
   /**
    * Creates the run when it is due, as the newest of its kind about the same storage node and volume tells; null
    * otherwise. Of several workers that ask at the same time one creates it. While one has not ended none is due.
+   * Those of a time that is still to come, from before a clock was set back, tell nothing.
    */
   createWhenDue(
     run: NewRun & { storageNodeId: string },
@@ -152,34 +154,44 @@ export class RunRepository {
     const { kind, storageNodeId, volumeId = null } = run;
     return this.#scope.write(async db => {
       await db.$queryRaw`SELECT 1 FROM storage_node WHERE id = ${storageNodeId}::uuid FOR UPDATE`;
+      const where = { kind, storageNodeId, volumeId };
+      const unended = await db.run.count({ where: { ...where, state: { in: ['queued', 'running'] } } });
+      if (unended > 0) return null;
+      const now = this.#scope.now();
       const row = await db.run.findFirst({
-        where: { kind, storageNodeId, volumeId },
+        where: { ...where, createdAt: { lte: latestPossible(now) } },
         orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
         include: withSteps,
       });
-      const newest = row && toRun(row);
-      if (newest && !hasEnded(newest)) return null;
-      return isDue(newest, this.#scope.now()) ? this.create(run) : null;
+      return isDue(row && toRun(row), now) ? this.create(run) : null;
     });
   }
 
-  /** Those that a schedule asked for and that found nothing: only the newest of them tells anything. */
-  deleteDull(kind: RunKind, storageNodeId: string): Promise<void> {
+  /** Those like `newest` that a schedule asked for and that found nothing: only the newest of them tells anything. */
+  deleteDull({ id, kind, storageNodeId }: Pick<Run, 'id' | 'kind' | 'storageNodeId'>): Promise<void> {
     return this.#scope.write(async db => {
       await db.$executeRaw`
         DELETE FROM run WHERE kind = ${kind} AND storage_node_id = ${storageNodeId}::uuid AND state = 'succeeded'
           AND request->>'cause' = 'interval' AND result->>'open' = '0' AND result->>'repaired' = '0'
-          AND created_at < (SELECT max(created_at) FROM run
-                            WHERE kind = ${kind} AND storage_node_id = ${storageNodeId}::uuid)`;
+          AND id <> ${id}::uuid`;
+    });
+  }
+
+  /** By the clock that leases and delays count by. */
+  databaseTime(): Promise<Date> {
+    return this.#scope.read(async db => {
+      const rows = await db.$queryRaw<{ now: Date }[]>`SELECT now() AS now`;
+      return rows[0]!.now;
     });
   }
 
   /**
    * Gives runs whose worker let the lease run out to the queue again, as a new attempt. Run it before
-   * `listDispatchable`.
+   * `listDispatchable`. A clock that is set back lets nobody wait longer than a lease or a delay lasts.
    */
   takeOverExpired(): Promise<DispatchableRun[]> {
     return this.#scope.write(async (db, tell) => {
+      await boundWaits(db);
       const rows = await db.$queryRaw<(DispatchableRun & { owner: string })[]>`
         UPDATE run SET attempt = attempt + 1, lease_until = NULL, lease_owner = NULL,
           state = CASE WHEN state = 'running' THEN 'queued' ELSE state END
@@ -210,4 +222,22 @@ export class RunRepository {
         ORDER BY created_at, id LIMIT ${limit}`,
     );
   }
+}
+
+/**
+ * Leases and delays that end later than they last, from now: the clock was set back since. They begin anew. Who is
+ * alive renews the lease, and keeps the run. The second is for a renewal that was committed after `now()`.
+ */
+async function boundWaits(db: Db): Promise<void> {
+  await db.$executeRaw`
+    UPDATE run SET
+      lease_until = CASE WHEN lease_until IS NULL THEN NULL
+        ELSE LEAST(lease_until, now() + lease_ms * interval '1 millisecond') END,
+      not_before = CASE WHEN not_before IS NULL THEN NULL
+        ELSE LEAST(not_before, now() + delay_ms * interval '1 millisecond') END
+    WHERE id IN (SELECT id FROM run
+      WHERE (state IN ('queued', 'running') OR cleanup_pending)
+        AND (lease_until > now() + (lease_ms + 1000) * interval '1 millisecond'
+          OR not_before > now() + (delay_ms + 1000) * interval '1 millisecond')
+      FOR UPDATE SKIP LOCKED)`;
 }

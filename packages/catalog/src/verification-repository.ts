@@ -2,6 +2,7 @@
 import { type DamagedRange, rangesJson, rangesOf, unionOf } from './damaged-ranges.ts';
 import { notFound } from './errors.ts';
 import { Prisma } from './generated/client.ts';
+import { latestPossible } from './moments.ts';
 import type { Scope } from './scope.ts';
 
 export type VerifyResult = 'sound' | 'damaged';
@@ -74,12 +75,21 @@ export class VerificationRepository {
         where: { repositoryId, state: 'available' },
         select: { id: true, createdAt: true, verifiedAt: true },
       });
-      const tries = await db.run.groupBy({ by: ['backupId'], where, _max: { createdAt: true } });
+      // What lies ahead was tried before a clock was set back: nobody knows when.
+      const latest = latestPossible(this.#scope.now());
+      const tries = await db.run.groupBy({
+        by: ['backupId'],
+        where: { ...where, createdAt: { lte: latest } },
+        _max: { createdAt: true },
+      });
       const triedAt = new Map(tries.map(row => [row.backupId, row._max.createdAt]));
       const candidates = backups.map(({ id, createdAt, verifiedAt }) => ({
         backupId: id,
         createdAt,
-        triedAt: later(verifiedAt, triedAt.get(id) ?? null),
+        triedAt: later(
+          verifiedAt !== null && verifiedAt <= latest ? verifiedAt : null,
+          triedAt.get(id) ?? null,
+        ),
       }));
       return { candidates, isBusy: active > 0 };
     });

@@ -2,6 +2,7 @@
 import { dropLeases } from './backup-lease-repository.ts';
 import { CatalogError, isForeignKeyViolation, nameTaken, notFound } from './errors.ts';
 import type { VolumeModel } from './generated/models.ts';
+import { latestPossible } from './moments.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { JsonObject } from './run.ts';
@@ -179,7 +180,8 @@ export class VolumeRepository {
         where: { id },
         data: { ...verdict, ...(result === 'different' && { distrustedUntil: at }) },
       });
-      if (result === 'different') await distrustBackups(db, id, at);
+      if (result === 'different')
+        await distrustBackups(db, { volumeId: id, at, latest: latestPossible(this.#scope.now()) });
       const kind = result === 'equal' ? 'bitmap-audited' : 'bitmap-audit-failed';
       tell({ kind, subjectType: 'volume', subjectId: id, runId, data });
     });
@@ -263,13 +265,16 @@ export class VolumeRepository {
 
 /**
  * Of a full backup every byte was read from the disk. One that came to be by merging increments into a full one has
- * theirs.
+ * theirs. A moment after `latest` tells nothing of what came first: a clock was set back since.
  */
-async function distrustBackups(db: Db, volumeId: string, at: Date): Promise<void> {
+async function distrustBackups(
+  db: Db,
+  { volumeId, at, latest }: { volumeId: string; at: Date; latest: Date },
+): Promise<void> {
   await db.$executeRaw`
     WITH RECURSIVE sound AS (
       SELECT id FROM backup WHERE volume_id = ${volumeId}::uuid AND kind = 'full'
-        AND (point_in_time IS NULL OR point_in_time > ${at})
+        AND (point_in_time IS NULL OR (point_in_time > ${at} AND point_in_time <= ${latest}))
         AND NOT EXISTS (SELECT 1 FROM event WHERE subject_id = backup.id AND event.kind = 'backup-merged')
       UNION SELECT child.id FROM backup child JOIN sound ON child.parent_id = sound.id
     )

@@ -1,6 +1,6 @@
 // When a storage node is compared with the catalog: after it was away or restarted, and at intervals.
 import { randomUUID } from 'node:crypto';
-import type { Catalog, Run, StorageNode } from '@tidemark/catalog';
+import { type Catalog, hasPassed, type Run, type StorageNode } from '@tidemark/catalog';
 import { parseRunRequest, type RunRequest } from '@tidemark/proto';
 import type { WorkerLimits } from '../limits.ts';
 
@@ -29,13 +29,12 @@ export class ReconcileSchedule {
       const seen = newest && parseRunRequest('reconcile', newest.request).startedAtMs;
       // Restarted since the last time, also when no worker was there to hear of it; asked about once.
       if (seen === null ? hasRestarted : seen !== startedAtMs) return true;
-      const sinceMs = now.getTime() - (newest?.createdAt ?? node.createdAt).getTime();
-      return sinceMs >= (wasAway ? reconcileQuietMs : reconcileMs);
+      return hasPassed(newest?.createdAt ?? node.createdAt, wasAway ? reconcileQuietMs : reconcileMs, now);
     };
     const run = await this.#catalog.runs.createWhenDue(
       { id: randomUUID(), kind: 'reconcile', storageNodeId, request },
       isDue,
     );
-    if (run) await this.#catalog.runs.deleteDull('reconcile', storageNodeId);
+    if (run) await this.#catalog.runs.deleteDull(run);
   }
 }

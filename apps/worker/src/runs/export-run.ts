@@ -55,11 +55,14 @@ const serve: Step<'export'> = {
   async run(context) {
     const { limits, controls } = context;
     const end = AbortSignal.any([context.stop, context.cancel]);
-    const endsAtMs = context.output('freeze', frozen).pointInTimeMs + context.request.expiresInMs;
+    const { expiresInMs } = context.request;
+    // Once it is served the wall clock tells nothing: when that is set, no export ends early, nor stays for long.
+    const leftAtFirstMs = context.output('freeze', frozen).pointInTimeMs + expiresInMs - Date.now();
+    const endsAtMs = performance.now() + Math.min(leftAtFirstMs, expiresInMs);
     while (!controls.wanted.finishRequested) {
       end.throwIfAborted();
       await assertWhole(context);
-      const leftMs = endsAtMs - Date.now();
+      const leftMs = endsAtMs - performance.now();
       if (leftMs <= 0) throw expired(context);
       await change(context, Math.min(limits.momentLookMs, leftMs));
     }

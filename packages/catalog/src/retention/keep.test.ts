@@ -13,6 +13,7 @@ const HOUR_MS = 3_600_000;
 const at = (moment: string | number, more: Partial<KeepCandidate> = {}): KeepCandidate => ({
   id: String(moment),
   pointInTime: new Date(moment),
+  createdAt: new Date(moment),
   pinnedUntil: null,
   holders: [],
   unsound: null,
@@ -200,6 +201,15 @@ test('backups of the same moment have an order, whatever order they come in', ()
   const twins = [at(0, { id: 'a' }), at(0, { id: 'b' })];
   expect(kept(twins, { last: 1 })).toEqual(['b: last 1']);
   expect(kept(twins.toReversed(), { last: 1 })).toEqual(['b: last 1']);
+});
+
+test('what was made last stays also when its clock had been set back', () => {
+  const before = at('2026-11-20T10:00Z');
+  const after = at('2026-10-20T10:00Z', { createdAt: new Date('2026-11-20T10:01Z') });
+  expect(kept([before, after], { last: 1 })).toEqual([
+    '2026-10-20T10:00Z: made last',
+    '2026-11-20T10:00Z: last 1',
+  ]);
 });
 
 test('a moment that is still to come stays, and takes no place', () => {

@@ -16,6 +16,8 @@ export interface RetentionRules {
 export interface KeepCandidate {
   id: string;
   pointInTime: Date;
+  /** In the order in which the volume's backups were made, whatever clocks said. */
+  createdAt: Date;
   pinnedUntil: Date | null;
   /** Who reads it or builds on it, in words, such as `restore run ID`. */
   holders: readonly string[];
@@ -38,7 +40,8 @@ export function keepsAnything(rules: RetentionRules): boolean {
 /**
  * For each backup what keeps it; empty: it goes. Throws RangeError for rules that keep nothing. A backup of a moment
  * that is still to come (a clock was wrong) stays, and takes no rule's place. One that cannot all be read takes none
- * either, and stays where it would have had one.
+ * either, and stays where it would have had one. Of those that can, the one that was made last stays, whatever its
+ * point in time.
  */
 export function reasonsToKeep(
   candidates: readonly KeepCandidate[],
@@ -72,11 +75,17 @@ export function reasonsToKeep(
       left--;
     }
   }
+  const last = lastMade(candidates.filter(({ unsound }) => unsound === null));
   for (const { id, pointInTime, pinnedUntil, holders } of newestFirst) {
     const others = reasons.get(id)!;
     if (pointInTime > now) others.push('its point in time is still to come');
     if (pinnedUntil !== null && pinnedUntil > now) others.push(`pinned until ${pinnedUntil.toISOString()}`);
     for (const holder of holders) others.push(`in use by ${holder}`);
+    if (id === last?.id && others.length === 0) others.push('made last');
   }
   return reasons;
+}
+
+function lastMade(candidates: readonly KeepCandidate[]): KeepCandidate | undefined {
+  return candidates.toSorted((a, b) => +a.createdAt - +b.createdAt || (a.id < b.id ? -1 : 1)).at(-1);
 }
