@@ -11,6 +11,8 @@ export interface PostgresOptions {
   database?: string;
   /** Default 200: two services with a queue each take about 15 connections a process. */
   maxConnections?: number;
+  /** Of its processes, beside what they need. */
+  environment?: NodeJS.ProcessEnv;
   /** File that PostgreSQL's messages are appended to. Default: the data directory's path with `.log`. */
   log?: string;
 }

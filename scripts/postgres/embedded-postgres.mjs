@@ -29,7 +29,8 @@ export async function startPostgres(options) {
   refuseLiveOwner(dataDir);
   const recovered = await clearPostmaster(dataDir);
   const log = options.log ?? `${dataDir}.log`;
-  const settings = { runner, dataDir, log, maxConnections: options.maxConnections ?? 200 };
+  const { maxConnections = 200, environment = {} } = options;
+  const settings = { runner, dataDir, log, maxConnections, environment };
   const { child, port } = await startOnPort(settings, options.port);
   writeFileSync(ownerFile(dataDir), JSON.stringify({ port, pid: process.pid, started: ownStart() }));
   const login = `${encodeURIComponent(options.user)}:${encodeURIComponent(options.password)}`;
@@ -86,7 +87,7 @@ async function startOnPort(settings, wanted) {
   }
 }
 
-function spawnPostgres({ runner, dataDir, log, maxConnections }, port) {
+function spawnPostgres({ runner, dataDir, log, maxConnections, environment }, port) {
   const values = {
     listen_addresses: '127.0.0.1',
     unix_socket_directories: '',
@@ -105,7 +106,8 @@ function spawnPostgres({ runner, dataDir, log, maxConnections }, port) {
   try {
     // Its own process group: Ctrl-C reaches us alone, and we stop it after those who use it.
     const stdio = /** @type {const} */ (['ignore', output, output]);
-    return spawn(file, fullArgs, { ...user, cwd: '/', env: clusterEnvironment(), stdio, detached: true });
+    const env = { ...clusterEnvironment(), ...environment };
+    return spawn(file, fullArgs, { ...user, cwd: '/', env, stdio, detached: true });
   } finally {
     closeSync(output);
   }

@@ -37,7 +37,7 @@ export interface StackOptions {
   queueUrl?: string;
   /** Environment of the services beside what the stack sets. */
   environment?: NodeJS.ProcessEnv;
-  /** More of it, for the service of that name. */
+  /** More of it, for the service of that name; `postgres` has nothing else of it. */
   environmentOf?(service: string): NodeJS.ProcessEnv;
   /** A service that ends again and again is started again after at most this long. */
   restartDelayMaxMs?: number;
@@ -186,6 +186,7 @@ export class Stack {
       port,
       user: 'tidemark',
       password: this.#home.databasePassword,
+      environment: this.#options.environmentOf('postgres'),
     });
     this.#postgres = postgres;
     postgres.exited.then(({ code, signal }) => {
