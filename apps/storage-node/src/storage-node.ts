@@ -28,6 +28,7 @@ import { formatHostPort } from './host-port.ts';
 import { AuditRunner } from './moment/audit-runner.ts';
 import { type MomentServices, momentServices } from './moment/moment-services.ts';
 import { QmpService } from './qmp/qmp-service.ts';
+import { CheckRunner } from './repository/check-runner.ts';
 import { RemovalRunner } from './repository/removal-runner.ts';
 import { RepositoryStore } from './repository/repository-store.ts';
 import { VerifyRunner } from './repository/verify-runner.ts';
@@ -195,6 +196,7 @@ export class StorageNode {
       repositoryService({
         context,
         repositories: this.#repositories,
+        checks: new CheckRunner({ repositories: this.#repositories, jobs: this.#jobs }),
         verifications: new VerifyRunner({ repositories: this.#repositories, jobs: this.#jobs }),
         removals: new RemovalRunner({ repositories: this.#repositories, jobs: this.#jobs }),
       }),

@@ -9,6 +9,7 @@ import { CLUSTER_BYTES, clusterDigest, RECORD_BYTES, ZEROES_RECORD } from '../sr
 import { filesOf as files, imageOf, makeChain, prepare, publish } from '../src/testing/backup-chain.ts';
 import { createRepository, MiB, planOf, readAll, writeOver } from '../src/testing/backups.ts';
 import { copyWithSums, flipByte, overwrite, placesOf } from '../src/testing/damage.ts';
+import { jobEnd } from '../src/testing/live-volume.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
 
 const CLUSTER = CLUSTER_BYTES;
@@ -22,6 +23,15 @@ async function recordsAt(endpoint: BackupEndpoint, first: number, count: number)
   } finally {
     await client.disconnect();
   }
+}
+
+/** The end of a check's job. */
+async function checked(
+  node: RunningStorageNode,
+  copy: { repositoryId: string; backupId: string; targetUri: string },
+) {
+  const { jobId } = await node.clients.repositories.startCheck({ step: newStep(), ...copy });
+  return jobEnd(node, jobId);
 }
 
 describe('publication', () => {
@@ -75,13 +85,32 @@ describe('publication', () => {
     if (fault.zeroRecord !== undefined) record(fault.zeroRecord, ZEROES_RECORD);
     await writeOver(endpoint.uri, target);
     await writeOver(endpoint.sumsUri, sums);
-    await expect(publish(node, plan)).rejects.toMatchObject({
-      code: 'image-invalid',
-      message: expect.stringContaining(message),
-    });
+    const refusal = { code: 'image-invalid', message: expect.stringContaining(message) };
+    expect((await checked(node, { ...plan, targetUri: endpoint.uri })).error).toMatchObject(refusal);
+    await expect(publish(node, plan)).rejects.toMatchObject(refusal);
     expect((await node.clients.repositories.listBackups({ repositoryId })).backups).toEqual([]);
     await node.clients.repositories.discardBackup({ step: newStep(), ...plan });
     expect(await files(node, repositoryId)).toEqual([]);
+  });
+
+  test('a check of its own goes before, and can be cancelled', async () => {
+    const node = await RunningStorageNode.start();
+    const repositoryId = await createRepository(node);
+    const plan = planOf(repositoryId, randomUUID());
+    const { uri: targetUri } = await prepare(node, plan);
+    await writeOver(targetUri, [{ offset: 0, bytes: randomBytes(4 * MiB) }]);
+    const { repositories, jobs } = node.clients;
+    await expect(checked(node, { ...plan, targetUri: `${targetUri}-of-before` })).rejects.toMatchObject({
+      code: 'backup-not-found',
+    });
+    const wanted = { ...{ step: newStep(), ...plan, targetUri }, speedBytesPerSecond: 1024 };
+    const { jobId } = await repositories.startCheck(wanted);
+    expect(await repositories.startCheck(wanted)).toEqual({ jobId });
+    const discard = repositories.discardBackup({ step: newStep(), ...plan });
+    await jobs.cancelJob({ step: newStep(), jobId });
+    await discard;
+    expect(await files(node, repositoryId)).toEqual([]);
+    expect(await jobEnd(node, jobId)).toMatchObject({ error: { code: 'run-cancelled' } });
   });
 
   test('a copier that makes no checksums is told of in the manifest', async () => {

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 import { NbdExports } from '../src/exports/nbd-exports.ts';
 import { StateStore } from '../src/host/state-store.ts';
-import type { Publication } from '../src/repository/repository.ts';
+import type { Publication } from '../src/repository/publication.ts';
 import { RepositoryStore } from '../src/repository/repository-store.ts';
 import { CLUSTER_BYTES } from '../src/sums/sums-format.ts';
 import { copyWithSums } from '../src/testing/damage.ts';

@@ -33,7 +33,7 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
   test('a full backup is published, and its checkpoint is ready', async () => {
     const run = await fleet.succeed(await fleet.backup('monday'));
     expect(run.steps.map(step => [step.name, step.state])).toEqual(
-      ['prepare-target', 'start', 'copy', 'publish', 'drop-checkpoints', 'finish'].map(name => [
+      ['prepare-target', 'start', 'copy', 'check', 'publish', 'drop-checkpoints', 'finish'].map(name => [
         name,
         'succeeded',
       ]),

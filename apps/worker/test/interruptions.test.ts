@@ -44,11 +44,25 @@ describe('a backup', () => {
 
   test('copies it again, too, when the copy is lost or damaged before it is published', async () => {
     fleet.beta.fail('publishBackup', 'backup-not-found', { times: 1 });
+    fleet.beta.verifications.faults.push({
+      code: 'image-invalid',
+      message: 'It was not stored as it was sent.',
+    });
     fleet.beta.fail('publishBackup', 'image-invalid', { times: 1 });
     const ended = await fleet.succeed(await fleet.backup('monday'));
-    expect(fleet.alpha.callsOf('continueBackup')).toHaveLength(2);
-    expect(fleet.beta.callsOf('discardBackup')).toHaveLength(1);
+    expect(fleet.alpha.callsOf('continueBackup')).toHaveLength(3);
+    expect(fleet.beta.callsOf('discardBackup')).toHaveLength(2);
     expect(ended.result).toMatchObject({ restarts: 0 });
+  });
+
+  test('is cancelled while the repository reads back what it was sent', async () => {
+    fleet.beta.holdJobs = true;
+    const run = await fleet.backup('monday');
+    await poll('the check', async () => fleet.beta.jobs.has(`check-${run.id}`) || undefined);
+    await fleet.catalog.runs.requestCancel(run.id);
+    expect(await fleet.end(run)).toMatchObject({ state: 'cancelled', cleanupPending: false });
+    expect(fleet.beta.jobs.size).toBe(0);
+    expect(await fleet.leftovers()).toEqual(clean);
   });
 
   test('is given up when the repository stays away, and does not keep the moment for it', async () => {

@@ -6,10 +6,13 @@ import type { ScriptedStorageNode } from './scripted-storage-node.ts';
 
 const TICK_MS = 10;
 const TICKS = 4;
+const TICK_BYTES = 1024;
 
 export class ScriptedVerifications {
   /** Of the next verifications; empty: they find nothing. */
   ranges: { offset: number; length: number }[] = [];
+  /** Of the next checks before publication; none: they find nothing. */
+  faults: JobStatus['error'][] = [];
   readonly #node: ScriptedStorageNode;
 
   constructor(node: ScriptedStorageNode) {
@@ -19,6 +22,13 @@ export class ScriptedVerifications {
   handlers(): Handlers {
     const node = this.#node;
     return {
+      startCheck: ({ step, backupId, targetUri }) => {
+        const jobId = `check-${step.runId}`;
+        if (node.published.has(backupId)) return { jobId };
+        if (node.partial.get(backupId)?.uri !== targetUri) throw refuse('backup-not-found', backupId);
+        if (node.jobs.get(jobId)?.state !== 'running') this.#runJob(jobId, this.faults.shift(), 'check');
+        return { jobId };
+      },
       startVerify: ({ step, backupId }) => {
         const stored = node.published.get(backupId);
         if (!stored) throw refuse('backup-not-found', backupId);
@@ -41,14 +51,14 @@ export class ScriptedVerifications {
     };
   }
 
-  #runJob(jobId: string, error: JobStatus['error']): void {
-    const status = JobStatus.fromPartial({ jobId, type: 'verify', state: 'running', totalBytes: TICKS });
+  #runJob(jobId: string, error: JobStatus['error'], type = 'verify'): void {
+    const status = JobStatus.fromPartial({ jobId, type, state: 'running', totalBytes: TICKS * TICK_BYTES });
     this.#node.jobs.set(jobId, status);
     const timer = setInterval(() => {
       if (status.state === 'concluded') return clearInterval(timer);
-      if (this.#node.holdJobs && status.currentBytes >= TICKS / 2) return;
-      status.currentBytes += 1;
-      if (status.currentBytes < TICKS) return;
+      if (this.#node.holdJobs && status.currentBytes >= status.totalBytes / 2) return;
+      status.currentBytes += TICK_BYTES;
+      if (status.currentBytes < status.totalBytes) return;
       status.state = 'concluded';
       status.error = error;
     }, TICK_MS).unref();

@@ -6,9 +6,10 @@ import {
   RepositoryWork,
   TidemarkError,
 } from '@tidemark/proto';
+import type { CheckRunner } from '../repository/check-runner.ts';
 import { BACKUP_KINDS, COMPRESSIONS, type Compression } from '../repository/manifest.ts';
+import type { Publication } from '../repository/publication.ts';
 import type { RemovalRunner } from '../repository/removal-runner.ts';
-import type { Publication } from '../repository/repository.ts';
 import type { RepositoryStore } from '../repository/repository-store.ts';
 import type { VerifyRunner } from '../repository/verify-runner.ts';
 import { toBackupEndpoint, toRepository, toScanReport, toStoredBackup } from './convert.ts';
@@ -18,6 +19,7 @@ import type { GrpcService } from './server.ts';
 interface Options {
   readonly context: CallContext;
   readonly repositories: RepositoryStore;
+  readonly checks: CheckRunner;
   readonly verifications: VerifyRunner;
   readonly removals: RemovalRunner;
 }
@@ -87,8 +89,11 @@ export function repositoryService(options: Options): GrpcService {
 }
 
 /** As with all jobs: a remembered answer could name one that ended with an earlier life of the process. */
-function jobMethods({ context, verifications, removals }: Options) {
+function jobMethods({ context, checks, verifications, removals }: Options) {
   return {
+    startCheck: step(context, methods.startCheck, 'do-again', async (request, { runId }) =>
+      checks.start({ ...request, runId }),
+    ),
     startVerify: step(context, methods.startVerify, 'do-again', async (request, { runId }) => {
       const { repositoryId, backupId, speedBytesPerSecond, chain } = request;
       return verifications.start({ repositoryId, backupId, speedBytesPerSecond, chain, runId });

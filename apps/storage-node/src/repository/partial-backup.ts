@@ -37,6 +37,11 @@ export interface PartialBackupPlan {
   readonly expectedBytes: number;
 }
 
+/** As a copier asks for it; what it leaves open is the repository's to say. */
+export type BackupRequest = Omit<PartialBackupPlan, 'compression'> & {
+  readonly compression: Compression | undefined;
+};
+
 export interface BackupHost {
   readonly store: StateStore;
   readonly exports: NbdExports;

@@ -1,23 +1,40 @@
 // What has to hold of a backup's files before it is listed: the image is sound, and holds what was sent.
 import path from 'node:path';
-import { checkQcow2, FileNode, openImage, Qcow2Image } from '@tidemark/engine';
+import { checkQcow2, EngineError, FileNode, openImage, Qcow2Image } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import { compareWithSums } from '../sums/compare-with-sums.ts';
 import { sumsDigest } from '../sums/sums-digest.ts';
 import { CLUSTER_BYTES, recordsOf, SUMS_ALGORITHM } from '../sums/sums-format.ts';
 import { SumsReader } from '../sums/sums-reader.ts';
-import type { ManifestSums } from './manifest.ts';
+import type { Manifest, ManifestSums } from './manifest.ts';
+
+/** What only the end of the copying tells. */
+export interface WholeCopy {
+  readonly backupId: string;
+  /** The target that the whole copy went to; without it that is not compared. */
+  readonly targetUri?: string;
+}
+
+export type Publication = WholeCopy &
+  Pick<
+    Manifest,
+    'backupId' | 'volumeName' | 'checkpointId' | 'checkpointName' | 'pointInTimeMs' | 'kind' | 'reason'
+  >;
+
+/** Called between steps with the bytes of the disk that were looked at, and those that were read. */
+export type Pace = (step: { seenBytes: number; readBytes: number }) => Promise<void>;
 
 interface PublicationPlan {
   readonly backupId: string;
   readonly sizeBytes: number;
 }
 
-/** Rejects with `image-invalid`, naming the first place that is wrong; `not-ready` once the signal is aborted. */
+/** Rejects with `image-invalid`, naming the first place that is wrong, with what `pace` rejects with, and with `not-ready` once the signal is aborted. */
 export async function verifyPartial(
   paths: { image: string; sums: string },
-  { plan, hasSums, signal }: { plan: PublicationPlan; hasSums: boolean; signal: AbortSignal },
+  options: { plan: PublicationPlan; hasSums: boolean; pace: Pace; signal: AbortSignal },
 ): Promise<void> {
+  const { plan, hasSums, pace, signal } = options;
   await using held = new AsyncDisposableStack();
   const open = async <T extends { close(): Promise<void> }>(opening: Promise<T>): Promise<T> =>
     held.adopt(await opening, node => node.close());
@@ -34,8 +51,9 @@ export async function verifyPartial(
         onFault: ({ kind, offset, message }) => {
           throw invalid(plan, `was not stored as it was sent: at ${offset}, ${kind}: ${message}`);
         },
-        pace: async () => {
+        pace: step => {
           if (signal.aborted) throw stopping(plan);
+          return pace(step);
         },
       });
     }
@@ -44,7 +62,7 @@ export async function verifyPartial(
     if (corruptions + checkErrors > 0) throw invalid(plan, `has a damaged image: ${findings[0]}`);
     await open(openImage(paths.image, { readOnly: true, format: 'qcow2' }));
   } catch (error) {
-    if (error instanceof TidemarkError) throw error;
+    if (error instanceof TidemarkError || isCancelled(error)) throw error;
     const text = error instanceof Error ? error.message : String(error);
     throw invalid(plan, `was written but cannot be read (${text})`, error);
   }
@@ -80,9 +98,8 @@ async function digestOf(sumsPath: string): Promise<string> {
   }
 }
 
-function stopping({ backupId }: PublicationPlan): TidemarkError {
-  const text = `Backup ${backupId} was not published: its storage node is stopping. Run the backup again.`;
-  return new TidemarkError('not-ready', text);
+function isCancelled(error: unknown): boolean {
+  return error instanceof EngineError && error.kind === 'cancelled';
 }
 
 function invalid({ backupId }: PublicationPlan, state: string, cause?: unknown): TidemarkError {
@@ -90,5 +107,18 @@ function invalid({ backupId }: PublicationPlan, state: string, cause?: unknown):
     'image-invalid',
     `Backup ${backupId} ${state}. Discard it and run the backup again.`,
     cause,
+  );
+}
+
+function stopping({ backupId }: PublicationPlan): TidemarkError {
+  const text = `Backup ${backupId} was not published: its storage node is stopping. Run the backup again.`;
+  return new TidemarkError('not-ready', text);
+}
+
+export function notBeingWritten(backupId: string, title: string): TidemarkError {
+  return new TidemarkError(
+    'backup-not-found',
+    `Backup ${backupId} is not being written to ${title}: it was never prepared, or the storage node has started ` +
+      'anew since. Run the backup again.',
   );
 }

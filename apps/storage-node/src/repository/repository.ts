@@ -8,46 +8,29 @@ import { Turns } from '../host/turns.ts';
 import { BACKUPS_OPEN_MAX } from '../limits.ts';
 import { checkKind, checkParent, checkSize } from '../moment/backup-plan.ts';
 import { ChainGate } from './chain-gate.ts';
-import { type Compression, type Manifest, type RepositoryRecord, titleOf } from './manifest.ts';
-import { type BackupEndpoint, OpenBackups, type OpenRequest, type OpenSummary } from './open-backups.ts';
-import { type BackupHost, PartialBackup, type PartialBackupPlan } from './partial-backup.ts';
-import { sumsOfManifest, verifyPartial } from './publication.ts';
+import { type Manifest, type RepositoryRecord, titleOf } from './manifest.ts';
+import { type BackupEndpoint, OpenBackups, type OpenRequest } from './open-backups.ts';
+import {
+  type BackupHost,
+  type BackupRequest,
+  PartialBackup,
+  type PartialBackupPlan,
+} from './partial-backup.ts';
+import {
+  notBeingWritten,
+  type Pace,
+  type Publication,
+  sumsOfManifest,
+  verifyPartial,
+  type WholeCopy,
+} from './publication.ts';
 import { finishRemovals } from './removal-intent.ts';
 import { RepositoryLayout } from './repository-layout.ts';
 import { type Removal, RepositoryRemovals } from './repository-removal.ts';
 import { type RepositoryProblem, scanBackups } from './repository-scan.ts';
+import type { RepositorySummary, RepositoryWork } from './repository-summary.ts';
 import { SpaceBudget } from './space-budget.ts';
 import type { SharedSpace } from './space-reservation.ts';
-
-export interface RepositorySummary {
-  readonly repositoryId: string;
-  readonly name: string;
-  /** 0: as much as the file system has. */
-  readonly limitBytes: number;
-  readonly usedBytes: number;
-  readonly availableBytes: number;
-  readonly compression: Compression;
-}
-
-export interface RepositoryWork {
-  readonly partials: { readonly backupId: string; readonly sinceMs: number }[];
-  readonly open: OpenSummary[];
-  readonly leavingBackupIds: string[];
-}
-
-/** As a copier asks for it; what it leaves open is the repository's to say. */
-export type BackupRequest = Omit<PartialBackupPlan, 'compression'> & {
-  readonly compression: Compression | undefined;
-};
-
-/** What only the end of the copying tells. */
-export type Publication = Pick<
-  Manifest,
-  'backupId' | 'volumeName' | 'checkpointId' | 'checkpointName' | 'pointInTimeMs' | 'kind' | 'reason'
-> & {
-  /** The target that the whole copy went to; without it that is not compared. */
-  readonly targetUri?: string;
-};
 
 export class Repository {
   readonly record: RepositoryRecord;
@@ -300,6 +283,31 @@ export class Repository {
     });
   }
 
+  /** Ends the writing and looks at what was copied, as `publish` does otherwise. Rejects as that does, and as `pace`. */
+  check(copy: WholeCopy, pace: Pace): Promise<void> {
+    return this.#turns.take(copy.backupId, async () => {
+      if (!this.#manifests.has(copy.backupId)) await this.#seal(this.#writtenTo(copy), pace);
+    });
+  }
+
+  /** Throws `backup-not-found` where the backup is neither published nor being written to that target. */
+  sizeOfPartial(copy: WholeCopy): number {
+    return (this.#manifests.get(copy.backupId) ?? this.#writtenTo(copy).plan).sizeBytes;
+  }
+
+  #writtenTo({ backupId, targetUri = '' }: WholeCopy): PartialBackup {
+    const partial = this.#partials.get(backupId);
+    if (partial === undefined) throw notBeingWritten(backupId, this.#host.title);
+    partial.checkTarget(targetUri);
+    return partial;
+  }
+
+  #seal(partial: PartialBackup, pace: Pace): Promise<void> {
+    const { plan } = partial;
+    const { signal } = this.#stop;
+    return partial.seal(paths => verifyPartial(paths, { plan, hasSums: partial.hasSums, pace, signal }));
+  }
+
   /**
    * Afterwards the backup is durable and listed. Good to repeat, also after it was published. Rejects with
    * `image-invalid` where the files are not what was sent: nothing is listed then, and `discard` is left; and with
@@ -311,19 +319,10 @@ export class Repository {
     return this.#turns.take(backupId, async () => {
       const published = this.#manifests.get(backupId);
       if (published !== undefined) return published;
-      const partial = this.#partials.get(backupId);
-      if (partial === undefined) {
-        throw new TidemarkError(
-          'backup-not-found',
-          `Backup ${backupId} is not being written to ${this.#host.title}: it was never prepared, or the ` +
-            'storage node has started anew since. Run the backup again.',
-        );
-      }
+      const partial = this.#writtenTo({ backupId, targetUri });
       const { plan } = partial;
       checkKind(publication, plan);
-      partial.checkTarget(targetUri);
-      const { signal } = this.#stop;
-      await partial.seal(paths => verifyPartial(paths, { plan, hasSums: partial.hasSums, signal }));
+      await this.#seal(partial, async () => {});
       const storedBytes = await partial.name();
       const { expectedBytes: _, ...kept } = plan;
       const manifest: Manifest = {

@@ -125,6 +125,15 @@ export interface StartVerifyRequest {
   chain: boolean;
 }
 
+export interface StartCheckRequest {
+  step: StepContext | undefined;
+  repositoryId: string;
+  backupId: string;
+  /** As in PublishBackupRequest. */
+  targetUri: string;
+  speedBytesPerSecond: number;
+}
+
 export interface StartRemovalRequest {
   step: StepContext | undefined;
   repositoryId: string;
@@ -1808,6 +1817,157 @@ export const StartVerifyRequest: MessageFns<StartVerifyRequest> = {
   },
 };
 
+function createBaseStartCheckRequest(): StartCheckRequest {
+  return { step: undefined, repositoryId: "", backupId: "", targetUri: "", speedBytesPerSecond: 0 };
+}
+
+export const StartCheckRequest: MessageFns<StartCheckRequest> = {
+  encode(message: StartCheckRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.repositoryId !== "") {
+      writer.uint32(18).string(message.repositoryId);
+    }
+    if (message.backupId !== "") {
+      writer.uint32(26).string(message.backupId);
+    }
+    if (message.targetUri !== "") {
+      writer.uint32(34).string(message.targetUri);
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      writer.uint32(40).uint64(message.speedBytesPerSecond);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartCheckRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartCheckRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.repositoryId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.targetUri = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.speedBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StartCheckRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      repositoryId: isSet(object.repositoryId)
+        ? globalThis.String(object.repositoryId)
+        : isSet(object.repository_id)
+        ? globalThis.String(object.repository_id)
+        : "",
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
+      targetUri: isSet(object.targetUri)
+        ? globalThis.String(object.targetUri)
+        : isSet(object.target_uri)
+        ? globalThis.String(object.target_uri)
+        : "",
+      speedBytesPerSecond: isSet(object.speedBytesPerSecond)
+        ? globalThis.Number(object.speedBytesPerSecond)
+        : isSet(object.speed_bytes_per_second)
+        ? globalThis.Number(object.speed_bytes_per_second)
+        : 0,
+    };
+  },
+
+  toJSON(message: StartCheckRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.repositoryId !== "") {
+      obj.repositoryId = message.repositoryId;
+    }
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
+    if (message.targetUri !== "") {
+      obj.targetUri = message.targetUri;
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      obj.speedBytesPerSecond = Math.round(message.speedBytesPerSecond);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StartCheckRequest>, I>>(base?: I): StartCheckRequest {
+    return StartCheckRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StartCheckRequest>, I>>(object: I): StartCheckRequest {
+    const message = createBaseStartCheckRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.repositoryId = object.repositoryId ?? "";
+    message.backupId = object.backupId ?? "";
+    message.targetUri = object.targetUri ?? "";
+    message.speedBytesPerSecond = object.speedBytesPerSecond ?? 0;
+    return message;
+  },
+};
+
 function createBaseStartRemovalRequest(): StartRemovalRequest {
   return { step: undefined, repositoryId: "", backupId: "", speedBytesPerSecond: 0 };
 }
@@ -3436,6 +3596,21 @@ export const RepositoryServiceService = {
     responseDeserialize: (value: Buffer): RepositoryJobStarted => RepositoryJobStarted.decode(value),
   },
   /**
+   * Starts a job that reads what was copied of a backup, and compares it with the checksums that its copier made; from
+   * then on nobody writes to the backup any more. It ends with `image-invalid` where they differ. Publishing looks by
+   * itself where this has not been done.
+   */
+  startCheck: {
+    path: "/tidemark.v1.RepositoryService/StartCheck" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartCheckRequest): Buffer => Buffer.from(StartCheckRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartCheckRequest => StartCheckRequest.decode(value),
+    responseSerialize: (value: RepositoryJobStarted): Buffer =>
+      Buffer.from(RepositoryJobStarted.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RepositoryJobStarted => RepositoryJobStarted.decode(value),
+  },
+  /**
    * Starts a job that takes a hidden backup out of its chain: its only child is merged into its image, which
    * then is the child's; without a child its files are removed. Restartable at any step. Refused, with
    * `backup-in-use`, while somebody reads it, and where it has several children.
@@ -3518,6 +3693,12 @@ export interface RepositoryServiceServer extends UntypedServiceImplementation {
   closeBackup: handleUnaryCall<CloseBackupRequest, Empty>;
   /** Starts a job that reads a backup and its chain: checksums of all data, and the check of the images. */
   startVerify: handleUnaryCall<StartVerifyRequest, RepositoryJobStarted>;
+  /**
+   * Starts a job that reads what was copied of a backup, and compares it with the checksums that its copier made; from
+   * then on nobody writes to the backup any more. It ends with `image-invalid` where they differ. Publishing looks by
+   * itself where this has not been done.
+   */
+  startCheck: handleUnaryCall<StartCheckRequest, RepositoryJobStarted>;
   /**
    * Starts a job that takes a hidden backup out of its chain: its only child is merged into its image, which
    * then is the child's; without a child its files are removed. Restartable at any step. Refused, with
@@ -3671,6 +3852,26 @@ export interface RepositoryServiceClient extends Client {
   ): ClientUnaryCall;
   startVerify(
     request: StartVerifyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  /**
+   * Starts a job that reads what was copied of a backup, and compares it with the checksums that its copier made; from
+   * then on nobody writes to the backup any more. It ends with `image-invalid` where they differ. Publishing looks by
+   * itself where this has not been done.
+   */
+  startCheck(
+    request: StartCheckRequest,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  startCheck(
+    request: StartCheckRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  startCheck(
+    request: StartCheckRequest,
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
