@@ -258,6 +258,16 @@ describe('a checkpoint', () => {
     expect(await model.differences()).toEqual([]);
   });
 
+  test('that is there already is answered as before, also when the first answer got lost', async () => {
+    const node = await RunningStorageNode.start();
+    const { volumeId } = await createVolume(node, { sizeBytes: MiB });
+    const wanted = { volumeId, checkpointId: randomUUID(), name: 'monday', description: '' };
+    const { checkpoints } = node.clients;
+    const first = await checkpoints.createCheckpoint({ step: newStep(), ...wanted });
+    expect(await checkpoints.createCheckpoint({ step: newStep(), ...wanted })).toEqual(first);
+    expect((await checkpoints.listCheckpoints({ volumeId })).checkpoints).toHaveLength(1);
+  });
+
   test('is refused when there are as many as a volume can have', async () => {
     const node = await RunningStorageNode.start();
     const { volumeId, name } = await createVolume(node, { sizeBytes: MiB });

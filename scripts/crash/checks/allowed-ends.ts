@@ -83,13 +83,6 @@ const FAILURES: Readonly<Record<string, readonly Allowed[]>> = {
   'storage-node-unreachable': [
     { kinds: [''], why: 'it stayed away for longer than its caller waits', when: storageNodeDied },
   ],
-  'checkpoint-name-taken': [
-    {
-      kinds: ['create-checkpoint'],
-      why: 'made, but the answer died with the storage node: asked again it refuses, and the run undoes it',
-      when: storageNodeDied,
-    },
-  ],
   'backup-not-found': [
     { kinds: ['audit', 'verify'], why: 'nothing to compare with, or no more', when: always },
   ],

@@ -36,6 +36,8 @@ export function checkpointService({ context, volumes, now }: CheckpointServiceOp
         const checkpointId = checkId(request.checkpointId, 'checkpoint');
         const { name, description } = request;
         checkTexts({ name, description });
+        // Made for the same run, which never got the answer: it died with an earlier life of the process.
+        if (volume.chain.has(checkpointId)) return toCheckpoint(summaryOf(volume, checkpointId));
         const granularityBytes = CHECKPOINT_GRANULARITY_BYTES;
         await volume.addCheckpoint({ checkpointId, name, description, createdAtMs: now(), granularityBytes });
         return toCheckpoint(volume.chain.summaries().at(-1)!);

@@ -29,7 +29,10 @@ interface PublicationPlan {
   readonly sizeBytes: number;
 }
 
-/** Rejects with `image-invalid`, naming the first place that is wrong, with what `pace` rejects with, and with `not-ready` once the signal is aborted. */
+/**
+ * Rejects with `image-invalid`, naming the first place that is wrong, with what `pace` rejects with, and with `not-ready`
+ * once the signal is aborted.
+ */
 export async function verifyPartial(
   paths: { image: string; sums: string },
   options: { plan: PublicationPlan; hasSums: boolean; pace: Pace; signal: AbortSignal },

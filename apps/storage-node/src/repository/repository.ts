@@ -283,7 +283,7 @@ export class Repository {
     });
   }
 
-  /** Ends the writing and looks at what was copied, as `publish` does otherwise. Rejects as that does, and as `pace`. */
+  /** Ends the writing and looks at what was copied, as `publish` does otherwise; rejects as that and `pace` do. */
   check(copy: WholeCopy, pace: Pace): Promise<void> {
     return this.#turns.take(copy.backupId, async () => {
       if (!this.#manifests.has(copy.backupId)) await this.#seal(this.#writtenTo(copy), pace);

@@ -1,5 +1,5 @@
-// What follows the copy of a backup: the repository reads back what it was sent, and then lists it. Reading takes as long
-// as the repository's disk takes, so that it can be paused and cancelled; from the listing on a cancel comes too late.
+// What follows the copy of a backup: the repository reads back what it was sent, and then lists it. Reading takes as
+// long as the repository's disk takes, so that it can be paused and cancelled; for the listing a cancel comes too late.
 import { TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { PUBLISH_TIMEOUT_MS } from '../limits.ts';
