@@ -30,8 +30,8 @@ interface PublicationPlan {
 }
 
 /**
- * Rejects with `image-invalid`, naming the first place that is wrong, with what `pace` rejects with, and with `not-ready`
- * once the signal is aborted.
+ * Rejects with `image-invalid`, naming the first place that is wrong, with what `pace` rejects with, and with
+ * `not-ready` once the signal is aborted.
  */
 export async function verifyPartial(
   paths: { image: string; sums: string },
