@@ -76,14 +76,18 @@ describe('a backup', () => {
   });
 
   test('begins anew from a new point in time when its storage node was restarted, and says so', async () => {
+    fleet.alpha.scriptedJobs.grownBytes = 65_536;
     const run = await halfway();
     fleet.alpha.stop();
     fleet.alpha.scriptedJobs.forget();
+    fleet.alpha.scriptedJobs.grownBytes = 131_072;
     await fleet.alpha.start();
     fleet.alpha.holdJobs = false;
     const ended = await fleet.succeed(run);
-    expect(ended.result).toMatchObject({ restarts: 1 });
+    expect(ended.result).toMatchObject({ restarts: 1, grownBytes: 131_072 });
     expect(ended.reason).toMatch(/^full: asked for; from a new point in time, since /);
+    expect(ended.reason, 'of the new point in time alone').toMatch(/[^;]; 131072 bytes in doubt[^;]*$/);
+    expect(ended.reason).not.toContain('65536 bytes');
     expect((await fleet.catalog.backups.get(run.backupId!)).reason).toBe(ended.reason);
     expect(fleet.beta.published.get(run.backupId!)?.reason).toBe(ended.reason);
     expect(await eventsOf(run)).toContain('run-started-over');

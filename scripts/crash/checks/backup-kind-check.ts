@@ -8,7 +8,7 @@ import { count, type Findings } from './contents-check.ts';
 const PREFIX = 'backup-';
 /** The base was taken away while the backup waited for its turn. */
 const FELL_BACK = /^full: the changes since the base checkpoint are not known \(.*\bno checkpoint\b/;
-const GROWTH = / bytes in doubt since a crash are copied, too$/;
+const GROWTH = / bytes in doubt since a crash are copied, too/;
 
 interface BackupJson {
   readonly id: string;

@@ -40,7 +40,7 @@ export const start: Step<'backup'> = {
     const pointInTime = new Date(answer.pointInTimeMs);
     const { jobId, targetUri, pointInTimeMs, dirtyBytes, grownBytes, resent } = answer;
     const { reason: before } = await catalog.backups.get(request.backupId);
-    const reason = grownBytes > 0 && { reason: withGrowth(before, grownBytes) };
+    const reason = { reason: withGrowth(before, grownBytes) };
     return {
       output: { jobId, targetUri, pointInTimeMs, dirtyBytes, grownBytes, resent },
       facts: { checkpointAt: pointInTime, progress: { dirtyBytes }, ...reason },
@@ -63,11 +63,12 @@ export const start: Step<'backup'> = {
   },
 };
 
-const GROWTH = ' bytes in doubt since a crash are copied, too';
+const GROWTH = /; \d+ bytes in doubt since a crash are copied, too/;
 
-/** Once, however often the start is tried. */
+/** Once, however often the start is tried; what an earlier point in time had in doubt is not said any more. */
 function withGrowth(reason: string, grownBytes: number): string {
-  return reason.includes(GROWTH) ? reason : `${reason}; ${grownBytes}${GROWTH}`;
+  const rest = reason.replace(GROWTH, '');
+  return grownBytes > 0 ? `${rest}; ${grownBytes} bytes in doubt since a crash are copied, too` : rest;
 }
 
 type StartOptions = { step: string; isFull: boolean; target: Prepared };
