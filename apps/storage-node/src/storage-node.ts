@@ -77,7 +77,7 @@ export class StorageNode {
     this.#ledger = new StepLedger({
       store: this.#store,
       pass,
-      now,
+      elapsedMs: () => performance.now(),
       report: problem => log.warn(problem, 'step ledger problem'),
     });
     this.#exports = new NbdExports({

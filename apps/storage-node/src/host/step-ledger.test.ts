@@ -12,13 +12,13 @@ import { StepLedger } from './step-ledger.ts';
 
 const once = { method: '/svc/Start', repeat: 'answer-again' } as const;
 
-async function openLedger(options: { folder?: string; now?: () => number; runsMax?: number } = {}) {
+async function openLedger(options: { folder?: string; elapsedMs?: () => number; runsMax?: number } = {}) {
   const store = new StateStore({ folder: options.folder ?? (await temporaryFolder()) });
   await store.open();
   onTestFinished(() => store.close());
   const problems: string[] = [];
   const report = ({ file }: { file: string }) => void problems.push(file);
-  const ledger = new StepLedger({ store, now: () => 1000, report, ...options });
+  const ledger = new StepLedger({ store, elapsedMs: () => 1000, report, ...options });
   await ledger.load();
   return { store, ledger, problems };
 }
@@ -141,7 +141,7 @@ test('a run may forget its answers but not its epoch', async () => {
 
 test('the memory is bounded: runs by number and age, steps by number', async () => {
   let nowMs = 1000;
-  const { store, ledger } = await openLedger({ now: () => nowMs, runsMax: 3 });
+  const { store, ledger } = await openLedger({ elapsedMs: () => nowMs, runsMax: 3 });
   for (const runId of ['a', 'b', 'c', 'a', 'd']) {
     nowMs++;
     await ledger.perform({ runId, step: 'start', leaseEpoch: 1 }, once, counter());
@@ -171,7 +171,7 @@ test('on a full disk steps that make room are done, and the fence holds in memor
   const store = new FullStore({ folder: await temporaryFolder() });
   await store.open();
   onTestFinished(() => store.close());
-  const ledger = new StepLedger({ store, now: () => 1000, report: () => undefined });
+  const ledger = new StepLedger({ store, elapsedMs: () => 1000, report: () => undefined });
   const key = { runId: 'run-a', step: 'discard', leaseEpoch: 2 };
   const makesRoom = async () => {
     isFull = false;
@@ -213,4 +213,21 @@ test.each([
 ])('a call without a usable key is refused: %j', async key => {
   const { ledger } = await openLedger();
   await expect(ledger.perform(key, once, counter())).rejects.toMatchObject({ code: 'invalid-request' });
+});
+
+test('age counts while a storage node runs, whatever the wall clock says, and over restarts', async () => {
+  let elapsedMs = 5_000_000;
+  const first = await openLedger({ elapsedMs: () => elapsedMs });
+  await first.ledger.perform({ runId: 'old', step: 'start', leaseEpoch: 1 }, once, counter());
+  elapsedMs += LEDGER_RUN_AGE_MAX_MS / 2;
+  await first.ledger.perform({ runId: 'new', step: 'start', leaseEpoch: 1 }, once, counter());
+  await first.store.close();
+  // Another process counts from another moment.
+  elapsedMs = 7;
+  const { store, ledger } = await openLedger({ folder: first.store.folder, elapsedMs: () => elapsedMs });
+  const stored = () => readdir(join(store.folder, 'runs'));
+  expect(await stored()).toEqual(['new.json', 'old.json']);
+  elapsedMs += LEDGER_RUN_AGE_MAX_MS / 2 + 1;
+  await ledger.perform({ runId: 'newest', step: 'start', leaseEpoch: 1 }, once, counter());
+  expect(await stored()).toEqual(['new.json', 'newest.json']);
 });

@@ -2,8 +2,8 @@
 // A worker that died and came back, or whose answer got lost, repeats its step and is answered as before;
 // a worker that was replaced is refused.
 //
-// One file a run, `runs/RUN.json`. Bounds: LEDGER_RUNS_MAX runs, LEDGER_RUN_AGE_MAX_MS since a run was
-// last heard of, LEDGER_STEPS_MAX answers a run; what was heard of longest ago is forgotten first.
+// One file a run, `runs/RUN.json`. Bounds: LEDGER_RUNS_MAX runs, LEDGER_RUN_AGE_MAX_MS of running since a run was
+// last heard of (a clock that is set ahead ages nobody), LEDGER_STEPS_MAX answers a run; what was heard of longest ago is forgotten first.
 import { type PassPoint, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { LEDGER_RUN_AGE_MAX_MS, LEDGER_RUNS_MAX, LEDGER_STEPS_MAX, STEP_NAME_LENGTH_MAX } from '../limits.ts';
@@ -48,7 +48,9 @@ interface Run {
 
 export class StepLedger {
   readonly #store: StateStore;
-  readonly #now: () => number;
+  readonly #elapsedMs: () => number;
+  /** When this process began, in the time that moments are stored in: it goes on while a storage node runs. */
+  #beganMs = 0;
   readonly #report: (problem: { file: string; message: string }) => void;
   readonly #runsMax: number;
   readonly #pass: PassPoint | undefined;
@@ -57,14 +59,15 @@ export class StepLedger {
 
   constructor(options: {
     store: StateStore;
-    now: () => number;
+    /** Milliseconds since any moment, by a clock that nobody sets. */
+    elapsedMs: () => number;
     /** Told of a run file that cannot be read; the run is taken for one never heard of. */
     report: (problem: { file: string; message: string }) => void;
     runsMax?: number;
     pass?: PassPoint | undefined;
   }) {
     this.#store = options.store;
-    this.#now = options.now;
+    this.#elapsedMs = options.elapsedMs;
     this.#report = options.report;
     this.#runsMax = options.runsMax ?? LEDGER_RUNS_MAX;
     this.#pass = options.pass;
@@ -88,6 +91,7 @@ export class StepLedger {
       });
     }
     runs.sort((a, b) => a.heardAtMs - b.heardAtMs);
+    this.#beganMs = (runs.at(-1)?.heardAtMs ?? 0) - Math.floor(this.#elapsedMs());
     for (const run of runs) this.#runs.set(run.runId, run);
     await this.#forgetOld();
   }
@@ -175,7 +179,7 @@ export class StepLedger {
   /** The run, moved to the end of those to be forgotten. */
   #hear(runId: string): Run {
     const known = this.#runs.get(runId);
-    const heardAtMs = this.#now();
+    const heardAtMs = this.#nowMs();
     const run: Run = known ?? {
       runId,
       newestLeaseEpoch: 0,
@@ -202,8 +206,12 @@ export class StepLedger {
     await this.#forgetOld();
   }
 
+  #nowMs(): number {
+    return Math.max(0, this.#beganMs + Math.floor(this.#elapsedMs()));
+  }
+
   async #forgetOld(): Promise<void> {
-    const oldestMs = this.#now() - LEDGER_RUN_AGE_MAX_MS;
+    const oldestMs = this.#nowMs() - LEDGER_RUN_AGE_MAX_MS;
     for (const run of this.#runs.values()) {
       if (this.#runs.size <= this.#runsMax && run.heardAtMs >= oldestMs) return;
       if (run.underWay.size > 0) continue;
