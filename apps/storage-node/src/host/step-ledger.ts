@@ -2,8 +2,9 @@
 // A worker that died and came back, or whose answer got lost, repeats its step and is answered as before;
 // a worker that was replaced is refused.
 //
-// One file a run, `runs/RUN.json`. Bounds: LEDGER_RUNS_MAX runs, LEDGER_RUN_AGE_MAX_MS of running since a run was
-// last heard of (a clock that is set ahead ages nobody), LEDGER_STEPS_MAX answers a run; what was heard of longest ago is forgotten first.
+// One file a run, `runs/RUN.json`. Bounds: LEDGER_RUNS_MAX runs, LEDGER_RUN_AGE_MAX_MS of running since a run was last
+// heard of (a clock that is set ahead ages nobody), LEDGER_STEPS_MAX answers a run; what was heard of longest ago is
+// forgotten first.
 import { type PassPoint, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { LEDGER_RUN_AGE_MAX_MS, LEDGER_RUNS_MAX, LEDGER_STEPS_MAX, STEP_NAME_LENGTH_MAX } from '../limits.ts';
