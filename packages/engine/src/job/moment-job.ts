@@ -25,8 +25,6 @@ export interface MomentJobOptions extends JobOptions, ErrorPolicies {
   targetIsZero: boolean;
   /** Why the moment is lost; undefined while it is whole. */
   broken: () => EngineError | undefined;
-  /** What is copied need not be kept any more: the copy cannot be made again then. Default false. */
-  discardSource?: boolean | undefined;
   workers?: number | undefined;
 }
 
@@ -40,23 +38,20 @@ export class MomentJob extends CopyJob {
 
   /** Throws kind `conflict` when another user excludes the job, `invalid-argument` for unequal sizes. */
   constructor(options: MomentJobOptions) {
-    const { graph, id, bits, targetIsZero, discardSource = false } = options;
+    const { graph, id, bits, targetIsZero } = options;
     validateJobId(id);
     const targetNode = graph.get(options.target);
     if (targetNode.sizeBytes !== graph.get(options.source).sizeBytes) {
       throw new EngineError('invalid-argument', 'Source and target image have different sizes');
     }
     const user = `backup job '${id}'`;
-    const source = graph.attach(options.source, {
-      user,
-      uses: PERMISSION.consistentRead | (discardSource ? PERMISSION.write : 0),
-    });
+    const source = graph.attach(options.source, { user, uses: PERMISSION.consistentRead });
     const target = graph.attach(options.target, {
       user,
       uses: PERMISSION.write,
       shares: PERMISSION.consistentRead,
     });
-    const copy = new BlockCopy({ source, target, targetIsZero, discardSource });
+    const copy = new BlockCopy({ source, target, targetIsZero });
     if (bits === undefined) copy.copyBitmap.setAll();
     else copy.copyBitmap.merge(bits);
     super({ ...options, copy, target });
