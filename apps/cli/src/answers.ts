@@ -20,6 +20,7 @@ export interface Volume {
   format: string;
   state: string;
   sourceBackupId: string | null;
+  mixedWithBackupId: string | null;
   exportUri: string | null;
   auditedAt: string | null;
   auditResult: string | null;

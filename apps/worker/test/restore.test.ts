@@ -130,5 +130,9 @@ test('a restore over a volume tells what moved, and when it fails that the conte
   const failed = await fleet.end(await fleet.restore(backup, { inPlace: disk }));
   expect(failed.error).toMatchObject({ code: 'io-error', message: expect.stringContaining('mixture') });
   expect(await eventKinds()).toContain('volume-contents-mixed');
-  expect((await fleet.catalog.volumes.get('disk')).state).toBe('ready');
+  const mixedWithBackupId = backup.backupId;
+  expect(await fleet.catalog.volumes.get('disk')).toMatchObject({ state: 'ready', mixedWithBackupId });
+  fleet.alpha.failJobs(undefined);
+  await fleet.succeed(await fleet.restore(backup, { inPlace: disk }));
+  expect(await fleet.catalog.volumes.get('disk')).toMatchObject({ mixedWithBackupId: null });
 });

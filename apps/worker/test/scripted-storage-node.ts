@@ -135,7 +135,7 @@ export class ScriptedStorageNode {
   }
 
   /** What every job ends with instead of success. */
-  failJobs(error: { code: ErrorCode; message: string }): void {
+  failJobs(error: { code: ErrorCode; message: string } | undefined): void {
     this.#jobError = error;
   }
 

@@ -31,6 +31,8 @@ export interface Volume {
   auditResult: AuditResult | null;
   /** Of the last audit that ended `different`: no increment builds on what is not newer, whatever later audits say. */
   distrustedUntil: Date | null;
+  /** A restore of this backup over it did not come to its end: it may hold a mixture of both. */
+  mixedWithBackupId: string | null;
   /** Of an instant restore, until all of it is pulled: the backup that it still reads. */
   sourceBackupId: string | null;
   createdAt: Date;
@@ -234,9 +236,17 @@ export class VolumeRepository {
     });
   }
 
-  /** A restore over it did not come to its end: it holds neither the old contents nor the backup's. */
+  /** A restore over it has come to its end, whatever those before it left. */
+  noteWhole(id: string): Promise<void> {
+    return this.#scope.write(async db => {
+      await db.volume.updateMany({ where: { id }, data: { mixedWithBackupId: null } });
+    });
+  }
+
+  /** A restore over it did not come to its end: it may hold neither the old contents nor the backup's. */
   noteMixed(id: string, data: { backupId: string }, runId: string): Promise<void> {
-    return this.#scope.write(async (_db, tell) => {
+    return this.#scope.write(async (db, tell) => {
+      await db.volume.updateMany({ where: { id }, data: { mixedWithBackupId: data.backupId } });
       tell({ kind: 'volume-contents-mixed', subjectType: 'volume', subjectId: id, runId, data });
     });
   }

@@ -65,6 +65,11 @@ export const volumeSchema = z
     sourceBackupId: idField.nullable().meta({
       description: 'Of an instant restore: the backup that it still reads, until all of it is pulled.',
     }),
+    mixedWithBackupId: idField.nullable().meta({
+      description:
+        'A restore of this backup over it did not come to its end: it may hold a mixture of its old contents and ' +
+        'the backup, until a restore over it succeeds.',
+    }),
     createdAt: momentField,
   })
   .meta({
@@ -83,6 +88,7 @@ export const volumeSchema = z
         auditedAt: EXAMPLE_MOMENT,
         auditResult: 'equal',
         sourceBackupId: null,
+        mixedWithBackupId: null,
         createdAt: EXAMPLE_MOMENT,
       },
     ],

@@ -23,6 +23,7 @@ export function toVolumeJson(volume: Volume): VolumeJson {
     auditedAt: isoOrNull(volume.auditedAt),
     auditResult: volume.auditResult,
     sourceBackupId: volume.sourceBackupId,
+    mixedWithBackupId: volume.mixedWithBackupId,
     createdAt: iso(volume.createdAt),
   };
 }

@@ -11,7 +11,7 @@ const PATH = '/v1/volumes';
 
 export const volumeColumns: readonly Column<Volume>[] = [
   ['NAME', volume => volume.name],
-  ['STATE', volume => volume.state],
+  ['STATE', volume => (volume.mixedWithBackupId ? `${volume.state}, mixed contents` : volume.state)],
   ['SIZE', volume => size(volume.sizeBytes)],
   ['FORMAT', volume => volume.format],
   ['STORAGE NODE', volume => volume.storageNode],
@@ -25,6 +25,7 @@ const details: readonly Column<Volume>[] = [
   ['CHECKPOINTS AT MOST', volume => volume.checkpointLimit],
   ['BITMAPS AUDITED', volume => volume.auditedAt && `${moment(volume.auditedAt)}: ${volume.auditResult}`],
   ['READS FROM BACKUP', volume => volume.sourceBackupId],
+  ['MIXED WITH BACKUP', volume => volume.mixedWithBackupId],
   ['CREATED', volume => moment(volume.createdAt)],
 ];
 

@@ -92,6 +92,7 @@ const complete: Step<'restore'> = {
       ...(isInstant && { facts: { checkpointAt: new Date(first.createdAtMs) } }),
       commit: async tx => {
         if (known !== undefined) await tx.backupDamage.noteRestore(request.backupId, known, about);
+        if ('inPlace' in request.target) await tx.volumes.noteWhole(request.target.inPlace.volumeId);
         if (volume === undefined) return;
         const { sizeBytes } = volume;
         await tx.volumes.markReady(volume.volumeId, { exportUri, sizeBytes }, run.id);
@@ -193,7 +194,7 @@ function explain({ request: { target } }: Context): (error: unknown) => never {
   return error => {
     if (!(error instanceof JobFailed) || !('inPlace' in target)) throw error;
     const text =
-      `${error.message} Volume '${target.inPlace.name}' holds a mixture of its old contents and the backup's now: ` +
+      `${error.message.replace(/\.?$/, '.')} Volume '${target.inPlace.name}' holds a mixture of its old contents and the backup's now: ` +
       'run the restore again, or restore another backup over it.';
     throw new JobFailed(error.code, text, error);
   };

@@ -1,0 +1,2 @@
+-- AlterTable
+ALTER TABLE "volume" ADD COLUMN "mixed_with_backup_id" UUID;
