@@ -75,6 +75,13 @@ describe('a backup', () => {
     expect(await fleet.leftovers()).toEqual(clean);
   });
 
+  test('begins anew, too, when its storage node died before it had answered the start', async () => {
+    fleet.alpha.fail('startBackup', 'job-interrupted', { times: 1, afterwards: true });
+    const ended = await fleet.succeed(await fleet.backup('monday'));
+    expect(ended.result).toMatchObject({ restarts: 1 });
+    expect(ended.reason).toMatch(/^full: asked for; from a new point in time, since /);
+  });
+
   test('begins anew from a new point in time when its storage node was restarted, and says so', async () => {
     fleet.alpha.scriptedJobs.grownBytes = 65_536;
     const run = await halfway();

@@ -5,9 +5,10 @@ import { type ErrorCode, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { JobFailed } from '../errors.ts';
 import { retryDelay } from '../limits.ts';
+import { beginAnew } from './backup-anew.ts';
 import { started } from './backup-start.ts';
-import { PREPARE_TARGET, type Prepared, parentOf, prepare } from './backup-target.ts';
-import { type RunContext, StartOver, type Step } from './run-definition.ts';
+import { type Prepared, parentOf, prepare } from './backup-target.ts';
+import type { RunContext, Step } from './run-definition.ts';
 import { type WatchedJob, watchToEnd } from './watch-job.ts';
 
 type Context = RunContext<'backup'>;
@@ -25,9 +26,6 @@ interface CopyJob extends WatchedJob {
 
 /** A copy that ended so may end better the next time: the line, the repository's or this storage node failed. */
 const WORTH_ANOTHER: readonly ErrorCode[] = ['io-error', 'job-interrupted', 'internal-error'];
-
-/** What stands behind the reason of a backup that began anew. */
-const ANEW = '; from a new point in time, since ';
 
 export const copy: Step<'backup'> = {
   name: 'copy',
@@ -96,16 +94,4 @@ async function targetAgain(context: Context): Promise<Prepared> {
 async function startedJob(context: Context): Promise<CopyJob> {
   const { jobId, targetUri } = context.output('start', started);
   return { storageNode: await context.storageNodes.ofVolume(context.request.volumeId), jobId, targetUri };
-}
-
-/** What to reject with; the backup's reason says from here on why. */
-async function beginAnew(context: Context, cause: TidemarkError): Promise<TidemarkError> {
-  const { run, request, catalog, limits } = context;
-  if (run.restarts >= limits.restartsMax) return new JobFailed(cause.code, cause.message, cause);
-  const backup = await catalog.backups.get(request.backupId);
-  const [asked] = backup.reason.split(ANEW);
-  const reason = `${asked}${ANEW}the one of before was lost (${cause.message})`;
-  await catalog.backups.changeReason(request.backupId, reason);
-  await context.update({ reason });
-  return new StartOver(PREPARE_TARGET, cause);
 }

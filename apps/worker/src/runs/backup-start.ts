@@ -3,6 +3,7 @@
 import { TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
+import { beginAnew } from './backup-anew.ts';
 import { endBackupJobs, releaseMoment } from './backup-moment.ts';
 import {
   alsoOf,
@@ -36,7 +37,11 @@ export const start: Step<'backup'> = {
     const { request, run, catalog } = context;
     const backup = await catalog.backups.get(request.backupId);
     const fellBack = hasFallenBack(backup, request.parentBackupId);
-    const answer = fellBack ? await startFull(context) : await startAsAsked(context);
+    const answer = await (fellBack ? startFull(context) : startAsAsked(context)).catch(async error => {
+      if (!(error instanceof TidemarkError) || error.code !== 'job-interrupted') throw error;
+      // Its checkpoint was there when the storage node died, and the answer had not left.
+      throw await beginAnew(context, error);
+    });
     const pointInTime = new Date(answer.pointInTimeMs);
     const { jobId, targetUri, pointInTimeMs, dirtyBytes, grownBytes, resent } = answer;
     const { reason: before } = await catalog.backups.get(request.backupId);
