@@ -194,8 +194,8 @@ function explain({ request: { target } }: Context): (error: unknown) => never {
   return error => {
     if (!(error instanceof JobFailed) || !('inPlace' in target)) throw error;
     const text =
-      `${error.message.replace(/\.?$/, '.')} Volume '${target.inPlace.name}' holds a mixture of its old contents and the backup's now: ` +
-      'run the restore again, or restore another backup over it.';
+      `${error.message.replace(/\.?$/, '.')} Volume '${target.inPlace.name}' holds a mixture of its old contents and ` +
+      "the backup's now: run the restore again, or restore another backup over it.";
     throw new JobFailed(error.code, text, error);
   };
 }
