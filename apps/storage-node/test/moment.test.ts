@@ -170,6 +170,13 @@ describe('the frozen moment of a backup', () => {
   });
 });
 
+/** Who knows the name of a target's export may write to it. */
+function expectPlaceOnly(error: { code: string; message: string } | undefined): void {
+  expect(error).toMatchObject({ code: 'io-error' });
+  expect(error?.message).toMatch(/to the repository at 127\.0\.0\.1:\d+ failed/);
+  expect(JSON.stringify(error)).not.toMatch(/[0-9a-f]{16}/);
+}
+
 describe('a copy that fails', () => {
   it('is made again of the same point in time when the repository was restarted', async () => {
     const pair = await makePair();
@@ -178,7 +185,7 @@ describe('a copy that fails', () => {
     await overwrite(pair);
     await pair.vault.restart();
     await goOn(pair, backup);
-    expect((await jobEnd(pair.source, backup.jobId)).error).toMatchObject({ code: 'io-error' });
+    expectPlaceOnly((await jobEnd(pair.source, backup.jobId)).error);
     const again = await pair.continue(backup);
     expect(again).toMatchObject({ continued: true });
     expect(again.jobId).not.toBe(backup.jobId);
@@ -197,7 +204,7 @@ describe('a copy that fails', () => {
     line.cut();
     await overwrite(pair);
     const failed = await jobEnd(pair.source, backup.jobId);
-    expect(failed.error).toMatchObject({ code: 'io-error' });
+    expectPlaceOnly(failed.error);
     line.mend();
     const again = await continueOver();
     const end = await jobEnd(pair.source, again.jobId);

@@ -1,9 +1,11 @@
 // Goal: a disk on another storage node is a block node like any other, and its failures say what and
 // where. Method: the engine's conformance suite over a real connection, and a server that goes away.
 import { type AddressInfo, createServer } from 'node:net';
-import { KiB, MiB } from '@tidemark/engine';
+import { inspect } from 'node:util';
+import { EngineError, KiB, MiB } from '@tidemark/engine';
 import { describeBlockNode, FaultyNode, MemoryNode } from '@tidemark/engine/testing';
 import { expect, onTestFinished, test } from 'vitest';
+import { unguessableName } from '../repository/partial-file.ts';
 import type { BlockExportOptions } from './block-export.ts';
 import { NbdDriver } from './nbd-driver.ts';
 import { NbdExports } from './nbd-exports.ts';
@@ -15,6 +17,10 @@ async function serve(options: Partial<BlockExportOptions> & Pick<BlockExportOpti
   await exports.start();
   started.push(exports);
   return { exports, uri: exports.add({ name: 'a disk/ü', listed: false, ...options }) };
+}
+
+function placeIn(uri: string): string {
+  return new URL(uri).host;
 }
 
 async function stopAll(): Promise<void> {
@@ -58,15 +64,15 @@ test('an errno of the server arrives as kind io with that errno', async () => {
   });
   await expect(driver.write(0, Buffer.alloc(512))).rejects.toMatchObject({
     kind: 'io',
-    context: { errno: 'ENOSPC', path: uri, op: 'write', offset: 0, length: 512 },
+    context: { errno: 'ENOSPC', path: placeIn(uri), op: 'write', offset: 0, length: 512 },
   });
   await driver.close();
 });
 
-test('a lost connection is ECONNRESET and names the export', async () => {
+test('a lost connection is ECONNRESET and names the server', async () => {
   const { driver, uri, exports } = await openOn({ node: new MemoryNode({ sizeBytes: MiB }) });
   await exports.close();
-  const failure = { kind: 'io', context: { errno: 'ECONNRESET', path: uri } };
+  const failure = { kind: 'io', context: { errno: 'ECONNRESET', path: placeIn(uri) } };
   await expect(driver.read(0, Buffer.alloc(512))).rejects.toMatchObject(failure);
   await expect(driver.flush()).rejects.toMatchObject(failure);
   await driver.close();
@@ -121,6 +127,38 @@ test('nobody there, no such export, read-only: each says so at opening', async (
   await exports.close();
   await expect(NbdDriver.open(uri, { readOnly: true })).rejects.toMatchObject({
     kind: 'io',
-    context: { errno: 'ECONNREFUSED', path: uri },
+    context: { errno: 'ECONNREFUSED', path: placeIn(uri) },
   });
+});
+
+test('no failure tells the name of an export, which lets whoever has it in', async () => {
+  onTestFinished(stopAll);
+  const name = unguessableName();
+  const rules = [{ event: 'write', errno: 'EIO' } as const];
+  const node = new FaultyNode(new MemoryNode({ sizeBytes: MiB }), { rules });
+  const { exports, uri } = await serve({ node, name });
+  const sealed = await serve({ node, name, readOnly: true });
+  const driver = await NbdDriver.open(uri, { readOnly: false });
+  const open = (address: string) => () => NbdDriver.open(address, { readOnly: false });
+  const read = () => driver.read(0, Buffer.alloc(512));
+  const mute = createServer(socket => socket.end());
+  onTestFinished(() => void mute.close());
+  await new Promise<void>(resolve => mute.listen(0, '127.0.0.1', resolve));
+  const failures: [string, () => Promise<unknown>][] = [
+    ['write', () => driver.write(0, Buffer.alloc(512))],
+    ['read-only', open(sealed.uri)],
+    ['not an address', open(`http://127.0.0.1/${name}`)],
+    ['no server of NBD', open(`nbd://127.0.0.1:${(mute.address() as AddressInfo).port}/${name}`)],
+    ['gone', async () => exports.remove(name, { mode: 'hard' }).then(open(uri))],
+    ['lost', read],
+    ['nobody there', async () => exports.close().then(open(uri))],
+  ];
+  for (const [what, fail] of failures) {
+    const error: unknown = await fail().catch((thrown: unknown) => thrown);
+    expect(error, what).toBeInstanceOf(EngineError);
+    const told = inspect(error, { depth: 10 });
+    expect(told, what).not.toContain(name);
+    if (what !== 'not an address') expect(told, what).toContain('127.0.0.1:');
+  }
+  await driver.close();
 });

@@ -10,6 +10,7 @@ import {
 } from '@tidemark/engine';
 import { CONTEXT_ALLOCATION, NbdClient, NbdError, NbdOptionError, STATE } from '@tidemark/nbd';
 import { NBD_STALL_TIMEOUT_MS } from '../limits.ts';
+import { nbdPlace } from './nbd-place.ts';
 
 type Request = 'read' | 'write' | 'write-zeroes' | 'discard' | 'flush' | 'block-status';
 
@@ -34,15 +35,16 @@ export class NbdDriver implements BlockNode {
   readonly clusterSizeBytes = undefined;
   readonly readOnly: boolean;
   readonly #client: NbdClient;
-  readonly #uri: string;
+  /** For messages: none tells the export's name. */
+  readonly #place: string;
   readonly #dataWhereUnknown: boolean;
 
   private constructor(
     client: NbdClient,
-    options: { uri: string; readOnly: boolean; dataWhereUnknown: boolean },
+    options: { place: string; readOnly: boolean; dataWhereUnknown: boolean },
   ) {
     this.#client = client;
-    this.#uri = options.uri;
+    this.#place = options.place;
     this.readOnly = options.readOnly;
     this.#dataWhereUnknown = options.dataWhereUnknown;
   }
@@ -55,16 +57,15 @@ export class NbdDriver implements BlockNode {
    */
   static async open(uri: string, options: NbdDriverOptions): Promise<NbdDriver> {
     const client = await connect(uri, options);
+    const place = nbdPlace(uri);
     if (client.readOnly && options.readOnly === false) {
       await client.disconnect();
-      throw new EngineError('invalid-argument', `NBD export ${uri} is read-only and cannot be written to`, {
-        op: 'open',
-        path: uri,
-      });
+      const text = `The NBD export at ${place} is read-only and cannot be written to`;
+      throw new EngineError('invalid-argument', text, { op: 'open', path: place });
     }
     const readOnly = options.readOnly === 'if-needed' ? client.readOnly : options.readOnly;
     const { dataWhereUnknown = false } = options;
-    return new NbdDriver(client, { uri, readOnly, dataWhereUnknown });
+    return new NbdDriver(client, { place, readOnly, dataWhereUnknown });
   }
 
   /** Whether the server lets anybody write. */
@@ -157,13 +158,13 @@ export class NbdDriver implements BlockNode {
     try {
       return await pending;
     } catch (error) {
-      const context = { op, node: this.driver, path: this.#uri, ...place };
+      const context = { op, node: this.driver, path: this.#place, ...place };
       if (error instanceof NbdError) {
-        const message = `${op} on ${this.#uri} failed: ${error.message} (${error.errno})`;
+        const message = `${op} on the NBD export at ${this.#place} failed: ${error.message} (${error.errno})`;
         throw new EngineError('io', message, { ...context, errno: error.errno }, error);
       }
       if (error instanceof EngineError) throw error;
-      const message = `Connection to ${this.#uri} was lost during ${op}: ${textOf(error)}`;
+      const message = `The connection to the NBD server at ${this.#place} was lost during ${op}: ${textOf(error)}`;
       throw new EngineError('io', message, { ...context, errno: 'ECONNRESET' }, error);
     }
   }
@@ -187,13 +188,29 @@ async function connect(uri: string, options: NbdDriverOptions): Promise<NbdClien
 }
 
 function connectError(error: unknown, uri: string): EngineError {
-  const context = { op: 'open', node: 'nbd', path: uri };
   if (error instanceof EngineError) return error;
-  if (error instanceof NbdOptionError && error.reply === NO_SUCH_EXPORT) {
-    return new EngineError('not-found', `There is no NBD export ${uri}: ${error.message}`, context, error);
+  const place = nbdPlace(uri);
+  const context = { op: 'open', node: 'nbd', path: place };
+  const cause = error instanceof NbdOptionError ? withoutName(error) : error;
+  if (cause instanceof NbdOptionError && cause.reply === NO_SUCH_EXPORT) {
+    const hint = 'It was closed, or its server has started anew: ask for it again.';
+    return new EngineError(
+      'not-found',
+      `There is no such NBD export at ${place}`,
+      { ...context, hint },
+      cause,
+    );
   }
-  const message = `Cannot connect to NBD export ${uri}: ${textOf(error)}`;
-  return new EngineError('io', message, { ...context, errno: systemErrorName(error) }, error);
+  const message = `Cannot connect to the NBD export at ${place}: ${textOf(cause)}`;
+  return new EngineError('io', message, { ...context, errno: systemErrorName(error) }, cause);
+}
+
+/** What a server says to a refused option often has the export's name in it, and so has an address. */
+function withoutName({ reply }: NbdOptionError): NbdOptionError {
+  return new NbdOptionError(
+    reply,
+    reply === 'URI' ? 'it is no NBD address' : `the server refused it (${reply})`,
+  );
 }
 
 /** The system's word for it where there is one, such as ECONNREFUSED. */

@@ -1,6 +1,7 @@
 // What the end of a backup's job means to those who asked for the backup.
 import { type EngineError, type Job, MomentJob } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
+import { nbdPlace } from '../exports/nbd-place.ts';
 import { momentLost } from './moment.ts';
 
 export interface EndOfJob {
@@ -21,7 +22,9 @@ export function explainEnd({ job, volumeName, targetUri, broken }: EndOfJob): un
   // On a backup's target "no space" means the repository, on this or another host, not this disk.
   if (isNoSpace(error)) return repositoryFull(error);
   if (side === undefined) return error;
-  const text = `The copy of volume '${volumeName}' to ${targetUri} failed: ${error.message}. Continue it.`;
+  const place = nbdPlace(targetUri);
+  const copy = `The copy of volume '${volumeName}' to the repository at ${place}`;
+  const text = `${copy} failed: ${error.message}. Continue it.`;
   return new TidemarkError('io-error', text, error);
 }
 
