@@ -33,7 +33,7 @@ export const NBD_STALL_TIMEOUT_MS = 60_000;
 /** Pauses between attempts to reach a server that went away: short at first, since most come back soon. */
 export const RECONNECT_PAUSE_MS_MIN = 100;
 export const RECONNECT_PAUSE_MS_MAX = 2_000;
-/** How long the copy of a frozen moment waits for its target to come back: most outages are shorter. */
+/** How long the copy of a frozen moment waits for its target, a restore for its source: most outages are shorter. */
 export const TARGET_RECONNECT_MS = 15_000;
 /** As set at most: the run that waits can do better than that. */
 export const TARGET_RECONNECT_MS_MAX = 600_000;

@@ -109,7 +109,8 @@ export class StorageNode {
       ...{ scratchLimitBytes: config.scratchLimitBytes, targetReconnectMs: config.targetReconnectMs },
       report: problem => log.warn(problem, 'moment problem'),
     });
-    this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs, now });
+    const reconnectMs = config.targetReconnectMs;
+    this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs, now, reconnectMs });
     this.#commits = new CommitRunner({ graph, volumes, jobs });
     const { moments } = this.#frozen;
     this.#audits = new AuditRunner({ graph, volumes, jobs, moments });

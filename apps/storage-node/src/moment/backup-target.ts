@@ -1,9 +1,8 @@
 // Where the data of one backup goes: an export of a repository on another storage node, as a block node.
-import { type BlockGraph, type BlockNode, type Clock, EngineError, GiB } from '@tidemark/engine';
+import { type BlockGraph, type BlockNode, type Clock, GiB } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
-import { NbdDriver } from '../exports/nbd-driver.ts';
-import { ReconnectingNode } from '../exports/reconnecting-node.ts';
-import { NBD_CONNECT_TIMEOUT_MS } from '../limits.ts';
+import { openBackupDisk } from '../exports/backup-disk.ts';
+import { nbdPlace } from '../exports/nbd-place.ts';
 import { ChecksummingNode } from '../sums/checksumming-node.ts';
 import { sumsBytes } from '../sums/sums-format.ts';
 import type { RunOfRecords } from '../sums/sums-writer.ts';
@@ -87,23 +86,16 @@ export class BackupTarget {
 }
 
 async function connect(uri: string, sizeBytes: number, options: TargetOptions): Promise<BlockNode> {
-  const again = (signal: AbortSignal) => NbdDriver.open(uri, { readOnly: false, signal });
-  const driver = await again(AbortSignal.timeout(NBD_CONNECT_TIMEOUT_MS));
-  if (driver.sizeBytes !== sizeBytes) {
-    const { sizeBytes: found } = driver;
-    await driver.close();
-    throw wrongSize(uri, found, sizeBytes);
-  }
-  const { reconnectMs: reconnectDelayMs, clock } = options;
-  return ReconnectingNode.of(driver, { connect: again, reconnectDelayMs, clock, isFinal });
-}
-
-/** Exports of backups have names that nobody has twice: one that is not known any more does not come back. */
-function isFinal(error: unknown): boolean {
-  return error instanceof EngineError && error.kind === 'not-found';
+  const { clock, reconnectMs } = options;
+  const disk = await openBackupDisk(uri, { readOnly: false, clock, reconnectMs });
+  if (disk.sizeBytes === sizeBytes) return disk;
+  await disk.close();
+  throw wrongSize(uri, disk.sizeBytes, sizeBytes);
 }
 
 function wrongSize(uri: string, found: number, wanted: number): TidemarkError {
-  const text = `Target ${uri} has ${found} bytes instead of ${wanted}: prepare a target for the volume's size.`;
+  const text =
+    `The target in the repository at ${nbdPlace(uri)} has ${found} bytes instead of ${wanted}: ` +
+    "prepare one for the volume's size.";
   return new TidemarkError('invalid-request', text);
 }

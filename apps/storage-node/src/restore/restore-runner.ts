@@ -1,23 +1,20 @@
 // Restores as this storage node does them: a backup, read over NBD through its chain, is copied to a new volume, to a
 // plain file or over a volume; or a new volume reads from it at once, and pulls it behind (stream-runner.ts).
-import {
-  type Bitmap,
-  type EngineError,
-  isUnreadable,
-  type Job,
-  PERMISSION,
-  PERMISSIONS_ALL,
-  RestoreJob,
-} from '@tidemark/engine';
+import { type Bitmap, type Job, PERMISSION, PERMISSIONS_ALL, RestoreJob } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
-import { NbdDriver } from '../exports/nbd-driver.ts';
 import type { JobRunner } from '../host/job-runner.ts';
 import { Turns } from '../host/turns.ts';
-import { NBD_CONNECT_TIMEOUT_MS } from '../limits.ts';
 import { keepDiffering } from '../sums/differing-clusters.ts';
 import { recordsOf } from '../sums/sums-format.ts';
 import { SumsReader } from '../sums/sums-reader.ts';
 import { JobDamage } from './job-damage.ts';
+import {
+  explainEnd,
+  openSource,
+  openSums,
+  type SourceOptions,
+  type SourceRequest,
+} from './restore-source.ts';
 import {
   checkFileName,
   firstCheckpoint,
@@ -32,16 +29,12 @@ import {
 import { RestoredFiles } from './restored-files.ts';
 import { streamJobId } from './stream-runner.ts';
 
-export interface RestoreRequest {
+export interface RestoreRequest extends SourceRequest {
   /** Unique among restores; becomes the job's id. */
   restoreId: string;
-  sourceUri: string;
   /** Of the source's checksums; empty: none. */
   sumsUri: string;
-  sizeBytes: number;
   speedBytesPerSecond: number;
-  /** What cannot be read is left out and told; otherwise it ends the job. */
-  skipDamage: boolean;
   target:
     | ({ kind: 'volume' } & NewVolumeTarget)
     | ({ kind: 'instant' } & NewVolumeTarget)
@@ -59,15 +52,18 @@ export interface RestoreAnswer {
 export class RestoreRunner {
   readonly #host: TargetHost;
   readonly #jobs: JobRunner;
+  readonly #reading: SourceOptions;
   readonly #turns = new Turns();
 
   /** To be undone as soon as they have ended. */
   readonly #withdrawn = new Set<string>();
 
-  constructor(options: Omit<TargetHost, 'files'> & { jobs: JobRunner }) {
-    const { graph, store, volumes, now, jobs } = options;
+  /** @param options.reconnectMs how long reads of a backup wait for a connection that was lost */
+  constructor(options: Omit<TargetHost, 'files'> & { jobs: JobRunner; reconnectMs: number }) {
+    const { graph, store, volumes, now, jobs, reconnectMs } = options;
     this.#host = { graph, store, volumes, now, files: new RestoredFiles(store) };
     this.#jobs = jobs;
+    this.#reading = { clock: jobs.clock, reconnectMs };
   }
 
   /** Removes files that an earlier life of the process did not finish. */
@@ -110,10 +106,10 @@ export class RestoreRunner {
     const source = `source-${request.restoreId}`;
     const answer = { jobId, filePath: this.#filePath(request), differingBytes: 0 };
     if (this.#jobs.find(jobId) !== undefined) return answer;
-    const driver = await openSource(request);
-    graph.add({ name: source }, () => driver);
+    const disk = await openSource(request, this.#reading);
     let target: RestoreTarget | undefined;
     try {
+      graph.add({ name: source }, () => disk);
       target = await this.#makeTarget(request);
       const differingBytes = target.isShared
         ? (target.candidates?.().dirtyBytes ?? request.sizeBytes)
@@ -121,8 +117,9 @@ export class RestoreRunner {
       this.#startJob({ jobId, request, source, target });
       return { ...answer, differingBytes };
     } catch (error) {
-      await target?.discard();
-      await graph.remove(source);
+      // Whatever becomes of the target: the backup's name is free for a repeat.
+      const close = graph.has(source) ? graph.remove(source) : disk.close();
+      await Promise.allSettled([target?.discard(), close]);
       throw error;
     }
   }
@@ -141,7 +138,7 @@ export class RestoreRunner {
       const text = `Instant volume '${name}' cannot be raw: only a qcow2 image can lack what is not pulled yet.`;
       throw new TidemarkError('invalid-request', text);
     }
-    await (await openSource(request)).close();
+    await (await openSource(request, this.#reading)).close();
     const { sourceUri: uri, sizeBytes, speedBytesPerSecond } = request;
     const source = { backupId, uri, speedBytesPerSecond, damage: [] };
     const empty = { volumeId, name, format: 'qcow2', sizeBytes, state: 'restoring', source } as const;
@@ -190,26 +187,33 @@ export class RestoreRunner {
     });
     this.#jobs.registry.add(job);
     job.start();
-    this.#follow(job, { restoreId: request.restoreId, source, target, damage });
+    this.#follow(job, { request, source, target, damage });
   }
 
   #follow(
     job: Job,
-    options: { restoreId: string; source: string; target: RestoreTarget; damage: JobDamage },
+    options: { request: RestoreRequest; source: string; target: RestoreTarget; damage: JobDamage },
   ): void {
-    const { restoreId, source, target, damage } = options;
-    const after = async (succeeded: boolean) => {
-      await this.#host.graph.remove(source).catch(() => undefined);
-      if (!succeeded) {
-        await target.discard();
-        throw asDamaged(job.error);
-      }
+    const { request, source, target, damage } = options;
+    const { restoreId } = request;
+    const finish = async () => {
       try {
         await target.complete(damage);
-        if (this.#withdrawn.delete(restoreId)) await this.#host.files.withdraw(restoreId);
+        if (this.#withdrawn.has(restoreId)) await this.#host.files.withdraw(restoreId);
       } catch (error) {
         await target.discard();
         throw error;
+      }
+    };
+    const after = async (succeeded: boolean) => {
+      await this.#host.graph.remove(source).catch(() => undefined);
+      try {
+        if (succeeded) return await finish();
+        await target.discard();
+        throw explainEnd(job.error, request);
+      } finally {
+        // A restore of this name that comes later is another one.
+        this.#withdrawn.delete(restoreId);
       }
     };
     this.#jobs.adopt(job, after, damage);
@@ -232,7 +236,7 @@ export class RestoreRunner {
       ...uses,
     });
     try {
-      const node = await connect(request.sumsUri);
+      const node = await openSums(request.sumsUri, this.#reading);
       const sums = new SumsReader(node, recordsOf(request.sizeBytes));
       await keepDiffering(copy, { disk, sums, rest }).finally(() => node.close());
     } finally {
@@ -243,31 +247,4 @@ export class RestoreRunner {
 
 function jobIdOf(restoreId: string): string {
   return `restore-${restoreId}`;
-}
-
-function connect(uri: string, options: { dataWhereUnknown?: boolean } = {}): Promise<NbdDriver> {
-  return NbdDriver.open(uri, {
-    readOnly: true,
-    signal: AbortSignal.timeout(NBD_CONNECT_TIMEOUT_MS),
-    ...options,
-  });
-}
-
-async function openSource({ sourceUri, sizeBytes, skipDamage }: RestoreRequest): Promise<NbdDriver> {
-  const driver = await connect(sourceUri, { dataWhereUnknown: skipDamage });
-  if (driver.sizeBytes === sizeBytes) return driver;
-  await driver.close();
-  throw new TidemarkError(
-    'invalid-request',
-    `Backup export ${sourceUri} has ${driver.sizeBytes} bytes, not ${sizeBytes}. Ask for the backup's size.`,
-  );
-}
-
-/** What cannot be read of a backup is damage of it, and no trouble of this storage node. */
-function asDamaged(error: EngineError | undefined): unknown {
-  if (error?.context.node !== 'nbd' || !isUnreadable(error)) return error;
-  const text =
-    `The backup is damaged: ${error.message}. ` +
-    'Restore it with holes where it is (onDamage "skip"), or choose another backup.';
-  return new TidemarkError('backup-damaged', text, error);
 }

@@ -88,6 +88,13 @@ export class RestoreJob extends CopyJob {
     return undefined;
   }
 
+  /** Nobody wants what is still being read: a source that hangs, or is away, is let go of. */
+  protected override onCancel(force: boolean): void {
+    super.onCancel(force);
+    const { graph, sourceNode } = this.#options;
+    graph.get(sourceNode).cancelInFlight();
+  }
+
   protected override clean(): Promise<void> {
     return this.#detach();
   }
