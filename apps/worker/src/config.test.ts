@@ -17,6 +17,7 @@ test('the queue is in the catalog database unless told', () => {
     auditMs: 86_400_000,
     auditSampleBytes: 67_108_864,
     retryDelayMaxMs: 30_000,
+    targetAwayMs: 300_000,
     killPoints: undefined,
     logLevel: 'info',
   });

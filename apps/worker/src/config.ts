@@ -66,6 +66,11 @@ const environment = z
       .int('must be a whole number')
       .min(WORKER_LIMITS.retryDelayMs, `must be at least ${WORKER_LIMITS.retryDelayMs}`)
       .default(WORKER_LIMITS.retryDelayMaxMs),
+    TIDEMARK_TARGET_AWAY_MS: z.coerce
+      .number('must be a number')
+      .int('must be a whole number')
+      .min(0, 'must be at least 0')
+      .default(WORKER_LIMITS.targetAwayMs),
     TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
@@ -80,6 +85,7 @@ const environment = z
     auditMs: env.TIDEMARK_AUDIT_INTERVAL_MS,
     auditSampleBytes: env.TIDEMARK_AUDIT_SAMPLE_BYTES,
     retryDelayMaxMs: env.TIDEMARK_WORKER_RETRY_MAX_MS,
+    targetAwayMs: env.TIDEMARK_TARGET_AWAY_MS,
     killPoints: env.TIDEMARK_KILL_POINTS,
     logLevel: env.TIDEMARK_LOG_LEVEL,
   }));

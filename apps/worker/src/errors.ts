@@ -15,6 +15,20 @@ export class JobFailed extends TidemarkError {
   override name = 'JobFailed';
 }
 
+/** The storage node that is copied to is away: no failure to be counted, as long as its time is not up. */
+export class TargetAway extends TidemarkError {
+  override name = 'TargetAway';
+  /** Since the run's last progress, with the wait for the next attempt. */
+  readonly awayMs: number;
+  readonly delayMs: number;
+
+  constructor(cause: TidemarkError, { awayMs, delayMs }: { awayMs: number; delayMs: number }) {
+    super(cause.code, cause.message, cause);
+    this.awayMs = awayMs;
+    this.delayMs = delayMs;
+  }
+}
+
 export function isSuperseded(error: unknown): boolean {
   return toTidemarkError(error).code === 'run-superseded';
 }

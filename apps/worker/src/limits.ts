@@ -16,11 +16,16 @@ export interface WorkerLimits {
   dispatchMax: number;
   /** Progress is written at most this often. */
   progressMs: number;
-  /** Retryable failures until a run is given up. */
+  /** Retryable failures in a row, without any progress, until a run is given up. */
   failuresMax: number;
   /** The same once data is being copied: a storage node that is away for minutes must not cost it. */
   patientFailuresMax: number;
-  /** Copies of one point in time that are tried, until a backup is given up. */
+  /**
+   * How long the storage node that is copied to may be away, until a backup is given up: a host boots in that time.
+   * Longer, the moment would grow at the cost of the volume's disk.
+   */
+  targetAwayMs: number;
+  /** Copies of one point in time that are tried in one attempt, until a backup is given up. */
   copiesMax: number;
   /** How often a run begins anew from a new point in time, until it is given up. */
   restartsMax: number;
@@ -63,6 +68,7 @@ export const WORKER_LIMITS: WorkerLimits = {
   progressMs: 250,
   failuresMax: 5,
   patientFailuresMax: 64,
+  targetAwayMs: 300_000,
   copiesMax: 5,
   restartsMax: 3,
   momentLookMs: 1_000,

@@ -20,6 +20,7 @@ const worker = new RunWorker({
   limits: {
     leaseMs: config.leaseMs,
     retryDelayMaxMs: config.retryDelayMaxMs,
+    targetAwayMs: config.targetAwayMs,
     reconcileMs: config.reconcileMs,
     auditMs: config.auditMs,
     auditSampleBytes: config.auditSampleBytes,

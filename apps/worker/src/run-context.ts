@@ -2,6 +2,7 @@
 import type { Catalog, JsonObject, Lease, Run, RunStep } from '@tidemark/catalog';
 import { ERROR_CODES, isErrorCode, parseRunRequest, type RunRequestKind } from '@tidemark/proto';
 import type { z } from 'zod';
+import { FailureBudget } from './failure-budget.ts';
 import type { WorkerLimits } from './limits.ts';
 import type { LiveControls } from './run-controls.ts';
 import type { RunContext } from './runs/run-definition.ts';
@@ -65,10 +66,12 @@ export function createRunContext(
     const output = outcomes.output(step);
     return output && schema.parse(output);
   };
+  const budget = new FailureBudget(run);
   return {
     ...services,
     ...signals,
     run,
+    budget,
     request: parseRunRequest(run.kind as RunRequestKind, run.request),
     call: step => ({ runId: run.id, step, leaseEpoch: lease.epoch }),
     findOutput,
@@ -78,6 +81,9 @@ export function createRunContext(
       return output;
     },
     isInDoubt: step => outcomes.isInDoubt(step),
-    update: facts => services.catalog.leases.update(lease, facts),
+    update: async facts => {
+      await services.catalog.leases.update(lease, facts);
+      if (facts.goesOn) budget.renew();
+    },
   };
 }

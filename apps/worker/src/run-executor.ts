@@ -5,7 +5,8 @@
 import { CatalogError, type Lease, type Run, type RunError } from '@tidemark/catalog';
 import type { PassPoint, RunPayload, RunRequestKind } from '@tidemark/proto';
 import type { Logger } from 'pino';
-import { isSuperseded, isWorthRetrying, toRunError, WorkerStopping } from './errors.ts';
+import { isSuperseded, isWorthRetrying, TargetAway, toRunError, WorkerStopping } from './errors.ts';
+import { FailureBudget } from './failure-budget.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import { retryDelay, type WorkerLimits } from './limits.ts';
 import { createRunContext, type RunServices, type Signals, StepOutcomes } from './run-context.ts';
@@ -101,7 +102,7 @@ export class RunExecutor {
     const { limits } = this.#services;
     log.error({ err: thrown }, 'run attempt failed');
     const error = toRunError(thrown);
-    const failures = run.failures + 1;
+    const { failures } = attempt?.context.budget ?? new FailureBudget(run);
     if (failures < failuresUntilGivenUp(run, thrown, limits)) {
       await leases.handBack(lease, { delayMs: retryDelay(limits, failures), error });
       return 'handed-back';
@@ -162,25 +163,27 @@ export class RunExecutor {
       await commit?.(tx);
     });
     this.#pass?.(`${run.kind} ${step.name} recorded`);
+    context.budget.renew();
     outcomes.set(step.name, { state: 'succeeded', output, error: null });
     log.info({ step: step.name }, 'step done');
   }
 
   /** Null when the run goes on without the step. */
   async #failStep(attempt: Attempt, step: Step<RunRequestKind>, thrown: unknown): Promise<Outcome | null> {
-    const { run, lease, outcomes, context, log } = attempt;
+    const { lease, outcomes, context, log } = attempt;
     const { leases } = this.#services.catalog;
     const { limits } = this.#services;
     const error = toRunError(thrown);
     await leases.failStep(lease, step.name, error);
     outcomes.set(step.name, { state: 'failed', output: null, error });
-    const failures = run.failures + 1;
+    const { failures } = context.budget;
     const failuresMax = step.patient ? limits.patientFailuresMax : limits.failuresMax;
     // What would have to begin anew is not kept by a step that a cancel request comes too late for.
     const isCancelled = (!step.final || thrown instanceof StartOver) && context.cancel.aborted;
-    if (!isCancelled && isWorthRetrying(thrown) && failures < failuresMax) {
-      const delayMs = retryDelay(limits, failures);
-      await leases.handBack(lease, { delayMs, error });
+    const isAway = thrown instanceof TargetAway;
+    if (!isCancelled && (isAway || (isWorthRetrying(thrown) && failures < failuresMax))) {
+      const delayMs = isAway ? thrown.delayMs : retryDelay(limits, failures);
+      await leases.handBack(lease, { delayMs, error, ...(isAway && { targetAwayMs: thrown.awayMs }) });
       log.warn({ step: step.name, code: error.code, delayMs, detail: error.message }, 'step failed for now');
       return 'handed-back';
     }
@@ -203,6 +206,7 @@ export class RunExecutor {
     await leases.failStep(lease, step.name, error);
     outcomes.set(step.name, { state: 'failed', output: null, error });
     const restarts = await leases.startOver(lease, { step: cause.from, error });
+    attempt.context.budget.renew();
     log.warn(
       { step: step.name, from: cause.from, code: error.code, detail: error.message },
       'run starts over',
@@ -216,9 +220,9 @@ export class RunExecutor {
 
   /** Hands the run back, or turns it around where that was often enough. */
   async #failAgain(attempt: Attempt, error: RunError): Promise<Outcome> {
-    const { run, lease } = attempt;
+    const { lease, context } = attempt;
     const { limits } = this.#services;
-    const failures = run.failures + 1;
+    const { failures } = context.budget;
     if (failures >= limits.patientFailuresMax) return this.#turnBack(attempt, error);
     const delayMs = retryDelay(limits, failures);
     await this.#services.catalog.leases.handBack(lease, { delayMs, error });
@@ -249,10 +253,10 @@ export class RunExecutor {
   }
 
   async #cleanUp(attempt: Attempt): Promise<Outcome> {
-    const { run, lease, log } = attempt;
+    const { lease, context, log } = attempt;
     const { catalog, limits } = this.#services;
     const failure = await this.#undoSteps(attempt, attempt.definition.steps);
-    const failures = run.failures + 1;
+    const { failures } = context.budget;
     if (failure === null || failures >= limits.cleanupsMax) {
       await catalog.leases.finishCleanup(lease, failure);
       log.info({ left: failure }, 'run cleaned up');

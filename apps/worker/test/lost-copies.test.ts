@@ -105,3 +105,59 @@ test('damage that is found while a start is repeated is not taken for sent', asy
   expect((await fleet.succeed(run)).result).toMatchObject({ resent: places.slice(0, 1) });
   expect(await fleet.catalog.backupDamage.ofChain(run.backupId!)).toEqual(places.slice(1));
 });
+
+/** A worker that has to go on with a copy that an earlier one began. */
+async function takeOver(limits: Parameters<Fleet['startWorker']>[0]) {
+  fleet.alpha.holdJobs = true;
+  const run = await fleet.until(await fleet.backup('monday'), ({ progress }) => progress.currentBytes > 0);
+  await fleet.stopWorkers();
+  fleet.alpha.holdJobs = false;
+  return { run, goOn: () => fleet.startWorker({ retryDelayMs: 20, retryDelayMaxMs: 20, ...limits }) };
+}
+
+test('a host of the repository that reboots costs a copy nothing, however often it is asked for', async () => {
+  const { run, goOn } = await takeOver({ patientFailuresMax: 5 });
+  fleet.beta.fail('prepareBackup', 'storage-node-unreachable', { times: 12 });
+  await goOn();
+  const ended = await fleet.succeed(run);
+  expect([ended.failures, ended.result?.restarts]).toEqual([12, 0]);
+});
+
+test('one that stays away ends the copy when its time is up', async () => {
+  const { run, goOn } = await takeOver({ targetAwayMs: 2_000 });
+  fleet.beta.fail('prepareBackup', 'storage-node-unreachable');
+  await goOn();
+  await fleet.until(run, ({ failures }) => failures > 0);
+  const before = performance.now();
+  const ended = await fleet.until(run, ({ undoing }) => undoing);
+  expect(performance.now() - before).toBeGreaterThan(1_000);
+  expect(ended.error?.code).toBe('storage-node-unreachable');
+  fleet.beta.heal();
+  expect((await fleet.end(run)).state).toBe('failed');
+});
+
+test('failures that a run has got over do not count against its later steps', async () => {
+  fleet.beta.fail('prepareBackup', 'storage-node-unreachable', { times: 2 });
+  fleet.alpha.fail('startBackup', 'storage-node-unreachable', { times: 2 });
+  expect((await fleet.succeed(await fleet.backup('monday'))).failures).toBe(4);
+});
+
+test('nor do those before the last bytes moved', async () => {
+  const { alpha } = fleet;
+  const { run, goOn } = await takeOver({ patientFailuresMax: 3, retryDelayMs: 300, retryDelayMaxMs: 300 });
+  alpha.holdJobs = true;
+  await goOn();
+  for (let outages = 1; outages <= 4; outages++) {
+    await poll('watch', async () => (alpha.callsOf('continueBackup').length >= outages ? true : undefined));
+    const [job] = alpha.jobs.values();
+    await new Promise(resolve => setTimeout(resolve, 60));
+    job!.currentBytes += 1;
+    const { currentBytes } = job!;
+    await fleet.until(run, ({ progress }) => progress.currentBytes === currentBytes);
+    alpha.stop();
+    await fleet.until(run, ({ failures, state }) => failures === outages || state === 'failed');
+    await alpha.start();
+  }
+  alpha.holdJobs = false;
+  expect((await fleet.succeed(run)).failures).toBe(4);
+});

@@ -170,3 +170,40 @@ test('looking for runs to hand over does not read the history', async () => {
   await expect.poll(reads).toBeGreaterThan(before);
   expect((await reads()) - before).toBeLessThan(ended / 10);
 });
+
+test('failures are all shown, and count against the run since its last progress alone', async () => {
+  const counts = async () => {
+    const { failures, failuresInARow, targetAwayMs } = await catalog.runs.get(runId);
+    return [failures, failuresInARow, targetAwayMs];
+  };
+  let attempt = 1;
+  const again = async () => take('a', { attempt });
+  const fail = async (more: { targetAwayMs?: number } = {}) => {
+    attempt = await catalog.leases.handBack(await again(), { delayMs: 0, error, ...more });
+  };
+  await fail();
+  await fail({ targetAwayMs: 250 });
+  expect(await counts()).toEqual([2, 1, 250]);
+  attempt = await catalog.leases.handBack(await again(), { delayMs: 0 });
+  expect(await counts(), 'nothing failed').toEqual([2, 1, 250]);
+  const lease = await again();
+  await catalog.leases.update(lease, { progress: { currentBytes: 1 } });
+  expect(await counts()).toEqual([2, 1, 250]);
+  await catalog.leases.update(lease, { progress: { currentBytes: 2 }, goesOn: true });
+  expect(await counts()).toEqual([2, 0, 0]);
+  for (const goOn of [
+    (held: Lease) => catalog.leases.finishStep(held, 's', {}),
+    (held: Lease) => catalog.leases.startOver(held, { step: 's', error }),
+  ]) {
+    attempt = await catalog.leases.handBack(
+      { runId, owner: 'a', epoch: (await catalog.runs.get(runId)).leaseEpoch },
+      { delayMs: 0, error, targetAwayMs: 9 },
+    );
+    await fail();
+    expect((await counts()).slice(1)).toEqual([1, 9]);
+    const held = await again();
+    await catalog.leases.startStep(held, 's');
+    await goOn(held);
+    expect((await counts()).slice(1)).toEqual([0, 0]);
+  }
+});

@@ -36,7 +36,20 @@ export interface RunFacts {
   progress?: Partial<RunProgress>;
   /** What is known of it before its end. */
   result?: JsonObject;
+  /** What failed before does not count against the run any more. */
+  goesOn?: boolean;
 }
+
+export interface HandBack {
+  /** Until the next attempt. */
+  delayMs: number;
+  /** What failed; none: nothing did. */
+  error?: RunError;
+  /** By now, since the run's last progress. Such a failure counts by its time, and not with the others in a row. */
+  targetAwayMs?: number;
+}
+
+const FRESH = { failuresInARow: 0, targetAwayMs: 0 } as const;
 
 interface ControlRow {
   cancel_requested: boolean;
@@ -122,34 +135,39 @@ export class RunLeaseRepository {
     });
   }
 
-  /** The step is done; what it gave is kept for later steps, attempts and the undo. Rejects `superseded`. */
+  /**
+   * The step is done; what it gave is kept for later steps, attempts and the undo, and earlier failures do not count
+   * against the run any more. Rejects `superseded`.
+   */
   finishStep(lease: Lease, name: string, output: JsonObject): Promise<void> {
-    return this.#setStep(lease, name, {
-      state: 'succeeded',
-      output: json(output),
-      error: Prisma.DbNull,
+    return this.#holding(lease, async db => {
+      const done = { state: 'succeeded', output: json(output), error: Prisma.DbNull };
+      await this.#setStep(db, { lease, name, data: done });
+      await db.run.update({ where: { id: lease.runId }, data: FRESH });
     });
   }
 
   /** Rejects `superseded`. */
   failStep(lease: Lease, name: string, error: RunError): Promise<void> {
-    return this.#setStep(lease, name, { state: 'failed', error: json(error) });
+    const data = { state: 'failed', error: json(error) };
+    return this.#holding(lease, db => this.#setStep(db, { lease, name, data }));
   }
 
   /** Nothing of the step is left anywhere. Rejects `superseded`. */
   markUndone(lease: Lease, name: string): Promise<void> {
-    return this.#setStep(lease, name, { state: 'undone' });
+    return this.#holding(lease, db => this.#setStep(db, { lease, name, data: { state: 'undone' } }));
   }
 
   /** Rejects `superseded`. */
   update(lease: Lease, facts: RunFacts): Promise<void> {
-    const { reason, checkpointAt, result, progress = {} } = facts;
+    const { reason, checkpointAt, result, progress = {}, goesOn = false } = facts;
     const sizes = Object.entries(progress).map(([name, value]) => [name, BigInt(value)]);
     return this.#holding(lease, async (db, tell) => {
       await db.run.update({
         where: { id: lease.runId },
         data: {
           ...Object.fromEntries(sizes),
+          ...(goesOn && FRESH),
           ...(reason !== undefined && { reason }),
           ...(result !== undefined && { result: json(result) }),
           ...(checkpointAt !== undefined && { checkpointAt }),
@@ -175,7 +193,7 @@ export class RunLeaseRepository {
     return this.#holding(lease, async (db, tell) => {
       const { restarts } = await db.run.update({
         where: { id: lease.runId },
-        data: { restarts: { increment: 1 }, checkpointAt: null },
+        data: { restarts: { increment: 1 }, checkpointAt: null, ...FRESH },
       });
       const data = { step, restarts, ...json(error) };
       tell({
@@ -205,14 +223,14 @@ export class RunLeaseRepository {
   finish(lease: Lease, end: RunEnd): Promise<void> {
     return this.#holding(lease, async (db, tell) => {
       if (end.cleanupInMs === undefined) await dropLeases(db, 'run', lease.runId);
-      else await nextAttempt(db, lease, { delayMs: end.cleanupInMs, failures: 0 });
+      else await nextAttempt(db, lease, { delayMs: end.cleanupInMs, failures: 0, inARow: 0 });
       await db.run.update({
         where: { id: lease.runId },
         data: {
           state: end.state,
           cleanupPending: end.cleanupInMs !== undefined,
-          // They count the tries to clean up from here on.
-          ...(end.cleanupInMs !== undefined && { failures: 0 }),
+          // From here on they count the tries to clean up.
+          ...(end.cleanupInMs !== undefined && FRESH),
           leaseOwner: null,
           leaseUntil: null,
           finishedAt: this.#scope.now(),
@@ -257,10 +275,12 @@ export class RunLeaseRepository {
    * Gives the run back for another attempt, not before `delayMs` from now. With `error` it counts as a
    * failure, without one (a worker that stops) it does not. Returns the new attempt. Rejects `superseded`.
    */
-  handBack(lease: Lease, options: { delayMs: number; error?: RunError }): Promise<number> {
-    const { delayMs, error } = options;
+  handBack(lease: Lease, { delayMs, error, targetAwayMs }: HandBack): Promise<number> {
     return this.#holding(lease, async (db, tell) => {
-      const attempt = await nextAttempt(db, lease, { delayMs, failures: error ? 1 : 0 });
+      const isAway = targetAwayMs !== undefined;
+      if (isAway) await db.run.update({ where: { id: lease.runId }, data: { targetAwayMs } });
+      const failures = error ? 1 : 0;
+      const attempt = await nextAttempt(db, lease, { delayMs, failures, inARow: isAway ? 0 : failures });
       const kind = error ? 'run-retrying' : 'run-handed-back';
       const data = { attempt, ...(error && json(error)) };
       tell({ kind, subjectType: 'run', subjectId: lease.runId, runId: lease.runId, data });
@@ -268,12 +288,13 @@ export class RunLeaseRepository {
     });
   }
 
-  #setStep(lease: Lease, name: string, data: Prisma.RunStepUpdateInput): Promise<void> {
-    return this.#holding(lease, async db => {
-      await db.runStep.update({
-        where: { runId_name: { runId: lease.runId, name } },
-        data: { ...data, finishedAt: this.#scope.now() },
-      });
+  async #setStep(
+    db: Db,
+    { lease, name, data }: { lease: Lease; name: string; data: Prisma.RunStepUpdateInput },
+  ): Promise<void> {
+    await db.runStep.update({
+      where: { runId_name: { runId: lease.runId, name } },
+      data: { ...data, finishedAt: this.#scope.now() },
     });
   }
 
@@ -293,10 +314,11 @@ export class RunLeaseRepository {
 async function nextAttempt(
   db: Db,
   lease: Lease,
-  { delayMs, failures }: { delayMs: number; failures: number },
+  { delayMs, failures, inARow }: { delayMs: number; failures: number; inARow: number },
 ): Promise<number> {
   const rows = await db.$queryRaw<{ attempt: number }[]>`
     UPDATE run SET attempt = attempt + 1, failures = failures + ${failures}::int,
+      failures_in_a_row = failures_in_a_row + ${inARow}::int,
       lease_owner = NULL, lease_until = NULL,
       not_before = now() + ${delayMs}::float8 * interval '1 millisecond', delay_ms = ${delayMs}::float8,
       state = CASE WHEN state = 'running' THEN 'queued' ELSE state END

@@ -65,6 +65,10 @@ export interface Run {
   attempt: number;
   /** Retryable failures so far. */
   failures: number;
+  /** Those since its last progress: a step that succeeded, bytes that moved, a new beginning. */
+  failuresInARow: number;
+  /** For how long attempts found the storage node that it copies to away, since its last progress. */
+  targetAwayMs: number;
   /** How often it has begun anew from an earlier step. */
   restarts: number;
   storageNodeId: string | null;

@@ -18,7 +18,7 @@ import { RemoteStorageNode, whyNoNetwork } from '../testing/remote-storage-node.
 
 /** What a guest's write may wait for a copy, and the time of a busy machine. */
 const GUEST_WAIT_MS_MAX = 10_000 + 2_000;
-/** Until the run of a target that stays away has failed: its silence is borne for a minute, its undoing is tried. */
+/** Until the run of a target that stays away has failed: its silence is borne for so long, its undoing is tried. */
 const GIVEN_UP_MS_MAX = 180_000;
 const SLOW = { speedBytesPerSecond: 256 * 1024 };
 
@@ -36,7 +36,7 @@ beforeEach(async ({ skip }) => {
     home,
     ports: 'free',
     nodes: ['alpha'],
-    environment: { TIDEMARK_WORKER_LEASE_MS: '3000' },
+    environment: { TIDEMARK_WORKER_LEASE_MS: '3000', TIDEMARK_TARGET_AWAY_MS: '60000' },
   });
   await stack.start();
   remote = await RemoteStorageNode.start({ name: 'remote', stateDir: join(home, 'remote') });

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
-import { JobFailed } from '../errors.ts';
+import { JobFailed, TargetAway } from '../errors.ts';
 import { retryDelay } from '../limits.ts';
 import { beginAnew } from './backup-anew.ts';
 import { started } from './backup-start.ts';
@@ -80,14 +80,23 @@ async function continueCopy(context: Context): Promise<CopyJob> {
   }
 }
 
-/** A repository that stays away must not keep the moment, at the guest's cost, for as long as it likes. */
+/**
+ * A repository whose host reboots is waited for; one that stays away must not keep the moment, at the guest's cost, for
+ * as long as it likes. Only time counts in which somebody asked for it: no clock, and no number of tries.
+ */
 async function targetAgain(context: Context): Promise<Prepared> {
+  const { budget, limits } = context;
+  const askedAt = performance.now();
   try {
     return await prepare(context, await parentOf(context));
   } catch (error) {
-    const isAway = error instanceof TidemarkError && error.code === 'storage-node-unreachable';
-    if (!isAway || context.run.failures + 1 < context.limits.copiesMax) throw error;
-    throw new JobFailed(error.code, error.message, error);
+    if (!(error instanceof TidemarkError) || error.code !== 'storage-node-unreachable') throw error;
+    const awayMs = budget.targetAwayMs + performance.now() - askedAt;
+    if (awayMs >= limits.targetAwayMs) throw new JobFailed(error.code, error.message, error);
+    // Twice as long each time, and once more right at the end of its time.
+    const wanted = Math.min(Math.max(awayMs, limits.retryDelayMs), limits.retryDelayMaxMs);
+    const delayMs = Math.min(wanted, limits.targetAwayMs - awayMs);
+    throw new TargetAway(error, { awayMs: awayMs + delayMs, delayMs });
   }
 }
 

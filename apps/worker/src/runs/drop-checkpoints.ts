@@ -57,7 +57,7 @@ export async function keepDropped(catalog: CatalogTransaction, { request, run }:
 
 /** Null when it is gone, else why it is not. Rejects while another try may help. */
 async function drop(context: Context, checkpointId: string): Promise<string | null> {
-  const { request, storageNodes, run, limits, call, stop } = context;
+  const { request, storageNodes, budget, limits, call, stop } = context;
   const { volumeId } = request;
   const { checkpoints } = await storageNodes.ofVolume(volumeId);
   const step = call(`drop ${checkpointId}`);
@@ -68,7 +68,7 @@ async function drop(context: Context, checkpointId: string): Promise<string | nu
     return null;
   } catch (error) {
     stop.throwIfAborted();
-    const isLastTry = run.failures + 1 >= limits.patientFailuresMax;
+    const isLastTry = budget.failures >= limits.patientFailuresMax;
     if (!(error instanceof TidemarkError) || error.code === 'run-superseded') throw error;
     if (isWorthRetrying(error) && !isLastTry) throw error;
     return error.message;

@@ -2,6 +2,7 @@
 import type { Catalog, CatalogTransaction, JsonObject, Run, RunFacts } from '@tidemark/catalog';
 import { type RunRequest, type RunRequestKind, type StepContext, TidemarkError } from '@tidemark/proto';
 import type { z } from 'zod';
+import type { FailureBudget } from '../failure-budget.ts';
 import type { WorkerLimits } from '../limits.ts';
 import type { LiveControls } from '../run-controls.ts';
 import type { StorageNodes } from '../storage-nodes.ts';
@@ -9,6 +10,8 @@ import type { StorageNodes } from '../storage-nodes.ts';
 export interface RunContext<K extends RunRequestKind = RunRequestKind> {
   /** As it was when this attempt claimed it. */
   readonly run: Run;
+  /** What it may still fail. */
+  readonly budget: FailureBudget;
   readonly request: RunRequest<K>;
   readonly catalog: Catalog;
   readonly storageNodes: StorageNodes;

@@ -69,11 +69,15 @@ async function follow(
   { isThere, signal, steering }: Following,
 ): Promise<JobStatus> {
   let writtenAt = Number.NEGATIVE_INFINITY;
+  let first: JobStatus | undefined;
   for await (const status of job.storageNode.watchJob({ jobId: job.jobId }, { signal })) {
     steering.note(status);
     const ended = status.state === CONCLUDED || isThere(status);
     if (ended || performance.now() - writtenAt >= context.limits.progressMs) {
-      await writeProgress(context, status);
+      first ??= status;
+      // What only begins anew, and fails each time, has not moved.
+      const goesOn = context.budget.isTouched && status.currentBytes > first.currentBytes;
+      await writeProgress(context, status, goesOn);
       writtenAt = performance.now();
     }
     if (!ended) continue;
@@ -119,9 +123,9 @@ export function dismissJob(context: RunContext, job: WatchedJob, step: string): 
   return tolerate(['job-not-found'], dismiss);
 }
 
-async function writeProgress(context: RunContext, status: JobStatus): Promise<void> {
+async function writeProgress(context: RunContext, status: JobStatus, goesOn: boolean): Promise<void> {
   const { currentBytes, totalBytes, sentBytes } = status;
-  await context.update({ progress: { currentBytes, totalBytes, sentBytes } });
+  await context.update({ progress: { currentBytes, totalBytes, sentBytes }, goesOn });
 }
 
 function jobFailed(status: JobStatus, job: WatchedJob): JobFailed {
