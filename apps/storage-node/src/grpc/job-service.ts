@@ -4,20 +4,20 @@ import {
   AuditStarted,
   type JobCommand,
   type JobServiceServer,
+  type JobStatus,
   JobServiceService as methods,
   type StartRestoreRequest,
   TidemarkError,
-  toServiceError,
 } from '@tidemark/proto';
 import type { JobRunner } from '../host/job-runner.ts';
 import type { AuditRunner } from '../moment/audit-runner.ts';
 import type { MomentServices } from '../moment/moment-services.ts';
 import type { RestoreRequest, RestoreRunner } from '../restore/restore-runner.ts';
 import { toJobDamage, toJobStatus, toRestoreStarted } from './convert.ts';
-import { toTidemarkError } from './errors.ts';
 import { type CallContext, query, step } from './handlers.ts';
 import { momentMethods } from './moment-methods.ts';
 import type { GrpcService } from './server.ts';
+import { stream } from './stream.ts';
 
 export function jobService(
   options: MomentServices & {
@@ -43,7 +43,7 @@ export function jobService(
     startRestore: step(context, methods.startRestore, 'do-again', async (request, { runId }) =>
       toRestoreStarted(await restores.start(toRestoreRequest(request, runId))),
     ),
-    watchJob: call => watchJob({ context, jobs }, call),
+    watchJob: stream(context, methods.watchJob, ({ jobId }, signal) => watched(jobs, jobId, signal)),
     getJob: query(context, methods.getJob, ({ jobId }) => toJobStatus(jobs.get(jobId).snapshot())),
     listJobs: query(context, methods.listJobs, () => ({ jobs: jobs.list().map(toJobStatus) })),
     cancelJob: step(context, methods.cancelJob, 'do-again', async ({ jobId }, { runId }) => {
@@ -76,22 +76,8 @@ export function jobService(
   return { definition: methods, implementation };
 }
 
-function watchJob(
-  { context, jobs }: { context: CallContext; jobs: JobRunner },
-  call: Parameters<JobServiceServer['watchJob']>[0],
-): void {
-  const ended = new AbortController();
-  call.on('cancelled', () => ended.abort());
-  call.on('error', () => ended.abort());
-  const send = async () => {
-    for await (const status of jobs.watch(call.request.jobId, ended.signal)) call.write(toJobStatus(status));
-    call.end();
-  };
-  send().catch((thrown: unknown) => {
-    const error = toTidemarkError(thrown);
-    context.report({ method: methods.watchJob.path, error });
-    call.emit('error', toServiceError(error));
-  });
+async function* watched(jobs: JobRunner, jobId: string, signal: AbortSignal): AsyncGenerator<JobStatus> {
+  for await (const status of jobs.watch(jobId, signal)) yield toJobStatus(status);
 }
 
 function toRestoreRequest(request: StartRestoreRequest, runId: string): RestoreRequest {
