@@ -1,10 +1,12 @@
-// When the bitmaps of each volume are audited: at intervals, as far as there is a backup to compare them with.
+// When the bitmaps of each volume are audited: at intervals, as far as there is a backup to compare them with. Volumes
+// take turns over the interval, and one at a time on each storage node: also those that were missed for a day.
 import { randomUUID } from 'node:crypto';
-import { type Catalog, hasPassed, PAGE_ITEMS_MAX, type Run, type Volume } from '@tidemark/catalog';
+import { type Catalog, latestPossible, PAGE_ITEMS_MAX, type Run, type Volume } from '@tidemark/catalog';
 import type { RunRequest } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import type { WorkerLimits } from './limits.ts';
 import { Rhythm } from './rhythm.ts';
+import { turnBefore } from './turns.ts';
 
 export class AuditScheduler {
   readonly #catalog: Catalog;
@@ -28,27 +30,36 @@ export class AuditScheduler {
   }
 
   async #lookAtAll(): Promise<void> {
+    const due: Volume[] = [];
     let cursor: string | null = null;
     do {
       const page: Awaited<ReturnType<Catalog['volumes']['list']>> = await this.#catalog.volumes.list({
         cursor,
         limit: PAGE_ITEMS_MAX,
       });
-      for (const volume of page.items) if (volume.state === 'ready') await this.#lookAt(volume);
+      // Of a volume that was audited since its turn nothing more need be asked.
+      due.push(...page.items.filter(one => one.state === 'ready' && this.#isDue(one.auditedAt, one.id)));
       cursor = page.nextCursor;
     } while (cursor !== null);
+    const auditedMs = ({ auditedAt }: Volume) => auditedAt?.getTime() ?? 0;
+    due.sort((one, other) => auditedMs(one) - auditedMs(other));
+    for (const volume of due) await this.#lookAt(volume);
   }
 
-  async #lookAt({ id: volumeId, storageNodeId, auditedAt }: Volume): Promise<void> {
-    const { auditMs, auditSampleBytes: sampleBytes } = this.#limits;
-    // Of a volume that was just audited nothing more need be asked.
-    if (auditedAt !== null && !hasPassed(auditedAt, auditMs, new Date(this.#now()))) return;
+  /** Its turn has come since then, or that moment tells nothing: it is yet to come. */
+  #isDue(since: Date | null, volumeId: string, now = new Date(this.#now())): boolean {
+    if (since === null || since > latestPossible(now)) return true;
+    return since < turnBefore(now.getTime(), this.#limits.auditMs, volumeId);
+  }
+
+  async #lookAt({ id: volumeId, storageNodeId }: Volume): Promise<void> {
+    const { auditSampleBytes: sampleBytes } = this.#limits;
     const { state } = await this.#catalog.storageNodes.get(storageNodeId);
     const oldest = await this.#catalog.backups.findFirstToAudit(volumeId);
     if (state !== 'online' || oldest === null) return;
     const request: RunRequest<'audit'> = { volumeId, repositoryId: null, sampleBytes };
     // A failed one is not repeated at once either.
-    const isDue = (newest: Run | null, now: Date) => hasPassed(newest?.createdAt ?? oldest, auditMs, now);
+    const isDue = (newest: Run | null, now: Date) => this.#isDue(newest?.createdAt ?? oldest, volumeId, now);
     const run = { id: randomUUID(), kind: 'audit', storageNodeId, volumeId, request } as const;
     await this.#catalog.runs.createWhenDue(run, isDue);
   }

@@ -5,7 +5,6 @@ import { chooseVerification, type VerifyQuestion } from './choose-verification.t
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
-const REPOSITORY = '8f3c1a52-0000-4000-8000-000000000000';
 const START_MS = Date.UTC(2026, 0, 1);
 
 function backups(count: number) {
@@ -28,15 +27,23 @@ function play(
 ): Choice[] {
   const chosen: Choice[] = [];
   let busyUntilMs = 0;
+  let triedAt: Date | null = null;
   for (let minute = 0; minute < options.days * 24 * 60; minute++) {
     const nowMs = START_MS + minute * MINUTE_MS;
     if (options.asleep?.(minute)) continue;
     const isBusy = nowMs < busyUntilMs;
-    const question: VerifyQuestion = { candidates, isBusy, nowMs, repositoryId: REPOSITORY, ...options };
+    const question: VerifyQuestion = {
+      candidates,
+      isBusy,
+      nowMs,
+      triedAt,
+      ...options,
+    };
     const backupId = chooseVerification(question);
     if (backupId === undefined) continue;
     busyUntilMs = nowMs + 10 * MINUTE_MS;
-    candidates.find(one => one.backupId === backupId)!.triedAt = new Date(nowMs);
+    triedAt = new Date(nowMs);
+    candidates.find(one => one.backupId === backupId)!.triedAt = triedAt;
     chosen.push({ atMs: nowMs - START_MS, backupId });
   }
   return chosen;
@@ -44,10 +51,9 @@ function play(
 
 test('a tenth of twenty backups a day: two, half a day apart, and all of them in ten days', () => {
   const chosen = play(backups(20), { percentPerDay: 10, days: 10 });
-  // The first slot had begun when the days did.
-  expect(chosen).toHaveLength(21);
+  expect(chosen).toHaveLength(20);
   expect(new Set(chosen.slice(0, 20).map(choice => choice.backupId)).size).toBe(20);
-  const gaps = chosen.slice(2).map((choice, index) => choice.atMs - chosen[index + 1]!.atMs);
+  const gaps = chosen.slice(1).map((choice, index) => choice.atMs - chosen[index]!.atMs);
   expect(Math.max(...gaps.map(gap => Math.abs(gap - DAY_MS / 2)))).toBeLessThanOrEqual(MINUTE_MS);
   for (let day = 1; day < 10; day++) {
     const ofDay = chosen.filter(({ atMs }) => Math.floor(atMs / DAY_MS) === day);
@@ -78,11 +84,12 @@ test('what was missed is not made up for, and what an operator verified counts',
   const isDown = (minute: number) => minute < 20 * 60;
   expect(play(backups(24), { percentPerDay: 100, days: 1, asleep: isDown }).length).toBeLessThanOrEqual(5);
   const candidates = backups(2);
-  candidates[1]!.triedAt = new Date(START_MS + 1);
-  const nowMs = START_MS + 1;
-  expect(
-    chooseVerification({ candidates, isBusy: false, percentPerDay: 50, nowMs, repositoryId: REPOSITORY }),
-  ).toBeUndefined();
+  const triedAt = new Date(START_MS + 1);
+  candidates[1]!.triedAt = triedAt;
+  const asked = { candidates, isBusy: false, percentPerDay: 50, triedAt };
+  expect(chooseVerification({ ...asked, nowMs: START_MS + 1 })).toBeUndefined();
+  expect(chooseVerification({ ...asked, nowMs: START_MS + DAY_MS })).toBeUndefined();
+  expect(chooseVerification({ ...asked, nowMs: START_MS + 1 + DAY_MS })).toBe('backup 0');
 });
 
 test('none while one is under way, none of none, none for no share', () => {
@@ -92,10 +99,36 @@ test('none while one is under way, none of none, none for no share', () => {
     isBusy: false,
     percentPerDay: 50,
     nowMs,
-    repositoryId: REPOSITORY,
+    triedAt: null,
   };
   expect(chooseVerification(question)).toBe('backup 0');
   expect(chooseVerification({ ...question, isBusy: true })).toBeUndefined();
   expect(chooseVerification({ ...question, candidates: [] })).toBeUndefined();
   expect(chooseVerification({ ...question, percentPerDay: 0 })).toBeUndefined();
+});
+
+test('a repository that grows and shrinks all day has its share verified, not more', () => {
+  const all = backups(40);
+  let triedAt: Date | null = null;
+  let count = 0;
+  for (let minute = 0; minute < 2 * 24 * 60; minute++) {
+    const nowMs = START_MS + minute * MINUTE_MS;
+    // One more or less each minute, between 30 and 40.
+    const candidates = all.slice(0, 30 + Math.abs((minute % 20) - 10));
+    const question = {
+      candidates,
+      isBusy: false,
+      percentPerDay: 20,
+      nowMs,
+      triedAt,
+    };
+    const backupId = chooseVerification(question);
+    if (backupId === undefined) continue;
+    triedAt = new Date(nowMs);
+    all.find(one => one.backupId === backupId)!.triedAt = triedAt;
+    count++;
+  }
+  // A fifth of thirty to forty, on each of two days.
+  expect(count).toBeGreaterThanOrEqual(12);
+  expect(count).toBeLessThanOrEqual(17);
 });

@@ -49,7 +49,6 @@ export class VerifyScheduler {
     const backupId = await this.#catalog.transaction(async catalog => {
       const question = {
         ...(await catalog.verifications.lockState(repository.id)),
-        repositoryId: repository.id,
         percentPerDay: repository.verifyPercentPerDay,
         nowMs: this.#now(),
       };

@@ -1,6 +1,7 @@
 // Goal: an audit compares with the newest backup that can be compared with, tells the volume and whoever listens what
 // came of it, and leaves nothing open; by itself it comes at its interval.
 // Method: a real worker and catalog; storage nodes that say what the test wants.
+import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Fleet, poll } from './fleet.ts';
 
@@ -70,4 +71,35 @@ test('by itself once a backup is old enough, by one of several workers', async (
   await fleet.succeed(await fleet.backup('monday'));
   await poll('an audit', async () => ((await audits())[0]?.state === 'succeeded' ? true : undefined));
   expect((await audits()).length).toBe(1);
+});
+
+test('one at a time on a storage node, however many volumes are due', async () => {
+  const { catalog } = fleet;
+  await fleet.stopWorkers();
+  await fleet.startWorker();
+  await fleet.succeed(await fleet.createVolume('other'));
+  await fleet.succeed(await fleet.backup('monday'));
+  const { id: volumeId } = await catalog.volumes.get('other');
+  const { id: repositoryId } = await catalog.repositories.get('vault');
+  const [backupId, checkpointId, runId] = [randomUUID(), randomUUID(), randomUUID()];
+  await catalog.checkpoints.create({ id: checkpointId, volumeId, name: 'tuesday' });
+  await catalog.checkpoints.markReady(checkpointId, new Date(), runId);
+  const about = { volumeId, volumeName: 'other', checkpointId, checkpoint: 'tuesday', parentId: null };
+  const facts = { repositoryId, reason: 'full: asked for', sizeBytes: 4096 };
+  await catalog.backups.create({ id: backupId, ...about, ...facts });
+  const made = { storedBytes: 1, sentBytes: 1, fileName: 'f', compression: 'none' as const };
+  await catalog.backups.markStarted(backupId, { pointInTime: new Date(), dirtyBytes: 1 });
+  await catalog.backups.markAvailable(backupId, made, runId);
+  await fleet.stopWorkers();
+  fleet.alpha.hang('startAudit');
+  await fleet.startWorker({ auditMs: 300, auditLookMs: 30 });
+  const audits = async () => (await catalog.runs.list({ kind: 'audit' })).items;
+  // Those of the other one fail at once: its backup is nowhere.
+  const isHeld = async () =>
+    (await audits()).some(one => one.state === 'running' && one.volumeId !== volumeId);
+  await poll('an audit', async () => ((await isHeld()) ? true : undefined));
+  const before = (await audits()).length;
+  await new Promise(resolve => setTimeout(resolve, 900));
+  expect((await audits()).length).toBe(before);
+  expect(await isHeld()).toBe(true);
 });

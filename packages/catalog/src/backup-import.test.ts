@@ -201,3 +201,46 @@ test('a repository with backups is not deleted, an empty one is, and a failed de
     kind: 'in-use',
   });
 });
+
+test('what is due to be verified is found without reading what ever was verified', async () => {
+  const manifests = chain(2);
+  await catalog.backups.importFromManifests(
+    repositoryId,
+    manifests.map(one => manifest(undefined, one)),
+    null,
+  );
+  const [one, two] = manifests.map(({ backupId }) => backupId) as [string, string];
+  const request = { repositoryId, backupId: one, chain: true, speedBytesPerSecond: null };
+  const run = { id: randomUUID(), kind: 'verify', repositoryId, backupId: one, request } as const;
+  const { createdAt } = await catalog.runs.create(run);
+  const ended = 20_000;
+  await inDatabase(database.url, async client => {
+    await client.query(
+      `INSERT INTO run (id, kind, state, request, repository_id, backup_id, created_at)
+       SELECT gen_random_uuid(), 'verify', 'succeeded', '{}', $1, $2, now() - interval '1 day'
+       FROM generate_series(1, ${ended})`,
+      [repositoryId, two],
+    );
+    await client.query('ANALYZE run');
+  });
+  const reads = async () =>
+    inDatabase(database.url, async client => {
+      const { rows } = await client.query(`SELECT (seq_tup_read + idx_tup_fetch)::int AS rows,
+        (SELECT sum(idx_tup_read)::int FROM pg_stat_user_indexes WHERE relname = 'run') AS entries
+        FROM pg_stat_user_tables WHERE relname = 'run'`);
+      return rows[0].rows + rows[0].entries;
+    });
+  const before = await reads();
+  const fresh = Catalog.connect(database.url);
+  const state = await fresh.transaction(tx => tx.verifications.lockState(repositoryId));
+  await fresh.close();
+  expect(state).toMatchObject({ isBusy: true, triedAt: createdAt });
+  expect(new Map(state.candidates.map(({ backupId, triedAt }) => [backupId, triedAt]))).toEqual(
+    new Map([
+      [one, createdAt],
+      [two, null],
+    ]),
+  );
+  await expect.poll(reads).toBeGreaterThan(before);
+  expect((await reads()) - before).toBeLessThan(ended / 10);
+});

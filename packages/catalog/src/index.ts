@@ -49,7 +49,7 @@ export { CatalogError, type CatalogErrorKind, type Noun } from './errors.ts';
 export type { Event, EventRepository } from './event-repository.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export { applyMigrations } from './migrate.ts';
-export { hasPassed } from './moments.ts';
+export { hasPassed, latestPossible } from './moments.ts';
 export { PAGE_ITEMS_MAX, type Page, type PageOptions } from './page.ts';
 export { isId } from './ref.ts';
 export type {

@@ -51,6 +51,10 @@ export class RunRepository {
   create(run: NewRun): Promise<Run> {
     return this.#scope.write(async (db, tell) => {
       const row = await db.run.create({ data: { ...run, state: 'queued' }, include: withSteps });
+      const { kind, backupId, createdAt } = row;
+      if (kind === 'verify' && backupId !== null) {
+        await db.backup.updateMany({ where: { id: backupId }, data: { verifyTriedAt: createdAt } });
+      }
       tell({
         kind: 'run-queued',
         subjectType: 'run',
@@ -144,7 +148,8 @@ export class RunRepository {
 
   /**
    * Creates the run when it is due, as the newest of its kind about the same storage node and volume tells; null
-   * otherwise. Of several workers that ask at the same time one creates it. While one has not ended none is due.
+   * otherwise. Of several workers that ask at the same time one creates it. While one of its kind has not ended on the
+   * storage node none is due, whatever volume that is about.
    * Those of a time that is still to come, from before a clock was set back, tell nothing.
    */
   createWhenDue(
@@ -154,12 +159,13 @@ export class RunRepository {
     const { kind, storageNodeId, volumeId = null } = run;
     return this.#scope.write(async db => {
       await db.$queryRaw`SELECT 1 FROM storage_node WHERE id = ${storageNodeId}::uuid FOR UPDATE`;
-      const where = { kind, storageNodeId, volumeId };
-      const unended = await db.run.count({ where: { ...where, state: { in: ['queued', 'running'] } } });
+      const unended = await db.run.count({
+        where: { kind, storageNodeId, state: { in: ['queued', 'running'] } },
+      });
       if (unended > 0) return null;
       const now = this.#scope.now();
       const row = await db.run.findFirst({
-        where: { ...where, createdAt: { lte: latestPossible(now) } },
+        where: { kind, storageNodeId, volumeId, createdAt: { lte: latestPossible(now) } },
         orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
         include: withSteps,
       });

@@ -18,6 +18,8 @@ export interface VerifyState {
   candidates: VerifyCandidate[];
   /** A verification of this repository is waiting or under way. */
   isBusy: boolean;
+  /** When somebody last asked for one in this repository. */
+  triedAt: Date | null;
 }
 
 export class VerificationRepository {
@@ -73,25 +75,22 @@ export class VerificationRepository {
       const active = await db.run.count({ where: { ...where, state: { in: ['queued', 'running'] } } });
       const backups = await db.backup.findMany({
         where: { repositoryId, state: 'available' },
-        select: { id: true, createdAt: true, verifiedAt: true },
+        select: { id: true, createdAt: true, verifiedAt: true, verifyTriedAt: true },
       });
       // What lies ahead was tried before a clock was set back: nobody knows when.
       const latest = latestPossible(this.#scope.now());
-      const tries = await db.run.groupBy({
-        by: ['backupId'],
+      const possible = (moment: Date | null) => (moment !== null && moment <= latest ? moment : null);
+      const newest = await db.run.findFirst({
         where: { ...where, createdAt: { lte: latest } },
-        _max: { createdAt: true },
+        orderBy: { createdAt: 'desc' },
+        select: { createdAt: true },
       });
-      const triedAt = new Map(tries.map(row => [row.backupId, row._max.createdAt]));
-      const candidates = backups.map(({ id, createdAt, verifiedAt }) => ({
+      const candidates = backups.map(({ id, createdAt, verifiedAt, verifyTriedAt }) => ({
         backupId: id,
         createdAt,
-        triedAt: later(
-          verifiedAt !== null && verifiedAt <= latest ? verifiedAt : null,
-          triedAt.get(id) ?? null,
-        ),
+        triedAt: later(possible(verifiedAt), possible(verifyTriedAt)),
       }));
-      return { candidates, isBusy: active > 0 };
+      return { candidates, isBusy: active > 0, triedAt: newest?.createdAt ?? null };
     });
   }
 }
