@@ -173,6 +173,8 @@ export class RestoreRunner {
   }): void {
     const { jobId, request, source, target } = options;
     const damage = new JobDamage();
+    // First: a job that is never listed would keep the block nodes.
+    this.#jobs.registry.assertIdFree(jobId);
     const job = new RestoreJob({
       id: jobId,
       clock: this.#jobs.clock,

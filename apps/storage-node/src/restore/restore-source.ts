@@ -37,7 +37,7 @@ export function openSums(sumsUri: string, options: SourceOptions): Promise<Recon
   return openBackupDisk(sumsUri, { readOnly: true, ...options });
 }
 
-/** What cannot be read of a backup is damage of it, and no trouble of this storage node; a lost way to it is neither. */
+/** What cannot be read of a backup is damage of it, no trouble of this storage node; a lost way to it is neither. */
 export function explainEnd(error: EngineError | undefined, { sourceUri }: SourceRequest): unknown {
   if (error?.context.node !== 'nbd') return error;
   if (isUnreadable(error)) {
