@@ -10,9 +10,12 @@ import type { CheckRunner } from '../repository/check-runner.ts';
 import { BACKUP_KINDS, COMPRESSIONS, type Compression } from '../repository/manifest.ts';
 import type { Publication } from '../repository/publication.ts';
 import type { RemovalRunner } from '../repository/removal-runner.ts';
+import type { Repository } from '../repository/repository.ts';
 import type { RepositoryStore } from '../repository/repository-store.ts';
+import type { RepositorySummary } from '../repository/repository-summary.ts';
 import type { VerifyRunner } from '../repository/verify-runner.ts';
 import { toBackupEndpoint, toRepository, toScanReport, toStoredBackup } from './convert.ts';
+import { toTidemarkError } from './errors.ts';
 import { type CallContext, query, step } from './handlers.ts';
 import type { GrpcService } from './server.ts';
 
@@ -37,7 +40,7 @@ export function repositoryService(options: Options): GrpcService {
       toRepository(await repositories.get(repositoryId).summary()),
     ),
     listRepositories: query(context, methods.listRepositories, async () => {
-      const summaries = await Promise.all(repositories.list().map(repository => repository.summary()));
+      const summaries = await Promise.all(repositories.list().map(one => summaryOf(one, context)));
       return { repositories: summaries.map(toRepository) };
     }),
     prepareBackup: step(context, methods.prepareBackup, 'do-again', async request => {
@@ -86,6 +89,16 @@ export function repositoryService(options: Options): GrpcService {
     })),
   };
   return { definition: methods, implementation };
+}
+
+/** In one whose folder is away there is no room for anything: that is told in the log, and hides no other. */
+async function summaryOf(repository: Repository, { report }: CallContext): Promise<RepositorySummary> {
+  try {
+    return await repository.summary();
+  } catch (thrown) {
+    report({ method: methods.listRepositories.path, error: toTidemarkError(thrown) });
+    return repository.summaryWith(0);
+  }
 }
 
 /** As with all jobs: a remembered answer could name one that ended with an earlier life of the process. */

@@ -8,7 +8,7 @@ import { stat } from 'node:fs/promises';
 import { Compress, createQcow2, createRawFile, openImage } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import type { NbdExports } from '../exports/nbd-exports.ts';
-import { diskSpace, storedBytes } from '../host/disk-space.ts';
+import { storedBytes } from '../host/disk-space.ts';
 import type { StateStore } from '../host/state-store.ts';
 import { sumsBytes } from '../sums/sums-format.ts';
 import type { Compression } from './manifest.ts';
@@ -16,6 +16,7 @@ import type { BackupEndpoint } from './open-backups.ts';
 import { PartialFile } from './partial-file.ts';
 import { imageBytesBound } from './quota-node.ts';
 import { imageFileName, type RepositoryLayout } from './repository-layout.ts';
+import { freeBytes } from './repository-space.ts';
 import type { SpaceBudget } from './space-budget.ts';
 import { type SharedSpace, SpaceReservation } from './space-reservation.ts';
 
@@ -87,7 +88,8 @@ export class PartialBackup {
       const sums = await createSums(host, plan, space);
       return new PartialBackup(plan, { space, image, sums, sinceMs: options.sinceMs });
     } catch (error) {
-      await image?.remove();
+      // What cannot be removed now goes at the next start.
+      await image?.remove().catch(() => undefined);
       space.settle(0);
       throw error;
     }
@@ -176,13 +178,12 @@ export class PartialBackup {
 
 /** Rejects with `repository-full` before anything is made. */
 async function reserve(host: BackupHost, plan: PartialBackupPlan): Promise<SpaceReservation> {
-  const { store, layout, budget, shared } = host;
+  const { budget, shared } = host;
   const { sizeBytes, expectedBytes } = plan;
   const copied = imageBytesBound({ dataBytes: expectedBytes, sizeBytes });
   const sums = expectedBytes === 0 ? 0 : sumsBytes(sizeBytes);
   const bytes = EMPTY_IMAGE_BYTES + FIRST_WRITE_BYTES + copied + sums;
-  const { availableBytes } = await diskSpace(store.path(layout.folder));
-  const free = availableBytes - shared.spokenForBytes;
+  const free = await freeBytes(host);
   const available = Math.max(0, Math.min(free, budget.leftBytes));
   const space = bytes > free ? undefined : SpaceReservation.tryMake(budget, shared, bytes);
   if (space !== undefined) {

@@ -4,7 +4,8 @@
 // the intent says is left to be done, by whoever begins the removal anew, and nobody else changes either of the two.
 import { EngineError, type TaskControl } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
-import { diskSpace, isNoSpace, storedBytes } from '../host/disk-space.ts';
+import { toTidemarkError } from '../grpc/errors.ts';
+import { isNoSpace, storedBytes } from '../host/disk-space.ts';
 import { Turns } from '../host/turns.ts';
 import type { ChainGate } from './chain-gate.ts';
 import type { Manifest, ManifestSums } from './manifest.ts';
@@ -18,6 +19,7 @@ import {
   switchChild,
   writeIntent,
 } from './removal-intent.ts';
+import { freeBytes } from './repository-space.ts';
 import { findUnlistedChild } from './unlisted-child.ts';
 
 /** Tables and counts that a merge may need beside the data: a bound from above for each MiB of it. */
@@ -144,7 +146,8 @@ export class RepositoryRemovals {
       work.intent = undefined;
     } catch (error) {
       if (isNoSpace(error)) throw this.#full(backupId, error);
-      throw error;
+      const isClear = error instanceof TidemarkError || isCancelled(error);
+      throw isClear ? error : this.#failed(backupId, error);
     }
   }
 
@@ -214,9 +217,8 @@ export class RepositoryRemovals {
   }
 
   async #checkRoom(backupId: string, neededBytes: number): Promise<void> {
-    const { store, layout, shared, title } = this.#host;
-    const { availableBytes } = await diskSpace(store.path(layout.folder));
-    const free = Math.max(0, availableBytes - shared.spokenForBytes);
+    const { title } = this.#host;
+    const free = Math.max(0, await freeBytes(this.#host));
     if (neededBytes <= free) return;
     throw new TidemarkError(
       'repository-full',
@@ -302,6 +304,18 @@ export class RepositoryRemovals {
       cause,
     );
   }
+
+  #failed(backupId: string, cause: unknown): TidemarkError {
+    const { code, message } = toTidemarkError(cause);
+    const text =
+      `Backup ${backupId} of ${this.#host.title} could not be taken out of its chain: ${message}. It stays hidden. ` +
+      'Mend or mount the disk there, verify what stands on it, then remove it again.';
+    return new TidemarkError(code === 'internal-error' ? 'io-error' : code, text, cause);
+  }
+}
+
+function isCancelled(error: unknown): boolean {
+  return error instanceof EngineError && error.kind === 'cancelled';
 }
 
 /** It was an increment once, and says so. */

@@ -1,7 +1,6 @@
 // One repository: the backups in its folder, those being written, those being read, and its limit.
 import { TidemarkError } from '@tidemark/proto';
 import type { NbdExports } from '../exports/nbd-exports.ts';
-import { diskSpace } from '../host/disk-space.ts';
 import { checkId } from '../host/plain-id.ts';
 import type { StateStore } from '../host/state-store.ts';
 import { Turns } from '../host/turns.ts';
@@ -28,6 +27,7 @@ import { finishRemovals } from './removal-intent.ts';
 import { RepositoryLayout } from './repository-layout.ts';
 import { type Removal, RepositoryRemovals } from './repository-removal.ts';
 import { type RepositoryProblem, scanBackups } from './repository-scan.ts';
+import { availableBytes } from './repository-space.ts';
 import type { RepositorySummary, RepositoryWork } from './repository-summary.ts';
 import { SpaceBudget } from './space-budget.ts';
 import type { SharedSpace } from './space-reservation.ts';
@@ -111,20 +111,14 @@ export class Repository {
     this.#partials.clear();
   }
 
+  /** Rejects with `io-error` where its folder is away. */
   async summary(): Promise<RepositorySummary> {
-    const { budget, store, layout } = this.#host;
-    const { availableBytes } = await diskSpace(store.path(layout.folder));
-    return {
-      repositoryId: this.record.repositoryId,
-      name: this.record.name,
-      limitBytes: this.record.limitBytes,
-      usedBytes: budget.usedBytes,
-      availableBytes: Math.max(
-        0,
-        Math.min(availableBytes - this.#host.shared.spokenForBytes, budget.leftBytes),
-      ),
-      compression: this.record.compression,
-    };
+    return this.summaryWith(await availableBytes(this.#host));
+  }
+
+  summaryWith(bytes: number): RepositorySummary {
+    const { version: _, createdAtMs: __, ...shown } = this.record;
+    return { ...shown, usedBytes: this.#host.budget.usedBytes, availableBytes: bytes };
   }
 
   /** Published backups, oldest point in time first. */
@@ -264,7 +258,10 @@ export class Repository {
       const known = this.#partials.get(plan.backupId);
       if (known !== undefined) return this.#endpointAgain(known, plan);
       if (this.#partials.size >= BACKUPS_OPEN_MAX) {
-        throw this.#notUsable(plan.backupId, `has to wait: ${this.#partials.size} others are being written`);
+        throw this.#notUsable(
+          plan.backupId,
+          `has to wait: ${this.#partials.size} others are being written; try again later`,
+        );
       }
       if (plan.parentBackupId !== '') {
         const [manifests, { title }] = [this.#manifests, this.#host];
@@ -348,7 +345,10 @@ export class Repository {
     checkId(backupId, 'backup');
     return this.#turns.take(backupId, async () => {
       if (this.#manifests.has(backupId)) {
-        throw this.#notUsable(backupId, 'is published and can no longer be discarded');
+        throw this.#notUsable(
+          backupId,
+          'is published and can no longer be discarded. Delete it if nobody needs it',
+        );
       }
       const partial = this.#partials.get(backupId);
       if (partial === undefined) return;
