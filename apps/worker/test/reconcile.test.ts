@@ -40,6 +40,29 @@ describe('asked for', () => {
     expect(await fleet.differences()).toEqual([]);
   });
 
+  test('a deletion that was given up is taken back, one that was carried out is finished', async () => {
+    const { catalog, alpha, beta } = fleet;
+    const stick = (table: string) =>
+      inDatabase(fleet.database.url, client => client.query(`UPDATE ${table} SET state = 'deleting'`));
+    const { volumeId } = await fleet.succeed(await fleet.backup('monday'));
+    await stick('checkpoint');
+    expect(await reconcile('alpha')).toMatchObject({ found: 1, repaired: 1, open: 0 });
+    expect((await catalog.checkpoints.get(volumeId!, 'monday')).state).toBe('ready');
+    await stick('checkpoint');
+    alpha.checkpoints.clear();
+    expect(await reconcile('alpha')).toMatchObject({ found: 1, repaired: 1, open: 0 });
+    expect((await catalog.checkpoints.list(volumeId!)).items).toEqual([]);
+    await stick('repository');
+    expect(await reconcile('beta')).toMatchObject({ found: 1, repaired: 1, open: 0 });
+    expect((await catalog.repositories.get('vault')).state).toBe('ready');
+    await inDatabase(fleet.database.url, client => client.query('DELETE FROM backup'));
+    beta.published.clear();
+    beta.repositories.clear();
+    await stick('repository');
+    expect(await reconcile('beta')).toMatchObject({ found: 1, repaired: 1, open: 0 });
+    expect(await catalog.repositories.find('vault')).toBeNull();
+  });
+
   test('what was made after the catalog was saved is adopted, and increments build on it', async () => {
     await fleet.succeed(await fleet.backup('monday'));
     await fleet.succeed(await fleet.backup('tuesday', 'incremental'));

@@ -34,6 +34,12 @@ export function compareRepositories(sides: Sides, find: Find): void {
 type RepositoryRow = Inventory['repositories'][number];
 
 function presentRepository({ id, name, state }: RepositoryRow, find: Find): void {
+  if (state === 'deleting') {
+    const text = `Repository '${name}' was to be deleted, no run deletes it, and it is there.`;
+    find('repository-deleting-left', id, `${text} It is kept: delete it again if it should go.`, {
+      ...{ actions: ['keep'], safe: 'keep' },
+    });
+  }
   if (state !== 'creating') return;
   const text = `Repository '${name}' is there, but its row says that it is being made, and no run makes it.`;
   find('repository-creating-left', id, text, { actions: ['adopt'], safe: 'adopt' });
@@ -46,6 +52,11 @@ function missingRepository({ id, name, state }: RepositoryRow, { backups }: Inve
     return;
   }
   const held = backups.filter(backup => backup.repositoryId === id);
+  if (state === 'deleting' && held.length === 0) {
+    const text = `Repository '${name}' is deleted; only its row is left.`;
+    find('repository-deleting-left', id, text, { actions: ['forget'], safe: 'forget' });
+    return;
+  }
   for (const backup of held) missingBackup(backup, find);
   const next = held.length > 0 ? '' : ' Or forget it: no row of a backup refers to it.';
   find(
@@ -111,8 +122,9 @@ function compareBackups(
 
 function unknownBackup(repositoryId: string, stored: StoredBackup, find: Find): void {
   const { backupId, volumeName, checkpointName, kind } = stored;
+  const article = kind === 'incremental' ? 'an' : 'a';
   const text =
-    `The repository holds a ${kind} backup of volume '${volumeName}' at checkpoint '${checkpointName}', and the ` +
+    `The repository holds ${article} ${kind} backup of volume '${volumeName}' at checkpoint '${checkpointName}', and the ` +
     'catalog does not know it. It is whole, and can be adopted.';
   const facts = { repositoryId, volumeName, checkpointName };
   const touches = [repositoryId, stored.checkpointId];

@@ -134,6 +134,11 @@ function compareCheckpoints(
     } else if (row.state === 'creating') {
       const text = `Checkpoint '${name}' ${where} is there, but its row says that it is being made, and no run does.`;
       find('checkpoint-creating-left', id, text, { touches, actions: ['adopt'], safe: 'adopt' });
+    } else if (row.state === 'deleting') {
+      const text = `Checkpoint '${name}' ${where} was to be deleted, no run deletes it, and it is there.`;
+      find('checkpoint-deleting-left', id, `${text} It is kept: delete it again if it should go.`, {
+        ...{ touches, actions: ['keep'], safe: 'keep' },
+      });
     } else if (row.name !== name || row.description !== description) {
       const text = `Checkpoint '${row.name}' ${where} is called '${name}' by its storage node, or described otherwise.`;
       const facts = { name: row.name, description: row.description };
@@ -146,6 +151,11 @@ function compareCheckpoints(
     if (state === 'creating') {
       const text = `Checkpoint '${name}' of volume '${volume.name}' was never made, and no run makes it any more.`;
       find('checkpoint-creating-left', id, text, { touches, actions: ['forget'], safe: 'forget' });
+      continue;
+    }
+    if (state === 'deleting') {
+      const text = `Checkpoint '${name}' of volume '${volume.name}' is deleted; only its row is left.`;
+      find('checkpoint-deleting-left', id, text, { touches, actions: ['forget'], safe: 'forget' });
       continue;
     }
     const text =

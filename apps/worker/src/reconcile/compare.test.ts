@@ -23,6 +23,7 @@ import {
   STUCK_MS,
   VOLUME,
 } from './testing/both-sides.ts';
+import { DELETING_CASES } from './testing/deleting-cases.ts';
 
 const look = ({ catalog, node, runs }: Sides) =>
   compare({ storageNodeId: NODE, catalog, node, runs, nowMs: NOW_MS, stuckMs: STUCK_MS });
@@ -337,6 +338,7 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
     s => s.catalog.leases.push({ id: OTHER, backupId: BACKUP, holder: 'run', holderId: RUN, held: false }),
     ['lease-left → drop'],
   ],
+  ...DELETING_CASES,
   [
     'a run that nobody works on',
     s => s.catalog.liveRuns.push({ ...run('backup', 'running'), silentSince: new Date(NOW_MS - STUCK_MS) }),

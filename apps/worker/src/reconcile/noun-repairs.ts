@@ -55,6 +55,10 @@ const adoptCheckpoint: Repair = async ({ look, found, context }) => {
 const forgetCheckpoint: Repair = ({ context, found }) =>
   context.catalog.checkpoints.delete(found.subjectId, context.run.id);
 
+/** It was ready before, and its bitmap never went. */
+const keepCheckpoint: Repair = ({ context, found }) =>
+  context.catalog.checkpoints.unmarkDeleting(found.subjectId, context.run.id);
+
 const volumeIdOf = ({ look, found }: RepairWork): string =>
   look.node.volumes.find(({ volume }) =>
     volume.checkpoints.some(({ checkpointId }) => checkpointId === found.subjectId),
@@ -100,6 +104,9 @@ const adoptRepository: Repair = ({ look, found, context, storageNodeId }) => {
 
 const forgetRepository: Repair = ({ context, found }) =>
   context.catalog.repositories.delete(found.subjectId, context.run.id);
+
+const keepRepository: Repair = ({ context, found }) =>
+  context.catalog.repositories.markKept(found.subjectId, context.run.id);
 
 const removeRepository: Repair = work => {
   const { clients, context, found } = work;
@@ -175,12 +182,14 @@ export const NOUN_REPAIRS = {
   'checkpoint-inconsistent': { merge: mergeCheckpoint },
   'checkpoint-differs': { rename: renameCheckpoint },
   'checkpoint-creating-left': { adopt: adoptCheckpoint, forget: forgetCheckpoint },
+  'checkpoint-deleting-left': { keep: keepCheckpoint, forget: forgetCheckpoint },
   'snapshot-unknown': { adopt: adoptSnapshot },
   'snapshot-missing': { forget: forgetSnapshot },
   'snapshot-creating-left': { adopt: adoptSnapshot, forget: forgetSnapshot },
   'repository-unknown': { adopt: adoptRepository, remove: removeRepository },
   'repository-missing': { forget: forgetRepository },
   'repository-creating-left': { adopt: adoptRepository, forget: forgetRepository },
+  'repository-deleting-left': { keep: keepRepository, forget: forgetRepository },
   'backup-unknown': { adopt: adoptBackup },
   'backup-missing': { forget: forgetBackup },
   'backup-differs': { accept: acceptBackup },
