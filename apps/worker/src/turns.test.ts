@@ -1,5 +1,5 @@
-// Goal: what is due once in an interval is spread over it, each at the same moment of each. Method: ids made from a seed
-// of their own, played through two days.
+// Goal: what is due once in an interval is spread over it, each at the same moment of each. Method: ids that are spread
+// evenly, played through a day.
 import { expect, test } from 'vitest';
 import { turnBefore } from './turns.ts';
 

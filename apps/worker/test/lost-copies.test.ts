@@ -106,6 +106,25 @@ test('damage that is found while a start is repeated is not taken for sent', asy
   expect(await fleet.catalog.backupDamage.ofChain(run.backupId!)).toEqual(places.slice(1));
 });
 
+test('room is asked for what is damaged below, besides what has changed, at most for all there is', async () => {
+  const { backupId } = await fleet.succeed(await fleet.backup('monday'));
+  const { alpha, beta } = fleet;
+  const [disk] = alpha.volumes.values();
+  const rooms = async (checkpoint: string, lengths: number[], allocatedBytes: number) => {
+    disk!.allocatedBytes = allocatedBytes;
+    const places = lengths.map((length, index) => ({ offset: index * 1024, length }));
+    await fleet.catalog.backupDamage.note(backupId!, places, randomUUID());
+    beta.expectedBytes.length = 0;
+    await fleet.succeed(await fleet.backup(checkpoint, 'incremental'));
+    return [...new Set(beta.expectedBytes)];
+  };
+  const changed = await rooms('tuesday', [], 4096);
+  expect(changed).toHaveLength(1);
+  expect(await rooms('wednesday', [512, 512], 4096)).toEqual([changed[0]! + 1024]);
+  await fleet.catalog.backupDamage.note(backupId!, [{ offset: 2048, length: 512 }], randomUUID());
+  expect(await rooms('thursday', [512, 512, 512], 256)).toEqual([256]);
+});
+
 /** A worker that has to go on with a copy that an earlier one began. */
 async function takeOver(limits: Parameters<Fleet['startWorker']>[0]) {
   fleet.alpha.holdJobs = true;

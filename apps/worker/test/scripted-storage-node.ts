@@ -66,6 +66,8 @@ export class ScriptedStorageNode {
   readonly checkpoints = new Map<string, Checkpoint & { volumeId: string }>();
   readonly repositories = new Map<string, string>();
   readonly partial = new Map<string, { parent: string; uri: string; volumeId: string }>();
+  /** What each preparation of a backup asked room for. */
+  readonly expectedBytes: number[] = [];
   readonly published = new Map<string, StoredBackup>();
   readonly openBackups = new Set<string>();
   readonly jobs = new Map<string, JobStatus>();
@@ -253,7 +255,8 @@ export class ScriptedStorageNode {
         this.repositories.set(repositoryId, name);
         return { repositoryId, name, limitBytes, usedBytes: 0, availableBytes: 0 };
       },
-      prepareBackup: ({ repositoryId, backupId, parentBackupId, sizeBytes, volumeId }) => {
+      prepareBackup: ({ repositoryId, backupId, parentBackupId, sizeBytes, volumeId, expectedBytes }) => {
+        this.expectedBytes.push(expectedBytes);
         if (!this.repositories.has(repositoryId)) throw refuse('repository-not-found', repositoryId);
         const known = this.partial.get(backupId);
         if (known && known.parent !== parentBackupId) {

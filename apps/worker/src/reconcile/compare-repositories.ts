@@ -124,8 +124,8 @@ function unknownBackup(repositoryId: string, stored: StoredBackup, find: Find): 
   const { backupId, volumeName, checkpointName, kind } = stored;
   const article = kind === 'incremental' ? 'an' : 'a';
   const text =
-    `The repository holds ${article} ${kind} backup of volume '${volumeName}' at checkpoint '${checkpointName}', and the ` +
-    'catalog does not know it. It is whole, and can be adopted.';
+    `The repository holds ${article} ${kind} backup of volume '${volumeName}' at checkpoint '${checkpointName}', ` +
+    'and the catalog does not know it. It is whole, and can be adopted.';
   const facts = { repositoryId, volumeName, checkpointName };
   const touches = [repositoryId, stored.checkpointId];
   find('backup-unknown', backupId, text, { touches, facts, safe: 'adopt' });
