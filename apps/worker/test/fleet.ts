@@ -23,6 +23,8 @@ export const FAST: WorkerLimits = {
   dispatchMs: 50,
   progressMs: 10,
   failuresMax: 3,
+  patientFailuresMax: 24,
+  targetAwayMs: 1_500,
   turnMs: 50,
   retryDelayMs: 20,
   retryDelayMaxMs: 100,

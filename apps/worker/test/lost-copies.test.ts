@@ -135,7 +135,7 @@ async function takeOver(limits: Parameters<Fleet['startWorker']>[0]) {
 }
 
 test('a host of the repository that reboots costs a copy nothing, however often it is asked for', async () => {
-  const { run, goOn } = await takeOver({ patientFailuresMax: 5 });
+  const { run, goOn } = await takeOver({ patientFailuresMax: 5, targetAwayMs: 60_000 });
   fleet.beta.fail('prepareBackup', 'storage-node-unreachable', { times: 12 });
   await goOn();
   const ended = await fleet.succeed(run);
