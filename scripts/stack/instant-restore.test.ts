@@ -88,6 +88,7 @@ test('a volume is booted from its backup, survives the loss of its repository, a
   await guest.disconnect();
 
   const done = await operator.ended(run.id);
+  await operator.nodesAreOnline();
   expect(done.result).toMatchObject({ state: 'complete', volumeId: volume.id });
   expect((await operator.contents('booted')).equals(contents)).toBe(true);
 

@@ -3,13 +3,16 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { SeededRandom } from '../../../packages/engine/src/testing/seeded-random.ts';
 import { Stack, type StackOptions } from '../../stack/stack.ts';
 import { readImage } from '../contents.ts';
 import { DiskModel, describeFaults, type Window } from '../disk-model.ts';
 import { Guest } from '../guest.ts';
-import { DISK_BLOCKS, DISK_BYTES } from '../limits.ts';
+import { DISK_BLOCKS, DISK_BYTES, POLL_MS } from '../limits.ts';
 import { type Answer, Rest, type RunJson } from '../rest.ts';
+
+const ONLINE_MS_MAX = 30_000;
 
 export function temporaryHome(): string {
   return mkdtempSync(join(tmpdir(), 'tidemark-home-'));
@@ -44,6 +47,18 @@ export class OneDisk {
     });
     await this.stack.start();
     this.rest = new Rest(this.stack.url);
+    await this.#nodesAreOnline();
+  }
+
+  /** The catalog may know of them from before, and not have heard that they are back. */
+  async #nodesAreOnline(): Promise<void> {
+    const deadline = performance.now() + ONLINE_MS_MAX;
+    for (;;) {
+      const states = (await this.rest.list('storage-nodes')).map(({ state }) => state);
+      if (states.length === this.stack.nodes.length && states.every(state => state === 'online')) return;
+      if (performance.now() > deadline) throw new Error(`the storage nodes are ${states.join(', ')}`);
+      await delay(POLL_MS);
+    }
   }
 
   /** Makes repository `vault` and volume `disk`, and lets its guest write. */

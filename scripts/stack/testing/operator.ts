@@ -194,6 +194,17 @@ export class Operator {
       }
     };
   }
+
+  /** Resolves when the catalog has heard from every storage node again. */
+  async nodesAreOnline(): Promise<void> {
+    const deadline = performance.now() + BACK_MS_MAX;
+    for (;;) {
+      const { items } = await this.get('storage-nodes');
+      if (items.every(({ state }: { state: string }) => state === 'online')) return;
+      if (performance.now() > deadline) throw new Error('a storage node is not heard of again');
+      await delay(POLL_MS);
+    }
+  }
 }
 
 export function digestOf(bytes: Uint8Array): string {
