@@ -2,14 +2,28 @@
 // nothing is left, and with room again work goes on. Method: the real services, the repository's storage node on a
 // file system of its own that somebody else fills while the backup copies.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { readdir, statfs } from 'node:fs/promises';
+import { mkdirSync, rmSync } from 'node:fs';
+import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { OneDisk, temporaryHome } from '../testing/one-disk.ts';
 
 const END_MS_MAX = 60_000;
+
+/** Until nothing more goes into the file system; others write to it meanwhile. */
+async function fillUp(path: string): Promise<void> {
+  const page = Buffer.alloc(4096, 1);
+  await using file = await open(path, 'w');
+  for (;;) {
+    try {
+      await file.write(page);
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'ENOSPC' });
+      return;
+    }
+  }
+}
 
 test('a backup whose repository fills up fails and is undone, and the next one succeeds with room', async context => {
   const home = temporaryHome();
@@ -31,8 +45,7 @@ test('a backup whose repository fills up fails and is undone, and the next one s
   await delay(2_000);
   const { status, body } = await disk.backUp('monday', { speedBytesPerSecond: 128 * 1024 }, 'checkpoint');
   expect(status, JSON.stringify(body)).toBe(202);
-  const { bavail, bsize } = await statfs(betaDir);
-  writeFileSync(join(betaDir, 'ballast'), Buffer.alloc(bavail * bsize, 1));
+  await fillUp(join(betaDir, 'ballast'));
   const run = await disk.end(body.run.id, END_MS_MAX);
   expect(run).toMatchObject({ state: 'failed', error: { code: expect.stringMatching(/full/) } });
   expect(await disk.rest.list('backups')).toEqual([]);

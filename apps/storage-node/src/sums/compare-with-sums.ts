@@ -48,9 +48,11 @@ export interface CompareOptions {
 /** Rejects where records cannot be read, and with what `onFault` or `pace` throw. */
 export async function compareWithSums(options: CompareOptions): Promise<void> {
   const count = recordsOf(options.image.sizeBytes);
+  // One for all of it: what every batch would leave behind adds up to a process several times as large.
+  const batch = Buffer.allocUnsafeSlow(BATCH_CLUSTERS * CLUSTER_BYTES);
   for (let first = 0; first < count; ) {
     const next = await skipSilence(options, first, count);
-    if (next === first) await new Window(options, first).compare();
+    if (next === first) await new Window(options, first, batch).compare();
     first = next === first ? first + WINDOW_CLUSTERS : next;
   }
 }
@@ -84,11 +86,13 @@ class Window {
   readonly #first: number;
   readonly #count: number;
   readonly #kinds: Uint8Array;
+  readonly #batch: Buffer;
   /** Clusters from this index on cannot be told of; the count where all can. */
   #lostFrom: number;
 
-  constructor(options: CompareOptions, first: number) {
+  constructor(options: CompareOptions, first: number, batch: Buffer) {
     this.#options = options;
+    this.#batch = batch;
     this.#first = first;
     this.#count = Math.min(WINDOW_CLUSTERS, recordsOf(options.image.sizeBytes) - first);
     this.#kinds = new Uint8Array(this.#count);
@@ -153,7 +157,7 @@ class Window {
     const recordOf = (index: number) => recordAt(records, index);
     while (to < this.#lostFrom && to - from < BATCH_CLUSTERS && this.#isToRead(to, recordOf(to))) to++;
     const start = (this.#first + from) * CLUSTER_BYTES;
-    const bytes = Buffer.allocUnsafe(this.#end(this.#first + to) - start);
+    const bytes = this.#batch.subarray(0, this.#end(this.#first + to) - start);
     let isWhole = true;
     try {
       await this.#options.image.read(start, bytes);
