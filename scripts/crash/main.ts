@@ -23,7 +23,7 @@ const { values } = parseArgs({
     'at-least': { type: 'string', default: '1' },
     /** Rounds on one installation. */
     'world-rounds': { type: 'string', default: String(ROUNDS_OF_A_WORLD) },
-    /** Where the tables go. */
+    /** Where the tables go, instead of the output. */
     report: { type: 'string' },
     /** What is left of a failed world stays. */
     keep: { type: 'boolean', default: false },
@@ -151,7 +151,7 @@ if (tally.rounds < atLeast) {
 await world?.close();
 const tables = tally.render(points);
 if (values.report !== undefined) writeFileSync(values.report, `${tables}\n`);
-console.log(`\n${tables}`);
+else console.log(`\n${tables}`);
 if (failed === 0 || !values.keep) rmSync(folder, { recursive: true });
 const skipped = hasRedis ? [] : ['crash rounds with Redis as the queue: redis-server is not installed'];
 console.log(`\n${outcomeLines({ passed, failed, skipped })}`);
