@@ -15,6 +15,7 @@ COPY packages/engine/package.json packages/engine/
 COPY packages/nbd/package.json packages/nbd/
 COPY packages/proto/package.json packages/proto/
 COPY packages/catalog/package.json packages/catalog/
+COPY packages/client/package.json packages/client/
 COPY apps/api/package.json apps/api/
 COPY apps/worker/package.json apps/worker/
 COPY apps/storage-node/package.json apps/storage-node/
