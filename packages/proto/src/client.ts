@@ -10,6 +10,7 @@ import {
   type ServiceDefinition,
 } from '@grpc/grpc-js';
 import { fromServiceError } from './errors.ts';
+import { GroupServiceClient, GroupServiceService } from './generated/tidemark/v1/group.ts';
 import {
   type JobRequest,
   JobServiceClient,
@@ -64,6 +65,7 @@ export interface StorageNodeClients {
   readonly checkpoints: Promised<CheckpointServiceClient>;
   readonly snapshots: Promised<SnapshotServiceClient>;
   readonly repositories: Promised<RepositoryServiceClient>;
+  readonly groups: Promised<GroupServiceClient>;
   readonly jobs: Promised<JobServiceClient>;
   /** Each status as it comes; ends after the terminal one. An abort ends it with the signal's reason. */
   watchJob(request: JobRequest, options?: { signal?: AbortSignal }): AsyncIterable<JobStatus>;
@@ -100,6 +102,7 @@ export function connectStorageNode(peer: { name: string; address: string }): Sto
   const checkpoints = new CheckpointServiceClient(address, plain, CHANNEL_OPTIONS);
   const snapshots = new SnapshotServiceClient(address, plain, CHANNEL_OPTIONS);
   const repositories = new RepositoryServiceClient(address, plain, CHANNEL_OPTIONS);
+  const groups = new GroupServiceClient(address, plain, CHANNEL_OPTIONS);
   const jobs = new JobServiceClient(address, plain, CHANNEL_OPTIONS);
   return {
     name,
@@ -109,12 +112,14 @@ export function connectStorageNode(peer: { name: string; address: string }): Sto
     checkpoints: promised(checkpoints, CheckpointServiceService, name),
     snapshots: promised(snapshots, SnapshotServiceService, name),
     repositories: promised(repositories, RepositoryServiceService, name),
+    groups: promised(groups, GroupServiceService, name),
     jobs: promised(jobs, JobServiceService, name),
     watchJob: (request, options) => follow(jobs.watchJob(request), name, options?.signal),
     listChangedBlocks: (request, options) =>
       follow(checkpoints.listChangedBlocks(ChangedBlocksRequest.fromPartial(request)), name, options?.signal),
     close: () => {
-      for (const client of [storageNode, volumes, checkpoints, snapshots, repositories, jobs]) client.close();
+      const clients = [storageNode, volumes, checkpoints, snapshots, repositories, groups, jobs];
+      for (const client of clients) client.close();
     },
   };
 }

@@ -3,6 +3,7 @@ export * from './client.ts';
 export * from './error-codes.ts';
 export * from './errors.ts';
 export * from './generated/tidemark/v1/common.ts';
+export * from './generated/tidemark/v1/group.ts';
 export * from './generated/tidemark/v1/job.ts';
 export * from './generated/tidemark/v1/repository.ts';
 export * from './generated/tidemark/v1/snapshot.ts';
