@@ -4,6 +4,7 @@ import type { PassPoint } from '@tidemark/proto';
 import Fastify, { type FastifyInstance, type FastifyServerOptions, LogController } from 'fastify';
 import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import { BODY_BYTES_MAX } from './limits.ts';
+import { access } from './plugins/access.ts';
 import { catalogPlugin } from './plugins/catalog.ts';
 import { answerError, errorHandler } from './plugins/error-handler.ts';
 import { liveFactsPlugin } from './plugins/live-facts.ts';
@@ -87,6 +88,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   app.setSerializerCompiler(serializerCompiler);
   await app.register(errorHandler);
   await app.register(catalogPlugin, { url: options.databaseUrl });
+  await app.register(access);
   await app.register(queuePlugin, { url: options.queueUrl });
   await app.register(liveFactsPlugin);
   await app.register(services, { pass: options.pass });

@@ -35,6 +35,7 @@ test('creating answers 202 with the run, the volume and where the run is', async
     kind: 'create-volume',
     state: 'queued',
     volumeId: body.volume.id,
+    requestedBy: 'local',
     error: null,
   });
   expect(parseRunRequest('create-volume', body.run.request)).toMatchObject({ sizeBytes: MIB, format: 'raw' });

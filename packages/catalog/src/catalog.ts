@@ -1,5 +1,6 @@
 // The catalog: one connection pool, one repository a noun, and transactions over all of them.
 import { PrismaPg } from '@prisma/adapter-pg';
+import type { Acting } from './acting.ts';
 import { AdoptionRepository } from './adoption-repository.ts';
 import { BackupDamageRepository } from './backup-damage-repository.ts';
 import { BackupLeaseRepository } from './backup-lease-repository.ts';
@@ -15,7 +16,7 @@ import { RepositoryRepository } from './repository-repository.ts';
 import { RetentionRepository } from './retention-repository.ts';
 import { RunLeaseRepository } from './run-lease-repository.ts';
 import { RunRepository } from './run-repository.ts';
-import { ClientScope, type Scope } from './scope.ts';
+import { ClientScope, type Scope, type TransactionFrame } from './scope.ts';
 import { SnapshotRepository } from './snapshot-repository.ts';
 import { StorageNodeRepository } from './storage-node-repository.ts';
 import { VerificationRepository } from './verification-repository.ts';
@@ -25,6 +26,8 @@ export interface CatalogOptions {
   /** Connections of the pool; 10 unless told. */
   connectionsMax?: number;
   clock?: () => Date;
+  /** On whose behalf it is used at the moment of the call; nobody's but the system's unless told. */
+  acting?: () => Acting | null;
 }
 
 /** A database that is away has to be noticed while an operator waits. */
@@ -78,6 +81,11 @@ class Nouns {
 /** The repositories within one transaction. */
 export type CatalogTransaction = Nouns;
 
+const frame: TransactionFrame = {
+  begin: async scope => scope.acting()?.begin?.(new Nouns(scope)),
+  commit: async scope => scope.acting()?.commit?.(new Nouns(scope), scope.runIds),
+};
+
 export class Catalog extends Nouns {
   readonly #client: PrismaClient;
   readonly #scope: ClientScope;
@@ -97,7 +105,8 @@ export class Catalog extends Nouns {
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     });
     const client = new PrismaClient({ adapter });
-    return new Catalog(client, new ClientScope(client, options.clock ?? (() => new Date())));
+    const { clock = () => new Date(), acting = () => null } = options;
+    return new Catalog(client, new ClientScope(client, { now: clock, acting, frame }));
   }
 
   /**

@@ -1,5 +1,6 @@
 // The catalog's only door.
 
+export type { Acting } from './acting.ts';
 export type {
   AdoptionRepository,
   FoundBackup,

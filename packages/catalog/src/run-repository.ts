@@ -25,6 +25,8 @@ export interface NewRun {
   repositoryId?: string | null;
   backupId?: string | null;
   reason?: string | null;
+  /** Default: on whose behalf the catalog is used; `system` where nobody's. */
+  requestedBy?: string;
 }
 
 export interface RunFilter {
@@ -50,7 +52,9 @@ export class RunRepository {
   /** State `queued`, attempt 1. Create the nouns it makes in the same transaction. */
   create(run: NewRun): Promise<Run> {
     return this.#scope.write(async (db, tell) => {
-      const row = await db.run.create({ data: { ...run, state: 'queued' }, include: withSteps });
+      const { requestedBy = this.#scope.acting()?.name ?? 'system' } = run;
+      const data = { ...run, requestedBy, state: 'queued' };
+      const row = await db.run.create({ data, include: withSteps });
       const { kind, backupId, createdAt } = row;
       if (kind === 'verify' && backupId !== null) {
         await db.backup.updateMany({ where: { id: backupId }, data: { verifyTriedAt: createdAt } });

@@ -78,6 +78,8 @@ export interface Run {
   backupId: string | null;
   progress: RunProgress;
   reason: string | null;
+  /** Who asked for it: the name of an API token, or of what in the system did. */
+  requestedBy: string;
   request: JsonObject;
   result: JsonObject | null;
   error: RunError | null;

@@ -1,5 +1,6 @@
 // Where repositories read and write: the plain client, or one transaction of it. Events told during a
 // transaction are kept back and written as its last statements.
+import type { Acting } from './acting.ts';
 import { asCatalogError } from './errors.ts';
 import type { Prisma, PrismaClient } from './generated/client.ts';
 
@@ -25,6 +26,8 @@ export type Tell = (event: NewEvent) => void;
 
 export interface Scope {
   now(): Date;
+  /** Null: nobody but the system itself. */
+  acting(): Acting | null;
   read<T>(use: (db: Db) => Promise<T>): Promise<T>;
   /** All that `use` does, with the events it tells, happens at once or not at all. */
   write<T>(use: (db: Db, tell: Tell) => Promise<T>): Promise<T>;
@@ -59,13 +62,29 @@ async function translated<T>(work: Promise<T>): Promise<T> {
   }
 }
 
+/** What every transaction begins and ends with. */
+export interface TransactionFrame {
+  begin(scope: TransactionScope): Promise<void>;
+  commit(scope: TransactionScope): Promise<void>;
+}
+
+export interface ScopeSurroundings {
+  readonly now: () => Date;
+  readonly acting: () => Acting | null;
+  readonly frame: TransactionFrame;
+}
+
 export class ClientScope implements Scope {
   readonly #client: PrismaClient;
   readonly now: () => Date;
+  readonly acting: () => Acting | null;
+  readonly #around: TransactionFrame;
 
-  constructor(client: PrismaClient, now: () => Date) {
+  constructor(client: PrismaClient, around: ScopeSurroundings) {
     this.#client = client;
-    this.now = now;
+    this.now = around.now;
+    this.acting = around.acting;
+    this.#around = around.frame;
   }
 
   read<T>(use: (db: Db) => Promise<T>): Promise<T> {
@@ -77,10 +96,13 @@ export class ClientScope implements Scope {
   }
 
   transaction<T>(use: (scope: TransactionScope, db: Db) => Promise<T>): Promise<T> {
+    const acting = this.acting();
     return translated(
       this.#client.$transaction(async db => {
-        const scope = new TransactionScope(db, this.now);
+        const scope = new TransactionScope(db, this.now, acting);
+        await this.#around.begin(scope);
         const result = await use(scope, db);
+        await this.#around.commit(scope);
         await writeEvents(db, scope.events);
         return result;
       }, TRANSACTION_LIMITS),
@@ -92,14 +114,25 @@ export class TransactionScope implements Scope {
   readonly #db: Db;
   readonly now: () => Date;
   readonly events: NewEvent[] = [];
+  readonly #acting: Acting | null;
 
-  constructor(db: Db, now: () => Date) {
+  constructor(db: Db, now: () => Date, acting: Acting | null) {
     this.#db = db;
     this.now = now;
+    this.#acting = acting;
+  }
+
+  acting(): Acting | null {
+    return this.#acting;
   }
 
   tell(event: NewEvent): void {
     this.events.push(event);
+  }
+
+  /** Made by this transaction. */
+  get runIds(): string[] {
+    return this.events.filter(event => event.kind === 'run-queued').map(event => event.subjectId);
   }
 
   read<T>(use: (db: Db) => Promise<T>): Promise<T> {

@@ -2,6 +2,7 @@
 // the service starts, and answers 503, while the database is away.
 import { Catalog } from '@tidemark/catalog';
 import fastifyPlugin from 'fastify-plugin';
+import { currentRequest } from '../access/current-request.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -11,7 +12,7 @@ declare module 'fastify' {
 
 export const catalogPlugin = fastifyPlugin<{ url: string }>(
   async (app, { url }) => {
-    const catalog = Catalog.connect(url);
+    const catalog = Catalog.connect(url, { acting: () => currentRequest()?.acting ?? null });
     app.decorate('catalog', catalog);
     app.addHook('onClose', () => catalog.close());
   },

@@ -21,6 +21,7 @@ export const healthRoutes: FastifyPluginAsyncZod = async app => {
   app.get(
     '/healthz',
     {
+      config: { role: 'anybody' },
       schema: {
         tags: ['Health'],
         summary: 'The process is up',
@@ -34,6 +35,7 @@ export const healthRoutes: FastifyPluginAsyncZod = async app => {
   app.get(
     '/readyz',
     {
+      config: { role: 'anybody' },
       schema: {
         tags: ['Health'],
         summary: 'The catalog and the queue answer',

@@ -35,6 +35,7 @@ export function toRunJson(run: Run): RunJson {
     checkpointId: run.checkpointId,
     progress: run.progress,
     reason: run.reason,
+    requestedBy: run.requestedBy,
     request: run.request,
     result: run.result,
     error: run.error,

@@ -60,6 +60,9 @@ export const runSchema = z
       dirtyBytes: bytesField,
     }),
     reason: z.string().nullable().meta({ description: 'Why a backup is full or incremental.' }),
+    requestedBy: z
+      .string()
+      .meta({ description: 'Name of the API token that it was asked for with; `local` without one.' }),
     request: z
       .record(z.string(), z.unknown())
       .meta({ description: 'What was asked for, references resolved to ids.' }),
@@ -97,6 +100,7 @@ export const runSchema = z
         checkpointId: null,
         progress: { currentBytes: 0, totalBytes: 0, sentBytes: 0, dirtyBytes: 0 },
         reason: null,
+        requestedBy: 'ops',
         request: { volumeId: EXAMPLE_IDS.volume, name: 'web-01', sizeBytes: 1_073_741_824, format: 'raw' },
         result: {},
         error: null,
