@@ -11,6 +11,8 @@ export type Noun =
   | 'backup'
   | 'run'
   | 'difference'
+  | 'webhook'
+  | 'webhook-delivery'
   | 'catalog';
 
 export type CatalogErrorKind =
@@ -31,6 +33,8 @@ export type CatalogErrorKind =
   /** A newer attempt holds the run's lease: stop, and change nothing more. */
   | 'superseded'
   | 'invalid-cursor'
+  /** Events that were asked for are gone; its code has no noun before it. */
+  | 'events-pruned'
   | 'invalid-migration'
   | 'unavailable';
 
@@ -47,7 +51,7 @@ export class CatalogError extends Error {
 
   /** For example `volume-name-taken`, `run-ended`, `catalog-unavailable`. */
   get code(): string {
-    return `${this.noun}-${this.kind}`;
+    return this.kind === 'events-pruned' ? this.kind : `${this.noun}-${this.kind}`;
   }
 }
 

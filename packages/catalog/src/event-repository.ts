@@ -1,4 +1,5 @@
 // Events: what changed, in the order of commits. They are written by the other repositories.
+import { CatalogError } from './errors.ts';
 import type { EventModel } from './generated/models.ts';
 import type { Scope } from './scope.ts';
 
@@ -9,14 +10,40 @@ export interface Event {
   subjectType: string;
   subjectId: string;
   runId: string | null;
+  /** The volume that it is about, itself or by its subject or its run. */
+  volumeId: string | null;
   data: Record<string, unknown>;
   createdAt: Date;
+}
+
+/** All that are given must fit. */
+export interface EventFilter {
+  /** Any of these; empty: every kind. */
+  kinds?: readonly string[] | undefined;
+  subjectId?: string | undefined;
+  runId?: string | undefined;
+  volumeId?: string | undefined;
+}
+
+export interface EventPage {
+  events: Event[];
+  /** Everything up to this id has been looked at: the next page is asked for after it. */
+  upTo: number;
 }
 
 const EVENTS_MAX = 1000;
 
 function toEvent(row: EventModel): Event {
   return { ...row, id: Number(row.id), data: row.data as Record<string, unknown> };
+}
+
+function whereOf({ kinds, subjectId, runId, volumeId }: EventFilter) {
+  return {
+    ...(kinds && kinds.length > 0 && { kind: { in: [...kinds] } }),
+    ...(subjectId !== undefined && { subjectId }),
+    ...(runId !== undefined && { runId }),
+    ...(volumeId !== undefined && { volumeId }),
+  };
 }
 
 export class EventRepository {
@@ -31,15 +58,89 @@ export class EventRepository {
     const row = await this.#scope.read(db =>
       db.event.findFirst({ orderBy: { id: 'desc' }, select: { id: true } }),
     );
-    return Number(row?.id ?? 0);
+    return Math.max(Number(row?.id ?? 0), await this.prunedUpTo());
+  }
+
+  /** Events with ids up to this one are gone; 0: none are. */
+  async prunedUpTo(): Promise<number> {
+    const row = await this.#scope.read(db => db.eventHorizon.findUnique({ where: { id: 1 } }));
+    return Number(row?.prunedUpTo ?? 0);
   }
 
   /** The events after the one with id `after` (0: from the first), oldest first, at most `limit` (1000). */
-  async listAfter(after: number, limit = 100): Promise<Event[]> {
+  async listAfter(after: number, limit = 100, filter: EventFilter = {}): Promise<Event[]> {
     const take = Math.min(Math.max(limit, 1), EVENTS_MAX);
-    const rows = await this.#scope.read(db =>
-      db.event.findMany({ where: { id: { gt: BigInt(after) } }, orderBy: { id: 'asc' }, take }),
-    );
+    const first = Math.max(after, await this.prunedUpTo());
+    const where = { id: { gt: BigInt(first) }, ...whereOf(filter) };
+    const rows = await this.#scope.read(db => db.event.findMany({ where, orderBy: { id: 'asc' }, take }));
     return rows.map(toEvent);
+  }
+
+  /**
+   * What a reader that follows gets next: none twice and none left out, however often it asks. Rejects
+   * `events-pruned` when events after `after` are gone; 0 is no event, and asks for what there is.
+   */
+  async readOn(after: number, filter: EventFilter, limit: number): Promise<EventPage> {
+    await this.requireKept(after);
+    // Read first: all that is committed up to this id can be seen from now on.
+    const newest = await this.newestId();
+    if (newest <= after) return { events: [], upTo: after };
+    const where = { id: { gt: BigInt(after), lte: BigInt(newest) }, ...whereOf(filter) };
+    const rows = await this.#scope.read(db =>
+      db.event.findMany({ where, orderBy: { id: 'asc' }, take: limit }),
+    );
+    const events = rows.map(toEvent);
+    return { events, upTo: events.length < limit ? newest : events.at(-1)!.id };
+  }
+
+  /** Rejects `events-pruned` when events that came after that one are gone. */
+  async requireKept(after: number): Promise<void> {
+    if (after === 0) return;
+    const pruned = await this.prunedUpTo();
+    if (after >= pruned) return;
+    throw new CatalogError(
+      'catalog',
+      'events-pruned',
+      `Events up to ${pruned} have been removed for their age, and with them some that came after ${after}. Look ` +
+        'at what there is now, then follow events without an id, or after=0 for all that are kept.',
+    );
+  }
+
+  /** The id after which the events since that moment come. */
+  async idBefore(since: Date): Promise<number> {
+    const first = await this.#scope.read(db =>
+      db.event.findFirst({
+        where: { createdAt: { gte: since } },
+        orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+        select: { id: true },
+      }),
+    );
+    return first === null ? this.newestId() : Math.max(Number(first.id) - 1, await this.prunedUpTo());
+  }
+
+  /**
+   * Removes events that are older than `before`, oldest first, of at most `limit` that it looks at; returns how many
+   * it looked past, 0 when there is no older one left. What others still read stays: events of runs that go on, and
+   * by which merged backups are known.
+   */
+  async prune(before: Date, limit: number): Promise<number> {
+    return this.#scope.write(async db => {
+      const [row] = await db.$queryRaw<{ id: bigint | null; count: bigint }[]>`
+        WITH horizon AS (SELECT pruned_up_to AS id FROM event_horizon WHERE id = 1 FOR UPDATE),
+          oldest AS (SELECT id, created_at FROM event WHERE id > (SELECT id FROM horizon) ORDER BY id LIMIT ${limit}),
+          kept AS (SELECT min(id) AS id FROM oldest WHERE created_at >= ${before})
+        SELECT max(oldest.id) AS id, count(*) AS count FROM oldest, kept
+        WHERE kept.id IS NULL OR oldest.id < kept.id`;
+      const upTo = row?.id ?? null;
+      if (upTo === null) return 0;
+      await db.$executeRaw`
+        DELETE FROM event USING event_horizon AS horizon
+        WHERE event.id > horizon.pruned_up_to AND event.id <= ${upTo}
+          AND NOT (kind = 'backup-merged' AND EXISTS (SELECT 1 FROM backup WHERE backup.id = subject_id))
+          AND NOT EXISTS (SELECT 1 FROM run WHERE run.id = run_id
+            AND (state IN ('queued', 'running') OR cleanup_pending))`;
+      await db.$executeRaw`UPDATE event_horizon SET pruned_up_to = ${upTo} WHERE id = 1`;
+      return Number(row!.count);
+    });
   }
 }

@@ -47,7 +47,8 @@ export type {
   SeenDifference,
 } from './difference-repository.ts';
 export { CatalogError, type CatalogErrorKind, type Noun } from './errors.ts';
-export type { Event, EventRepository } from './event-repository.ts';
+export { EventListener } from './event-listener.ts';
+export type { Event, EventFilter, EventPage, EventRepository } from './event-repository.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export { applyMigrations } from './migrate.ts';
 export { hasPassed, latestPossible } from './moments.ts';

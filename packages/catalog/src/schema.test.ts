@@ -58,10 +58,13 @@ function columnType({ type, attributes }: Field): string {
   return attributes.includes('@db.Timestamptz(3)') ? 'timestamp(3) with time zone' : 'timestamp(3)';
 }
 
-function columnDefault({ attributes }: Field, table: string): string | null {
+function columnDefault(field: Field, table: string): string | null {
+  const { attributes } = field;
+  const generated = /@default\(dbgenerated\("(.+?)"\)\)/.exec(attributes)?.[1];
+  if (generated !== undefined) return generated;
   const value = /@default\(([^()]+|\w+\(\))\)/.exec(attributes)?.[1];
   if (value === 'now()') return 'CURRENT_TIMESTAMP';
-  if (value === 'autoincrement()') return `nextval('${table}_id_seq'::regclass)`;
+  if (value === 'autoincrement()') return `nextval('${table}_${columnName(field)}_seq'::regclass)`;
   if (value?.startsWith('"')) return `'${value.slice(1, -1)}'::text`;
   return value ?? null;
 }

@@ -2,7 +2,7 @@
 // transaction are kept back and written as its last statements.
 import type { Acting } from './acting.ts';
 import { asCatalogError } from './errors.ts';
-import type { Prisma, PrismaClient } from './generated/client.ts';
+import { Prisma, type PrismaClient } from './generated/client.ts';
 
 export type Db = Prisma.TransactionClient;
 
@@ -34,24 +34,43 @@ export interface Scope {
 }
 
 // Event ids have to appear in the order of commits, or a reader that asks for "after 7" misses 6 when it
-// commits later. So writers of events take turns, for the last two statements of their transaction only.
+// commits later. So writers of events take turns, for the last statements of their transaction only: an id is
+// given within a turn, and PostgreSQL ends the turn (a lock of the transaction) after the commit can be seen.
 const EVENT_LOCK_KEY = 7_411_001n;
+
+/** Told with each commit that has events. Without payload, so that any number of them is one notice. */
+export const EVENT_CHANNEL = 'tidemark_events';
 
 /** Waiting for a connection, and working in it; generous beside the few statements a transaction has. */
 const TRANSACTION_LIMITS = { maxWait: 10_000, timeout: 15_000 };
 
-/** A statement has at most 65,535 parameters, and each event takes six. */
+/** Of one statement, so that none is longer than some megabytes. */
 const EVENTS_AT_ONCE = 5_000;
+
+/** The volume that an event is about: its subject, or that of its subject or its run, as far as they have rows. */
+const VOLUME_OF_EVENT = Prisma.sql`COALESCE(
+  CASE e."subjectType" WHEN 'volume' THEN e."subjectId"
+    WHEN 'checkpoint' THEN (SELECT volume_id FROM checkpoint WHERE id = e."subjectId")
+    WHEN 'snapshot' THEN (SELECT volume_id FROM snapshot WHERE id = e."subjectId")
+    WHEN 'commit' THEN (SELECT volume_id FROM volume_commit WHERE id = e."subjectId")
+    WHEN 'backup' THEN (SELECT volume_id FROM backup WHERE id = e."subjectId") END,
+  (e.data ->> 'volumeId')::uuid,
+  (SELECT volume_id FROM run WHERE id = e."runId"))`;
 
 async function writeEvents(db: Db, events: NewEvent[]): Promise<void> {
   if (events.length === 0) return;
   await db.$executeRaw`SELECT pg_advisory_xact_lock(${EVENT_LOCK_KEY})`;
   for (let start = 0; start < events.length; start += EVENTS_AT_ONCE) {
-    const some = events.slice(start, start + EVENTS_AT_ONCE);
-    await db.event.createMany({
-      data: some.map(event => ({ ...event, runId: event.runId ?? null, data: event.data ?? {} })),
-    });
+    const rows = JSON.stringify(events.slice(start, start + EVENTS_AT_ONCE));
+    await db.$executeRaw`
+      INSERT INTO event (kind, subject_type, subject_id, run_id, volume_id, data)
+      SELECT e.kind, e."subjectType", e."subjectId", e."runId", ${VOLUME_OF_EVENT}, COALESCE(e.data, '{}')
+      FROM ROWS FROM (jsonb_to_recordset(${rows}::jsonb)
+        AS (kind text, "subjectType" text, "subjectId" uuid, "runId" uuid, data jsonb)) WITH ORDINALITY
+        AS e(kind, "subjectType", "subjectId", "runId", data, n)
+      ORDER BY e.n`;
   }
+  await db.$executeRaw`SELECT pg_notify(${EVENT_CHANNEL}, '')`;
 }
 
 async function translated<T>(work: Promise<T>): Promise<T> {
