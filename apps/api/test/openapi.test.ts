@@ -47,6 +47,7 @@ test('lists every call of the contract', () => {
       'post /v1/repositories/{repository}/scan',
       'post /v1/backups/{backup}/verify',
       'patch /v1/repositories/{repository}',
+      'patch /v1/storage-nodes/{storageNode}',
       'delete /v1/repositories/{repository}',
       'get /readyz',
       'get /v1/backups',

@@ -10,6 +10,7 @@ export interface StorageNode {
   capacityBytes: number | null;
   availableBytes: number | null;
   version: string | null;
+  labels: Record<string, string>;
 }
 
 export interface Volume {
@@ -25,6 +26,7 @@ export interface Volume {
   auditedAt: string | null;
   auditResult: string | null;
   checkpointLimit: number;
+  labels: Record<string, string>;
   createdAt: string;
 }
 
@@ -83,6 +85,7 @@ export interface Repository {
   verifyPercentPerDay: number;
   usedBytes: number | null;
   availableBytes: number | null;
+  labels: Record<string, string>;
   state: string;
 }
 

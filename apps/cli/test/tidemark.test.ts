@@ -89,6 +89,25 @@ test('a volume is created, waited for, shown and deleted', async () => {
   expect(await done('volume', 'list')).toBe('none\n');
 });
 
+test('labels are given, changed, shown and chosen by', async () => {
+  const made = ['--storage-node', 'alpha', '--size', '512', '--label', 'app=web', '--label', 'tier=gold'];
+  await done('volume', 'create', 'labelled', ...made);
+  const label = (...changes: string[]) => done('volume', 'label', 'labelled', ...changes);
+  expect(await label()).toMatch(/^LABELS {2}app=web,tier=gold$/m);
+  expect(await label('tier-', 'zone=a', 'empty=')).toMatch(/^LABELS {2}app=web,zone=a,empty=$/m);
+  const chosen = (selector: string) => json('volume', 'list', '--selector', selector);
+  expect((await chosen('app in (web),!tier')).items).toHaveLength(1);
+  expect((await chosen('tier')).items).toEqual([]);
+  const bad = await tidemark('volume', 'list', '--selector', 'app in (');
+  expect(bad.exit).not.toBe(0);
+  expect(bad.err).toContain('character 1');
+  expect((await tidemark('volume', 'label', 'labelled', 'nothing')).exit).not.toBe(0);
+  expect(await done('storage-node', 'label', 'alpha', 'zone=a')).toMatch(/^LABELS {2}zone=a$/m);
+  expect(await done('repository', 'label', 'nightly', 'use=nights')).toMatch(/^LABELS {2}use=nights$/m);
+  expect(await done('repository', 'show', 'nightly')).toMatch(/^LABELS +use=nights$/m);
+  await done('volume', 'delete', 'labelled');
+});
+
 test('with --json stdout holds the answer alone', async () => {
   const answer = await json(
     'volume',

@@ -40,6 +40,7 @@ export function pageQuery<M extends string = 'createdAt'>(
     OR: [{ [moment]: { [beyond]: key.createdAt } }, { [moment]: key.createdAt, id: { [beyond]: key.id } }],
   };
   return {
+    key,
     after: after ?? {},
     // One more than asked for tells whether there is a next page.
     take: limit + 1,

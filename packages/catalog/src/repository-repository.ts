@@ -1,9 +1,11 @@
 // Repositories: places on storage nodes that hold backups.
+import type { Labels, Selector } from '@tidemark/proto';
 import { CatalogError, isForeignKeyViolation, nameTaken, notFound } from './errors.ts';
 import type { RepositoryModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { Scope } from './scope.ts';
+import { chosenIds } from './selected.ts';
 
 export type RepositoryState = 'creating' | 'ready' | 'deleting';
 export type RepositoryCompression = 'none' | 'zstd';
@@ -20,6 +22,7 @@ export interface Repository {
   compression: RepositoryCompression;
   /** Share of its backups that is verified each day. */
   verifyPercentPerDay: number;
+  labels: Labels;
   state: RepositoryState;
   createdAt: Date;
 }
@@ -33,6 +36,8 @@ export interface NewRepository {
   compression?: RepositoryCompression;
   /** Default 0. */
   verifyPercentPerDay?: number;
+  /** Default none. */
+  labels?: Labels;
 }
 
 const include = { storageNode: { select: { name: true } } } as const;
@@ -43,6 +48,7 @@ function toRepository(row: RepositoryModel & { storageNode: { name: string } }):
     storageNode: row.storageNode.name,
     limitBytes: row.limitBytes === null ? null : Number(row.limitBytes),
     compression: row.compression as RepositoryCompression,
+    labels: row.labels as Labels,
     state: row.state as RepositoryState,
   };
 }
@@ -104,15 +110,12 @@ export class RepositoryRepository {
   }
 
   /** Oldest first. */
-  list(options: PageOptions = {}): Promise<Page<Repository>> {
-    const page = pageQuery(options, 'asc');
-    return this.#scope.read(async db =>
-      toPage(
-        await db.repository.findMany({ where: page.after, orderBy: page.orderBy, take: page.take, include }),
-        page.limit,
-        toRepository,
-      ),
-    );
+  list(options: PageOptions & { selector?: Selector | undefined } = {}): Promise<Page<Repository>> {
+    const { after, orderBy, take, limit } = pageQuery(options, 'asc');
+    return this.#scope.read(async db => {
+      const where = { AND: [after, await chosenIds(db, 'repository', options.selector, options)] };
+      return toPage(await db.repository.findMany({ where, orderBy, take, include }), limit, toRepository);
+    });
   }
 
   /** The storage node has it. Rejects `not-found`. */
@@ -124,8 +127,15 @@ export class RepositoryRepository {
     });
   }
 
-  /** Rejects `not-found`. */
-  update(id: string, settings: { verifyPercentPerDay: number }): Promise<Repository> {
+  /** Labels are replaced. Rejects `not-found`. */
+  update(
+    id: string,
+    { verifyPercentPerDay, labels }: { verifyPercentPerDay?: number; labels?: Labels },
+  ): Promise<Repository> {
+    const settings = {
+      ...(verifyPercentPerDay !== undefined && { verifyPercentPerDay }),
+      ...(labels !== undefined && { labels }),
+    };
     return this.#scope.write(async (db, tell) => {
       const { count } = await db.repository.updateMany({ where: { id }, data: settings });
       if (count === 0) throw notFound('repository', id);

@@ -65,7 +65,8 @@ function columnDefault(field: Field, table: string): string | null {
   const value = /@default\(([^()]+|\w+\(\))\)/.exec(attributes)?.[1];
   if (value === 'now()') return 'CURRENT_TIMESTAMP';
   if (value === 'autoincrement()') return `nextval('${table}_${columnName(field)}_seq'::regclass)`;
-  if (value?.startsWith('"')) return `'${value.slice(1, -1)}'::text`;
+  const text = field.type.startsWith('Json') ? 'jsonb' : 'text';
+  if (value?.startsWith('"')) return `'${value.slice(1, -1)}'::${text}`;
   return value ?? null;
 }
 
@@ -105,7 +106,7 @@ test('every index', async () => {
       return /@unique\b/.test(field.attributes) ? [`${table} unique (${columnName(field)})`] : [];
     });
     const several = blocks.flatMap(block => {
-      const match = /^@@(id|unique|index)\(\[(.+)\]\)$/.exec(block);
+      const match = /^@@(id|unique|index)\(\[(.+)\](?:, type: Gin)?\)$/.exec(block);
       if (!match) return [];
       const kind = { id: 'primary', unique: 'unique', index: 'plain' }[match[1]!];
       return [`${table} ${kind} (${match[2]!.split(', ').map(column).join(', ')})`];

@@ -1,4 +1,5 @@
 // Storage nodes as the catalog knows them: name, address, and what they last said of themselves.
+import type { Labels, Selector } from '@tidemark/proto';
 import {
   CatalogError,
   isForeignKeyViolation,
@@ -11,6 +12,7 @@ import type { StorageNodeModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { Scope } from './scope.ts';
+import { chosenIds } from './selected.ts';
 
 export type StorageNodeState = 'joining' | 'online' | 'unreachable';
 
@@ -27,6 +29,7 @@ export interface StorageNode {
   capacityBytes: number | null;
   availableBytes: number | null;
   lastSeenAt: Date | null;
+  labels: Labels;
   createdAt: Date;
 }
 
@@ -45,6 +48,7 @@ function toStorageNode(row: StorageNodeModel): StorageNode {
   return {
     ...row,
     state: row.state as StorageNodeState,
+    labels: row.labels as Labels,
     capacityBytes: bytes(row.capacityBytes),
     availableBytes: bytes(row.availableBytes),
   };
@@ -66,7 +70,7 @@ export class StorageNodeRepository {
   }
 
   /** State `joining`. Rejects `name-taken`, `address-taken`. */
-  create(node: { id: string; name: string; controlAddress: string }): Promise<StorageNode> {
+  create(node: { id: string; name: string; controlAddress: string; labels?: Labels }): Promise<StorageNode> {
     return this.#scope.write(async (db, tell) => {
       const neighbour = await db.storageNode.findUnique({ where: { controlAddress: node.controlAddress } });
       if (neighbour && neighbour.name !== node.name) throw addressTaken(node.controlAddress, neighbour.name);
@@ -99,15 +103,22 @@ export class StorageNodeRepository {
   }
 
   /** Oldest first. */
-  list(options: PageOptions = {}): Promise<Page<StorageNode>> {
-    const page = pageQuery(options, 'asc');
-    return this.#scope.read(async db =>
-      toPage(
-        await db.storageNode.findMany({ where: page.after, orderBy: page.orderBy, take: page.take }),
-        page.limit,
-        toStorageNode,
-      ),
-    );
+  list(options: PageOptions & { selector?: Selector | undefined } = {}): Promise<Page<StorageNode>> {
+    const { after, orderBy, take, limit } = pageQuery(options, 'asc');
+    return this.#scope.read(async db => {
+      const where = { AND: [after, await chosenIds(db, 'storage_node', options.selector, options)] };
+      return toPage(await db.storageNode.findMany({ where, orderBy, take }), limit, toStorageNode);
+    });
+  }
+
+  /** Labels are replaced. Rejects `not-found`. */
+  update(id: string, data: { labels: Labels }): Promise<StorageNode> {
+    return this.#scope.write(async (db, tell) => {
+      const row = await db.storageNode.updateManyAndReturn({ where: { id }, data });
+      if (!row[0]) throw notFound('storage-node', id);
+      tell({ kind: 'storage-node-updated', subjectType: 'storage-node', subjectId: id, data });
+      return toStorageNode(row[0]);
+    });
   }
 
   /**

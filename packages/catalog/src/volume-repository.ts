@@ -1,4 +1,5 @@
 // Volumes: names and intents. Whether the image exists is the storage node's to say.
+import type { Labels, Selector } from '@tidemark/proto';
 import { dropLeases } from './backup-lease-repository.ts';
 import { CatalogError, isForeignKeyViolation, nameTaken, notFound } from './errors.ts';
 import type { VolumeModel } from './generated/models.ts';
@@ -7,6 +8,7 @@ import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { JsonObject } from './run.ts';
 import type { Db, Scope } from './scope.ts';
+import { chosenIds, selectorCondition } from './selected.ts';
 import { requireNoCommit } from './unended-commit.ts';
 
 export type VolumeState = 'creating' | 'ready' | 'deleting';
@@ -35,6 +37,7 @@ export interface Volume {
   mixedWithBackupId: string | null;
   /** Of an instant restore, until all of it is pulled: the backup that it still reads. */
   sourceBackupId: string | null;
+  labels: Labels;
   createdAt: Date;
 }
 
@@ -46,7 +49,12 @@ export interface NewVolume {
   format: VolumeFormat;
   /** It reads this backup until all of it is pulled. */
   sourceBackupId?: string;
+  /** Default none. */
+  labels?: Labels;
 }
+
+/** A statement has at most 65,535 parameters. */
+const IDS_AT_ONCE = 5_000;
 
 const include = { storageNode: { select: { name: true } } } as const;
 
@@ -56,6 +64,7 @@ function toVolume(row: VolumeModel & { storageNode: { name: string } }): Volume 
     storageNode: row.storageNode.name,
     sizeBytes: Number(row.sizeBytes),
     format: row.format as VolumeFormat,
+    labels: row.labels as Labels,
     state: row.state as VolumeState,
     auditResult: row.auditResult as AuditResult | null,
   };
@@ -116,13 +125,15 @@ export class VolumeRepository {
   }
 
   /** Oldest first. */
-  list(options: PageOptions & { storageNodeId?: string | undefined } = {}): Promise<Page<Volume>> {
+  list(
+    options: PageOptions & { storageNodeId?: string | undefined; selector?: Selector | undefined } = {},
+  ): Promise<Page<Volume>> {
     const page = pageQuery(options, 'asc');
     const filter = options.storageNodeId ? { storageNodeId: options.storageNodeId } : {};
     return this.#scope.read(async db =>
       toPage(
         await db.volume.findMany({
-          where: { AND: [page.after, filter] },
+          where: { AND: [page.after, filter, await chosenIds(db, 'volume', options.selector, options)] },
           orderBy: page.orderBy,
           take: page.take,
           include,
@@ -133,12 +144,32 @@ export class VolumeRepository {
     );
   }
 
-  /** Those that it has stay, also where they are more. Rejects `not-found`. */
-  setCheckpointLimit(id: string, checkpointLimit: number): Promise<Volume> {
+  /** All that the selector chooses, oldest first. `states`: only these; all unless told. */
+  listSelected(selector: Selector, { states }: { states?: readonly VolumeState[] } = {}): Promise<Volume[]> {
+    return this.#scope.read(async db => {
+      const chosen = await db.$queryRaw<{ id: string }[]>`
+        SELECT id FROM volume WHERE ${selectorCondition(selector)} ORDER BY created_at, id`;
+      const volumes: Volume[] = [];
+      for (let start = 0; start < chosen.length; start += IDS_AT_ONCE) {
+        const ids = chosen.slice(start, start + IDS_AT_ONCE).map(({ id }) => id);
+        const where = { id: { in: ids }, ...(states && { state: { in: [...states] } }) };
+        const orderBy = [{ createdAt: 'asc' as const }, { id: 'asc' as const }];
+        volumes.push(...(await db.volume.findMany({ where, include, orderBy })).map(toVolume));
+      }
+      return volumes;
+    });
+  }
+
+  /** Of its checkpoints those that it has stay, also where they are more. Labels are replaced. Rejects `not-found`. */
+  update(id: string, changes: { checkpointLimit?: number; labels?: Labels }): Promise<Volume> {
+    const { checkpointLimit, labels } = changes;
+    const data = {
+      ...(checkpointLimit !== undefined && { checkpointLimit }),
+      ...(labels !== undefined && { labels }),
+    };
     return this.#scope.write(async (db, tell) => {
-      const row = await db.volume.updateManyAndReturn({ where: { id }, data: { checkpointLimit }, include });
+      const row = await db.volume.updateManyAndReturn({ where: { id }, data, include });
       if (!row[0]) throw notFound('volume', id);
-      const data = { checkpointLimit };
       tell({ kind: 'volume-updated', subjectType: 'volume', subjectId: id, data });
       return toVolume(row[0]);
     });

@@ -14,4 +14,5 @@ export * from './host-port.ts';
 export * from './kill-points.ts';
 export * from './queues.ts';
 export * from './run-requests.ts';
+export * from './selector.ts';
 export * from './settings.ts';

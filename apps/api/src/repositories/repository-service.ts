@@ -5,7 +5,7 @@ import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import type { LiveFacts } from '../live/live-facts.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
-import type { PageQuery } from '../schemas/common.ts';
+import { type ChosenPageQuery, chosenPage } from '../schemas/common.ts';
 import type { ChangeRepository, CreateRepository, RepositoryJson } from '../schemas/repository.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
 
@@ -24,6 +24,7 @@ export function toRepositoryJson(repository: Repository, room: Room = UNKNOWN_RO
     compression: repository.compression,
     verifyPercentPerDay: repository.verifyPercentPerDay,
     ...room,
+    labels: repository.labels,
     state: repository.state,
   };
 }
@@ -40,7 +41,7 @@ export class RepositoryService {
   }
 
   create(body: CreateRepository): Promise<StartedRun<{ repository: RepositoryJson }>> {
-    const { name, storageNode, limitBytes = null, compression, verifyPercentPerDay } = body;
+    const { name, storageNode, limitBytes = null, compression, verifyPercentPerDay, labels = {} } = body;
     return this.#runs.start(async (catalog, runId) => {
       const node = await catalog.storageNodes.get(storageNode);
       requireOnline(node);
@@ -53,7 +54,14 @@ export class RepositoryService {
         );
       }
       const settings = { limitBytes, compression };
-      const wanted = { id: randomUUID(), name, storageNodeId: node.id, ...settings, verifyPercentPerDay };
+      const wanted = {
+        id: randomUUID(),
+        name,
+        storageNodeId: node.id,
+        ...settings,
+        verifyPercentPerDay,
+        labels,
+      };
       const repository = await catalog.repositories.create(wanted, runId);
       const run = await catalog.runs.create({
         id: runId,
@@ -107,8 +115,8 @@ export class RepositoryService {
     });
   }
 
-  async list(page: PageQuery) {
-    const { items, nextCursor } = await this.#catalog.repositories.list(page);
+  async list(query: ChosenPageQuery) {
+    const { items, nextCursor } = await this.#catalog.repositories.list(chosenPage(query));
     return { items: await Promise.all(items.map(repository => this.#withRoom(repository))), nextCursor };
   }
 

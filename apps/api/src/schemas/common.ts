@@ -1,5 +1,15 @@
 // Building blocks of every request and answer: names, ids, references, sizes, moments and pages.
 import { isId } from '@tidemark/catalog';
+import {
+  LABEL_KEY_PATTERN,
+  LABEL_VALUE_PATTERN,
+  LABELS_MAX,
+  type Labels,
+  labelsFault,
+  parseSelector,
+  SELECTOR_CHARACTERS_MAX,
+  type Selector,
+} from '@tidemark/proto';
 import { z } from 'zod';
 import { DESCRIPTION_CHARACTERS_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX } from '../limits.ts';
 
@@ -76,6 +86,22 @@ export const refField = z
 
 export const ref = (noun: string) => refField.meta({ description: `Id or name of the ${noun}.` });
 
+export const labelsField = z
+  .record(z.string(), z.string())
+  .refine(labels => labelsFault(labels as Labels) === null, {
+    error: issue => String(labelsFault(issue.input as Labels)),
+  })
+  .meta({
+    propertyNames: { pattern: `^${LABEL_KEY_PATTERN}$` },
+    additionalProperties: { type: 'string', pattern: `^${LABEL_VALUE_PATTERN}$` },
+    maxProperties: LABELS_MAX,
+    description: `Up to ${LABELS_MAX} keys with values, for selectors to choose by.`,
+    examples: [{ app: 'web', tier: 'gold' }],
+  });
+
+export const NO_CHANGE = 'changes nothing; send at least one field';
+export const hasChange = (body: object): boolean => Object.values(body).some(value => value !== undefined);
+
 /** One page of a list. */
 export function pageOf<T extends z.ZodType>(item: T, id: string) {
   return z
@@ -102,4 +128,24 @@ export const pageQuery = z.strictObject({
   cursor: z.string().min(1).max(512).optional().meta({ description: '`nextCursor` of the page before.' }),
 });
 
+export const selectorField = z
+  .string()
+  .max(SELECTOR_CHARACTERS_MAX)
+  .optional()
+  .meta({
+    description:
+      'Only what has labels like these: terms joined by commas, of which all must hold: `key=value`, `key!=value`, ' +
+      '`key in (a,b)`, `key notin (a,b)`, `key`, `!key`.',
+    examples: ['app=web,tier in (gold,silver)'],
+  });
+
+/** Of lists that can be narrowed by labels. */
+export const chosenPageQuery = pageQuery.extend({ selector: selectorField });
+
 export type PageQuery = z.output<typeof pageQuery>;
+export type ChosenPageQuery = z.output<typeof chosenPageQuery>;
+
+/** For the catalog, which takes selectors as they are read. Throws `invalid-request`. */
+export function chosenPage({ selector, ...page }: ChosenPageQuery): PageQuery & { selector?: Selector } {
+  return selector === undefined ? page : { ...page, selector: parseSelector(selector) };
+}

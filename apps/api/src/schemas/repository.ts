@@ -1,6 +1,16 @@
 // Repositories: places on storage nodes that hold backups.
 import { z } from 'zod';
-import { bytesField, EXAMPLE_IDS, idField, nameField, pageOf, ref } from './common.ts';
+import {
+  bytesField,
+  EXAMPLE_IDS,
+  hasChange,
+  idField,
+  labelsField,
+  NO_CHANGE,
+  nameField,
+  pageOf,
+  ref,
+} from './common.ts';
 import { runSchema } from './run.ts';
 
 const compression = z.enum(['none', 'zstd']);
@@ -19,6 +29,7 @@ export const repositorySchema = z
       description: 'With what is set aside for backups under way; null when its storage node is away.',
     }),
     availableBytes: bytesField.nullable().meta({ description: 'What a new backup may take.' }),
+    labels: labelsField,
     state: z.enum(['creating', 'ready', 'deleting']),
   })
   .meta({
@@ -34,6 +45,7 @@ export const repositorySchema = z
         verifyPercentPerDay: 5,
         usedBytes: 268_500_992,
         availableBytes: 402_653_184_000,
+        labels: { purpose: 'nightly' },
         state: 'ready',
       },
     ],
@@ -48,12 +60,14 @@ export const createRepositorySchema = z
     verifyPercentPerDay: percent
       .default(0)
       .meta({ description: 'Share of its backups to verify each day, those verified longest ago first.' }),
+    labels: labelsField.optional(),
   })
   .meta({ id: 'CreateRepository', examples: [{ name: 'nightly', storageNode: 'beta' }] });
 
 export const changeRepositorySchema = z
-  .strictObject({ verifyPercentPerDay: percent })
-  .meta({ id: 'ChangeRepository', examples: [{ verifyPercentPerDay: 10 }] });
+  .strictObject({ verifyPercentPerDay: percent.optional(), labels: labelsField.optional() })
+  .refine(hasChange, { error: NO_CHANGE })
+  .meta({ id: 'ChangeRepository', minProperties: 1, examples: [{ verifyPercentPerDay: 10 }] });
 
 export const repositoryPageSchema = pageOf(repositorySchema, 'RepositoryPage');
 export const repositoryRunSchema = z

@@ -5,6 +5,7 @@ import {
   EXAMPLE_IDS,
   EXAMPLE_MOMENT,
   idField,
+  labelsField,
   momentField,
   nameField,
   pageOf,
@@ -37,6 +38,7 @@ export const storageNodeSchema = z
     capacityBytes: bytesField.nullable(),
     availableBytes: bytesField.nullable(),
     version: z.string().nullable(),
+    labels: labelsField,
   })
   .meta({
     id: 'StorageNode',
@@ -51,13 +53,18 @@ export const storageNodeSchema = z
         capacityBytes: 2_000_000_000_000,
         availableBytes: 1_500_000_000_000,
         version: '0.1.0',
+        labels: { zone: 'a' },
       },
     ],
   });
 
 export const createStorageNodeSchema = z
-  .strictObject({ name: nameField, controlAddress })
+  .strictObject({ name: nameField, controlAddress, labels: labelsField.optional() })
   .meta({ id: 'CreateStorageNode', examples: [{ name: 'alpha', controlAddress: '127.0.0.1:7411' }] });
+
+export const updateStorageNodeSchema = z
+  .strictObject({ labels: labelsField })
+  .meta({ id: 'UpdateStorageNode', examples: [{ labels: { zone: 'a' } }] });
 
 export const storageNodePageSchema = pageOf(storageNodeSchema, 'StorageNodePage');
 export const storageNodeRunSchema = z
@@ -65,4 +72,5 @@ export const storageNodeRunSchema = z
   .meta({ id: 'StorageNodeRun', description: 'The storage node is null once it is removed.' });
 
 export type StorageNodeJson = z.output<typeof storageNodeSchema>;
+export type UpdateStorageNode = z.output<typeof updateStorageNodeSchema>;
 export type CreateStorageNode = z.output<typeof createStorageNodeSchema>;

@@ -5,8 +5,11 @@ import {
   bytesField,
   EXAMPLE_IDS,
   EXAMPLE_MOMENT,
+  hasChange,
   idField,
+  labelsField,
   momentField,
+  NO_CHANGE,
   nameField,
   pageOf,
   ref,
@@ -70,6 +73,7 @@ export const volumeSchema = z
         'A restore of this backup over it did not come to its end: it may hold a mixture of its old contents and ' +
         'the backup, until a restore over it succeeds.',
     }),
+    labels: labelsField,
     createdAt: momentField,
   })
   .meta({
@@ -89,6 +93,7 @@ export const volumeSchema = z
         auditResult: 'equal',
         sourceBackupId: null,
         mixedWithBackupId: null,
+        labels: { app: 'web', tier: 'gold' },
         createdAt: EXAMPLE_MOMENT,
       },
     ],
@@ -100,10 +105,11 @@ export const createVolumeSchema = z
     storageNode: ref('storage node that will hold it'),
     sizeBytes: sizeField,
     format: formatField.default('raw').meta({ description: 'The image format on the storage node.' }),
+    labels: labelsField.optional(),
   })
   .meta({
     id: 'CreateVolume',
-    examples: [{ name: 'web-01', storageNode: 'alpha', sizeBytes: 1_073_741_824 }],
+    examples: [{ name: 'web-01', storageNode: 'alpha', sizeBytes: 1_073_741_824, labels: { app: 'web' } }],
   });
 
 export const updateVolumeSchema = z
@@ -112,9 +118,16 @@ export const updateVolumeSchema = z
       .int()
       .min(1)
       .max(CHECKPOINT_LIMIT_MAX)
+      .optional()
       .meta({ description: `Most checkpoints that it may have, 1 to ${CHECKPOINT_LIMIT_MAX}.` }),
+    labels: labelsField.optional(),
   })
-  .meta({ id: 'UpdateVolume', examples: [{ checkpointLimit: 128 }] });
+  .refine(hasChange, { error: NO_CHANGE })
+  .meta({
+    id: 'UpdateVolume',
+    minProperties: 1,
+    examples: [{ checkpointLimit: 128 }, { labels: { app: 'web' } }],
+  });
 
 export const volumePageSchema = pageOf(volumeSchema, 'VolumePage');
 export const volumeRunSchema = z

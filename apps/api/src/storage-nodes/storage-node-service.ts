@@ -5,8 +5,8 @@ import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import { isoOrNull } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
-import type { PageQuery } from '../schemas/common.ts';
-import type { CreateStorageNode, StorageNodeJson } from '../schemas/storage-node.ts';
+import { type ChosenPageQuery, chosenPage } from '../schemas/common.ts';
+import type { CreateStorageNode, StorageNodeJson, UpdateStorageNode } from '../schemas/storage-node.ts';
 
 export function toStorageNodeJson(node: StorageNode): StorageNodeJson {
   return {
@@ -19,6 +19,7 @@ export function toStorageNodeJson(node: StorageNode): StorageNodeJson {
     capacityBytes: node.capacityBytes,
     availableBytes: node.availableBytes,
     version: node.version,
+    labels: node.labels,
   };
 }
 
@@ -50,7 +51,8 @@ export class StorageNodeService {
     this.#runs = runs;
   }
 
-  create({ name, controlAddress }: CreateStorageNode): Promise<StartedRun<{ storageNode: StorageNodeJson }>> {
+  create(body: CreateStorageNode): Promise<StartedRun<{ storageNode: StorageNodeJson }>> {
+    const { name, controlAddress, labels = {} } = body;
     return this.#runs.start(async (catalog, runId) => {
       const taken = await catalog.storageNodes.find(name);
       if (taken) {
@@ -60,7 +62,7 @@ export class StorageNodeService {
             'or remove that one first.',
         );
       }
-      const node = await catalog.storageNodes.create({ id: randomUUID(), name, controlAddress });
+      const node = await catalog.storageNodes.create({ id: randomUUID(), name, controlAddress, labels });
       const run = await catalog.runs.create({
         id: runId,
         kind: 'register-storage-node',
@@ -75,8 +77,8 @@ export class StorageNodeService {
     });
   }
 
-  async list(page: PageQuery) {
-    const { items, nextCursor } = await this.#catalog.storageNodes.list(page);
+  async list(query: ChosenPageQuery) {
+    const { items, nextCursor } = await this.#catalog.storageNodes.list(chosenPage(query));
     return { items: items.map(toStorageNodeJson), nextCursor };
   }
 
@@ -87,6 +89,11 @@ export class StorageNodeService {
   async find(id: string): Promise<StorageNodeJson | null> {
     const node = await this.#catalog.storageNodes.find(id);
     return node && toStorageNodeJson(node);
+  }
+
+  async update(ref: string, changes: UpdateStorageNode): Promise<StorageNodeJson> {
+    const { id } = await this.#catalog.storageNodes.get(ref);
+    return toStorageNodeJson(await this.#catalog.storageNodes.update(id, changes));
   }
 
   remove(ref: string): Promise<StartedRun<{ storageNode: StorageNodeJson }>> {

@@ -5,7 +5,7 @@ import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import { iso, isoOrNull } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
-import type { PageQuery } from '../schemas/common.ts';
+import { type ChosenPageQuery, chosenPage } from '../schemas/common.ts';
 import type { CreateVolume, UpdateVolume, VolumeJson } from '../schemas/volume.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
 
@@ -24,6 +24,7 @@ export function toVolumeJson(volume: Volume): VolumeJson {
     auditResult: volume.auditResult,
     sourceBackupId: volume.sourceBackupId,
     mixedWithBackupId: volume.mixedWithBackupId,
+    labels: volume.labels,
     createdAt: iso(volume.createdAt),
   };
 }
@@ -53,12 +54,13 @@ export class VolumeService {
     storageNode,
     sizeBytes,
     format,
+    labels = {},
   }: CreateVolume): Promise<StartedRun<{ volume: VolumeJson }>> {
     return this.#runs.start(async (catalog, runId) => {
       const node = await catalog.storageNodes.get(storageNode);
       requireOnline(node);
       await requireFreeVolumeName(catalog, name);
-      const wanted = { id: randomUUID(), name, storageNodeId: node.id, sizeBytes, format };
+      const wanted = { id: randomUUID(), name, storageNodeId: node.id, sizeBytes, format, labels };
       const volume = await catalog.volumes.create(wanted, runId);
       const run = await catalog.runs.create({
         id: runId,
@@ -77,8 +79,8 @@ export class VolumeService {
     });
   }
 
-  async list(page: PageQuery) {
-    const { items, nextCursor } = await this.#catalog.volumes.list(page);
+  async list(query: ChosenPageQuery) {
+    const { items, nextCursor } = await this.#catalog.volumes.list(chosenPage(query));
     return { items: items.map(toVolumeJson), nextCursor };
   }
 
@@ -92,9 +94,9 @@ export class VolumeService {
   }
 
   /** Checkpoints that it has stay, also where they are more than it may have from now on. */
-  async update(ref: string, { checkpointLimit }: UpdateVolume): Promise<VolumeJson> {
+  async update(ref: string, changes: UpdateVolume): Promise<VolumeJson> {
     const { id } = await this.#catalog.volumes.get(ref);
-    return toVolumeJson(await this.#catalog.volumes.setCheckpointLimit(id, checkpointLimit));
+    return toVolumeJson(await this.#catalog.volumes.update(id, changes));
   }
 
   remove(ref: string): Promise<StartedRun<{ volume: VolumeJson }>> {

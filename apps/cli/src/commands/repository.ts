@@ -5,6 +5,7 @@ import type { Query } from '../client.ts';
 import { type Column, recordOrGone, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
 import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { labelCommand, labelText, withLabels, withSelector } from './labels.ts';
 
 const PATH = '/v1/repositories';
 
@@ -51,7 +52,7 @@ interface Answer {
 export function repositoryCommands(program: Command, around: Surroundings): void {
   const group = program.command('repository').description('places on storage nodes that hold backups');
 
-  withWait(group.command('create <name>').description('create a repository'))
+  withLabels(withWait(group.command('create <name>').description('create a repository')))
     .requiredOption('--storage-node <ref>', 'storage node that will hold it')
     .option('--limit <size>', 'most bytes that its backups may take, like 500GiB', parseSize)
     .addOption(
@@ -63,7 +64,8 @@ export function repositoryCommands(program: Command, around: Surroundings): void
     .action(async (name, options, command) => {
       const context = new Context(command, around);
       const { storageNode, limit: limitBytes, compression, verifyPercent: verifyPercentPerDay } = options;
-      const body = { name, storageNode, limitBytes, compression, verifyPercentPerDay };
+      const { label: labels } = options;
+      const body = { name, storageNode, limitBytes, compression, verifyPercentPerDay, labels };
       const started = await context.client.post<Answer>(PATH, body);
       await context.finish(started, {
         wait: options.wait,
@@ -74,10 +76,12 @@ export function repositoryCommands(program: Command, around: Surroundings): void
       });
     });
 
-  withPage(group.command('list').description('list repositories')).action(async (options: Query, command) => {
-    const { client, output } = new Context(command, around);
-    output.list(await client.list<Repository>(PATH, options), columns);
-  });
+  withSelector(withPage(group.command('list').description('list repositories'))).action(
+    async (options: Query, command) => {
+      const { client, output } = new Context(command, around);
+      output.list(await client.list<Repository>(PATH, options), columns);
+    },
+  );
 
   group
     .command('show <repository>')
@@ -85,9 +89,10 @@ export function repositoryCommands(program: Command, around: Surroundings): void
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
       const repository = await client.get<Repository>(`${PATH}/${segment(ref)}`);
-      output.show(repository, [['ID', item => item.id], ...columns]);
+      output.show(repository, [['ID', item => item.id], ...columns, ['LABELS', labelText]]);
     });
 
+  labelCommand(group, { noun: 'repository', path: PATH, around });
   changeCommands(group, around);
 }
 

@@ -4,6 +4,7 @@ import type { Run, StorageNode } from '../answers.ts';
 import type { Query } from '../client.ts';
 import { type Column, moment, recordOrGone, size } from '../output.ts';
 import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { labelCommand, labelText, withLabels, withSelector } from './labels.ts';
 
 const PATH = '/v1/storage-nodes';
 
@@ -26,12 +27,13 @@ interface Answer {
 export function storageNodeCommands(program: Command, around: Surroundings): void {
   const group = program.command('storage-node').description('machines that own volumes and repositories');
 
-  withWait(group.command('add <name>').description('register a storage node'))
+  withLabels(withWait(group.command('add <name>').description('register a storage node')))
     .requiredOption('--control-address <host:port>', 'where its control service listens')
     .action(async (name, options, command) => {
       const context = new Context(command, around);
       const { client } = context;
-      const started = await client.post<Answer>(PATH, { name, controlAddress: options.controlAddress });
+      const { controlAddress, label: labels } = options;
+      const started = await client.post<Answer>(PATH, { name, controlAddress, labels });
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({ storageNode: await client.get<StorageNode>(`${PATH}/${segment(name)}`) }),
@@ -39,7 +41,7 @@ export function storageNodeCommands(program: Command, around: Surroundings): voi
       });
     });
 
-  withPage(group.command('list').description('list storage nodes')).action(
+  withSelector(withPage(group.command('list').description('list storage nodes'))).action(
     async (options: Query, command) => {
       const { client, output } = new Context(command, around);
       output.list(await client.list<StorageNode>(PATH, options), columns);
@@ -52,8 +54,10 @@ export function storageNodeCommands(program: Command, around: Surroundings): voi
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
       const node = await client.get<StorageNode>(`${PATH}/${segment(ref)}`);
-      output.show(node, [['ID', item => item.id], ...columns]);
+      output.show(node, [['ID', item => item.id], ...columns, ['LABELS', labelText]]);
     });
+
+  labelCommand(group, { noun: 'storage-node', path: PATH, around });
 
   withWait(
     group.command('remove <storage-node>').description('remove a storage node that owns nothing'),

@@ -6,6 +6,7 @@ import { type Column, moment, recordOrGone, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
 import { auditCommand } from './audit.ts';
 import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { labelCommand, labelText, withLabels, withSelector } from './labels.ts';
 
 const PATH = '/v1/volumes';
 
@@ -26,6 +27,7 @@ const details: readonly Column<Volume>[] = [
   ['BITMAPS AUDITED', volume => volume.auditedAt && `${moment(volume.auditedAt)}: ${volume.auditResult}`],
   ['READS FROM BACKUP', volume => volume.sourceBackupId],
   ['MIXED WITH BACKUP', volume => volume.mixedWithBackupId],
+  ['LABELS', labelText],
   ['CREATED', volume => moment(volume.createdAt)],
 ];
 
@@ -42,14 +44,15 @@ export const formatOption = (): Option =>
 export function volumeCommands(program: Command, around: Surroundings): void {
   const group = program.command('volume').description('block devices of guests');
 
-  withWait(group.command('create <name>').description('create a volume and export it over NBD'))
+  withLabels(withWait(group.command('create <name>').description('create a volume and export it over NBD')))
     .requiredOption('--storage-node <ref>', 'storage node that will hold it')
     .requiredOption('--size <size>', 'a multiple of 512, like 1GiB or 1073741824', parseSize)
     .addOption(formatOption())
     .action(async (name, options, command) => {
       const context = new Context(command, around);
-      const { storageNode, size: sizeBytes, format } = options;
-      const started = await context.client.post<Answer>(PATH, { name, storageNode, sizeBytes, format });
+      const { storageNode, size: sizeBytes, format, label: labels } = options;
+      const body = { name, storageNode, sizeBytes, format, labels };
+      const started = await context.client.post<Answer>(PATH, body);
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({ volume: await context.client.get<Volume>(`${PATH}/${segment(name)}`) }),
@@ -57,10 +60,12 @@ export function volumeCommands(program: Command, around: Surroundings): void {
       });
     });
 
-  withPage(group.command('list').description('list volumes')).action(async (options: Query, command) => {
-    const { client, output } = new Context(command, around);
-    output.list(await client.list<Volume>(PATH, options), volumeColumns);
-  });
+  withSelector(withPage(group.command('list').description('list volumes'))).action(
+    async (options: Query, command) => {
+      const { client, output } = new Context(command, around);
+      output.list(await client.list<Volume>(PATH, options), volumeColumns);
+    },
+  );
 
   group
     .command('show <volume>')
@@ -79,6 +84,8 @@ export function volumeCommands(program: Command, around: Surroundings): void {
       const { client, output } = new Context(command, around);
       output.show(await client.patch<Volume>(`${PATH}/${segment(ref)}`, { checkpointLimit }), details);
     });
+
+  labelCommand(group, { noun: 'volume', path: PATH, around });
 
   auditCommand(group, around);
 

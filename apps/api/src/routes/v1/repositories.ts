@@ -1,7 +1,7 @@
 // Repositories: list, look at, create, change, scan, delete.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { pageQuery, ref } from '../../schemas/common.ts';
+import { chosenPageQuery, ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
 import {
   changeRepositorySchema,
@@ -20,7 +20,7 @@ const list = {
     tags,
     summary: 'List repositories',
     description: 'Oldest first.',
-    querystring: pageQuery,
+    querystring: chosenPageQuery,
     response: { 200: repositoryPageSchema, ...problems('invalid-request') },
   },
 };
@@ -66,7 +66,7 @@ const change = {
   schema: {
     tags,
     summary: 'Change a repository',
-    description: 'How much of it is verified each day.',
+    description: 'How much of it is verified each day, and its labels: `labels` replaces all that it has.',
     params,
     body: changeRepositorySchema,
     response: {

@@ -1,7 +1,7 @@
-// Storage nodes: list, look at, add, remove.
+// Storage nodes: list, look at, add, change, remove.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { pageQuery, ref } from '../../schemas/common.ts';
+import { chosenPageQuery, ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
 import { waitQuery } from '../../schemas/run.ts';
 import {
@@ -9,6 +9,7 @@ import {
   storageNodePageSchema,
   storageNodeRunSchema,
   storageNodeSchema,
+  updateStorageNodeSchema,
 } from '../../schemas/storage-node.ts';
 import { answerRun } from '../answer-run.ts';
 
@@ -20,7 +21,7 @@ const list = {
     tags,
     summary: 'List storage nodes',
     description: 'Oldest first.',
-    querystring: pageQuery,
+    querystring: chosenPageQuery,
     response: { 200: storageNodePageSchema, ...problems('invalid-request') },
   },
 };
@@ -59,6 +60,17 @@ const create = {
   },
 };
 
+const update = {
+  schema: {
+    tags,
+    summary: 'Change the labels of a storage node',
+    description: 'At once. `labels` replaces all that it has.',
+    params,
+    body: updateStorageNodeSchema,
+    response: { 200: storageNodeSchema, ...problems('invalid-request', 'storage-node-not-found') },
+  },
+};
+
 const remove = {
   schema: {
     tags,
@@ -93,6 +105,10 @@ export const storageNodeRoutes: FastifyPluginAsyncZod = async app => {
     const refresh = async () => ({ storageNode: await app.storageNodes.find(id) });
     return answerRun(app, request, reply, { started, refresh, made: `/v1/storage-nodes/${id}` });
   });
+
+  app.patch('/storage-nodes/:storageNode', update, request =>
+    app.storageNodes.update(request.params.storageNode, request.body),
+  );
 
   app.delete('/storage-nodes/:storageNode', remove, async (request, reply) => {
     const started = await app.storageNodes.remove(request.params.storageNode);

@@ -1,7 +1,7 @@
 // Volumes: list, look at, create, change, delete.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { pageQuery, ref } from '../../schemas/common.ts';
+import { chosenPageQuery, ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
 import { waitQuery } from '../../schemas/run.ts';
 import {
@@ -21,7 +21,7 @@ const list = {
     tags,
     summary: 'List volumes',
     description: 'Oldest first.',
-    querystring: pageQuery,
+    querystring: chosenPageQuery,
     response: { 200: volumePageSchema, ...problems('invalid-request') },
   },
 };
@@ -65,9 +65,10 @@ const create = {
 const update = {
   schema: {
     tags,
-    summary: 'Change how many checkpoints a volume may have',
+    summary: 'Change the labels of a volume, or how many checkpoints it may have',
     description:
-      'At once. None that it has goes by that; a new one is refused, or drops the oldest, from then on.',
+      'At once. `labels` replaces all that it has. No checkpoint goes by a lower limit; a new one is refused, or ' +
+      'drops the oldest, from then on.',
     params,
     body: updateVolumeSchema,
     response: { 200: volumeSchema, ...problems('invalid-request', 'volume-not-found') },
