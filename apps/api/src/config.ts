@@ -1,22 +1,29 @@
 // The settings of the api service, read once from the environment by main.ts.
 import {
   addressSetting,
+  CATALOG_SECRETS,
   databaseUrlSetting,
   killPointsSetting,
   logLevelSetting,
   queueUrlSetting,
   readSettings,
+  withPassword,
 } from '@tidemark/proto';
 import { z } from 'zod';
 
 const environment = z
   .object({
     TIDEMARK_DATABASE_URL: databaseUrlSetting,
+    TIDEMARK_DATABASE_PASSWORD: z.string().optional(),
     TIDEMARK_QUEUE_URL: queueUrlSetting,
     TIDEMARK_API_LISTEN: addressSetting('127.0.0.1:7400').prefault('127.0.0.1:7400'),
     TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
+  .transform(env => ({
+    ...env,
+    TIDEMARK_DATABASE_URL: withPassword(env.TIDEMARK_DATABASE_URL, env.TIDEMARK_DATABASE_PASSWORD),
+  }))
   .transform(env => ({
     databaseUrl: env.TIDEMARK_DATABASE_URL,
     queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
@@ -29,5 +36,5 @@ export type Config = Readonly<z.output<typeof environment>>;
 
 /** Throws `SettingsError`, which names every faulty variable. */
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  return readSettings(environment, env);
+  return readSettings(environment, env, CATALOG_SECRETS);
 }

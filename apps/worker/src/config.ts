@@ -1,11 +1,13 @@
 // The settings of the worker, read once from the environment by main.ts.
 import {
   addressSetting,
+  CATALOG_SECRETS,
   databaseUrlSetting,
   killPointsSetting,
   logLevelSetting,
   queueUrlSetting,
   readSettings,
+  withPassword,
 } from '@tidemark/proto';
 import { z } from 'zod';
 import { LEASE_MS_MAX, LEASE_MS_MIN, WORKER_LIMITS } from './limits.ts';
@@ -38,6 +40,7 @@ const reportOnly = z
 const environment = z
   .object({
     TIDEMARK_DATABASE_URL: databaseUrlSetting,
+    TIDEMARK_DATABASE_PASSWORD: z.string().optional(),
     TIDEMARK_QUEUE_URL: queueUrlSetting,
     TIDEMARK_WORKER_CONCURRENCY: z.coerce
       .number('must be a number')
@@ -75,6 +78,10 @@ const environment = z
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
   .transform(env => ({
+    ...env,
+    TIDEMARK_DATABASE_URL: withPassword(env.TIDEMARK_DATABASE_URL, env.TIDEMARK_DATABASE_PASSWORD),
+  }))
+  .transform(env => ({
     databaseUrl: env.TIDEMARK_DATABASE_URL,
     queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
     concurrency: env.TIDEMARK_WORKER_CONCURRENCY,
@@ -94,5 +101,5 @@ export type Config = Readonly<z.output<typeof environment>>;
 
 /** Throws `SettingsError`, which names every faulty variable. */
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  return readSettings(environment, env);
+  return readSettings(environment, env, CATALOG_SECRETS);
 }

@@ -1,5 +1,8 @@
 // Goal: settings are read completely, and one look at the message tells everything that is wrong with them.
-import { expect, test } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { formatHostPort } from './host-port.ts';
 import {
@@ -9,6 +12,7 @@ import {
   queueUrlSetting,
   readSettings,
   SettingsError,
+  withPassword,
 } from './settings.ts';
 
 const schema = z.object({
@@ -52,4 +56,29 @@ test.each([
 
 test.each(['', 'h', 'h:', ':1', 'h:65536', 'h:1:2', 'h h:1', '[::1]', 'http://h:1'])('%j is none', text => {
   expect(() => readSettings(schema, { DATABASE, LISTEN: text })).toThrow('LISTEN must be host:port');
+});
+
+describe('a secret', () => {
+  const schema = z.object({ KEY: z.string('is not set').min(3, 'is too short') });
+  const file = join(mkdtempSync(join(tmpdir(), 'tidemark-secret-')), 'key');
+  writeFileSync(file, 'quiet\n');
+  afterAll(() => rmSync(dirname(file), { recursive: true, force: true }));
+
+  test('may stand in a file, without its last line break', () => {
+    expect(readSettings(schema, { KEY_FILE: file }, ['KEY'])).toEqual({ KEY: 'quiet' });
+    expect(readSettings(schema, { KEY: 'loud' }, ['KEY'])).toEqual({ KEY: 'loud' });
+  });
+
+  test('that stands in both, or in no file that can be read, is a fault', () => {
+    const both = () => readSettings(schema, { KEY: 'loud', KEY_FILE: file }, ['KEY']);
+    expect(both).toThrow('KEY and KEY_FILE are both set');
+    const away = () => readSettings(schema, { KEY_FILE: `${file}.away` }, ['KEY']);
+    expect(away).toThrow(/KEY_FILE cannot be read: ENOENT.*\n.*KEY is not set/);
+  });
+});
+
+test('a password is put into the address whatever its letters are', () => {
+  expect(withPassword('postgres://me@host:5432/db', undefined)).toBe('postgres://me@host:5432/db');
+  const url = new URL(withPassword('postgres://me@host:5432/db', 'a/b@c:d%41'));
+  expect([url.host, decodeURIComponent(url.password)]).toEqual(['host:5432', 'a/b@c:d%41']);
 });

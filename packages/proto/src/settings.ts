@@ -1,5 +1,6 @@
 // How every service reads its settings: once, from the environment, all faults told together. What more than
 // one service is told has its schema here; each service's config.ts composes its own.
+import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { type HostPort, PORT_MAX, parseHostPort } from './host-port.ts';
 
@@ -11,17 +12,44 @@ export class SettingsError extends Error {
   }
 }
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /**
- * The settings as the schema gives them, frozen. Variables that it does not name are ignored. Throws
- * `SettingsError`, which names every faulty variable.
+ * The settings as the schema gives them, frozen. Variables that it does not name are ignored. Each of `secrets` may
+ * stand in a file instead, which the variable with `_FILE` behind its name tells: an environment is easily seen by
+ * others. Throws `SettingsError`, which names every faulty variable and never says what a secret is.
  */
 export function readSettings<T extends object>(
   schema: z.ZodType<T>,
-  environment: Readonly<Record<string, string | undefined>>,
+  environment: Environment,
+  secrets: readonly string[] = [],
 ): Readonly<T> {
-  const parsed = schema.safeParse(environment);
-  if (parsed.success) return Object.freeze(parsed.data);
-  throw new SettingsError(parsed.error.issues.map(issue => `${issue.path.join('.')} ${issue.message}`));
+  const faults: string[] = [];
+  const parsed = schema.safeParse(readSecretFiles(environment, secrets, faults));
+  if (parsed.success && faults.length === 0) return Object.freeze(parsed.data);
+  const issues = parsed.error?.issues.map(issue => `${issue.path.join('.')} ${issue.message}`) ?? [];
+  throw new SettingsError([...faults, ...issues]);
+}
+
+/** The line break at the end, which editors put there, is none of the secret. */
+function readSecretFiles(
+  environment: Environment,
+  secrets: readonly string[],
+  faults: string[],
+): Environment {
+  const read: Record<string, string> = {};
+  for (const name of secrets) {
+    const path = environment[`${name}_FILE`];
+    if (path === undefined) continue;
+    if (environment[name] !== undefined)
+      faults.push(`${name} and ${name}_FILE are both set; give one of them`);
+    try {
+      read[name] = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
+    } catch (error) {
+      faults.push(`${name}_FILE cannot be read: ${(error as Error).message}`);
+    }
+  }
+  return { ...environment, ...read };
 }
 
 /** An address to listen on or to be reached at. */
@@ -38,7 +66,19 @@ export function addressSetting(example: string) {
 
 export const databaseUrlSetting = z
   .string('is not set; give the address of the catalog, for instance postgres://tidemark@127.0.0.1/tidemark')
-  .regex(/^postgres(ql)?:\/\//, 'must begin with postgres://');
+  .regex(/^postgres(ql)?:\/\//, 'must begin with postgres://')
+  .refine(text => URL.canParse(text), 'must be an address, such as postgres://tidemark@127.0.0.1/tidemark');
+
+/** What every service that knows the catalog may be told in files. */
+export const CATALOG_SECRETS = ['TIDEMARK_DATABASE_URL', 'TIDEMARK_DATABASE_PASSWORD', 'TIDEMARK_QUEUE_URL'];
+
+/** The address with that password in it, unless there is none to put in. */
+export function withPassword(databaseUrl: string, password: string | undefined): string {
+  if (password === undefined) return databaseUrl;
+  const url = new URL(databaseUrl);
+  url.password = encodeURIComponent(password);
+  return url.href;
+}
 
 /** Without it the queue is in the catalog's database. */
 export const queueUrlSetting = z
