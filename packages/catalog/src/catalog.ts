@@ -11,6 +11,7 @@ import { CommitRepository } from './commit-repository.ts';
 import { DifferenceRepository } from './difference-repository.ts';
 import { EventRepository } from './event-repository.ts';
 import { PrismaClient } from './generated/client.ts';
+import { GroupRepository } from './group-repository.ts';
 import { InventoryRepository } from './inventory-repository.ts';
 import { RepositoryRepository } from './repository-repository.ts';
 import { RetentionRepository } from './retention-repository.ts';
@@ -42,6 +43,7 @@ class Nouns {
   readonly checkpoints: CheckpointRepository;
   readonly snapshots: SnapshotRepository;
   readonly commits: CommitRepository;
+  readonly groups: GroupRepository;
   readonly repositories: RepositoryRepository;
   readonly backups: BackupRepository;
   readonly backupLeases: BackupLeaseRepository;
@@ -63,6 +65,7 @@ class Nouns {
     this.checkpoints = new CheckpointRepository(scope);
     this.snapshots = new SnapshotRepository(scope);
     this.commits = new CommitRepository(scope);
+    this.groups = new GroupRepository(scope);
     this.repositories = new RepositoryRepository(scope);
     this.backups = new BackupRepository(scope);
     this.backupLeases = new BackupLeaseRepository(scope);

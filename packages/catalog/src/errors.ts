@@ -13,6 +13,7 @@ export type Noun =
   | 'difference'
   | 'webhook'
   | 'webhook-delivery'
+  | 'group'
   | 'catalog';
 
 export type CatalogErrorKind =

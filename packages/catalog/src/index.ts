@@ -49,6 +49,17 @@ export type {
 export { CatalogError, type CatalogErrorKind, type Noun } from './errors.ts';
 export { EventListener } from './event-listener.ts';
 export type { Event, EventFilter, EventPage, EventRepository } from './event-repository.ts';
+export type {
+  Group,
+  GroupCompletion,
+  GroupKind,
+  GroupMember,
+  GroupMemberState,
+  GroupPublication,
+  GroupRepository,
+  GroupState,
+  NewGroup,
+} from './group-repository.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export { applyMigrations } from './migrate.ts';
 export { hasPassed, latestPossible } from './moments.ts';

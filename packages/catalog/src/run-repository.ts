@@ -126,6 +126,14 @@ export class RunRepository {
     return this.#ask(id, { kind: 'run-finish-requested', wanted: { finishRequested: true }, what: 'finish' });
   }
 
+  /** Those of them that wait need not wait any longer: what they waited for may be there. */
+  wake(ids: readonly string[]): Promise<void> {
+    return this.#scope.write(async db => {
+      const where = { id: { in: [...ids] }, state: 'queued', leaseUntil: null, notBefore: { not: null } };
+      await db.run.updateMany({ where, data: { notBefore: null } });
+    });
+  }
+
   /** 0: no limit. Good to repeat. Rejects `not-found`, `ended`. */
   requestSpeed(id: string, speedBytesPerSecond: number): Promise<Run> {
     return this.#ask(id, { kind: 'run-speed-requested', wanted: { speedBytesPerSecond }, what: 'hold back' });

@@ -14,6 +14,7 @@ export interface NewEvent {
     | 'checkpoint'
     | 'snapshot'
     | 'commit'
+    | 'group'
     | 'repository'
     | 'backup'
     | 'run';

@@ -245,6 +245,7 @@ export class VolumeRepository {
         );
       }
       await requireNoCommit(db, volume);
+      await requireNoGroup(db, volume);
       await db.volume.update({ where: { id }, data: { state: 'deleting' } });
       tell({
         kind: 'volume-deleting',
@@ -302,6 +303,19 @@ export class VolumeRepository {
       if (count === 1) tell({ kind: 'volume-deleted', subjectType: 'volume', subjectId: id, runId });
     });
   }
+}
+
+/** Groups are worked on by one run for all members, which is about no volume in particular. */
+async function requireNoGroup(db: Db, volume: Pick<Volume, 'id' | 'name'>): Promise<void> {
+  const group = { state: { in: ['creating', 'deleting'] } };
+  const member = await db.checkpointGroupMember.findFirst({
+    where: { volumeId: volume.id, group },
+    include: { group: true },
+  });
+  if (!member) return;
+  const { name, state } = member.group;
+  const text = `Volume '${volume.name}' belongs to group '${name}', which is ${state}. Wait for it, or cancel its run.`;
+  throw new CatalogError('volume', 'busy', text);
 }
 
 /**

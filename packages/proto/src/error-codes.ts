@@ -55,6 +55,10 @@ export const ERROR_CODES = {
   'moment-lost': entry('The frozen moment is lost', 409, status.ABORTED),
   'export-expired': entry('The export was open for as long as it might be', 410, status.ABORTED),
   'group-not-found': entry('The group is not known', 404, status.NOT_FOUND),
+  'group-name-taken': entry('The group name is taken', 409, status.ALREADY_EXISTS),
+  'group-not-ready': entry('The group is not ready', 409, status.FAILED_PRECONDITION),
+  'group-interrupted': entry('The group was interrupted before it was decided', 409, status.ABORTED),
+  'group-incomplete': entry('Not all members of the group succeeded', 409, status.ABORTED),
   'group-state': entry('The group cannot do that in its present state', 409, status.FAILED_PRECONDITION),
   'group-fence-broken': entry('The fence of the group did not hold', 409, status.ABORTED),
   'volume-in-group': entry(
