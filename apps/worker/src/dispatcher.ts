@@ -45,9 +45,9 @@ export class Dispatcher {
     const runs = await this.#catalog.runs.listDispatchable(this.#limits.dispatchMax);
     if (runs.length === 0) return;
     this.#queue ??= this.#openQueue();
-    const jobs = runs.map(({ id, attempt }) => {
+    const jobs = runs.map(({ id, attempt, priority }) => {
       const payload = { runId: id, attempt };
-      return { name: 'run', data: payload, opts: { jobId: runJobId(payload) } };
+      return { name: 'run', data: payload, opts: { jobId: runJobId(payload), priority } };
     });
     try {
       // Those that the queue has already are left as they are.

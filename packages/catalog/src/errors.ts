@@ -14,6 +14,8 @@ export type Noun =
   | 'webhook'
   | 'webhook-delivery'
   | 'group'
+  | 'policy'
+  | 'firing'
   | 'catalog';
 
 export type CatalogErrorKind =

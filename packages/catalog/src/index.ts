@@ -60,6 +60,12 @@ export type {
   GroupState,
   NewGroup,
 } from './group-repository.ts';
+export type { Base } from './intents/audited-base.ts';
+export { chooseBase, type WantedBase } from './intents/backup-base.ts';
+export { type IntendedBackup, intendBackup, type WantedBackup } from './intents/backup-intent.ts';
+export { findCheckpoint, requireFreeCheckpointName, requireReady } from './intents/known-checkpoint.ts';
+export { type DroppedCheckpoint, makeRoom } from './intents/make-room.ts';
+export { requireOnline } from './intents/require-online.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export { applyMigrations } from './migrate.ts';
 export { hasPassed, latestPossible } from './moments.ts';

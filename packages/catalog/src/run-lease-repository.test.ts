@@ -57,7 +57,7 @@ test('a lease that ran out goes to the next epoch, and every write of the old on
   await expire();
   expect(await catalog.runs.listDispatchable(10)).toEqual([]);
   expect(await catalog.runs.takeOverExpired()).toEqual([{ id: runId, attempt: 2 }]);
-  expect(await catalog.runs.listDispatchable(10)).toEqual([{ id: runId, attempt: 2 }]);
+  expect(await catalog.runs.listDispatchable(10)).toEqual([{ id: runId, attempt: 2, priority: 0 }]);
   const next = await take('b', { attempt: 2 });
   expect(next.epoch).toBe(2);
   const writes = [
@@ -113,7 +113,7 @@ test('a run handed back waits as long as told, and a cancel request ends the wai
   expect(await catalog.runs.listDispatchable(10)).toEqual([]);
   expect(await claim('b', { attempt })).toBeNull();
   await catalog.runs.requestCancel(runId);
-  expect(await catalog.runs.listDispatchable(10)).toEqual([{ id: runId, attempt }]);
+  expect(await catalog.runs.listDispatchable(10)).toEqual([{ id: runId, attempt, priority: 0 }]);
   expect(await claim('b', { attempt })).not.toBeNull();
 });
 
@@ -138,7 +138,7 @@ test('a run with something left to clean up is dispatched after its end, until i
   const lease = await take('a');
   await catalog.leases.beginUndo(lease, error);
   await catalog.leases.finish(lease, { state: 'failed', error, cleanupInMs: 0 });
-  expect(await catalog.runs.listDispatchable(10)).toEqual([{ id: runId, attempt: 2 }]);
+  expect(await catalog.runs.listDispatchable(10)).toEqual([{ id: runId, attempt: 2, priority: 0 }]);
   const second = await take('b', { attempt: 2 });
   expect((await catalog.runs.get(runId)).state).toBe('failed');
   await catalog.leases.finishCleanup(second, null);
@@ -164,7 +164,7 @@ test('looking for runs to hand over does not read the history', async () => {
   const before = await reads();
   const fresh = Catalog.connect(database.url);
   expect(await fresh.runs.takeOverExpired()).toEqual([]);
-  expect(await fresh.runs.listDispatchable(500)).toEqual([{ id: runId, attempt: 1 }]);
+  expect(await fresh.runs.listDispatchable(500)).toEqual([{ id: runId, attempt: 1, priority: 0 }]);
   // The server counts what a connection has read at its end.
   await fresh.close();
   await expect.poll(reads).toBeGreaterThan(before);

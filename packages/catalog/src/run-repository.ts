@@ -27,6 +27,8 @@ export interface NewRun {
   reason?: string | null;
   /** Default: on whose behalf the catalog is used; `system` where nobody's. */
   requestedBy?: string;
+  /** Its place among runs that wait: 0, the default, before all others, then the lower number first. */
+  priority?: number;
 }
 
 export interface RunFilter {
@@ -38,7 +40,10 @@ export interface RunFilter {
 export interface DispatchableRun {
   id: string;
   attempt: number;
+  priority: number;
 }
+
+type TakenOverRun = Omit<DispatchableRun, 'priority'>;
 
 type Wanted = Partial<RunControls & Pick<Run, 'cancelRequested' | 'notBefore'>>;
 
@@ -207,10 +212,10 @@ export class RunRepository {
    * Gives runs whose worker let the lease run out to the queue again, as a new attempt. Run it before
    * `listDispatchable`. A clock that is set back lets nobody wait longer than a lease or a delay lasts.
    */
-  takeOverExpired(): Promise<DispatchableRun[]> {
+  takeOverExpired(): Promise<TakenOverRun[]> {
     return this.#scope.write(async (db, tell) => {
       await boundWaits(db);
-      const rows = await db.$queryRaw<(DispatchableRun & { owner: string })[]>`
+      const rows = await db.$queryRaw<(TakenOverRun & { owner: string })[]>`
         UPDATE run SET attempt = attempt + 1, lease_until = NULL, lease_owner = NULL,
           state = CASE WHEN state = 'running' THEN 'queued' ELSE state END
         FROM (SELECT id AS old_id, lease_owner AS owner FROM run
@@ -234,10 +239,10 @@ export class RunRepository {
   async listDispatchable(limit: number): Promise<DispatchableRun[]> {
     return this.#scope.read(
       db => db.$queryRaw<DispatchableRun[]>`
-        SELECT id, attempt FROM run
+        SELECT id, attempt, priority FROM run
         WHERE (state = 'queued' OR cleanup_pending) AND lease_until IS NULL
           AND (not_before IS NULL OR not_before <= now())
-        ORDER BY created_at, id LIMIT ${limit}`,
+        ORDER BY priority, created_at, id LIMIT ${limit}`,
     );
   }
 }

@@ -61,6 +61,8 @@ export interface Run {
   id: string;
   kind: RunKind;
   state: RunState;
+  /** Its place among runs that wait: 0 before all others, then the lower number first. */
+  priority: number;
   /** Hand-overs to the queue, from 1. */
   attempt: number;
   /** Retryable failures so far. */

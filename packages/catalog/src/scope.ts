@@ -17,6 +17,7 @@ export interface NewEvent {
     | 'group'
     | 'repository'
     | 'backup'
+    | 'policy'
     | 'run';
   subjectId: string;
   runId?: string | null;

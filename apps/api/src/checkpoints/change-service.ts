@@ -1,5 +1,5 @@
 // What changed between two checkpoints, or from one until now: asked of the storage node at the moment of the call.
-import type { Catalog, Volume } from '@tidemark/catalog';
+import { type Catalog, findCheckpoint, requireReady, type Volume } from '@tidemark/catalog';
 import { type ChangedBlocks, type ChangedBlocksRequest, TidemarkError } from '@tidemark/proto';
 import { LIVE_ANSWER_MAX_MS } from '../limits.ts';
 import type { LiveFacts } from '../live/live-facts.ts';
@@ -9,7 +9,6 @@ import type {
   ChangedBytesQuery,
   Extent,
 } from '../schemas/checkpoint.ts';
-import { findCheckpoint, requireReady } from './checkpoint-service.ts';
 
 interface Question {
   readonly volume: Volume;

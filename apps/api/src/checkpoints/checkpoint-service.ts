@@ -1,6 +1,15 @@
 // Checkpoints of a volume: intents to take and delete them, and what there is.
 import { randomUUID } from 'node:crypto';
-import type { Catalog, CatalogTransaction, Checkpoint, Volume } from '@tidemark/catalog';
+import {
+  type Catalog,
+  type CatalogTransaction,
+  type Checkpoint,
+  type DroppedCheckpoint,
+  findCheckpoint,
+  makeRoom,
+  requireFreeCheckpointName,
+  type Volume,
+} from '@tidemark/catalog';
 import { type Checkpoint as LiveCheckpoint, type RunRequest, TidemarkError } from '@tidemark/proto';
 import type { LiveFacts } from '../live/live-facts.ts';
 import { iso, isoOrNull } from '../moments.ts';
@@ -15,7 +24,6 @@ import type {
 import type { PageQuery } from '../schemas/common.ts';
 import type { RunJson } from '../schemas/run.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
-import { type DroppedCheckpoint, makeRoom } from './make-room.ts';
 
 /** What the storage node says of it; undefined when it does not answer, or does not have it. */
 type Facts = Pick<LiveCheckpoint, 'changedSinceBytes' | 'grownBytes' | 'inconsistent'>;
@@ -36,53 +44,6 @@ export function toCheckpointJson(checkpoint: Checkpoint, facts?: Facts): Checkpo
     inconsistent: facts?.inconsistent ?? null,
     backups: checkpoint.backups,
   };
-}
-
-/** Refuses a name that a checkpoint of the volume has, whatever its state. */
-export async function requireFreeCheckpointName(
-  catalog: CatalogTransaction,
-  volume: Volume,
-  name: string,
-): Promise<void> {
-  const taken = await catalog.checkpoints.find(volume.id, name);
-  if (taken) {
-    throw new TidemarkError(
-      'checkpoint-name-taken',
-      `Volume '${volume.name}' has a checkpoint '${name}' already, which is ${taken.state}. ` +
-        'Choose another name, or delete that one first.',
-    );
-  }
-  const renaming = await catalog.checkpoints.renamedFrom(volume.id, name);
-  if (renaming === null) return;
-  throw new TidemarkError(
-    'checkpoint-name-taken',
-    `A checkpoint of volume '${volume.name}' is being renamed from '${name}' by run ${renaming}. ` +
-      'Wait until that run has ended, or choose another name.',
-  );
-}
-
-/** Passes a checkpoint that can be built on; the message of a refusal names the volume too. */
-export function requireReady(volume: Volume, checkpoint: Checkpoint): void {
-  if (checkpoint.state === 'ready') return;
-  throw new TidemarkError(
-    'checkpoint-not-ready',
-    `Checkpoint '${checkpoint.name}' of volume '${volume.name}' is ${checkpoint.state}. Wait ` +
-      'until its run has ended, or choose another one.',
-  );
-}
-
-export async function findCheckpoint(
-  catalog: CatalogTransaction,
-  volume: Volume,
-  ref: string,
-): Promise<Checkpoint> {
-  const checkpoint = await catalog.checkpoints.find(volume.id, ref);
-  if (checkpoint) return checkpoint;
-  throw new TidemarkError(
-    'checkpoint-not-found',
-    `Volume '${volume.name}' has no checkpoint '${ref}'. ` +
-      `List them with GET /v1/volumes/${volume.name}/checkpoints.`,
-  );
 }
 
 interface NewCheckpointAnswer {

@@ -1,13 +1,15 @@
 // Exports: intents to freeze a moment of a volume for others to pull. The run is all there is of one.
 import { randomUUID } from 'node:crypto';
-import type { CatalogTransaction, Volume } from '@tidemark/catalog';
-import type { RunRequest } from '@tidemark/proto';
 import {
+  type CatalogTransaction,
+  type DroppedCheckpoint,
   findCheckpoint,
+  makeRoom,
   requireFreeCheckpointName,
   requireReady,
-} from '../checkpoints/checkpoint-service.ts';
-import { type DroppedCheckpoint, makeRoom } from '../checkpoints/make-room.ts';
+  type Volume,
+} from '@tidemark/catalog';
+import type { RunRequest } from '@tidemark/proto';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { CreateExport } from '../schemas/export.ts';

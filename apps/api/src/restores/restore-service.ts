@@ -1,7 +1,12 @@
 // Restores: intents to bring a backup back: to a new volume, over one that is there, or to a plain file.
-import type { Backup, CatalogTransaction, StorageNode, Volume } from '@tidemark/catalog';
+import {
+  type Backup,
+  type CatalogTransaction,
+  findCheckpoint,
+  type StorageNode,
+  type Volume,
+} from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
-import { findCheckpoint } from '../checkpoints/checkpoint-service.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { CreateRestore } from '../schemas/restore.ts';

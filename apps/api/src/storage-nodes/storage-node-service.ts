@@ -23,24 +23,7 @@ export function toStorageNodeJson(node: StorageNode): StorageNodeJson {
   };
 }
 
-/** Passes a storage node that is online; refuses one that is known not to answer, or has not joined yet. */
-export function requireOnline(node: StorageNode): void {
-  if (node.state === 'joining') {
-    throw new TidemarkError(
-      'storage-node-not-ready',
-      `Storage node '${node.name}' is joining. Wait until its register-storage-node run has ` +
-        'ended, then try again.',
-    );
-  }
-  if (node.state === 'unreachable') {
-    const seen = node.lastSeenAt ? ` since ${node.lastSeenAt.toISOString()}` : '';
-    throw new TidemarkError(
-      'storage-node-unreachable',
-      `Storage node '${node.name}' has not answered at ${node.controlAddress}${seen}. Start ` +
-        'it or repair its connection, then try again.',
-    );
-  }
-}
+export { requireOnline } from '@tidemark/catalog';
 
 export class StorageNodeService {
   readonly #catalog: Catalog;

@@ -1,5 +1,6 @@
 // What a failed bitmap audit means for the next backups: nothing builds on what was made with the bitmaps it looked at.
-import type { Backup, Volume } from '@tidemark/catalog';
+import type { Backup } from '../backup-repository.ts';
+import type { Volume } from '../volume-repository.ts';
 
 /** Where a backup begins, and why there. */
 export interface Base {

@@ -1,7 +1,10 @@
 // Retention of checkpoints is explicit: a volume that has as many as it may have takes another one only from a caller
 // who said that the oldest may go, and the answer names those that do.
-import { CatalogError, type CatalogTransaction, type Checkpoint, type Volume } from '@tidemark/catalog';
 import { isErrorCode, TidemarkError } from '@tidemark/proto';
+import type { CatalogTransaction } from '../catalog.ts';
+import type { Checkpoint } from '../checkpoint-repository.ts';
+import { CatalogError } from '../errors.ts';
+import type { Volume } from '../volume-repository.ts';
 
 /** A checkpoint that goes for a new one. */
 export interface DroppedCheckpoint {

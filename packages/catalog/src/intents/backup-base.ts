@@ -1,10 +1,19 @@
 // What a backup builds on, and the reason that says so: a backup of the same repository, so that the chain is whole,
 // at a checkpoint that the volume still has.
-import type { Backup, BackupOrigin, CatalogTransaction, Repository, Volume } from '@tidemark/catalog';
 import { TidemarkError } from '@tidemark/proto';
-import { findCheckpoint, requireReady } from '../checkpoints/checkpoint-service.ts';
-import type { CreateBackup } from '../schemas/backup.ts';
+import type { Backup, BackupKind, BackupOrigin } from '../backup-repository.ts';
+import type { CatalogTransaction } from '../catalog.ts';
+import type { Repository } from '../repository-repository.ts';
+import type { Volume } from '../volume-repository.ts';
 import { audited, type Base } from './audited-base.ts';
+import { findCheckpoint, requireReady } from './known-checkpoint.ts';
+
+/** What an operator says of where the backup begins. */
+export interface WantedBase {
+  readonly kind: BackupKind;
+  /** Id or name of a checkpoint; by default the newest with a backup in the repository. */
+  readonly base?: string | undefined;
+}
 
 interface Place {
   readonly volume: Volume;
@@ -15,7 +24,7 @@ interface Place {
 export async function chooseBase(
   catalog: CatalogTransaction,
   place: Place,
-  { kind, base }: Pick<CreateBackup, 'kind' | 'base'>,
+  { kind, base }: WantedBase,
 ): Promise<Base> {
   if (kind === 'full') {
     return { parent: null, baseCheckpointId: null, reason: await reasonOfFull(catalog, place) };
