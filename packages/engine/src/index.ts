@@ -52,6 +52,7 @@ export {
   PERMISSION,
   PERMISSIONS_ALL,
 } from './graph/permissions.ts';
+export { type FenceReport, WriteFence } from './graph/write-fence.ts';
 export { FileNode } from './image/file-node.ts';
 export { NullNode, type NullNodeOptions } from './image/null-node.ts';
 export { type ImageFormat, type OpenImageOptions, openImage } from './image/open-image.ts';

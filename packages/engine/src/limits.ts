@@ -105,6 +105,8 @@ export const RATE_SLICE_MS = 100;
 export const ERROR_RETRY_MS = 100;
 /** Job events kept for replay: a busy hour of a storage node, in a few MiB. */
 export const JOB_EVENTS_KEPT_MAX = 10_000;
+/** Waits at one fence that are kept for their percentile, 512 KiB; all are counted, and the longest is known. */
+export const FENCE_WAITS_KEPT_MAX = 65_536;
 
 assert(COPY_CHUNK_BYTES_MAX >= COPY_CLUSTER_BYTES_MIN);
 assert(COPY_WORKERS_DEFAULT * COPY_CHUNK_BYTES_MAX <= COPY_MEMORY_BYTES_MAX);

@@ -12,13 +12,14 @@ import { NodeNames } from './node-names.ts';
 import { formatPermissions, PERMISSION, PERMISSIONS_ALL } from './permissions.ts';
 import { assertDepth, reaches, settlePermissions } from './settle.ts';
 import { Turns } from './turns.ts';
+import { WriteFence, type WriteFenceOptions } from './write-fence.ts';
 
 export class BlockGraph {
   readonly #nodes = new Map<string, GraphNode>();
   readonly #names = new NodeNames(name => this.#nodes.has(name));
   readonly #attachments = new Map<Edge, Attachment>();
   /** Under way: who attaches meanwhile waits for their ends. */
-  readonly #drains = new Set<Drain>();
+  readonly #drains = new Set<Drain | WriteFence>();
   readonly #turns = new Turns();
 
   /**
@@ -117,11 +118,9 @@ export class BlockGraph {
   get(name: string): GraphNode {
     const node = this.#nodes.get(name);
     if (node !== undefined) return node;
+    const text = `Cannot find device='${name}' nor node-name='${name}'`;
     const hint = 'Look at the names of the block nodes there are.';
-    throw new EngineError('not-found', `Cannot find device='${name}' nor node-name='${name}'`, {
-      node: name,
-      hint,
-    });
+    throw new EngineError('not-found', text, { node: name, hint });
   }
 
   /** A name for a node that nobody named; no user can choose such a name. */
@@ -288,6 +287,11 @@ export class BlockGraph {
       this.#drains.delete(drain);
       drain.end();
     }
+  }
+
+  /** Closed at once for everybody outside who reaches one of `nodes`, newcomers too: changes wait, reads go on. */
+  fence(nodes: readonly GraphNode[], options: WriteFenceOptions): WriteFence {
+    return new WriteFence(nodes, this.attachmentsAbove(nodes), { ...options, closed: this.#drains });
   }
 
   /** Runs a step between the sections that are run in turn. */
