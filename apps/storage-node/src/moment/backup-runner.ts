@@ -48,7 +48,8 @@ export interface BackupAnswer {
 interface Known {
   readonly answer: BackupAnswer;
   readonly targetUri: string;
-  readonly record: JobRecord;
+  /** Undefined before the first copy of a moment that a group froze. */
+  readonly record: JobRecord | undefined;
   /** Undefined for a direct one. */
   readonly copies: MomentBackup | undefined;
 }
@@ -116,17 +117,29 @@ export class BackupRunner {
         const record = await known.copies.copyTo(request);
         return { ...known.answer, jobId: record.job.id, continued: true, targetUri };
       }
-      const failed = known.record.isEnded && known.record.snapshot().error !== undefined;
+      const failed = known.record?.isEnded && known.record.snapshot().error !== undefined;
       if (failed || known.targetUri !== targetUri) throw momentGone(volume, checkpointId);
       return { ...known.answer, continued: true };
     });
+  }
+
+  /** A moment that a group froze is a backup's from here on: `continue` copies it. */
+  adopt(volume: Volume, moment: Moment, grown: number): Pick<BackupAnswer, 'dirtyBytes' | 'grownBytes'> {
+    const { momentId, pointInTimeMs, bits } = moment;
+    const dirtyBytes = bits?.dirtyBytes ?? volume.record.sizeBytes;
+    const sizes = { dirtyBytes, grownBytes: Math.min(grown, dirtyBytes) };
+    const answer = { ...sizes, jobId: '', pointInTimeMs, continued: true, targetUri: '' };
+    const copies = this.#copiesOf(volume, moment);
+    this.#forgetOld();
+    this.#known.set(momentId, { answer, targetUri: '', record: undefined, copies });
+    return sizes;
   }
 
   /** The job, if one is under way, is cancelled. Good to repeat. */
   async release(momentId: string): Promise<void> {
     await this.#moments.release(momentId);
     const known = this.#known.get(momentId);
-    if (known?.copies !== undefined || known?.record.isEnded) this.#known.delete(momentId);
+    if (known?.copies !== undefined || known?.record?.isEnded) this.#known.delete(momentId);
   }
 
   async #startCopy(volume: Volume, start: Start): Promise<BackupAnswer> {
@@ -181,7 +194,7 @@ export class BackupRunner {
   #remember(
     { targetUri, grownBytes: grown }: Start,
     { checkpointId, createdAtMs: pointInTimeMs }: CheckpointRecord,
-    { record, copies }: Pick<Known, 'record' | 'copies'>,
+    { record, copies }: { record: JobRecord; copies: MomentBackup | undefined },
   ): BackupAnswer {
     const { id: jobId } = record.job;
     const dirtyBytes = record.job.progress().totalBytes;
@@ -220,7 +233,8 @@ export class BackupRunner {
   #forgetOld(): void {
     for (const [checkpointId, { record, copies }] of this.#known) {
       const hasMoment = copies !== undefined && this.#moments.find(checkpointId) !== undefined;
-      if (!hasMoment && this.#jobs.find(record.job.id) === undefined) this.#known.delete(checkpointId);
+      const hasJob = record !== undefined && this.#jobs.find(record.job.id) !== undefined;
+      if (!hasMoment && !hasJob) this.#known.delete(checkpointId);
     }
   }
 }
@@ -233,7 +247,7 @@ interface Start extends Omit<BackupRequest, 'onCbwError'> {
   readonly grownBytes: number;
 }
 
-function toOnCbwError(text: string): OnCbwError {
+export function toOnCbwError(text: string): OnCbwError {
   if (text === '') return 'break-snapshot';
   const found = ON_CBW_ERROR.find(policy => policy === text);
   if (found !== undefined) return found;

@@ -39,6 +39,18 @@ export interface FreezeRequest {
   readonly cbwTimeoutMs?: number | undefined;
 }
 
+/** A moment whose scratch is there. */
+export interface StagedMoment {
+  /** Of the transaction of its instant. */
+  readonly actions: readonly TransactionAction[];
+  /** After the transaction, in the same turn as it ends: the moment is one of this storage node's. */
+  enter(pointInTimeMs: number): Moment;
+  /** After the transaction, before `enter`; then `withdraw`. */
+  undo(): Promise<void>;
+  /** Instead of the transaction, or where that failed: nothing is left of it. */
+  withdraw(): Promise<void>;
+}
+
 /** Told of moments that were lost, or found to be left over. */
 export type MomentReport = (problem: { momentId: string; message: string }) => void;
 
@@ -49,6 +61,8 @@ export class Moments {
   readonly #scratchLimitBytes: number;
   readonly #report: MomentReport;
   readonly #moments = new Map<string, Moment>();
+  /** By their ids; what their scratches may take of the disk is promised. */
+  readonly #staged = new Map<string, { readonly scratchLeftBytes: number }>();
 
   constructor(options: {
     graph: BlockGraph;
@@ -83,21 +97,39 @@ export class Moments {
    * the volume's turn. Rejects with nothing changed.
    */
   async freeze(volume: Volume, request: FreezeRequest): Promise<Moment> {
+    const { actions, undo, enter, withdraw } = await this.stage(volume, request);
+    try {
+      const { checkpoint } = request;
+      const pointInTimeMs = checkpoint?.createdAtMs ?? this.#clock.wallMs();
+      if (checkpoint) await volume.addCheckpoint(checkpoint, { actions, undo });
+      else await runTransaction(this.#graph, actions);
+      return enter(pointInTimeMs);
+    } catch (error) {
+      await withdraw();
+      throw error;
+    }
+  }
+
+  /** What takes time of freezing a moment. To be called in the volume's turn. Rejects with nothing changed. */
+  async stage(volume: Volume, request: FreezeRequest): Promise<StagedMoment> {
     const momentId = checkId(request.momentId, 'moment');
-    if (this.#moments.has(momentId)) throw inUse(momentId);
+    if (this.#moments.has(momentId) || this.#staged.has(momentId)) throw inUse(momentId);
     // Bitmaps, which an audit looks at, are right at any instant.
-    if (request.kind !== 'audit') volume.assertNotOverwritten();
+    if (request.kind !== 'audit') volume.use.assertNotOverwritten();
     const { sizeBytes } = volume.record;
     const limitBytes = request.scratchLimitBytes || this.#scratchLimitBytes;
     const host = { graph: this.#graph, store: this.#store };
-    const promisedBytes = [...this.#moments.values()].reduce((sum, one) => sum + one.scratchLeftBytes, 0);
-    const scratch = await MomentScratch.create(host, { momentId, sizeBytes, limitBytes, promisedBytes });
+    const promised = [...this.#staged.values(), ...this.#moments.values()];
+    const promisedBytes = promised.reduce((sum, one) => sum + one.scratchLeftBytes, 0);
+    // In its place before the file is: the id is taken from here on.
+    const place = { scratchLeftBytes: 0 };
+    this.#staged.set(momentId, place);
     try {
-      const moment = await this.#take(volume, request, scratch);
-      this.#moments.set(momentId, moment);
-      return moment;
+      const scratch = await MomentScratch.create(host, { momentId, sizeBytes, limitBytes, promisedBytes });
+      place.scratchLeftBytes = scratch.leftBytes;
+      return this.#plan(volume, request, scratch);
     } catch (error) {
-      await scratch.remove();
+      this.#staged.delete(momentId);
       throw error;
     }
   }
@@ -116,9 +148,9 @@ export class Moments {
     return Promise.all([...this.#moments.values()].map(moment => moment.summary()));
   }
 
-  async #take(volume: Volume, request: FreezeRequest, scratch: MomentScratch): Promise<Moment> {
+  #plan(volume: Volume, request: FreezeRequest, scratch: MomentScratch): StagedMoment {
     const { node } = volume;
-    const { momentId, kind, checkpoint, baseNames, also = [] } = request;
+    const { momentId, kind, baseNames, also = [] } = request;
     const held: { moment?: Moment } = {};
     const trusted = volume.chain.trusted();
     const all = kind === 'backup' ? [] : trusted.map(({ checkpointId }) => checkpointId);
@@ -137,16 +169,21 @@ export class Moments {
     const actions: TransactionAction[] = [changes.action()];
     if (baseNames) actions.push(chooseContents({ node, name: contents, union: baseNames, also }));
     actions.push(fleecing);
-    const pointInTimeMs = checkpoint?.createdAtMs ?? this.#clock.wallMs();
-    const undo = () => fleecing.fleece!.remove();
-    if (checkpoint) await volume.addCheckpoint(checkpoint, { actions, undo });
-    else await runTransaction(this.#graph, actions);
-    const fleece = fleecing.fleece!;
-    const bits = baseNames && fleece.snapshotNode.bitmaps.get(contents).bits;
-    const { volumeId, name: volumeName } = volume.record;
-    const parts = { momentId, volumeId, volumeName, kind, pointInTimeMs, fleece, scratch, changes, bits };
-    held.moment = new Moment(parts);
-    return held.moment;
+    const enter = (pointInTimeMs: number) => {
+      const fleece = fleecing.fleece!;
+      const bits = baseNames && fleece.snapshotNode.bitmaps.get(contents).bits;
+      const { volumeId, name: volumeName } = volume.record;
+      const parts = { momentId, volumeId, volumeName, kind, pointInTimeMs, fleece, scratch, changes, bits };
+      held.moment = new Moment(parts);
+      this.#staged.delete(momentId);
+      this.#moments.set(momentId, held.moment);
+      return held.moment;
+    };
+    const withdraw = async () => {
+      await scratch.remove();
+      this.#staged.delete(momentId);
+    };
+    return { actions, enter, withdraw, undo: () => fleecing.fleece!.remove() };
   }
 
   #broke(momentId: string, reason: EngineError, moment: Moment | undefined): void {

@@ -121,3 +121,10 @@ export class StoredBitmaps {
     await this.remove(bitmap.name!);
   }
 }
+
+/** A copy of all of its bits. */
+export function bitsOf(bitmap: DirtyBitmap): Bitmap {
+  const bits = bitmap.bits.clone();
+  if (bitmap.successor !== undefined) bits.merge(bitmap.successor.bits);
+  return bits;
+}

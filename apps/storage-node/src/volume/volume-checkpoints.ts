@@ -25,7 +25,8 @@ import {
 import { CheckpointChain, type CheckpointTexts } from './checkpoint-chain.ts';
 import type { ReadLog } from './intent-slots.ts';
 import { type IntentPlace, IntentTracking, intentRegionBytes } from './intent-tracking.ts';
-import { StoredBitmaps } from './stored-bitmaps.ts';
+import type { CheckpointCompanions, StagedCheckpoint } from './staged-checkpoint.ts';
+import { bitsOf, StoredBitmaps } from './stored-bitmaps.ts';
 import type { VolumeHost } from './volume.ts';
 import type { VolumeLayers } from './volume-layers.ts';
 import { type CheckpointRecord, VolumeLayout, type VolumeRecord } from './volume-record.ts';
@@ -36,12 +37,6 @@ export interface VolumeCheckpointsOptions {
   readonly record: VolumeRecord;
   /** Changes the volume's record, durably; what fails leaves it as it was. */
   readonly change: (change: (record: VolumeRecord) => VolumeRecord) => Promise<void>;
-}
-
-/** What happens at the instant of a checkpoint besides. */
-export interface CheckpointCompanions {
-  readonly actions: readonly TransactionAction[];
-  readonly undo: () => Promise<void>;
 }
 
 const TURN = 'checkpoints';
@@ -113,24 +108,36 @@ export class VolumeCheckpoints {
   /** As Volume.addCheckpoint. */
   add(record: CheckpointRecord, more: CheckpointCompanions): Promise<void> {
     return this.#turns.take(TURN, async () => {
-      await this.#settle();
-      const actions = this.chain.actionsToAdd(record);
-      this.#mayRecord.push(record.checkpointId);
-      const kept = this.#logLost ? undefined : this.#tracking;
-      let tracking = kept;
+      const { actions, withdraw } = await this.#stage(record);
       try {
-        tracking ??= await this.#newTracking();
-        const empty = new Bitmap(this.#node.sizeBytes, record.granularityBytes);
-        await this.#files.save(record.checkpointId, empty, 0);
-        await this.#run([...actions, this.#switchTo(tracking), ...more.actions]);
+        await this.#run([...actions(record), ...more.actions]);
       } catch (error) {
-        if (kept === undefined) await tracking?.end(this.#options.layers.anchor, { clear: false });
-        await this.#files.remove(record.checkpointId);
-        this.#mayRecord.pop();
+        await withdraw();
         throw error;
       }
-      await this.#publish(record, more);
+      this.#enter(record);
+      await this.#publish(record, more.undo);
     });
+  }
+
+  /** As Volume.stageCheckpoint. */
+  stage(record: CheckpointRecord): Promise<StagedCheckpoint> {
+    const staged = Promise.withResolvers<StagedCheckpoint>();
+    const turn = this.#turns.take(TURN, async () => {
+      const { actions, withdraw } = await this.#stage(record);
+      const over = Promise.withResolvers<void>();
+      const last = (end: Promise<void>) => end.finally(over.resolve);
+      staged.resolve({
+        actions,
+        enter: entered => this.#enter(entered),
+        publish: undo => last(this.#publish(record, undo)),
+        retract: undo => last(this.#retract(record, undo)),
+        withdraw: () => last(withdraw()),
+      });
+      await over.promise;
+    });
+    turn.catch(staged.reject);
+    return staged.promise;
   }
 
   /** As Volume.describeCheckpoint. */
@@ -198,6 +205,30 @@ export class VolumeCheckpoints {
     return { volumeId: record.volumeId, sizeBytes, regionBytes };
   }
 
+  /** The durable work before a checkpoint's instant. */
+  async #stage(record: CheckpointRecord): Promise<Pick<StagedCheckpoint, 'actions' | 'withdraw'>> {
+    await this.#settle();
+    this.chain.actionsToAdd(record);
+    this.#mayRecord.push(record.checkpointId);
+    const kept = this.#logLost ? undefined : this.#tracking;
+    let tracking = kept;
+    const withdraw = async () => {
+      if (kept === undefined) await tracking?.end(this.#options.layers.anchor, { clear: false });
+      await this.#files.remove(record.checkpointId);
+      this.#mayRecord.pop();
+    };
+    try {
+      tracking ??= await this.#newTracking();
+      const empty = new Bitmap(this.#node.sizeBytes, record.granularityBytes);
+      await this.#files.save(record.checkpointId, empty, 0);
+    } catch (error) {
+      await withdraw();
+      throw error;
+    }
+    const chosen = tracking;
+    return { actions: added => [...this.chain.actionsToAdd(added), this.#switchTo(chosen)], withdraw };
+  }
+
   /** An empty log must not stand beside bits that rely on one that was there before. */
   async #newTracking(): Promise<IntentTracking> {
     for (const checkpointId of this.#mayRecord) await this.#files.remove(checkpointId);
@@ -232,10 +263,14 @@ export class VolumeCheckpoints {
     await tracking?.end(this.#options.layers.anchor, options);
   }
 
-  async #publish(record: CheckpointRecord, more: CheckpointCompanions): Promise<void> {
-    const { last, records } = this.chain;
-    this.chain.setRecords([...records, record]);
+  /** The instant has been: in memory the checkpoint is one of the chain. */
+  #enter(record: CheckpointRecord): void {
+    this.chain.setRecords([...this.chain.records, record]);
     this.#unsettled = true;
+  }
+
+  async #publish({ checkpointId }: Pick<CheckpointRecord, 'checkpointId'>, undo: () => Promise<void>) {
+    const last = this.chain.before(checkpointId);
     try {
       // What was written before the instant is part of the checkpoint's contents: a power cut must not undo it.
       await this.#node.flush();
@@ -243,13 +278,17 @@ export class VolumeCheckpoints {
       await this.#storeRecords();
       await this.#endSettling();
     } catch (error) {
-      await more.undo();
-      await this.#run(this.chain.actionsToDelete(record.checkpointId));
-      this.chain.forget(record.checkpointId);
-      // The record may have reached the disk all the same. Where this fails it is done by the next round.
-      await this.#settle().catch(() => undefined);
+      await this.#retract({ checkpointId }, undo);
       throw error;
     }
+  }
+
+  async #retract({ checkpointId }: Pick<CheckpointRecord, 'checkpointId'>, undo: () => Promise<void>) {
+    await undo();
+    await this.#run(this.chain.actionsToDelete(checkpointId));
+    this.chain.forget(checkpointId);
+    // The record may have reached the disk all the same. Where this fails it is done by the next round.
+    await this.#settle().catch(() => undefined);
   }
 
   #storeRecords(): Promise<void> {
@@ -345,13 +384,6 @@ export class VolumeCheckpoints {
     const bytes = this.#recording()?.bits.serializedBytes ?? 0;
     return Math.max(INTENT_STORE_INTERVAL_MS, (bytes / INTENT_STORE_BYTES_PER_SECOND) * 1000);
   }
-}
-
-/** A copy of all of its bits. */
-function bitsOf(bitmap: DirtyBitmap): Bitmap {
-  const bits = bitmap.bits.clone();
-  if (bitmap.successor !== undefined) bits.merge(bitmap.successor.bits);
-  return bits;
 }
 
 /** Its log says what its bitmaps are worth, not the mark of an orderly stop; older versions cannot read it. */

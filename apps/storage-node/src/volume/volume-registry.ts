@@ -129,6 +129,18 @@ export class VolumeRegistry {
     return this.#turns.take(volumeId, () => action(this.get(volumeId)));
   }
 
+  /** Resolves in the volume's turn, which lasts until `end` is called. Rejects with `volume-not-found`. */
+  hold(volumeId: string): Promise<{ volume: Volume; end: () => void }> {
+    const held = Promise.withResolvers<{ volume: Volume; end: () => void }>();
+    const turn = this.inTurn(volumeId, volume => {
+      const { promise, resolve: end } = Promise.withResolvers<void>();
+      held.resolve({ volume, end });
+      return promise;
+    });
+    turn.catch(held.reject);
+    return held.promise;
+  }
+
   /** Throws `volume-name-taken`, `invalid-volume-size`, `invalid-name`, `invalid-request`. */
   create(request: CreateVolume): Promise<Volume> {
     checkId(request.volumeId, 'volume');

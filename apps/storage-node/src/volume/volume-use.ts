@@ -3,7 +3,17 @@
 import { TidemarkError } from '@tidemark/proto';
 import type { VolumeRecord } from './volume-record.ts';
 
+/** A group of volumes of one instant that is not decided yet. */
+export interface GroupHold {
+  readonly groupId: string;
+  /** In words. */
+  readonly title: string;
+  readonly checkpointId: string;
+}
+
 export class VolumeUse {
+  /** While the volume belongs to one. */
+  group: GroupHold | undefined;
   /** What changes its contents past the guest, in words. */
   overwriter: string | undefined;
   readonly #record: () => VolumeRecord;
@@ -26,5 +36,16 @@ export class VolumeUse {
     if (this.overwriter === undefined) return;
     const text = `Volume '${this.#record().name}' is overwritten by ${this.overwriter}. Wait for its end.`;
     throw new TidemarkError('volume-busy', text);
+  }
+
+  /** Throws `volume-in-group` where an undecided group would lose that checkpoint; without one: the volume. */
+  assertNotOfGroup(checkpointId?: string): void {
+    const { group } = this;
+    if (group === undefined || (checkpointId ?? group.checkpointId) !== group.checkpointId) return;
+    const what = checkpointId === undefined ? '' : `, and so does its checkpoint ${checkpointId}`;
+    const text =
+      `Volume '${this.#record().name}' belongs to ${group.title}, which is not decided${what}. ` +
+      'Wait until it is kept or undone, or undo it.';
+    throw new TidemarkError('volume-in-group', text);
   }
 }

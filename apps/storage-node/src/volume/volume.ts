@@ -12,12 +12,14 @@ import type { DamagedRange } from '../restore/job-damage.ts';
 import type { StreamRunner } from '../restore/stream-runner.ts';
 import type { CheckpointChain, CheckpointTexts } from './checkpoint-chain.ts';
 import { assertNoCommit, begun, type CommitPlan, merged, withoutCommit } from './commit-plan.ts';
-import { type CheckpointCompanions, VolumeCheckpoints } from './volume-checkpoints.ts';
+import type { CheckpointCompanions, StagedCheckpoint } from './staged-checkpoint.ts';
+import { VolumeCheckpoints } from './volume-checkpoints.ts';
 import { keepMerged, removeUnrecordedLayers } from './volume-files.ts';
 import { markFinished, markUnfinished, removeVolumeFolder } from './volume-folder.ts';
 import { VolumeGuest } from './volume-guest.ts';
 import { VolumeLayers } from './volume-layers.ts';
 import {
+  type CheckpointRecord,
   type LayerRecord,
   layersOf,
   type NewCheckpointRecord,
@@ -47,7 +49,8 @@ export class Volume {
   readonly #changes = new Turns();
   #record: VolumeRecord;
   readonly #guest: VolumeGuest;
-  readonly #use = new VolumeUse(() => this.#record);
+  /** What keeps others from changing it. */
+  readonly use = new VolumeUse(() => this.#record);
 
   private constructor(host: VolumeHost, record: VolumeRecord, layers: VolumeLayers) {
     this.#host = host;
@@ -181,20 +184,15 @@ export class Volume {
    * nor the new, until `endOverwriting`. Throws `volume-busy`, also while guests are connected unless that may be.
    */
   async beginOverwriting(who: string, { evenIfConnected }: { evenIfConnected: boolean }): Promise<void> {
-    this.#use.assertStill();
+    this.use.assertStill();
     this.assertNoBackup(who);
     assertNoCommit(this.#record);
     if (!evenIfConnected) await this.#guest.withhold(who);
-    this.#use.overwriter = who;
-  }
-
-  /** Throws `volume-busy` while its contents are neither the old nor the new. */
-  assertNotOverwritten(): void {
-    this.#use.assertNotOverwritten();
+    this.use.overwriter = who;
   }
 
   endOverwriting(): void {
-    this.#use.overwriter = undefined;
+    this.use.overwriter = undefined;
     this.#guest.admit();
   }
 
@@ -206,8 +204,16 @@ export class Volume {
     record: NewCheckpointRecord,
     more: CheckpointCompanions = { actions: [], undo: async () => {} },
   ): Promise<void> {
-    this.assertNotOverwritten();
+    this.use.assertNotOverwritten();
     return this.#checkpoints.add({ description: '', originBackupId: '', ...record }, more);
+  }
+
+  /**
+   * Does what takes time and can fail of adding a checkpoint, whose moment is given later. Its other changes of
+   * checkpoints wait until it has ended. Rejects as `addCheckpoint`, with nothing left behind.
+   */
+  stageCheckpoint(record: CheckpointRecord): Promise<StagedCheckpoint> {
+    return this.#checkpoints.stage(record);
   }
 
   /** Changes what is given of it. Throws `checkpoint-not-found`, `checkpoint-name-taken`. */
@@ -215,8 +221,9 @@ export class Volume {
     return this.#checkpoints.describe(checkpointId, texts);
   }
 
-  /** Throws `checkpoint-not-found`. */
-  deleteCheckpoint(checkpointId: string): Promise<void> {
+  /** Throws `checkpoint-not-found`, and `volume-in-group` for that of a group that is not decided. */
+  async deleteCheckpoint(checkpointId: string): Promise<void> {
+    this.use.assertNotOfGroup(checkpointId);
     return this.#checkpoints.delete(checkpointId);
   }
 
@@ -235,7 +242,7 @@ export class Volume {
     const { snapshotId, name, now } = snapshot;
     const known = before.snapshots.find(one => one.snapshotId === snapshotId);
     if (known !== undefined) return known;
-    this.#use.assertStill();
+    this.use.assertStill();
     assertNoCommit(before);
     assertNewLayer(before, snapshotId);
     if (before.snapshots.length >= VOLUME_SNAPSHOTS_MAX) throw tooManySnapshots(before);
@@ -331,6 +338,7 @@ export class Volume {
 
   #assertUnused(): void {
     assertNoCommit(this.#record);
+    this.use.assertNotOfGroup();
     const user = [...this.node.parents].find(edge => edge !== this.#guest.edge);
     if (user === undefined) return;
     const text = `Volume '${this.#record.name}' is busy: it is used by ${user.user}. Wait for it or cancel it`;
