@@ -227,7 +227,7 @@ export interface SetJobSpeedRequest {
 
 export interface JobStatus {
   jobId: string;
-  /** backup, restore, stream, commit, verify, removal or audit */
+  /** backup, restore, stream, commit, verify, removal, audit, check or replication */
   type: string;
   /** The engine's states: created, running, paused, ready, standby, waiting, pending, aborting, concluded. */
   state: string;

@@ -92,6 +92,8 @@ export interface PublishBackupRequest {
    * another one by now: that holds nothing, or half a copy. Empty: not compared.
    */
   targetUri: string;
+  /** The backup of another repository that it is a replica of; empty: none. */
+  replicaOfBackupId: string;
 }
 
 export interface DiscardBackupRequest {
@@ -108,6 +110,11 @@ export interface OpenBackupRequest {
   verified: boolean;
   /** The exports keep their names over restarts of the storage node, until CloseBackup: a lease. */
   durable: boolean;
+  /**
+   * Only what the backup itself holds, without what it stands on; checksums are its own, too. Refused with
+   * `backup-not-usable` where it has none.
+   */
+  own: boolean;
 }
 
 export interface CloseBackupRequest {
@@ -131,6 +138,23 @@ export interface StartCheckRequest {
   backupId: string;
   /** As in PublishBackupRequest. */
   targetUri: string;
+  speedBytesPerSecond: number;
+}
+
+export interface StartReplicationRequest {
+  step:
+    | StepContext
+    | undefined;
+  /** Where it was prepared, and as what. */
+  repositoryId: string;
+  backupId: string;
+  /** As PrepareBackup answered it: refused with `backup-not-found` where the backup is written to another one by now. */
+  targetUri: string;
+  /** As OpenBackup answered them. */
+  sourceUri: string;
+  sourceSumsUri: string;
+  /** Of the source's manifest; empty where several backups become one: not compared. */
+  sumsDigest: string;
   speedBytesPerSecond: number;
 }
 
@@ -220,6 +244,10 @@ export interface StoredBackup {
   hidden: boolean;
   /** It has checksums of all its data. */
   hasSums: boolean;
+  /** The backup of another repository that it was copied from; empty: none. */
+  replicaOfBackupId: string;
+  /** Of the checksums; empty where there are none. */
+  sumsDigest: string;
 }
 
 function createBaseCreateRepositoryRequest(): CreateRepositoryRequest {
@@ -1063,6 +1091,7 @@ function createBasePublishBackupRequest(): PublishBackupRequest {
     kind: "",
     reason: "",
     targetUri: "",
+    replicaOfBackupId: "",
   };
 }
 
@@ -1097,6 +1126,9 @@ export const PublishBackupRequest: MessageFns<PublishBackupRequest> = {
     }
     if (message.targetUri !== "") {
       writer.uint32(82).string(message.targetUri);
+    }
+    if (message.replicaOfBackupId !== "") {
+      writer.uint32(90).string(message.replicaOfBackupId);
     }
     return writer;
   },
@@ -1194,6 +1226,14 @@ export const PublishBackupRequest: MessageFns<PublishBackupRequest> = {
             message.targetUri = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.replicaOfBackupId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1246,6 +1286,11 @@ export const PublishBackupRequest: MessageFns<PublishBackupRequest> = {
         : isSet(object.target_uri)
         ? globalThis.String(object.target_uri)
         : "",
+      replicaOfBackupId: isSet(object.replicaOfBackupId)
+        ? globalThis.String(object.replicaOfBackupId)
+        : isSet(object.replica_of_backup_id)
+        ? globalThis.String(object.replica_of_backup_id)
+        : "",
     };
   },
 
@@ -1281,6 +1326,9 @@ export const PublishBackupRequest: MessageFns<PublishBackupRequest> = {
     if (message.targetUri !== "") {
       obj.targetUri = message.targetUri;
     }
+    if (message.replicaOfBackupId !== "") {
+      obj.replicaOfBackupId = message.replicaOfBackupId;
+    }
     return obj;
   },
 
@@ -1301,6 +1349,7 @@ export const PublishBackupRequest: MessageFns<PublishBackupRequest> = {
     message.kind = object.kind ?? "";
     message.reason = object.reason ?? "";
     message.targetUri = object.targetUri ?? "";
+    message.replicaOfBackupId = object.replicaOfBackupId ?? "";
     return message;
   },
 };
@@ -1417,7 +1466,7 @@ export const DiscardBackupRequest: MessageFns<DiscardBackupRequest> = {
 };
 
 function createBaseOpenBackupRequest(): OpenBackupRequest {
-  return { step: undefined, repositoryId: "", backupId: "", verified: false, durable: false };
+  return { step: undefined, repositoryId: "", backupId: "", verified: false, durable: false, own: false };
 }
 
 export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
@@ -1436,6 +1485,9 @@ export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
     }
     if (message.durable !== false) {
       writer.uint32(40).bool(message.durable);
+    }
+    if (message.own !== false) {
+      writer.uint32(48).bool(message.own);
     }
     return writer;
   },
@@ -1493,6 +1545,14 @@ export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
             message.durable = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.own = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1520,6 +1580,7 @@ export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
         : "",
       verified: isSet(object.verified) ? globalThis.Boolean(object.verified) : false,
       durable: isSet(object.durable) ? globalThis.Boolean(object.durable) : false,
+      own: isSet(object.own) ? globalThis.Boolean(object.own) : false,
     };
   },
 
@@ -1540,6 +1601,9 @@ export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
     if (message.durable !== false) {
       obj.durable = message.durable;
     }
+    if (message.own !== false) {
+      obj.own = message.own;
+    }
     return obj;
   },
 
@@ -1555,6 +1619,7 @@ export const OpenBackupRequest: MessageFns<OpenBackupRequest> = {
     message.backupId = object.backupId ?? "";
     message.verified = object.verified ?? false;
     message.durable = object.durable ?? false;
+    message.own = object.own ?? false;
     return message;
   },
 };
@@ -1963,6 +2028,226 @@ export const StartCheckRequest: MessageFns<StartCheckRequest> = {
     message.repositoryId = object.repositoryId ?? "";
     message.backupId = object.backupId ?? "";
     message.targetUri = object.targetUri ?? "";
+    message.speedBytesPerSecond = object.speedBytesPerSecond ?? 0;
+    return message;
+  },
+};
+
+function createBaseStartReplicationRequest(): StartReplicationRequest {
+  return {
+    step: undefined,
+    repositoryId: "",
+    backupId: "",
+    targetUri: "",
+    sourceUri: "",
+    sourceSumsUri: "",
+    sumsDigest: "",
+    speedBytesPerSecond: 0,
+  };
+}
+
+export const StartReplicationRequest: MessageFns<StartReplicationRequest> = {
+  encode(message: StartReplicationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.repositoryId !== "") {
+      writer.uint32(18).string(message.repositoryId);
+    }
+    if (message.backupId !== "") {
+      writer.uint32(26).string(message.backupId);
+    }
+    if (message.targetUri !== "") {
+      writer.uint32(34).string(message.targetUri);
+    }
+    if (message.sourceUri !== "") {
+      writer.uint32(42).string(message.sourceUri);
+    }
+    if (message.sourceSumsUri !== "") {
+      writer.uint32(50).string(message.sourceSumsUri);
+    }
+    if (message.sumsDigest !== "") {
+      writer.uint32(58).string(message.sumsDigest);
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      writer.uint32(64).uint64(message.speedBytesPerSecond);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartReplicationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartReplicationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.repositoryId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.targetUri = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.sourceUri = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.sourceSumsUri = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.sumsDigest = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.speedBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StartReplicationRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      repositoryId: isSet(object.repositoryId)
+        ? globalThis.String(object.repositoryId)
+        : isSet(object.repository_id)
+        ? globalThis.String(object.repository_id)
+        : "",
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
+      targetUri: isSet(object.targetUri)
+        ? globalThis.String(object.targetUri)
+        : isSet(object.target_uri)
+        ? globalThis.String(object.target_uri)
+        : "",
+      sourceUri: isSet(object.sourceUri)
+        ? globalThis.String(object.sourceUri)
+        : isSet(object.source_uri)
+        ? globalThis.String(object.source_uri)
+        : "",
+      sourceSumsUri: isSet(object.sourceSumsUri)
+        ? globalThis.String(object.sourceSumsUri)
+        : isSet(object.source_sums_uri)
+        ? globalThis.String(object.source_sums_uri)
+        : "",
+      sumsDigest: isSet(object.sumsDigest)
+        ? globalThis.String(object.sumsDigest)
+        : isSet(object.sums_digest)
+        ? globalThis.String(object.sums_digest)
+        : "",
+      speedBytesPerSecond: isSet(object.speedBytesPerSecond)
+        ? globalThis.Number(object.speedBytesPerSecond)
+        : isSet(object.speed_bytes_per_second)
+        ? globalThis.Number(object.speed_bytes_per_second)
+        : 0,
+    };
+  },
+
+  toJSON(message: StartReplicationRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.repositoryId !== "") {
+      obj.repositoryId = message.repositoryId;
+    }
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
+    if (message.targetUri !== "") {
+      obj.targetUri = message.targetUri;
+    }
+    if (message.sourceUri !== "") {
+      obj.sourceUri = message.sourceUri;
+    }
+    if (message.sourceSumsUri !== "") {
+      obj.sourceSumsUri = message.sourceSumsUri;
+    }
+    if (message.sumsDigest !== "") {
+      obj.sumsDigest = message.sumsDigest;
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      obj.speedBytesPerSecond = Math.round(message.speedBytesPerSecond);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StartReplicationRequest>, I>>(base?: I): StartReplicationRequest {
+    return StartReplicationRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StartReplicationRequest>, I>>(object: I): StartReplicationRequest {
+    const message = createBaseStartReplicationRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.repositoryId = object.repositoryId ?? "";
+    message.backupId = object.backupId ?? "";
+    message.targetUri = object.targetUri ?? "";
+    message.sourceUri = object.sourceUri ?? "";
+    message.sourceSumsUri = object.sourceSumsUri ?? "";
+    message.sumsDigest = object.sumsDigest ?? "";
     message.speedBytesPerSecond = object.speedBytesPerSecond ?? 0;
     return message;
   },
@@ -3166,6 +3451,8 @@ function createBaseStoredBackup(): StoredBackup {
     compression: "",
     hidden: false,
     hasSums: false,
+    replicaOfBackupId: "",
+    sumsDigest: "",
   };
 }
 
@@ -3215,6 +3502,12 @@ export const StoredBackup: MessageFns<StoredBackup> = {
     }
     if (message.hasSums !== false) {
       writer.uint32(120).bool(message.hasSums);
+    }
+    if (message.replicaOfBackupId !== "") {
+      writer.uint32(130).string(message.replicaOfBackupId);
+    }
+    if (message.sumsDigest !== "") {
+      writer.uint32(138).string(message.sumsDigest);
     }
     return writer;
   },
@@ -3352,6 +3645,22 @@ export const StoredBackup: MessageFns<StoredBackup> = {
             message.hasSums = reader.bool();
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.replicaOfBackupId = reader.string();
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.sumsDigest = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3425,6 +3734,16 @@ export const StoredBackup: MessageFns<StoredBackup> = {
         : isSet(object.has_sums)
         ? globalThis.Boolean(object.has_sums)
         : false,
+      replicaOfBackupId: isSet(object.replicaOfBackupId)
+        ? globalThis.String(object.replicaOfBackupId)
+        : isSet(object.replica_of_backup_id)
+        ? globalThis.String(object.replica_of_backup_id)
+        : "",
+      sumsDigest: isSet(object.sumsDigest)
+        ? globalThis.String(object.sumsDigest)
+        : isSet(object.sums_digest)
+        ? globalThis.String(object.sums_digest)
+        : "",
     };
   },
 
@@ -3475,6 +3794,12 @@ export const StoredBackup: MessageFns<StoredBackup> = {
     if (message.hasSums !== false) {
       obj.hasSums = message.hasSums;
     }
+    if (message.replicaOfBackupId !== "") {
+      obj.replicaOfBackupId = message.replicaOfBackupId;
+    }
+    if (message.sumsDigest !== "") {
+      obj.sumsDigest = message.sumsDigest;
+    }
     return obj;
   },
 
@@ -3498,6 +3823,8 @@ export const StoredBackup: MessageFns<StoredBackup> = {
     message.compression = object.compression ?? "";
     message.hidden = object.hidden ?? false;
     message.hasSums = object.hasSums ?? false;
+    message.replicaOfBackupId = object.replicaOfBackupId ?? "";
+    message.sumsDigest = object.sumsDigest ?? "";
     return message;
   },
 };
@@ -3611,6 +3938,23 @@ export const RepositoryServiceService = {
     responseDeserialize: (value: Buffer): RepositoryJobStarted => RepositoryJobStarted.decode(value),
   },
   /**
+   * Starts a job that copies a backup of another repository, read from its exports (OpenBackup), into a backup that was
+   * prepared here: only the clusters that the exports' checksums name, each compared with its checksum when it comes, and
+   * the checksums with it. A repeated call goes on where an earlier job ended. It ends with `backup-damaged` where the
+   * source is damaged, and with `io-error` where it is away.
+   */
+  startReplication: {
+    path: "/tidemark.v1.RepositoryService/StartReplication" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartReplicationRequest): Buffer =>
+      Buffer.from(StartReplicationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartReplicationRequest => StartReplicationRequest.decode(value),
+    responseSerialize: (value: RepositoryJobStarted): Buffer =>
+      Buffer.from(RepositoryJobStarted.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RepositoryJobStarted => RepositoryJobStarted.decode(value),
+  },
+  /**
    * Starts a job that takes a hidden backup out of its chain: its only child is merged into its image, which
    * then is the child's; without a child its files are removed. Restartable at any step. Refused, with
    * `backup-in-use`, while somebody reads it, and where it has several children.
@@ -3699,6 +4043,13 @@ export interface RepositoryServiceServer extends UntypedServiceImplementation {
    * itself where this has not been done.
    */
   startCheck: handleUnaryCall<StartCheckRequest, RepositoryJobStarted>;
+  /**
+   * Starts a job that copies a backup of another repository, read from its exports (OpenBackup), into a backup that was
+   * prepared here: only the clusters that the exports' checksums name, each compared with its checksum when it comes, and
+   * the checksums with it. A repeated call goes on where an earlier job ended. It ends with `backup-damaged` where the
+   * source is damaged, and with `io-error` where it is away.
+   */
+  startReplication: handleUnaryCall<StartReplicationRequest, RepositoryJobStarted>;
   /**
    * Starts a job that takes a hidden backup out of its chain: its only child is merged into its image, which
    * then is the child's; without a child its files are removed. Restartable at any step. Refused, with
@@ -3872,6 +4223,27 @@ export interface RepositoryServiceClient extends Client {
   ): ClientUnaryCall;
   startCheck(
     request: StartCheckRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  /**
+   * Starts a job that copies a backup of another repository, read from its exports (OpenBackup), into a backup that was
+   * prepared here: only the clusters that the exports' checksums name, each compared with its checksum when it comes, and
+   * the checksums with it. A repeated call goes on where an earlier job ended. It ends with `backup-damaged` where the
+   * source is damaged, and with `io-error` where it is away.
+   */
+  startReplication(
+    request: StartReplicationRequest,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  startReplication(
+    request: StartReplicationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
+  ): ClientUnaryCall;
+  startReplication(
+    request: StartReplicationRequest,
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RepositoryJobStarted) => void,
