@@ -28,6 +28,7 @@ import { formatHostPort } from './host-port.ts';
 import { AuditRunner } from './moment/audit-runner.ts';
 import { type MomentServices, momentServices } from './moment/moment-services.ts';
 import { QmpService } from './qmp/qmp-service.ts';
+import { ReplicationRunner } from './replication/replication-runner.ts';
 import { CheckRunner } from './repository/check-runner.ts';
 import { RemovalRunner } from './repository/removal-runner.ts';
 import { RepositoryStore } from './repository/repository-store.ts';
@@ -200,6 +201,10 @@ export class StorageNode {
         checks: new CheckRunner({ repositories: this.#repositories, jobs: this.#jobs }),
         verifications: new VerifyRunner({ repositories: this.#repositories, jobs: this.#jobs }),
         removals: new RemovalRunner({ repositories: this.#repositories, jobs: this.#jobs }),
+        replications: new ReplicationRunner({
+          ...{ repositories: this.#repositories, jobs: this.#jobs },
+          reconnectMs: this.#config.targetReconnectMs,
+        }),
       }),
       volumeService({ context, volumes: this.#volumes, streams: this.#streams }),
       checkpointService({ context, volumes: this.#volumes, now: this.#now }),

@@ -53,6 +53,8 @@ export function toStoredBackup(manifest: Manifest): StoredBackup {
     compression: manifest.compression,
     hidden: manifest.hidden,
     hasSums: manifest.sums !== null,
+    replicaOfBackupId: manifest.replicaOfBackupId ?? '',
+    sumsDigest: manifest.sums?.digest ?? '',
   });
 }
 

@@ -6,6 +6,7 @@ import {
   RepositoryWork,
   TidemarkError,
 } from '@tidemark/proto';
+import type { ReplicationRunner } from '../replication/replication-runner.ts';
 import type { CheckRunner } from '../repository/check-runner.ts';
 import { BACKUP_KINDS, COMPRESSIONS, type Compression } from '../repository/manifest.ts';
 import type { Publication } from '../repository/publication.ts';
@@ -25,6 +26,7 @@ interface Options {
   readonly checks: CheckRunner;
   readonly verifications: VerifyRunner;
   readonly removals: RemovalRunner;
+  readonly replications: ReplicationRunner;
 }
 
 export function repositoryService(options: Options): GrpcService {
@@ -57,9 +59,9 @@ export function repositoryService(options: Options): GrpcService {
       return {};
     }),
     openBackup: step(context, methods.openBackup, 'do-again', async (request, { runId }) => {
-      const { repositoryId, backupId, verified, durable } = request;
+      const { repositoryId, backupId, verified, durable, own } = request;
       const repository = repositories.get(repositoryId);
-      return toBackupEndpoint(await repository.open({ backupId, runId, verified, durable }));
+      return toBackupEndpoint(await repository.open({ backupId, runId, verified, durable, own }));
     }),
     closeBackup: step(
       context,
@@ -102,7 +104,7 @@ async function summaryOf(repository: Repository, { report }: CallContext): Promi
 }
 
 /** As with all jobs: a remembered answer could name one that ended with an earlier life of the process. */
-function jobMethods({ context, checks, verifications, removals }: Options) {
+function jobMethods({ context, checks, verifications, removals, replications }: Options) {
   return {
     startCheck: step(context, methods.startCheck, 'do-again', async (request, { runId }) =>
       checks.start({ ...request, runId }),
@@ -111,6 +113,9 @@ function jobMethods({ context, checks, verifications, removals }: Options) {
       const { repositoryId, backupId, speedBytesPerSecond, chain } = request;
       return verifications.start({ repositoryId, backupId, speedBytesPerSecond, chain, runId });
     }),
+    startReplication: step(context, methods.startReplication, 'do-again', async (request, { runId }) =>
+      replications.start({ ...request, runId }),
+    ),
     startRemoval: step(context, methods.startRemoval, 'do-again', request => removals.start(request)),
   };
 }
@@ -118,6 +123,7 @@ function jobMethods({ context, checks, verifications, removals }: Options) {
 function toPublication(request: PublishBackupRequest): Publication {
   const { kind, backupId, targetUri, volumeName, checkpointId, checkpointName, pointInTimeMs, reason } =
     request;
+  const { replicaOfBackupId } = request;
   const known = BACKUP_KINDS.find(one => one === kind);
   if (known === undefined) {
     throw new TidemarkError(
@@ -126,7 +132,10 @@ function toPublication(request: PublishBackupRequest): Publication {
     );
   }
   const about = { backupId, volumeName, checkpointId, checkpointName, pointInTimeMs };
-  return { ...about, kind: known, reason, targetUri };
+  return {
+    ...{ ...about, kind: known, reason, targetUri },
+    ...(replicaOfBackupId !== '' && { replicaOfBackupId }),
+  };
 }
 
 /** Undefined where the caller leaves it open. */

@@ -48,6 +48,8 @@ const current = z.strictObject({
   hidden: z.boolean(),
   /** Null: its copier made no checksums. */
   sums: sumsSchema.nullable(),
+  /** The backup of another repository that it was copied from. */
+  replicaOfBackupId: z.string().optional(),
 });
 
 export type Manifest = z.infer<typeof current>;

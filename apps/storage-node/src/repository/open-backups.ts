@@ -13,6 +13,7 @@ import { VerifiedNode } from '../sums/verified-node.ts';
 import type { Manifest } from './manifest.ts';
 import type { BackupHost } from './partial-backup.ts';
 import { unguessableName } from './partial-file.ts';
+import { openLayer } from './publication.ts';
 
 const entrySchema = z.strictObject({
   backupId: z.string(),
@@ -38,6 +39,8 @@ export interface OpenRequest {
   /** What does not have its checksum fails to be read. */
   readonly verified: boolean;
   readonly durable: boolean;
+  /** Only what the backup itself holds, unverified, with its own checksums. Never durable. */
+  readonly own?: boolean;
 }
 
 export interface OpenSummary {
@@ -128,6 +131,7 @@ export class OpenBackups {
         `${this.#open.size} backups are open here, the most there may be. Wait for a restore to end.`,
       );
     }
+    if (request.own && request.durable) throw neverDurable();
     const waiting = this.#waiting.find(entry => keyOf(entry) === key);
     const names = waiting ?? { imageName: unguessableName(), sumsName: unguessableName() };
     const { endpoint } = await this.#openExports(request, chain, names);
@@ -202,8 +206,8 @@ export class OpenBackups {
     { imageName, sumsName }: { imageName: string; sumsName: string },
   ): Promise<OpenBackup> {
     const { exports } = this.#host;
-    const { image, sums, close } = await this.#openFiles(request, chain);
-    const node = request.verified ? new VerifiedNode(image, sums.source) : image;
+    const { image, sums, close } = await this.#openFiles(request, request.own ? chain.slice(0, 1) : chain);
+    const node = request.verified && !request.own ? new VerifiedNode(image, sums.source) : image;
     exports.add({ name: imageName, listed: false, node, readOnly: true });
     exports.add({ name: sumsName, listed: false, node: sums.node, readOnly: true });
     const open: OpenBackup = {
@@ -223,15 +227,30 @@ export class OpenBackups {
     return open;
   }
 
-  async #openFiles({ backupId }: OpenRequest, chain: readonly Manifest[]) {
+  /** As the file has them, holes and all. Rejects with `backup-not-usable` where there are none. */
+  async #openOwnSums(
+    { backupId, sizeBytes, sums }: Manifest,
+    keep: <T extends BlockNode>(opening: Promise<T>) => Promise<T>,
+  ) {
+    const { store, layout } = this.#host;
+    if (sums === null) throw withoutSums(backupId);
+    const node = await keep(openImage(store.path(layout.sums(backupId)), { readOnly: true, format: 'raw' }));
+    return { source: new SumsReader(node, recordsOf(sizeBytes)), node };
+  }
+
+  async #openFiles({ backupId, own }: OpenRequest, chain: readonly Manifest[]) {
     const { store, layout } = this.#host;
     const held = new AsyncDisposableStack();
     const keep = async <T extends BlockNode>(opening: Promise<T>) =>
       held.adopt(await opening, node => node.close());
     try {
       const path = store.path(layout.image(backupId));
-      const image = await keep(openImage(path, { readOnly: true, format: 'qcow2' }));
+      const image = await keep<BlockNode>(
+        own ? openLayer(path) : openImage(path, { readOnly: true, format: 'qcow2' }),
+      );
       const members: ChainMember[] = [];
+      if (own)
+        return { image, sums: await this.#openOwnSums(chain[0]!, keep), close: () => held.disposeAsync() };
       for (const { backupId: id, sizeBytes, sums } of chain) {
         const file = sums && (await keep(FileNode.open(store.path(layout.sums(id)), { readOnly: true })));
         const records = file ? new SumsReader(file, recordsOf(sizeBytes)) : undefined;
@@ -245,6 +264,7 @@ export class OpenBackups {
       return { image, sums, close: () => held.disposeAsync() };
     } catch (error) {
       await held.disposeAsync();
+      if (error instanceof TidemarkError) throw error;
       const text = error instanceof Error ? error.message : String(error);
       throw new TidemarkError(
         'backup-not-usable',
@@ -253,6 +273,20 @@ export class OpenBackups {
       );
     }
   }
+}
+
+function withoutSums(backupId: string): TidemarkError {
+  return new TidemarkError(
+    'backup-not-usable',
+    `Backup ${backupId} has no checksums: nobody could tell whether a replica is the same. Make a full backup, and ` +
+      'replicate that one.',
+  );
+}
+
+function neverDurable(): TidemarkError {
+  const text =
+    'What a backup itself holds is exported until the run has ended. Ask for it without `durable`.';
+  return new TidemarkError('invalid-request', text);
 }
 
 function keyOf({ backupId, runId }: { backupId: string; runId: string }): string {

@@ -5,7 +5,7 @@
 // `seal` closes exports and files and verifies what they hold, `name` gives the files their final names. Each step
 // that failed can be repeated or be followed by `discard`.
 import { stat } from 'node:fs/promises';
-import { Compress, createQcow2, createRawFile, openImage } from '@tidemark/engine';
+import { type BlockNode, Compress, createQcow2, createRawFile, openImage } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import type { NbdExports } from '../exports/nbd-exports.ts';
 import { storedBytes } from '../host/disk-space.ts';
@@ -118,6 +118,11 @@ export class PartialBackup {
       `What was copied of backup ${this.plan.backupId} is gone: the storage node has started anew since, or it was ` +
         'discarded, and the backup is being written to another target. Copy to that one, then publish it.',
     );
+  }
+
+  /** To write to here, while `isWritable`. */
+  get nodes(): { image: BlockNode; sums: BlockNode } {
+    return { image: this.#image.node, sums: this.#sums.node };
   }
 
   get isWritable(): boolean {

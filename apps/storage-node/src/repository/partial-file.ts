@@ -77,6 +77,11 @@ export class PartialFile {
     return this.#state === 'broken';
   }
 
+  /** To write to here, as those do who are connected to the export. Not after `close`. */
+  get node(): BlockNode {
+    return this.#node;
+  }
+
   /** Nobody has written to it. */
   get isUntouched(): boolean {
     return this.#node.isUntouched;

@@ -18,7 +18,14 @@ export interface WholeCopy {
 export type Publication = WholeCopy &
   Pick<
     Manifest,
-    'backupId' | 'volumeName' | 'checkpointId' | 'checkpointName' | 'pointInTimeMs' | 'kind' | 'reason'
+    | 'backupId'
+    | 'volumeName'
+    | 'checkpointId'
+    | 'checkpointName'
+    | 'pointInTimeMs'
+    | 'kind'
+    | 'reason'
+    | 'replicaOfBackupId'
   >;
 
 /** Called between steps with the bytes of the disk that were looked at, and those that were read. */

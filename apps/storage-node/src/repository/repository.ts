@@ -28,7 +28,7 @@ import { RepositoryLayout } from './repository-layout.ts';
 import { type Removal, RepositoryRemovals } from './repository-removal.ts';
 import { type RepositoryProblem, scanBackups } from './repository-scan.ts';
 import { availableBytes } from './repository-space.ts';
-import type { RepositorySummary, RepositoryWork } from './repository-summary.ts';
+import { checkEmpty, type RepositorySummary, type RepositoryWork } from './repository-summary.ts';
 import { SpaceBudget } from './space-budget.ts';
 import type { SharedSpace } from './space-reservation.ts';
 
@@ -218,19 +218,9 @@ export class Repository {
   /** Throws `repository-in-use` while there is anything that somebody may want back or is at work on. */
   async assertEmpty(): Promise<void> {
     const { store, layout, title } = this.#host;
-    const names = await store.list(layout.backups);
+    const fileNames = await store.list(layout.backups);
     const isIdle = this.#writing.size === 0 && this.#open.list().length === 0;
-    if (this.#manifests.size === 0 && names.length === 0 && isIdle) return;
-    const what =
-      this.#manifests.size > 0
-        ? `holds ${this.#manifests.size} backups`
-        : isIdle
-          ? `has ${names.length} files in its folder that are no backups, such as ${names[0]}`
-          : 'is being written to or read';
-    throw new TidemarkError(
-      'repository-in-use',
-      `The ${title} ${what}: it cannot be deleted. Delete or move what is there first.`,
-    );
+    checkEmpty({ title, backups: this.#manifests.size, fileNames, isIdle });
   }
 
   /** What lies here besides published backups that nobody reads. */
@@ -290,6 +280,11 @@ export class Repository {
   /** Throws `backup-not-found` where the backup is neither published nor being written to that target. */
   sizeOfPartial(copy: WholeCopy): number {
     return (this.#manifests.get(copy.backupId) ?? this.#writtenTo(copy).plan).sizeBytes;
+  }
+
+  /** What is written by `work` can neither be published nor discarded meanwhile. Rejects as `sizeOfPartial` throws. */
+  writing<T>(copy: WholeCopy, work: (partial: PartialBackup) => Promise<T>): Promise<T> {
+    return this.#turns.take(copy.backupId, () => work(this.#writtenTo(copy)));
   }
 
   #writtenTo({ backupId, targetUri = '' }: WholeCopy): PartialBackup {

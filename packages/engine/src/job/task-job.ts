@@ -19,6 +19,8 @@ export interface TaskJobOptions extends JobOptions {
   work(control: TaskControl): Promise<void>;
   /** After the work, whatever came of it: gives back what it holds. */
   clean?: () => Promise<void>;
+  /** The job is to end: lets go of what hangs. */
+  onCancel?: () => void;
 }
 
 export class TaskJob extends Job {
@@ -41,6 +43,10 @@ export class TaskJob extends Job {
   protected override async run(): Promise<void> {
     await this.pausePoint();
     await this.#options.work({ progress: this.#progress, pace: bytes => this.#pace(bytes) });
+  }
+
+  protected override onCancel(): void {
+    this.#options.onCancel?.();
   }
 
   protected override async clean(): Promise<void> {
