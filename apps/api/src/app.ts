@@ -7,6 +7,7 @@ import { BODY_BYTES_MAX } from './limits.ts';
 import { access } from './plugins/access.ts';
 import { catalogPlugin } from './plugins/catalog.ts';
 import { answerError, errorHandler } from './plugins/error-handler.ts';
+import { eventHubPlugin } from './plugins/event-hub.ts';
 import { liveFactsPlugin } from './plugins/live-facts.ts';
 import { openapi } from './plugins/openapi.ts';
 import { queuePlugin } from './plugins/queue.ts';
@@ -91,6 +92,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await app.register(access);
   await app.register(queuePlugin, { url: options.queueUrl });
   await app.register(liveFactsPlugin);
+  await app.register(eventHubPlugin, { databaseUrl: options.databaseUrl });
   await app.register(services, { pass: options.pass });
   await app.register(openapi);
   await app.register(healthRoutes);

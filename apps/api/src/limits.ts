@@ -44,3 +44,26 @@ export const LIVE_ANSWER_MAX_MS = 30_000;
 
 /** Of one rule of retention: more backups than a repository ever has. */
 export const KEEP_COUNT_MAX = 100_000;
+
+/** Event streams of one process: each may hold a page of events, and reads the catalog when there is something new. */
+export const EVENT_STREAMS_MAX = 256;
+/** Events that are read and written at once; also all that a stream ever holds. */
+export const EVENT_STREAM_PAGE = 100;
+/** Of all streams, so that they leave connections of the catalog for everything else. */
+export const EVENT_READS_AT_ONCE = 3;
+/** Streams are woken no more often than this, however many events there are. */
+export const EVENT_WAKE_MS = 100;
+/** Without any notice, streams look this often. */
+export const EVENT_POLL_MS = 5_000;
+/** Proxies commonly cut connections that are silent for thirty seconds or more. */
+export const EVENT_HEARTBEAT_MS = 15_000;
+/** A client that has not taken a page by then is gone, or too slow: it can resume. */
+export const EVENT_SLOW_CLIENT_MS = 30_000;
+/** What a client is told to wait before it connects again. */
+export const EVENT_RETRY_MS = 2_000;
+/** How often runs are looked at for their progress, which is so often told of at most. */
+export const RUN_PROGRESS_MS = 1_000;
+/** Runs whose progress is told of at one time, the newest; more are never worked on by tens of workers. */
+export const RUN_PROGRESS_MAX = 1_000;
+/** Kinds and ids in one filter. */
+export const EVENT_KINDS_MAX = 64;

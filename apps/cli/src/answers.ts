@@ -180,8 +180,17 @@ export interface TidemarkEvent {
   subjectType: string;
   subjectId: string;
   runId: string | null;
+  volumeId: string | null;
   data: Record<string, unknown>;
   createdAt: string;
+}
+
+export interface RunProgressEvent {
+  runId: string;
+  runKind: string;
+  step: string | null;
+  currentBytes: number;
+  totalBytes: number;
 }
 
 export interface Difference {

@@ -69,9 +69,9 @@ export class Client {
   }
 
   /** The lines of a long answer, as they come; those of an answer that broke off end with a failure. */
-  async *lines(path: string, query: Query = {}): AsyncGenerator<string> {
+  async *lines(path: string, query: Query = {}, accept = 'application/x-ndjson'): AsyncGenerator<string> {
     const url = `${this.url}${path}${searchOf(query)}`;
-    const headers = { accept: 'application/x-ndjson' };
+    const headers = { accept };
     // Only for its beginning: how long all of it takes is the reader's business.
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(), ANSWER_MAX_MS);

@@ -13,3 +13,6 @@ export const PROGRESS_LINE_MS = 5_000;
 
 /** Items asked for with each page when a whole list is shown. */
 export const PAGE_ITEMS = 200;
+
+/** Before a stream of events that broke off is asked for again. */
+export const FOLLOW_AGAIN_MS = 2_000;

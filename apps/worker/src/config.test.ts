@@ -18,6 +18,7 @@ test('the queue is in the catalog database unless told', () => {
     auditSampleBytes: 67_108_864,
     retryDelayMaxMs: 30_000,
     targetAwayMs: 300_000,
+    eventRetentionMs: 2_592_000_000,
     killPoints: undefined,
     logLevel: 'info',
   });

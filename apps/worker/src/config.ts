@@ -13,6 +13,8 @@ import { z } from 'zod';
 import { LEASE_MS_MAX, LEASE_MS_MIN, WORKER_LIMITS } from './limits.ts';
 import { DIFFERENCE_KINDS, isDifferenceKind } from './reconcile/found-difference.ts';
 
+const DAY_MS = 86_400_000;
+
 /** Milliseconds between two times; 0: never by itself. */
 const rhythm = (otherwise: number, leastMs: number) =>
   z.coerce
@@ -74,6 +76,11 @@ const environment = z
       .int('must be a whole number')
       .min(0, 'must be at least 0')
       .default(WORKER_LIMITS.targetAwayMs),
+    TIDEMARK_EVENT_RETENTION_DAYS: z.coerce
+      .number('must be a number')
+      .min(0, 'must be at least 0, which keeps them for ever')
+      .max(36_500, 'must be at most 36500')
+      .default(WORKER_LIMITS.eventRetentionMs / DAY_MS),
     TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
@@ -93,6 +100,7 @@ const environment = z
     auditSampleBytes: env.TIDEMARK_AUDIT_SAMPLE_BYTES,
     retryDelayMaxMs: env.TIDEMARK_WORKER_RETRY_MAX_MS,
     targetAwayMs: env.TIDEMARK_TARGET_AWAY_MS,
+    eventRetentionMs: env.TIDEMARK_EVENT_RETENTION_DAYS * DAY_MS,
     killPoints: env.TIDEMARK_KILL_POINTS,
     logLevel: env.TIDEMARK_LOG_LEVEL,
   }));

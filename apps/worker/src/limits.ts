@@ -58,6 +58,11 @@ export interface WorkerLimits {
   auditSampleBytes: number;
   /** Rhythm of looking for backups that are due to be verified: late by no more than this. */
   verifyScheduleMs: number;
+  /** How long events are kept; 0: for ever. */
+  eventRetentionMs: number;
+  /** Rhythm of looking for events that are too old, and how many of them go in one step. */
+  eventPruneMs: number;
+  eventPruneMax: number;
 }
 
 export const WORKER_LIMITS: WorkerLimits = {
@@ -87,6 +92,9 @@ export const WORKER_LIMITS: WorkerLimits = {
   auditLookMs: 60_000,
   auditSampleBytes: 64 * 2 ** 20,
   verifyScheduleMs: 60_000,
+  eventRetentionMs: 30 * 86_400_000,
+  eventPruneMs: 60_000,
+  eventPruneMax: 2_000,
 };
 
 /** Publishing makes a whole image durable, and merging bitmaps reads them: minutes on a busy disk. */

@@ -24,6 +24,7 @@ const worker = new RunWorker({
     reconcileMs: config.reconcileMs,
     auditMs: config.auditMs,
     auditSampleBytes: config.auditSampleBytes,
+    eventRetentionMs: config.eventRetentionMs,
   },
   pass: killPoints(config.killPoints, 'worker'),
 });

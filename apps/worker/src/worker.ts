@@ -8,6 +8,7 @@ import type { Logger } from 'pino';
 import { AuditScheduler } from './audit-scheduler.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { WorkerStopping } from './errors.ts';
+import { EventPruner } from './event-pruner.ts';
 import { checkLimits, WORKER_LIMITS, type WorkerLimits } from './limits.ts';
 import { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
 import { RunExecutor } from './run-executor.ts';
@@ -55,6 +56,7 @@ export class RunWorker {
   readonly #monitor: StorageMonitor;
   readonly #audits: AuditScheduler;
   readonly #verifications: VerifyScheduler;
+  readonly #eventPruner: EventPruner;
   readonly #stop = new AbortController();
   #queueWorker: ReturnType<typeof createQueueWorker<RunPayload>> | undefined;
 
@@ -85,6 +87,7 @@ export class RunWorker {
       schedule: new ReconcileSchedule({ catalog, limits }),
       log: log.child({ part: 'storage-monitor' }),
     });
+    this.#eventPruner = new EventPruner({ catalog, limits, log: log.child({ part: 'event-pruner' }), now });
     this.#verifications = new VerifyScheduler({
       catalog,
       limits,
@@ -110,6 +113,7 @@ export class RunWorker {
     this.#monitor.start();
     this.#audits.start();
     this.#verifications.start();
+    this.#eventPruner.start();
   }
 
   /** Rejects while the catalog does not answer. */
@@ -125,6 +129,7 @@ export class RunWorker {
       this.#monitor.close(),
       this.#audits.close(),
       this.#verifications.close(),
+      this.#eventPruner.close(),
       this.#queueWorker?.close(),
     ]);
     this.#storageNodes.close();

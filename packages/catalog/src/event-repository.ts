@@ -55,22 +55,23 @@ export class EventRepository {
 
   /** 0: there is none yet. What is committed from now on gets higher ones. */
   async newestId(): Promise<number> {
-    const row = await this.#scope.read(db =>
-      db.event.findFirst({ orderBy: { id: 'desc' }, select: { id: true } }),
-    );
-    return Math.max(Number(row?.id ?? 0), await this.prunedUpTo());
+    return (await this.ends()).newest;
   }
 
-  /** Events with ids up to this one are gone; 0: none are. */
-  async prunedUpTo(): Promise<number> {
-    const row = await this.#scope.read(db => db.eventHorizon.findUnique({ where: { id: 1 } }));
-    return Number(row?.prunedUpTo ?? 0);
+  /** The newest id, and up to which id events are gone (0: none are). */
+  async ends(): Promise<{ newest: number; prunedUpTo: number }> {
+    const [row] = await this.#scope.read(
+      db => db.$queryRaw<{ newest: bigint; pruned: bigint }[]>`
+        SELECT GREATEST((SELECT max(id) FROM event), pruned_up_to) AS newest, pruned_up_to AS pruned
+        FROM event_horizon`,
+    );
+    return { newest: Number(row!.newest), prunedUpTo: Number(row!.pruned) };
   }
 
   /** The events after the one with id `after` (0: from the first), oldest first, at most `limit` (1000). */
   async listAfter(after: number, limit = 100, filter: EventFilter = {}): Promise<Event[]> {
     const take = Math.min(Math.max(limit, 1), EVENTS_MAX);
-    const first = Math.max(after, await this.prunedUpTo());
+    const first = Math.max(after, (await this.ends()).prunedUpTo);
     const where = { id: { gt: BigInt(first) }, ...whereOf(filter) };
     const rows = await this.#scope.read(db => db.event.findMany({ where, orderBy: { id: 'asc' }, take }));
     return rows.map(toEvent);
@@ -81,9 +82,9 @@ export class EventRepository {
    * `events-pruned` when events after `after` are gone; 0 is no event, and asks for what there is.
    */
   async readOn(after: number, filter: EventFilter, limit: number): Promise<EventPage> {
-    await this.requireKept(after);
     // Read first: all that is committed up to this id can be seen from now on.
-    const newest = await this.newestId();
+    const { newest, prunedUpTo } = await this.ends();
+    requireKept(after, prunedUpTo);
     if (newest <= after) return { events: [], upTo: after };
     const where = { id: { gt: BigInt(after), lte: BigInt(newest) }, ...whereOf(filter) };
     const rows = await this.#scope.read(db =>
@@ -95,15 +96,7 @@ export class EventRepository {
 
   /** Rejects `events-pruned` when events that came after that one are gone. */
   async requireKept(after: number): Promise<void> {
-    if (after === 0) return;
-    const pruned = await this.prunedUpTo();
-    if (after >= pruned) return;
-    throw new CatalogError(
-      'catalog',
-      'events-pruned',
-      `Events up to ${pruned} have been removed for their age, and with them some that came after ${after}. Look ` +
-        'at what there is now, then follow events without an id, or after=0 for all that are kept.',
-    );
+    requireKept(after, (await this.ends()).prunedUpTo);
   }
 
   /** The id after which the events since that moment come. */
@@ -115,7 +108,7 @@ export class EventRepository {
         select: { id: true },
       }),
     );
-    return first === null ? this.newestId() : Math.max(Number(first.id) - 1, await this.prunedUpTo());
+    return first === null ? this.newestId() : Math.max(Number(first.id) - 1, (await this.ends()).prunedUpTo);
   }
 
   /**
@@ -143,4 +136,14 @@ export class EventRepository {
       return Number(row!.count);
     });
   }
+}
+
+function requireKept(after: number, prunedUpTo: number): void {
+  if (after === 0 || after >= prunedUpTo) return;
+  throw new CatalogError(
+    'catalog',
+    'events-pruned',
+    `Events up to ${prunedUpTo} have been removed for their age, and with them some that came after ${after}. Look ` +
+      'at what there is now, then follow events without an id, or after=0 for all that are kept.',
+  );
 }

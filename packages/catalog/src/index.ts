@@ -102,7 +102,7 @@ export {
   type RunStepState,
 } from './run.ts';
 export type { Lease, RunEnd, RunFacts, RunLeaseRepository } from './run-lease-repository.ts';
-export type { DispatchableRun, NewRun, RunFilter, RunRepository } from './run-repository.ts';
+export type { DispatchableRun, NewRun, RunFilter, RunningRun, RunRepository } from './run-repository.ts';
 export type { Snapshot, SnapshotRepository, SnapshotState } from './snapshot-repository.ts';
 export type {
   StorageNode,

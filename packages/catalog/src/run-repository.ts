@@ -9,6 +9,7 @@ import {
   type Run,
   type RunControls,
   type RunKind,
+  type RunProgress,
   type RunState,
   toRun,
   withSteps,
@@ -37,6 +38,15 @@ export interface RunFilter {
   volumeId?: string | undefined;
 }
 
+/** How far a run is that goes on. */
+export interface RunningRun extends RunProgress {
+  id: string;
+  kind: string;
+  volumeId: string | null;
+  /** The one begun last. */
+  step: string | null;
+}
+
 export interface DispatchableRun {
   id: string;
   attempt: number;
@@ -52,6 +62,25 @@ export class RunRepository {
 
   constructor(scope: Scope) {
     this.#scope = scope;
+  }
+
+  /** Of the runs that are worked on, the newest `limit`. */
+  async listRunning(limit: number): Promise<RunningRun[]> {
+    const rows = await this.#scope.read(db =>
+      db.run.findMany({
+        where: { state: 'running' },
+        orderBy: { createdAt: 'desc' },
+        take: limit,
+        include: { steps: { orderBy: { position: 'desc' }, take: 1, select: { name: true } } },
+      }),
+    );
+    return rows.map(({ id, kind, volumeId, steps, ...row }) => ({
+      ...{ id, kind, volumeId, step: steps[0]?.name ?? null },
+      currentBytes: Number(row.currentBytes),
+      totalBytes: Number(row.totalBytes),
+      sentBytes: Number(row.sentBytes),
+      dirtyBytes: Number(row.dirtyBytes),
+    }));
   }
 
   /** State `queued`, attempt 1. Create the nouns it makes in the same transaction. */

@@ -1,34 +1,79 @@
-// Events: what changed, for those who follow along.
-import type { Catalog, Event } from '@tidemark/catalog';
-import type { z } from 'zod';
-import { iso } from '../moments.ts';
-import type { EventJson, eventQuery } from '../schemas/event.ts';
+// Events: what changed, for those who look and those who follow along.
+import { type Catalog, type EventFilter, isId } from '@tidemark/catalog';
+import { TidemarkError } from '@tidemark/proto';
+import type { FastifyBaseLogger } from 'fastify';
+import type { EventQuery } from '../schemas/event.ts';
+import type { EventHub } from './event-hub.ts';
+import { toEventJson } from './event-json.ts';
+import { type EventSink, EventStream } from './event-stream.ts';
 
-function toEventJson(event: Event): EventJson {
-  return {
-    id: event.id,
-    kind: event.kind,
-    subjectType: event.subjectType,
-    subjectId: event.subjectId,
-    runId: event.runId,
-    data: event.data,
-    createdAt: iso(event.createdAt),
-  };
+export interface Following {
+  readonly filter: EventFilter;
+  readonly after: number;
 }
 
 export class EventService {
   readonly #catalog: Catalog;
+  readonly #hub: EventHub;
 
-  constructor(catalog: Catalog) {
+  constructor(catalog: Catalog, hub: EventHub) {
     this.#catalog = catalog;
+    this.#hub = hub;
   }
 
   /** Oldest first. A short page has no next one yet; go on from its last id later. */
-  async list({ after, cursor, limit }: z.output<typeof eventQuery>) {
-    const items = await this.#catalog.events.listAfter(cursor ?? after ?? 0, limit + 1);
+  async list(query: EventQuery) {
+    const { limit, since } = query;
+    const filter = await this.#filterOf(query);
+    const from = query.cursor ?? query.after ?? 0;
+    await this.#catalog.events.requireKept(from);
+    const after = since === undefined ? from : Math.max(from, await this.#idBefore(since));
+    const items = await this.#catalog.events.listAfter(after, limit + 1, filter);
     const shown = items.slice(0, limit);
     const last = shown.at(-1);
     const nextCursor = items.length > limit && last ? String(last.id) : null;
     return { items: shown.map(toEventJson), nextCursor };
+  }
+
+  /**
+   * Where a stream begins: after `lastEventId`, otherwise where the query says, otherwise now. Rejects
+   * `events-pruned` and `event-streams-limit`, before anything is answered.
+   */
+  async prepare(query: EventQuery, lastEventId: string | undefined): Promise<Following> {
+    this.#hub.requireRoom();
+    const filter = await this.#filterOf(query);
+    const after = await this.#beginning(query, lastEventId);
+    await this.#catalog.events.requireKept(after);
+    return { filter, after };
+  }
+
+  /** Writes to the sink until it closes, or the service stops. */
+  follow(following: Following, sink: EventSink, log: FastifyBaseLogger): void {
+    this.#hub.follow(new EventStream({ hub: this.#hub, sink, log, ...following }));
+  }
+
+  async #beginning({ after, cursor, since }: EventQuery, lastEventId: string | undefined): Promise<number> {
+    if (lastEventId !== undefined && lastEventId !== '') {
+      const id = Number(lastEventId);
+      if (/^\d+$/.test(lastEventId) && Number.isSafeInteger(id)) return id;
+      throw new TidemarkError(
+        'invalid-request',
+        `The header last-event-id is ${JSON.stringify(lastEventId)}. Send the id of the last event seen, or no header.`,
+      );
+    }
+    const from = after ?? cursor;
+    if (since !== undefined) return Math.max(from ?? 0, await this.#idBefore(since));
+    return from ?? this.#catalog.events.newestId();
+  }
+
+  #idBefore(since: string): Promise<number> {
+    return this.#catalog.events.idBefore(new Date(since));
+  }
+
+  async #filterOf({ kind, subject, run, volume }: EventQuery): Promise<EventFilter> {
+    // The events of a volume stay when it is gone; its name does not.
+    const isKnown = volume === undefined || isId(volume);
+    const volumeId = isKnown ? volume : (await this.#catalog.volumes.get(volume)).id;
+    return { kinds: kind, subjectId: subject, runId: run, volumeId };
   }
 }

@@ -57,10 +57,10 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('restores', new RestoreService(starter));
     app.decorate('retention', new RetentionService(app.catalog, starter));
     app.decorate('runs', runs);
-    app.decorate('events', new EventService(app.catalog));
+    app.decorate('events', new EventService(app.catalog, app.eventHub));
     app.decorate('audits', new AuditService(app.catalog, starter));
     app.decorate('differences', new DifferenceService(app.catalog, starter));
     app.addHook('preClose', async () => runs.stopWaiting());
   },
-  { name: 'services', dependencies: ['catalog', 'queue', 'live-facts'] },
+  { name: 'services', dependencies: ['catalog', 'queue', 'live-facts', 'event-hub'] },
 );

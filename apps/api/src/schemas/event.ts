@@ -1,6 +1,17 @@
 // Events: what changed, in the order in which it changed.
+import type { RunningRun } from '@tidemark/catalog';
 import { z } from 'zod';
-import { EXAMPLE_IDS, EXAMPLE_MOMENT, idField, limitField, momentField, pageOf } from './common.ts';
+import { EVENT_KINDS_MAX } from '../limits.ts';
+import {
+  bytesField,
+  EXAMPLE_IDS,
+  EXAMPLE_MOMENT,
+  idField,
+  limitField,
+  momentField,
+  pageOf,
+  refField,
+} from './common.ts';
 
 export const eventSchema = z
   .object({
@@ -11,6 +22,9 @@ export const eventSchema = z
       .meta({ description: 'storage-node, volume, checkpoint, snapshot, commit, repository, backup or run' }),
     subjectId: idField,
     runId: idField.nullable(),
+    volumeId: idField
+      .nullable()
+      .meta({ description: 'The volume that it is about, itself or by its subject or its run.' }),
     data: z.record(z.string(), z.unknown()),
     createdAt: momentField,
   })
@@ -23,13 +37,44 @@ export const eventSchema = z
         subjectType: 'volume',
         subjectId: EXAMPLE_IDS.volume,
         runId: EXAMPLE_IDS.run,
+        volumeId: EXAMPLE_IDS.volume,
         data: { exportUri: 'nbd://127.0.0.1:10809/web-01' },
         createdAt: EXAMPLE_MOMENT,
       },
     ],
   });
 
+/** The kind of the events that streams alone have: how far a run is. */
+export const PROGRESS_KIND = 'run.progress';
+
+export const runProgressSchema = z
+  .object({
+    runId: idField,
+    runKind: z.string(),
+    volumeId: idField.nullable(),
+    step: z.string().nullable(),
+    currentBytes: bytesField,
+    totalBytes: bytesField,
+    sentBytes: bytesField,
+    dirtyBytes: bytesField,
+  })
+  .meta({ id: 'RunProgressEvent' });
+
+export function toProgressJson({ id, kind, ...rest }: RunningRun): z.output<typeof runProgressSchema> {
+  return { runId: id, runKind: kind, ...rest };
+}
+
+export const eventStreamSchema = z
+  .union([eventSchema, runProgressSchema])
+  .meta({ id: 'EventStreamData', description: 'In `data:` of each event of the stream.' });
+
 const eventId = z.coerce.number().int().min(0);
+
+/** Names with commas between them, or the parameter several times. */
+const kindsField = z
+  .union([z.string(), z.array(z.string())])
+  .transform(given => [given].flat().flatMap(text => text.split(',').filter(kind => kind !== '')))
+  .refine(kinds => kinds.length <= EVENT_KINDS_MAX, `names more than ${EVENT_KINDS_MAX} kinds; send fewer`);
 
 export const eventQuery = z.strictObject({
   after: eventId
@@ -37,7 +82,22 @@ export const eventQuery = z.strictObject({
     .meta({ description: 'Only events after the one with this id; give the last seen id to follow along.' }),
   cursor: eventId.optional().meta({ description: 'The same as `after`, to page as through any list.' }),
   limit: limitField,
+  kind: kindsField
+    .optional()
+    .meta({ type: 'string', description: 'Only events of these kinds; several with commas between them.' }),
+  subject: idField.optional().meta({ description: 'Only events about the one with this id.' }),
+  run: idField.optional().meta({ description: 'Only events of this run.' }),
+  volume: refField.optional().meta({
+    description: 'Only events about this volume, its checkpoints, snapshots, backups and runs. Id or name.',
+  }),
+  since: momentField.optional().meta({ description: 'Only events since then.' }),
+  follow: z
+    .enum(['true', 'false'])
+    .optional()
+    .meta({ description: '`true`: as a stream, like the header `accept: text/event-stream`.' }),
 });
+
+export type EventQuery = z.output<typeof eventQuery>;
 
 export const eventPageSchema = pageOf(eventSchema, 'EventPage');
 

@@ -2,8 +2,9 @@
 import type { Command } from 'commander';
 import type { TidemarkEvent } from '../answers.ts';
 import type { Query } from '../client.ts';
-import { type Column, moment } from '../output.ts';
-import { Context, parseCount, type Surroundings, withPage } from './context.ts';
+import { followEvents, type Told } from '../event-stream.ts';
+import { type Column, moment, size } from '../output.ts';
+import { Context, parseCount, parseMoment, type Surroundings, withPage } from './context.ts';
 
 const LIST_DEFAULT = 100;
 
@@ -16,16 +17,49 @@ const columns: readonly Column<TidemarkEvent>[] = [
   ['DATA', event => (Object.keys(event.data).length > 0 ? JSON.stringify(event.data) : null)],
 ];
 
+/** Options of the group, which its commands have, too. */
+function withFilter(group: Command): Command {
+  return group
+    .option('--kind <kinds>', 'only these kinds, with commas between them')
+    .option('--subject <id>', 'only about the one with this id')
+    .option('--run <id>', 'only of this run')
+    .option('--volume <volume>', 'only about this volume, its checkpoints, backups and runs')
+    .option('--since <moment>', 'only since then', parseMoment)
+    .option('--after <id>', 'only events after this one', parseCount);
+}
+
+function filterOf(command: Command): Query {
+  const { kind, subject, run, volume, since, after } = command.optsWithGlobals<Query>();
+  return { kind, subject, run, volume, since, after };
+}
+
+function lineOf(told: Told): string {
+  if ('event' in told) return columns.map(([, value]) => value(told.event) ?? '-').join('  ');
+  const { runId, runKind, step, currentBytes, totalBytes } = told.progress;
+  return `-  run.progress  ${runKind} ${runId}  ${step ?? '-'}  ${size(currentBytes)} of ${size(totalBytes)}`;
+}
+
 export function eventCommands(program: Command, around: Surroundings): void {
   const group = program.command('event').description('what changed, in its order');
 
-  withPage(group.command('list').description('list events, oldest first'), LIST_DEFAULT)
-    .option('--after <id>', 'only events after this one', parseCount)
-    .action(async (options: Query, command) => {
+  withFilter(group)
+    .option('--follow', 'print events as they come; with --json as one line each')
+    .option('--count <count>', 'end after so many events', parseCount)
+    .action(async ({ follow, count }, command) => {
+      if (follow !== true) return command.help({ error: true });
       const { client, output } = new Context(command, around);
-      output.list(
-        await client.list<TidemarkEvent>('/v1/events', { limit: LIST_DEFAULT, ...options }),
-        columns,
-      );
+      let left = count ?? Number.POSITIVE_INFINITY;
+      for await (const told of followEvents(client, filterOf(command), { note: text => output.note(text) })) {
+        await output.line(output.isJson ? JSON.stringify(Object.values(told)[0]) : lineOf(told));
+        if ('event' in told && --left <= 0) return;
+      }
     });
+
+  withPage(group.command('list').description('list events, oldest first'), LIST_DEFAULT).action(
+    async (options: Query, command) => {
+      const { client, output } = new Context(command, around);
+      const query = { limit: LIST_DEFAULT, ...options, ...filterOf(command) };
+      output.list(await client.list<TidemarkEvent>('/v1/events', query), columns);
+    },
+  );
 }

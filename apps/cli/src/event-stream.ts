@@ -1,0 +1,78 @@
+// Events as they come: reads server-sent events, and goes on after the last one when the stream breaks off.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { RunProgressEvent, TidemarkEvent } from './answers.ts';
+import { type Client, ProblemFailure, type Query, UnreachableFailure } from './client.ts';
+import { FOLLOW_AGAIN_MS } from './limits.ts';
+
+const PROGRESS_KIND = 'run.progress';
+const PRUNED = 'events-pruned';
+
+export type Told = { event: TidemarkEvent } | { progress: RunProgressEvent };
+
+interface Message {
+  kind: string;
+  data: string;
+}
+
+export interface FollowOptions {
+  /** Told of a stream that broke off and is asked for again. */
+  readonly note: (text: string) => void;
+}
+
+/**
+ * Each event once, in order, for as long as they are read. Rejects with what the API says no with, and when it cannot
+ * be reached at first.
+ */
+export async function* followEvents(
+  client: Client,
+  query: Query,
+  { note }: FollowOptions,
+): AsyncGenerator<Told> {
+  let seen: string | undefined;
+  let hasBegun = false;
+  for (;;) {
+    const from = seen === undefined ? query : { ...query, after: seen, since: undefined };
+    try {
+      for await (const told of readStream(client, from, id => {
+        seen = id;
+        hasBegun = true;
+      }))
+        yield told;
+      note('the stream ended; asking again');
+    } catch (error) {
+      if (!hasBegun || !(error instanceof UnreachableFailure)) throw error;
+      note(`${error.message}\nasking again`);
+    }
+    await sleep(FOLLOW_AGAIN_MS);
+  }
+}
+
+async function* readStream(client: Client, query: Query, saw: (id: string) => void): AsyncGenerator<Told> {
+  let message: Message = { kind: '', data: '' };
+  let id: string | undefined;
+  for await (const line of client.lines('/v1/events', { ...query, follow: 'true' }, 'text/event-stream')) {
+    if (line !== '') {
+      const [field, value] = parseField(line);
+      if (field === 'event') message.kind = value;
+      if (field === 'data') message.data += value;
+      if (field === 'id') id = value;
+      continue;
+    }
+    if (message.data !== '') yield toldBy(message);
+    // Only now: what broke off before its end comes again.
+    if (id !== undefined) saw(id);
+    message = { kind: '', data: '' };
+  }
+}
+
+function parseField(line: string): [name: string, value: string] {
+  const colon = line.indexOf(':');
+  return colon < 0 ? [line, ''] : [line.slice(0, colon), line.slice(colon + 1).replace(/^ /, '')];
+}
+
+function toldBy({ kind, data }: Message): Told {
+  const parsed = JSON.parse(data);
+  if (kind === PROGRESS_KIND) return { progress: parsed };
+  if (kind === PRUNED) throw new ProblemFailure({ title: 'The events asked for are gone', ...parsed });
+  return { event: parsed };
+}
