@@ -59,6 +59,8 @@ export const CHECKPOINT_GRANULARITY_BYTES = 64 * 1024;
  * merges each once. The catalog keeps to half of it, so that a new one fits in before old ones go.
  */
 export const VOLUME_CHECKPOINTS_MAX = 512;
+/** One write of bitmaps that are sent to another storage node: below what NBD servers take at once. */
+export const PARCEL_WRITE_BYTES = 8 * 1024 * 1024;
 /** A checkpoint's description, in bytes: every change of the volume's record writes all of them. */
 export const DESCRIPTION_BYTES_MAX = 4096;
 /** Ranges in one part of a list of changes: about 100 KiB of message, and found within a few milliseconds. */

@@ -36,6 +36,7 @@ import { VerifyRunner } from './repository/verify-runner.ts';
 import { RestoreRunner } from './restore/restore-runner.ts';
 import { StreamRunner } from './restore/stream-runner.ts';
 import { CommitRunner } from './volume/commit-runner.ts';
+import { MoveRunner } from './volume/move-runner.ts';
 import { VolumeRegistry } from './volume/volume-registry.ts';
 
 interface Started {
@@ -59,6 +60,7 @@ export class StorageNode {
   readonly #streams: StreamRunner;
   readonly #commits: CommitRunner;
   readonly #audits: AuditRunner;
+  readonly #moves: MoveRunner;
   readonly #grpc: GrpcServer;
   /** Where operators want one. */
   readonly #qmp: QmpService | undefined;
@@ -112,6 +114,7 @@ export class StorageNode {
     });
     const reconnectMs = config.targetReconnectMs;
     this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs, now, reconnectMs });
+    this.#moves = new MoveRunner({ graph, volumes, jobs, reconnectMs });
     this.#commits = new CommitRunner({ graph, volumes, jobs });
     const { moments } = this.#frozen;
     this.#audits = new AuditRunner({ graph, volumes, jobs, moments });
@@ -206,7 +209,12 @@ export class StorageNode {
           reconnectMs: this.#config.targetReconnectMs,
         }),
       }),
-      volumeService({ context, volumes: this.#volumes, streams: this.#streams }),
+      volumeService({
+        context,
+        volumes: this.#volumes,
+        streams: this.#streams,
+        moves: this.#moves,
+      }),
       checkpointService({ context, volumes: this.#volumes, now: this.#now }),
       snapshotService({ context, volumes: this.#volumes, commits: this.#commits, now: this.#now }),
       jobService({

@@ -73,7 +73,7 @@ export function toScanReport(report: {
 }
 
 export async function toVolume(volume: OpenVolume, streams: StreamRunner): Promise<Volume> {
-  const { volumeId, name, sizeBytes, format, source } = volume.record;
+  const { volumeId, name, sizeBytes, format, source, state, sealedBy, snapshots } = volume.record;
   return Volume.fromPartial({
     volumeId,
     name,
@@ -83,6 +83,8 @@ export async function toVolume(volume: OpenVolume, streams: StreamRunner): Promi
     exportUri: volume.exportUri,
     checkpoints: volume.chain.summaries(),
     connections: volume.connections,
+    state: sealedBy === undefined ? state : 'sealed',
+    snapshots: snapshots.length,
     ...(source && {
       source: { backupId: source.backupId, uri: source.uri, leftBytes: streams.leftBytes(volume) },
     }),

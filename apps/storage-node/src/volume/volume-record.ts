@@ -6,6 +6,7 @@
 //   volumes/VOLUME/bitmaps/CHECKPOINT      bits of that checkpoint's bitmap
 //   volumes/VOLUME/intents                 write-intent log: where the recording bitmap's file may miss changes
 //   volumes/VOLUME/unfinished.json         it is being made or removed (volume-folder.ts)
+//   volumes/VOLUME/arriving-bitmaps        bitmaps that another storage node sends (arriving-volume.ts)
 //   volumes/VOLUME/clean.json              of record version 1: it was stored by an orderly stop
 import { z } from 'zod';
 import { DAMAGE_RANGES_MAX } from '../limits.ts';
@@ -69,8 +70,13 @@ export const volumeSchema = z.strictObject({
   sizeBytes: z.int().positive(),
   format: z.enum(['raw', 'qcow2']),
   createdAtMs: z.int().nonnegative(),
-  /** A volume that is being restored is not complete; a restart of the storage node removes it. */
-  state: z.enum(['restoring', 'ready']),
+  /**
+   * A volume that is being restored is not complete; a restart of the storage node removes it. One that has arrived
+   * from another storage node is complete, and nobody's to use before it is told.
+   */
+  state: z.enum(['restoring', 'arrived', 'ready']),
+  /** It moves to another storage node, by this run: here it serves nobody any more. */
+  sealedBy: z.string().optional(),
   /** Oldest first; the bitmap of the last one records. */
   checkpoints: z.array(checkpointSchema),
   /** The lowest first; the guest writes to the last. None stand for the first image alone. */
@@ -97,6 +103,11 @@ export type CheckpointRecord = z.infer<typeof checkpointSchema>;
 export type NewCheckpointRecord = z.input<typeof checkpointSchema>;
 export type VolumeRecord = z.infer<typeof volumeSchema>;
 
+/** Whether its guest may come. */
+export function isServed({ state, sealedBy }: VolumeRecord): boolean {
+  return state === 'ready' && sealedBy === undefined;
+}
+
 /** The images of the volume, the lowest first. */
 export function layersOf({ layers, format }: VolumeRecord): readonly LayerRecord[] {
   return layers.length > 0 ? layers : [{ layerId: FIRST_LAYER, format }];
@@ -117,6 +128,7 @@ export class VolumeLayout {
   readonly intents: string;
   readonly unfinished: string;
   readonly bitmaps: string;
+  readonly arrivingBitmaps: string;
 
   constructor(volumeId: string) {
     this.folder = `${VOLUMES_FOLDER}/${volumeId}`;
@@ -125,6 +137,7 @@ export class VolumeLayout {
     this.unfinished = `${this.folder}/unfinished.json`;
     this.intents = `${this.folder}/intents`;
     this.bitmaps = `${this.folder}/bitmaps`;
+    this.arrivingBitmaps = `${this.folder}/arriving-bitmaps`;
   }
 
   layer({ layerId, format }: LayerRecord): string {

@@ -1,9 +1,12 @@
 // All volumes of this storage node.
 import { IMAGE_BYTES_MAX, SECTOR_BYTES } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
+import { diskSpace } from '../host/disk-space.ts';
 import { checkId } from '../host/plain-id.ts';
 import { Turns } from '../host/turns.ts';
 import { NAME_LENGTH_MAX } from '../limits.ts';
+import { type ArrivalAnswer, ArrivingVolume, assertRoom, type NewArrival } from './arriving-volume.ts';
+import type { ParcelItem } from './bitmap-parcel.ts';
 import { Volume, type VolumeHost } from './volume.ts';
 import { isUnfinished, markFinished, removeVolumeFolder } from './volume-folder.ts';
 import {
@@ -34,6 +37,8 @@ export class VolumeRegistry {
   readonly #volumes = new Map<string, Volume>();
   /** Found at the start, and left as they are: nobody may make a volume over them. */
   readonly #unopened = new Set<string>();
+  /** From other storage nodes, and not complete yet. */
+  readonly #arriving = new Map<string, ArrivingVolume>();
   readonly #turns = new Turns();
 
   constructor(options: VolumeHost & { now: () => number; report: VolumeReport }) {
@@ -88,6 +93,8 @@ export class VolumeRegistry {
   /** Closes every volume in order; one that fails does not keep the others from being stored. */
   async close(): Promise<void> {
     await this.#turns.idle();
+    for (const arriving of this.#arriving.values()) await arriving.discard();
+    this.#arriving.clear();
     for (const [volumeId, volume] of this.#volumes) {
       await volume.close().catch((error: unknown) => {
         this.#report({ volumeId, message: `could not be closed in order: ${String(error)}`, error });
@@ -111,7 +118,7 @@ export class VolumeRegistry {
   }
 
   list(): Volume[] {
-    return this.all().filter(volume => volume.record.state === 'ready');
+    return this.all().filter(volume => volume.record.state !== 'restoring');
   }
 
   /** Throws `volume-not-found`. */
@@ -143,13 +150,7 @@ export class VolumeRegistry {
 
   /** Throws `volume-name-taken`, `invalid-volume-size`, `invalid-name`, `invalid-request`. */
   create(request: CreateVolume): Promise<Volume> {
-    checkId(request.volumeId, 'volume');
-    checkName(request.name);
-    checkSize(request);
-    const { format } = request;
-    if (format !== 'raw' && format !== 'qcow2') {
-      throw new TidemarkError('invalid-request', `A volume's format is 'raw' or 'qcow2', not '${format}'.`);
-    }
+    const format = checkNew(request);
     return this.#turns.take('create', async () => {
       this.#checkFree(request);
       const empty = { checkpoints: [], layers: [], snapshots: [] };
@@ -157,6 +158,39 @@ export class VolumeRegistry {
       const volume = await Volume.create(this.#host, record);
       this.#volumes.set(request.volumeId, volume);
       return volume;
+    });
+  }
+
+  /** Good to repeat. Throws as `create` does, and `storage-full`. */
+  prepareArrival({
+    allocatedBytes,
+    ...request
+  }: Omit<NewArrival, 'format'> & { format: string; allocatedBytes: number }): Promise<ArrivalAnswer> {
+    const format = checkNew(request);
+    return this.#turns.take('create', async () => {
+      const known = this.#arriving.get(request.volumeId);
+      if (known !== undefined) return known.answer;
+      this.#checkFree(request);
+      const { availableBytes } = await diskSpace(this.#host.store.folder);
+      assertRoom({ ...request, format }, allocatedBytes, availableBytes);
+      const arriving = await ArrivingVolume.make(this.#host, { ...request, format });
+      this.#arriving.set(request.volumeId, arriving);
+      return arriving.answer;
+    });
+  }
+
+  /** Good to repeat. Throws `volume-not-found` where nothing of it is on its way, such as after a restart. */
+  acceptArrival(volumeId: string, items: readonly ParcelItem[], createdAtMs: number): Promise<void> {
+    return this.#turns.take('create', async () => {
+      if (this.#volumes.has(volumeId)) return;
+      const arriving = this.#arriving.get(volumeId);
+      if (arriving === undefined) {
+        const text = `The copy of volume ${volumeId} was lost with a restart of this storage node. Move it again.`;
+        throw new TidemarkError('volume-not-found', text);
+      }
+      const volume = await arriving.accept(items, createdAtMs);
+      this.#arriving.delete(volumeId);
+      this.#volumes.set(volumeId, volume);
     });
   }
 
@@ -180,13 +214,16 @@ export class VolumeRegistry {
   #deleteUnopened(volumeId: string): Promise<void> {
     return this.#turns.take('create', async () => {
       if (this.#volumes.has(volumeId)) return;
+      const arriving = this.#arriving.get(volumeId);
+      this.#arriving.delete(volumeId);
+      if (arriving !== undefined) return arriving.discard();
       await removeVolumeFolder(this.#host.store, new VolumeLayout(volumeId));
       this.#unopened.delete(volumeId);
     });
   }
 
-  #checkFree({ volumeId, name }: CreateVolume): void {
-    if (this.#volumes.has(volumeId)) {
+  #checkFree({ volumeId, name }: Pick<CreateVolume, 'volumeId' | 'name'>): void {
+    if (this.#volumes.has(volumeId) || this.#arriving.has(volumeId)) {
       throw new TidemarkError('volume-name-taken', `Volume ${volumeId} exists already. Use another id.`);
     }
     if (this.#unopened.has(volumeId)) {
@@ -195,7 +232,8 @@ export class VolumeRegistry {
         'Use another id, or delete it first.';
       throw new TidemarkError('volume-name-taken', text);
     }
-    for (const { record } of this.#volumes.values()) {
+    const arriving = [...this.#arriving.values()].map(({ arrival }) => arrival);
+    for (const record of [...this.all().map(volume => volume.record), ...arriving]) {
       if (record.name !== name) continue;
       throw new TidemarkError(
         'volume-name-taken',
@@ -212,6 +250,17 @@ function recordLost(folder: string): Error {
   );
 }
 
+function checkNew(
+  request: Pick<CreateVolume, 'volumeId' | 'name' | 'sizeBytes' | 'format'>,
+): 'raw' | 'qcow2' {
+  const { format } = request;
+  checkId(request.volumeId, 'volume');
+  checkName(request.name);
+  checkSize(request);
+  if (format === 'raw' || format === 'qcow2') return format;
+  throw new TidemarkError('invalid-request', `A volume's format is 'raw' or 'qcow2', not '${format}'.`);
+}
+
 function checkName(name: string): void {
   if (name.length > 0 && name.length <= NAME_LENGTH_MAX) return;
   throw new TidemarkError(
@@ -220,7 +269,7 @@ function checkName(name: string): void {
   );
 }
 
-function checkSize({ name, sizeBytes }: CreateVolume): void {
+function checkSize({ name, sizeBytes }: Pick<CreateVolume, 'name' | 'sizeBytes'>): void {
   if (sizeBytes >= SECTOR_BYTES && sizeBytes <= IMAGE_BYTES_MAX && sizeBytes % SECTOR_BYTES === 0) return;
   throw new TidemarkError(
     'invalid-volume-size',

@@ -16,6 +16,8 @@ export class VolumeUse {
   group: GroupHold | undefined;
   /** What changes its contents past the guest, in words. */
   overwriter: string | undefined;
+  /** It is copied to another storage node, and goes there as it is. */
+  isMoving = false;
   readonly #record: () => VolumeRecord;
 
   constructor(record: () => VolumeRecord) {
@@ -33,8 +35,13 @@ export class VolumeUse {
 
   /** Throws `volume-busy`. */
   assertNotOverwritten(): void {
+    const { name, sealedBy } = this.#record();
+    if (this.isMoving || sealedBy !== undefined) {
+      const text = `Volume '${name}' is moving to another storage node. Wait for the end of its run, or cancel that.`;
+      throw new TidemarkError('volume-busy', text);
+    }
     if (this.overwriter === undefined) return;
-    const text = `Volume '${this.#record().name}' is overwritten by ${this.overwriter}. Wait for its end.`;
+    const text = `Volume '${name}' is overwritten by ${this.overwriter}. Wait for its end.`;
     throw new TidemarkError('volume-busy', text);
   }
 

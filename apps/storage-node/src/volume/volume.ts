@@ -7,11 +7,11 @@ import type { NbdExports } from '../exports/nbd-exports.ts';
 import { isNoSpace } from '../host/disk-space.ts';
 import type { StateStore } from '../host/state-store.ts';
 import { Turns } from '../host/turns.ts';
-import { VOLUME_SNAPSHOTS_MAX } from '../limits.ts';
 import type { DamagedRange } from '../restore/job-damage.ts';
 import type { StreamRunner } from '../restore/stream-runner.ts';
 import type { CheckpointChain, CheckpointTexts } from './checkpoint-chain.ts';
 import { assertNoCommit, begun, type CommitPlan, merged, withoutCommit } from './commit-plan.ts';
+import { assertMaySnapshot, assertNoSnapshots } from './snapshot-checks.ts';
 import type { CheckpointCompanions, StagedCheckpoint } from './staged-checkpoint.ts';
 import { VolumeCheckpoints } from './volume-checkpoints.ts';
 import { keepMerged, removeUnrecordedLayers } from './volume-files.ts';
@@ -20,6 +20,7 @@ import { VolumeGuest } from './volume-guest.ts';
 import { VolumeLayers } from './volume-layers.ts';
 import {
   type CheckpointRecord,
+  isServed,
   type LayerRecord,
   layersOf,
   type NewCheckpointRecord,
@@ -91,7 +92,7 @@ export class Volume {
     const volume = new Volume(host, record, layers);
     try {
       await volume.#checkpoints.load();
-      if (record.state === 'ready') await volume.#serve();
+      if (isServed(record)) await volume.#serve();
     } catch (error) {
       layers.abandonSource();
       await host.streams.end(record.volumeId);
@@ -196,6 +197,30 @@ export class Volume {
     this.#guest.admit();
   }
 
+  /** It is copied away: its guest goes on, and nobody may begin anything until it is so no more. Throws `volume-busy`. */
+  beginMove(): void {
+    this.use.assertStill();
+    this.assertNoBackup('a move');
+    assertNoCommit(this.#record);
+    assertNoSnapshots(this.#record);
+    this.#assertUnused();
+    this.use.isMoving = true;
+  }
+
+  /** Its guest's connections are cut at once, and `sent` does what is left; then it serves nobody any more. */
+  async seal(runId: string, sent: () => Promise<void>): Promise<void> {
+    await this.#guest.close();
+    await sent();
+    await this.#change(record => ({ ...record, sealedBy: runId }));
+  }
+
+  /** Serves its guest again, also after a `seal` that failed. Good to repeat. */
+  async unseal(): Promise<void> {
+    // Also where memory knows of no seal: one that failed may be on the disk all the same.
+    await this.#change(({ sealedBy: _, ...record }) => record);
+    if (isServed(this.#record) && this.#guest.edge === undefined) await this.#serve();
+  }
+
   /**
    * Adds a checkpoint, and whatever `more` does, at one instant. When the new record cannot be made durable
    * `undo` is called, the checkpoint is merged away again, and the error passed on.
@@ -244,8 +269,7 @@ export class Volume {
     if (known !== undefined) return known;
     this.use.assertStill();
     assertNoCommit(before);
-    assertNewLayer(before, snapshotId);
-    if (before.snapshots.length >= VOLUME_SNAPSHOTS_MAX) throw tooManySnapshots(before);
+    assertMaySnapshot(before, snapshotId);
     const active = layers.at(-1)!;
     const layer = { layerId: snapshotId, format: 'qcow2' } as const;
     let taken: SnapshotRecord | undefined;
@@ -367,23 +391,6 @@ export class Volume {
       this.#record = record;
     });
   }
-}
-
-/** The image that is made with a snapshot has its id, and may outlive it. */
-function assertNewLayer(record: VolumeRecord, snapshotId: string): void {
-  if (!layersOf(record).some(({ layerId }) => layerId === snapshotId)) return;
-  throw new TidemarkError(
-    'invalid-request',
-    `Volume '${record.name}' had a snapshot ${snapshotId} before. Take the new one under a new id.`,
-  );
-}
-
-function tooManySnapshots({ name, snapshots }: VolumeRecord): TidemarkError {
-  return new TidemarkError(
-    'snapshot-limit',
-    `Volume '${name}' has ${snapshots.length} snapshots, which is as many as it can have. ` +
-      'Commit one of them into the one below first.',
-  );
 }
 
 function passNoSpace(error: unknown): void {

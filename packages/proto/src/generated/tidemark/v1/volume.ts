@@ -22,6 +22,71 @@ import {
 } from "@grpc/grpc-js";
 import { ByteRange, Empty, StepContext } from "./common.ts";
 
+export interface PrepareArrivalRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+  name: string;
+  sizeBytes: number;
+  format: string;
+  /** What it takes at the source: less room is refused at once. */
+  allocatedBytes: number;
+}
+
+export interface ArrivalPrepared {
+  /** Of unguessable, unlisted names. */
+  imageUri: string;
+  bitmapsUri: string;
+}
+
+export interface StartMoveRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+  imageUri: string;
+  /** 0: as fast as it goes. */
+  speedBytesPerSecond: number;
+}
+
+export interface MoveStarted {
+  jobId: string;
+}
+
+export interface SealVolumeRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+  bitmapsUri: string;
+}
+
+export interface VolumeSealed {
+  createdAtMs: number;
+  /** Oldest first. */
+  checkpoints: ArrivingCheckpoint[];
+}
+
+export interface ArrivingCheckpoint {
+  checkpoint:
+    | Checkpoint
+    | undefined;
+  /** Of its bitmap, as it was sent; each begins at the next multiple of 4096. 0: it cannot be trusted. */
+  bitmapBytes: number;
+}
+
+export interface UnsealVolumeRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+}
+
+export interface AcceptArrivalRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+  createdAtMs: number;
+  checkpoints: ArrivingCheckpoint[];
+}
+
+export interface OpenArrivalRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+}
+
 export interface CreateVolumeRequest {
   step: StepContext | undefined;
   volumeId: string;
@@ -64,6 +129,10 @@ export interface Volume {
     | undefined;
   /** Clients of its export at this moment. */
   connections: number;
+  /** ready; sealed: it has moved away, or is about to; arrived: it has moved here, and waits to be opened. */
+  state: string;
+  /** Snapshots that it has. */
+  snapshots: number;
 }
 
 /** The backup that a volume of an instant restore still reads from. */
@@ -143,6 +212,1070 @@ export interface Checkpoint {
   /** The volume was restored from this backup, and holds it since this checkpoint; else empty. */
   originBackupId: string;
 }
+
+function createBasePrepareArrivalRequest(): PrepareArrivalRequest {
+  return { step: undefined, volumeId: "", name: "", sizeBytes: 0, format: "", allocatedBytes: 0 };
+}
+
+export const PrepareArrivalRequest: MessageFns<PrepareArrivalRequest> = {
+  encode(message: PrepareArrivalRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(32).uint64(message.sizeBytes);
+    }
+    if (message.format !== "") {
+      writer.uint32(42).string(message.format);
+    }
+    if (message.allocatedBytes !== 0) {
+      writer.uint32(48).uint64(message.allocatedBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrepareArrivalRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrepareArrivalRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.format = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.allocatedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PrepareArrivalRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      sizeBytes: isSet(object.sizeBytes)
+        ? globalThis.Number(object.sizeBytes)
+        : isSet(object.size_bytes)
+        ? globalThis.Number(object.size_bytes)
+        : 0,
+      format: isSet(object.format) ? globalThis.String(object.format) : "",
+      allocatedBytes: isSet(object.allocatedBytes)
+        ? globalThis.Number(object.allocatedBytes)
+        : isSet(object.allocated_bytes)
+        ? globalThis.Number(object.allocated_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: PrepareArrivalRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.sizeBytes !== 0) {
+      obj.sizeBytes = Math.round(message.sizeBytes);
+    }
+    if (message.format !== "") {
+      obj.format = message.format;
+    }
+    if (message.allocatedBytes !== 0) {
+      obj.allocatedBytes = Math.round(message.allocatedBytes);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PrepareArrivalRequest>, I>>(base?: I): PrepareArrivalRequest {
+    return PrepareArrivalRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PrepareArrivalRequest>, I>>(object: I): PrepareArrivalRequest {
+    const message = createBasePrepareArrivalRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    message.name = object.name ?? "";
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.format = object.format ?? "";
+    message.allocatedBytes = object.allocatedBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseArrivalPrepared(): ArrivalPrepared {
+  return { imageUri: "", bitmapsUri: "" };
+}
+
+export const ArrivalPrepared: MessageFns<ArrivalPrepared> = {
+  encode(message: ArrivalPrepared, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.imageUri !== "") {
+      writer.uint32(10).string(message.imageUri);
+    }
+    if (message.bitmapsUri !== "") {
+      writer.uint32(18).string(message.bitmapsUri);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ArrivalPrepared {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseArrivalPrepared();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.imageUri = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.bitmapsUri = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ArrivalPrepared {
+    return {
+      imageUri: isSet(object.imageUri)
+        ? globalThis.String(object.imageUri)
+        : isSet(object.image_uri)
+        ? globalThis.String(object.image_uri)
+        : "",
+      bitmapsUri: isSet(object.bitmapsUri)
+        ? globalThis.String(object.bitmapsUri)
+        : isSet(object.bitmaps_uri)
+        ? globalThis.String(object.bitmaps_uri)
+        : "",
+    };
+  },
+
+  toJSON(message: ArrivalPrepared): unknown {
+    const obj: any = {};
+    if (message.imageUri !== "") {
+      obj.imageUri = message.imageUri;
+    }
+    if (message.bitmapsUri !== "") {
+      obj.bitmapsUri = message.bitmapsUri;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ArrivalPrepared>, I>>(base?: I): ArrivalPrepared {
+    return ArrivalPrepared.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ArrivalPrepared>, I>>(object: I): ArrivalPrepared {
+    const message = createBaseArrivalPrepared();
+    message.imageUri = object.imageUri ?? "";
+    message.bitmapsUri = object.bitmapsUri ?? "";
+    return message;
+  },
+};
+
+function createBaseStartMoveRequest(): StartMoveRequest {
+  return { step: undefined, volumeId: "", imageUri: "", speedBytesPerSecond: 0 };
+}
+
+export const StartMoveRequest: MessageFns<StartMoveRequest> = {
+  encode(message: StartMoveRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    if (message.imageUri !== "") {
+      writer.uint32(26).string(message.imageUri);
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      writer.uint32(32).uint64(message.speedBytesPerSecond);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartMoveRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartMoveRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.imageUri = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.speedBytesPerSecond = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StartMoveRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      imageUri: isSet(object.imageUri)
+        ? globalThis.String(object.imageUri)
+        : isSet(object.image_uri)
+        ? globalThis.String(object.image_uri)
+        : "",
+      speedBytesPerSecond: isSet(object.speedBytesPerSecond)
+        ? globalThis.Number(object.speedBytesPerSecond)
+        : isSet(object.speed_bytes_per_second)
+        ? globalThis.Number(object.speed_bytes_per_second)
+        : 0,
+    };
+  },
+
+  toJSON(message: StartMoveRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.imageUri !== "") {
+      obj.imageUri = message.imageUri;
+    }
+    if (message.speedBytesPerSecond !== 0) {
+      obj.speedBytesPerSecond = Math.round(message.speedBytesPerSecond);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StartMoveRequest>, I>>(base?: I): StartMoveRequest {
+    return StartMoveRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StartMoveRequest>, I>>(object: I): StartMoveRequest {
+    const message = createBaseStartMoveRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    message.imageUri = object.imageUri ?? "";
+    message.speedBytesPerSecond = object.speedBytesPerSecond ?? 0;
+    return message;
+  },
+};
+
+function createBaseMoveStarted(): MoveStarted {
+  return { jobId: "" };
+}
+
+export const MoveStarted: MessageFns<MoveStarted> = {
+  encode(message: MoveStarted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jobId !== "") {
+      writer.uint32(10).string(message.jobId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MoveStarted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMoveStarted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): MoveStarted {
+    return {
+      jobId: isSet(object.jobId)
+        ? globalThis.String(object.jobId)
+        : isSet(object.job_id)
+        ? globalThis.String(object.job_id)
+        : "",
+    };
+  },
+
+  toJSON(message: MoveStarted): unknown {
+    const obj: any = {};
+    if (message.jobId !== "") {
+      obj.jobId = message.jobId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<MoveStarted>, I>>(base?: I): MoveStarted {
+    return MoveStarted.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MoveStarted>, I>>(object: I): MoveStarted {
+    const message = createBaseMoveStarted();
+    message.jobId = object.jobId ?? "";
+    return message;
+  },
+};
+
+function createBaseSealVolumeRequest(): SealVolumeRequest {
+  return { step: undefined, volumeId: "", bitmapsUri: "" };
+}
+
+export const SealVolumeRequest: MessageFns<SealVolumeRequest> = {
+  encode(message: SealVolumeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    if (message.bitmapsUri !== "") {
+      writer.uint32(26).string(message.bitmapsUri);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SealVolumeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSealVolumeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.bitmapsUri = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SealVolumeRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      bitmapsUri: isSet(object.bitmapsUri)
+        ? globalThis.String(object.bitmapsUri)
+        : isSet(object.bitmaps_uri)
+        ? globalThis.String(object.bitmaps_uri)
+        : "",
+    };
+  },
+
+  toJSON(message: SealVolumeRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.bitmapsUri !== "") {
+      obj.bitmapsUri = message.bitmapsUri;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SealVolumeRequest>, I>>(base?: I): SealVolumeRequest {
+    return SealVolumeRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SealVolumeRequest>, I>>(object: I): SealVolumeRequest {
+    const message = createBaseSealVolumeRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    message.bitmapsUri = object.bitmapsUri ?? "";
+    return message;
+  },
+};
+
+function createBaseVolumeSealed(): VolumeSealed {
+  return { createdAtMs: 0, checkpoints: [] };
+}
+
+export const VolumeSealed: MessageFns<VolumeSealed> = {
+  encode(message: VolumeSealed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.createdAtMs !== 0) {
+      writer.uint32(8).uint64(message.createdAtMs);
+    }
+    for (const v of message.checkpoints) {
+      ArrivingCheckpoint.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VolumeSealed {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVolumeSealed();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.createdAtMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.checkpoints.push(ArrivingCheckpoint.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): VolumeSealed {
+    return {
+      createdAtMs: isSet(object.createdAtMs)
+        ? globalThis.Number(object.createdAtMs)
+        : isSet(object.created_at_ms)
+        ? globalThis.Number(object.created_at_ms)
+        : 0,
+      checkpoints: globalThis.Array.isArray(object?.checkpoints)
+        ? object.checkpoints.map((e: any) => ArrivingCheckpoint.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: VolumeSealed): unknown {
+    const obj: any = {};
+    if (message.createdAtMs !== 0) {
+      obj.createdAtMs = Math.round(message.createdAtMs);
+    }
+    if (message.checkpoints?.length) {
+      obj.checkpoints = message.checkpoints.map((e) => ArrivingCheckpoint.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<VolumeSealed>, I>>(base?: I): VolumeSealed {
+    return VolumeSealed.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<VolumeSealed>, I>>(object: I): VolumeSealed {
+    const message = createBaseVolumeSealed();
+    message.createdAtMs = object.createdAtMs ?? 0;
+    message.checkpoints = object.checkpoints?.map((e) => ArrivingCheckpoint.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseArrivingCheckpoint(): ArrivingCheckpoint {
+  return { checkpoint: undefined, bitmapBytes: 0 };
+}
+
+export const ArrivingCheckpoint: MessageFns<ArrivingCheckpoint> = {
+  encode(message: ArrivingCheckpoint, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.checkpoint !== undefined) {
+      Checkpoint.encode(message.checkpoint, writer.uint32(10).fork()).join();
+    }
+    if (message.bitmapBytes !== 0) {
+      writer.uint32(16).uint64(message.bitmapBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ArrivingCheckpoint {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseArrivingCheckpoint();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.checkpoint = Checkpoint.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bitmapBytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ArrivingCheckpoint {
+    return {
+      checkpoint: isSet(object.checkpoint) ? Checkpoint.fromJSON(object.checkpoint) : undefined,
+      bitmapBytes: isSet(object.bitmapBytes)
+        ? globalThis.Number(object.bitmapBytes)
+        : isSet(object.bitmap_bytes)
+        ? globalThis.Number(object.bitmap_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: ArrivingCheckpoint): unknown {
+    const obj: any = {};
+    if (message.checkpoint !== undefined) {
+      obj.checkpoint = Checkpoint.toJSON(message.checkpoint);
+    }
+    if (message.bitmapBytes !== 0) {
+      obj.bitmapBytes = Math.round(message.bitmapBytes);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ArrivingCheckpoint>, I>>(base?: I): ArrivingCheckpoint {
+    return ArrivingCheckpoint.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ArrivingCheckpoint>, I>>(object: I): ArrivingCheckpoint {
+    const message = createBaseArrivingCheckpoint();
+    message.checkpoint = (object.checkpoint !== undefined && object.checkpoint !== null)
+      ? Checkpoint.fromPartial(object.checkpoint)
+      : undefined;
+    message.bitmapBytes = object.bitmapBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseUnsealVolumeRequest(): UnsealVolumeRequest {
+  return { step: undefined, volumeId: "" };
+}
+
+export const UnsealVolumeRequest: MessageFns<UnsealVolumeRequest> = {
+  encode(message: UnsealVolumeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnsealVolumeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnsealVolumeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnsealVolumeRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+    };
+  },
+
+  toJSON(message: UnsealVolumeRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<UnsealVolumeRequest>, I>>(base?: I): UnsealVolumeRequest {
+    return UnsealVolumeRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UnsealVolumeRequest>, I>>(object: I): UnsealVolumeRequest {
+    const message = createBaseUnsealVolumeRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    return message;
+  },
+};
+
+function createBaseAcceptArrivalRequest(): AcceptArrivalRequest {
+  return { step: undefined, volumeId: "", createdAtMs: 0, checkpoints: [] };
+}
+
+export const AcceptArrivalRequest: MessageFns<AcceptArrivalRequest> = {
+  encode(message: AcceptArrivalRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    if (message.createdAtMs !== 0) {
+      writer.uint32(24).uint64(message.createdAtMs);
+    }
+    for (const v of message.checkpoints) {
+      ArrivingCheckpoint.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AcceptArrivalRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAcceptArrivalRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.createdAtMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.checkpoints.push(ArrivingCheckpoint.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AcceptArrivalRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+      createdAtMs: isSet(object.createdAtMs)
+        ? globalThis.Number(object.createdAtMs)
+        : isSet(object.created_at_ms)
+        ? globalThis.Number(object.created_at_ms)
+        : 0,
+      checkpoints: globalThis.Array.isArray(object?.checkpoints)
+        ? object.checkpoints.map((e: any) => ArrivingCheckpoint.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: AcceptArrivalRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    if (message.createdAtMs !== 0) {
+      obj.createdAtMs = Math.round(message.createdAtMs);
+    }
+    if (message.checkpoints?.length) {
+      obj.checkpoints = message.checkpoints.map((e) => ArrivingCheckpoint.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<AcceptArrivalRequest>, I>>(base?: I): AcceptArrivalRequest {
+    return AcceptArrivalRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AcceptArrivalRequest>, I>>(object: I): AcceptArrivalRequest {
+    const message = createBaseAcceptArrivalRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    message.createdAtMs = object.createdAtMs ?? 0;
+    message.checkpoints = object.checkpoints?.map((e) => ArrivingCheckpoint.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseOpenArrivalRequest(): OpenArrivalRequest {
+  return { step: undefined, volumeId: "" };
+}
+
+export const OpenArrivalRequest: MessageFns<OpenArrivalRequest> = {
+  encode(message: OpenArrivalRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OpenArrivalRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOpenArrivalRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): OpenArrivalRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+    };
+  },
+
+  toJSON(message: OpenArrivalRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<OpenArrivalRequest>, I>>(base?: I): OpenArrivalRequest {
+    return OpenArrivalRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<OpenArrivalRequest>, I>>(object: I): OpenArrivalRequest {
+    const message = createBaseOpenArrivalRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    return message;
+  },
+};
 
 function createBaseCreateVolumeRequest(): CreateVolumeRequest {
   return { step: undefined, volumeId: "", name: "", sizeBytes: 0, format: "" };
@@ -583,6 +1716,8 @@ function createBaseVolume(): Volume {
     checkpoints: [],
     source: undefined,
     connections: 0,
+    state: "",
+    snapshots: 0,
   };
 }
 
@@ -614,6 +1749,12 @@ export const Volume: MessageFns<Volume> = {
     }
     if (message.connections !== 0) {
       writer.uint32(72).uint32(message.connections);
+    }
+    if (message.state !== "") {
+      writer.uint32(82).string(message.state);
+    }
+    if (message.snapshots !== 0) {
+      writer.uint32(88).uint32(message.snapshots);
     }
     return writer;
   },
@@ -703,6 +1844,22 @@ export const Volume: MessageFns<Volume> = {
             message.connections = reader.uint32();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.snapshots = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -744,6 +1901,8 @@ export const Volume: MessageFns<Volume> = {
         : [],
       source: isSet(object.source) ? VolumeSource.fromJSON(object.source) : undefined,
       connections: isSet(object.connections) ? globalThis.Number(object.connections) : 0,
+      state: isSet(object.state) ? globalThis.String(object.state) : "",
+      snapshots: isSet(object.snapshots) ? globalThis.Number(object.snapshots) : 0,
     };
   },
 
@@ -776,6 +1935,12 @@ export const Volume: MessageFns<Volume> = {
     if (message.connections !== 0) {
       obj.connections = Math.round(message.connections);
     }
+    if (message.state !== "") {
+      obj.state = message.state;
+    }
+    if (message.snapshots !== 0) {
+      obj.snapshots = Math.round(message.snapshots);
+    }
     return obj;
   },
 
@@ -795,6 +1960,8 @@ export const Volume: MessageFns<Volume> = {
       ? VolumeSource.fromPartial(object.source)
       : undefined;
     message.connections = object.connections ?? 0;
+    message.state = object.state ?? "";
+    message.snapshots = object.snapshots ?? 0;
     return message;
   },
 };
@@ -2084,6 +3251,73 @@ export const VolumeServiceService = {
     responseSerialize: (value: ListVolumesResponse): Buffer => Buffer.from(ListVolumesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListVolumesResponse => ListVolumesResponse.decode(value),
   },
+  /**
+   * Target: makes a hidden volume, with exports that its contents and its bitmaps are written to. A restart of the
+   * storage node removes it until it is accepted, and so does DeleteVolume.
+   */
+  prepareArrival: {
+    path: "/tidemark.v1.VolumeService/PrepareArrival" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PrepareArrivalRequest): Buffer =>
+      Buffer.from(PrepareArrivalRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PrepareArrivalRequest => PrepareArrivalRequest.decode(value),
+    responseSerialize: (value: ArrivalPrepared): Buffer => Buffer.from(ArrivalPrepared.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ArrivalPrepared => ArrivalPrepared.decode(value),
+  },
+  /** Source: a job copies the disk to the target's export and keeps both equal; guests go on. */
+  startMove: {
+    path: "/tidemark.v1.VolumeService/StartMove" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartMoveRequest): Buffer => Buffer.from(StartMoveRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartMoveRequest => StartMoveRequest.decode(value),
+    responseSerialize: (value: MoveStarted): Buffer => Buffer.from(MoveStarted.encode(value).finish()),
+    responseDeserialize: (value: Buffer): MoveStarted => MoveStarted.decode(value),
+  },
+  /**
+   * Source: takes the guest away, lets the copy become equal, sends the bitmaps, and serves nobody from then on, also
+   * after a restart, until it is unsealed.
+   */
+  sealVolume: {
+    path: "/tidemark.v1.VolumeService/SealVolume" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SealVolumeRequest): Buffer => Buffer.from(SealVolumeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SealVolumeRequest => SealVolumeRequest.decode(value),
+    responseSerialize: (value: VolumeSealed): Buffer => Buffer.from(VolumeSealed.encode(value).finish()),
+    responseDeserialize: (value: Buffer): VolumeSealed => VolumeSealed.decode(value),
+  },
+  /** Source: serves its guest again. Good to repeat; without effect on a volume that is not sealed. */
+  unsealVolume: {
+    path: "/tidemark.v1.VolumeService/UnsealVolume" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UnsealVolumeRequest): Buffer => Buffer.from(UnsealVolumeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UnsealVolumeRequest => UnsealVolumeRequest.decode(value),
+    responseSerialize: (value: Empty): Buffer => Buffer.from(Empty.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Empty => Empty.decode(value),
+  },
+  /** Target: the volume is complete and durable, and served only after OpenArrival. */
+  acceptArrival: {
+    path: "/tidemark.v1.VolumeService/AcceptArrival" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: AcceptArrivalRequest): Buffer => Buffer.from(AcceptArrivalRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): AcceptArrivalRequest => AcceptArrivalRequest.decode(value),
+    responseSerialize: (value: Empty): Buffer => Buffer.from(Empty.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Empty => Empty.decode(value),
+  },
+  /** Target: exports the volume under its name. Good to repeat. */
+  openArrival: {
+    path: "/tidemark.v1.VolumeService/OpenArrival" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: OpenArrivalRequest): Buffer => Buffer.from(OpenArrivalRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): OpenArrivalRequest => OpenArrivalRequest.decode(value),
+    responseSerialize: (value: Volume): Buffer => Buffer.from(Volume.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Volume => Volume.decode(value),
+  },
 } as const;
 
 export interface VolumeServiceServer extends UntypedServiceImplementation {
@@ -2092,6 +3326,24 @@ export interface VolumeServiceServer extends UntypedServiceImplementation {
   deleteVolume: handleUnaryCall<DeleteVolumeRequest, Empty>;
   getVolume: handleUnaryCall<GetVolumeRequest, Volume>;
   listVolumes: handleUnaryCall<ListVolumesRequest, ListVolumesResponse>;
+  /**
+   * Target: makes a hidden volume, with exports that its contents and its bitmaps are written to. A restart of the
+   * storage node removes it until it is accepted, and so does DeleteVolume.
+   */
+  prepareArrival: handleUnaryCall<PrepareArrivalRequest, ArrivalPrepared>;
+  /** Source: a job copies the disk to the target's export and keeps both equal; guests go on. */
+  startMove: handleUnaryCall<StartMoveRequest, MoveStarted>;
+  /**
+   * Source: takes the guest away, lets the copy become equal, sends the bitmaps, and serves nobody from then on, also
+   * after a restart, until it is unsealed.
+   */
+  sealVolume: handleUnaryCall<SealVolumeRequest, VolumeSealed>;
+  /** Source: serves its guest again. Good to repeat; without effect on a volume that is not sealed. */
+  unsealVolume: handleUnaryCall<UnsealVolumeRequest, Empty>;
+  /** Target: the volume is complete and durable, and served only after OpenArrival. */
+  acceptArrival: handleUnaryCall<AcceptArrivalRequest, Empty>;
+  /** Target: exports the volume under its name. Good to repeat. */
+  openArrival: handleUnaryCall<OpenArrivalRequest, Volume>;
 }
 
 export interface VolumeServiceClient extends Client {
@@ -2155,6 +3407,108 @@ export interface VolumeServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListVolumesResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Target: makes a hidden volume, with exports that its contents and its bitmaps are written to. A restart of the
+   * storage node removes it until it is accepted, and so does DeleteVolume.
+   */
+  prepareArrival(
+    request: PrepareArrivalRequest,
+    callback: (error: ServiceError | null, response: ArrivalPrepared) => void,
+  ): ClientUnaryCall;
+  prepareArrival(
+    request: PrepareArrivalRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ArrivalPrepared) => void,
+  ): ClientUnaryCall;
+  prepareArrival(
+    request: PrepareArrivalRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ArrivalPrepared) => void,
+  ): ClientUnaryCall;
+  /** Source: a job copies the disk to the target's export and keeps both equal; guests go on. */
+  startMove(
+    request: StartMoveRequest,
+    callback: (error: ServiceError | null, response: MoveStarted) => void,
+  ): ClientUnaryCall;
+  startMove(
+    request: StartMoveRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: MoveStarted) => void,
+  ): ClientUnaryCall;
+  startMove(
+    request: StartMoveRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: MoveStarted) => void,
+  ): ClientUnaryCall;
+  /**
+   * Source: takes the guest away, lets the copy become equal, sends the bitmaps, and serves nobody from then on, also
+   * after a restart, until it is unsealed.
+   */
+  sealVolume(
+    request: SealVolumeRequest,
+    callback: (error: ServiceError | null, response: VolumeSealed) => void,
+  ): ClientUnaryCall;
+  sealVolume(
+    request: SealVolumeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: VolumeSealed) => void,
+  ): ClientUnaryCall;
+  sealVolume(
+    request: SealVolumeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: VolumeSealed) => void,
+  ): ClientUnaryCall;
+  /** Source: serves its guest again. Good to repeat; without effect on a volume that is not sealed. */
+  unsealVolume(
+    request: UnsealVolumeRequest,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  unsealVolume(
+    request: UnsealVolumeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  unsealVolume(
+    request: UnsealVolumeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  /** Target: the volume is complete and durable, and served only after OpenArrival. */
+  acceptArrival(
+    request: AcceptArrivalRequest,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  acceptArrival(
+    request: AcceptArrivalRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  acceptArrival(
+    request: AcceptArrivalRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  /** Target: exports the volume under its name. Good to repeat. */
+  openArrival(
+    request: OpenArrivalRequest,
+    callback: (error: ServiceError | null, response: Volume) => void,
+  ): ClientUnaryCall;
+  openArrival(
+    request: OpenArrivalRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Volume) => void,
+  ): ClientUnaryCall;
+  openArrival(
+    request: OpenArrivalRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Volume) => void,
   ): ClientUnaryCall;
 }
 
