@@ -8,9 +8,13 @@ import { freePort, isFree } from '../process/ports.mjs';
 
 interface Remembered {
   databasePassword: string;
+  /** Of the storage nodes of this stack and those who command them. */
+  fleetSecret: string;
   /** `api`, `postgres`, `<storage node> control`, `<storage node> nbd`. */
   ports: Record<string, number>;
 }
+
+const newSecret = () => randomBytes(24).toString('base64url');
 
 export class Home {
   readonly folder: string;
@@ -30,6 +34,10 @@ export class Home {
 
   get databasePassword(): string {
     return this.#remembered.databasePassword;
+  }
+
+  get fleetSecret(): string {
+    return this.#remembered.fleetSecret;
   }
 
   /**
@@ -68,12 +76,13 @@ export class Home {
       text = readFileSync(path, 'utf8');
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-      return { databasePassword: randomBytes(18).toString('base64url'), ports: {} };
+      return { databasePassword: newSecret(), fleetSecret: newSecret(), ports: {} };
     }
     try {
-      const { databasePassword, ports } = JSON.parse(text) as Remembered;
+      // A stack of an earlier version has none yet.
+      const { databasePassword, fleetSecret = newSecret(), ports } = JSON.parse(text) as Remembered;
       if (typeof databasePassword === 'string' && typeof ports === 'object')
-        return { databasePassword, ports };
+        return { databasePassword, fleetSecret, ports };
     } catch {
       // reported below, like a file of another shape
     }

@@ -102,6 +102,11 @@ export class Stack {
     return this.#postgres?.url ?? '';
   }
 
+  /** What storage nodes beside those of the stack have to be given. */
+  get fleetSecret(): string {
+    return this.#home.fleetSecret;
+  }
+
   get postgresPid(): number | null {
     return this.#postgres?.pid ?? null;
   }
@@ -144,6 +149,7 @@ export class Stack {
     this.#url = `http://${HOST}:${apiPort}`;
     const nodes = this.#nodes.map(node => this.#nodeService(node));
     const catalog = {
+      TIDEMARK_FLEET_SECRET: this.fleetSecret,
       TIDEMARK_DATABASE_URL: this.databaseUrl,
       TIDEMARK_QUEUE_URL: this.#options.queueUrl ?? this.databaseUrl,
     };
@@ -236,6 +242,7 @@ export class Stack {
     return this.#service(node.name, 'storage-node', {
       TIDEMARK_NODE_NAME: node.name,
       TIDEMARK_STATE_DIR: node.stateDir,
+      TIDEMARK_FLEET_SECRET: this.fleetSecret,
       TIDEMARK_CONTROL_LISTEN: node.controlAddress,
       TIDEMARK_NBD_LISTEN: node.nbdAddress,
     });

@@ -34,6 +34,8 @@ import { validatorCompiler } from './validation.ts';
 export interface AppOptions {
   readonly databaseUrl: string;
   readonly queueUrl: string;
+  /** What storage nodes ask of those who ask them. */
+  readonly fleetSecret?: string | undefined;
   /** Told between any two durable steps of a request. */
   readonly pass?: PassPoint | undefined;
   readonly logger?: FastifyServerOptions['logger'];
@@ -91,7 +93,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await app.register(catalogPlugin, { url: options.databaseUrl });
   await app.register(access);
   await app.register(queuePlugin, { url: options.queueUrl });
-  await app.register(liveFactsPlugin);
+  await app.register(liveFactsPlugin, { fleetSecret: options.fleetSecret });
   await app.register(eventHubPlugin, { databaseUrl: options.databaseUrl });
   await app.register(services, { pass: options.pass });
   await app.register(openapi);

@@ -8,6 +8,7 @@ test('the queue is the database unless told', () => {
   expect(readConfig({ TIDEMARK_DATABASE_URL: database })).toEqual({
     databaseUrl: database,
     queueUrl: database,
+    fleetSecret: undefined,
     listen: { host: '127.0.0.1', port: 7400 },
     killPoints: undefined,
     logLevel: 'info',

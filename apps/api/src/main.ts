@@ -9,6 +9,7 @@ async function main(): Promise<void> {
   const app = await buildApp({
     databaseUrl: config.databaseUrl,
     queueUrl: config.queueUrl,
+    fleetSecret: config.fleetSecret,
     pass: killPoints(config.killPoints, 'api'),
     // Written at once: a line still on its way when the process ends is late or lost.
     logger: {

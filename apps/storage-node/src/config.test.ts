@@ -10,6 +10,7 @@ test('defaults stand where nothing is said', () => {
     nodeName: 'alpha',
     stateDir: '/var/lib/tidemark',
     controlListen: { host: '127.0.0.1', port: 7411 },
+    fleetSecret: undefined,
     nbdListen: { host: '127.0.0.1', port: 10809 },
     nbdAdvertise: undefined,
     healthListen: undefined,
@@ -47,4 +48,14 @@ test('a wildcard NBD address needs one that others can reach', () => {
     host: 'fd00::1',
     port: 10809,
   });
+});
+
+test('a control address that others reach needs a secret', () => {
+  const base = { TIDEMARK_NODE_NAME: 'alpha', TIDEMARK_STATE_DIR: 's' };
+  for (const address of ['0.0.0.0:7411', '[::]:7411', '10.0.0.7:7411', 'alpha.example:7411']) {
+    const open = { ...base, TIDEMARK_CONTROL_LISTEN: address };
+    expect(() => parseConfig(open), address).toThrow(/TIDEMARK_FLEET_SECRET is needed/);
+    const fleetSecret = 'x'.repeat(40);
+    expect(parseConfig({ ...open, TIDEMARK_FLEET_SECRET: fleetSecret })).toMatchObject({ fleetSecret });
+  }
 });

@@ -1,6 +1,14 @@
 // The settings of a storage node, read once from the environment. All faults are reported together.
 import { resolve } from 'node:path';
-import { addressSetting, killPointsSetting, logLevelSetting, readSettings } from '@tidemark/proto';
+import {
+  addressSetting,
+  FLEET_SECRET,
+  isLoopback,
+  killPointsSetting,
+  logLevelSetting,
+  readSettings,
+  secretSetting,
+} from '@tidemark/proto';
 import { z } from 'zod';
 import { type HostPort, isWildcard } from './host-port.ts';
 import { TARGET_RECONNECT_MS, TARGET_RECONNECT_MS_MAX } from './limits.ts';
@@ -28,6 +36,7 @@ const environment = z
       .string({ error: 'is not set; name the folder that holds volumes and repositories' })
       .min(1, 'must not be empty'),
     TIDEMARK_CONTROL_LISTEN: address.prefault('127.0.0.1:7411'),
+    TIDEMARK_FLEET_SECRET: secretSetting,
     TIDEMARK_NBD_LISTEN: address.prefault('127.0.0.1:10809'),
     TIDEMARK_NBD_ADVERTISE: address.optional(),
     TIDEMARK_HEALTH_LISTEN: address.optional(),
@@ -47,6 +56,15 @@ const environment = z
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
   .superRefine((value, context) => {
+    if (value.TIDEMARK_FLEET_SECRET === undefined && !isLoopback(value.TIDEMARK_CONTROL_LISTEN)) {
+      context.addIssue({
+        code: 'custom',
+        path: ['TIDEMARK_FLEET_SECRET'],
+        message:
+          'is needed when TIDEMARK_CONTROL_LISTEN can be reached from other machines: the same long random text for ' +
+          'api, worker and every storage node, or TIDEMARK_FLEET_SECRET_FILE',
+      });
+    }
     if (value.TIDEMARK_NBD_ADVERTISE === undefined && isWildcard(value.TIDEMARK_NBD_LISTEN)) {
       context.addIssue({
         code: 'custom',
@@ -62,6 +80,8 @@ export interface StorageNodeConfig {
   readonly stateDir: string;
   /** gRPC. */
   readonly controlListen: HostPort;
+  /** Undefined: all who reach `controlListen` are obeyed. */
+  readonly fleetSecret: string | undefined;
   readonly nbdListen: HostPort;
   /** What URIs name; undefined: the address that is listened on. */
   readonly nbdAdvertise: HostPort | undefined;
@@ -79,11 +99,12 @@ export interface StorageNodeConfig {
 
 /** Throws `SettingsError`, which names every faulty variable. */
 export function parseConfig(variables: Readonly<Record<string, string | undefined>>): StorageNodeConfig {
-  const value = readSettings(environment, variables);
+  const value = readSettings(environment, variables, [FLEET_SECRET]);
   return Object.freeze({
     nodeName: value.TIDEMARK_NODE_NAME,
     stateDir: resolve(value.TIDEMARK_STATE_DIR),
     controlListen: value.TIDEMARK_CONTROL_LISTEN,
+    fleetSecret: value.TIDEMARK_FLEET_SECRET,
     nbdListen: value.TIDEMARK_NBD_LISTEN,
     nbdAdvertise: value.TIDEMARK_NBD_ADVERTISE,
     healthListen: value.TIDEMARK_HEALTH_LISTEN,

@@ -129,7 +129,11 @@ export class StorageNode {
             volumes,
             version: options.version,
           });
-    this.#grpc = new GrpcServer({ listen: config.controlListen, services: this.#services() });
+    this.#grpc = new GrpcServer({
+      listen: config.controlListen,
+      fleetSecret: config.fleetSecret,
+      services: this.#services(),
+    });
   }
 
   /** Rejects with what went wrong; everything started before is stopped again then. */

@@ -3,10 +3,12 @@ import {
   addressSetting,
   CATALOG_SECRETS,
   databaseUrlSetting,
+  FLEET_SECRET,
   killPointsSetting,
   logLevelSetting,
   queueUrlSetting,
   readSettings,
+  secretSetting,
   withPassword,
 } from '@tidemark/proto';
 import { z } from 'zod';
@@ -44,6 +46,7 @@ const environment = z
     TIDEMARK_DATABASE_URL: databaseUrlSetting,
     TIDEMARK_DATABASE_PASSWORD: z.string().optional(),
     TIDEMARK_QUEUE_URL: queueUrlSetting,
+    TIDEMARK_FLEET_SECRET: secretSetting,
     TIDEMARK_WORKER_CONCURRENCY: z.coerce
       .number('must be a number')
       .int('must be a whole number')
@@ -91,6 +94,7 @@ const environment = z
   .transform(env => ({
     databaseUrl: env.TIDEMARK_DATABASE_URL,
     queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
+    fleetSecret: env.TIDEMARK_FLEET_SECRET,
     concurrency: env.TIDEMARK_WORKER_CONCURRENCY,
     healthListen: env.TIDEMARK_HEALTH_LISTEN,
     leaseMs: env.TIDEMARK_WORKER_LEASE_MS,
@@ -109,5 +113,5 @@ export type Config = Readonly<z.output<typeof environment>>;
 
 /** Throws `SettingsError`, which names every faulty variable. */
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  return readSettings(environment, env, CATALOG_SECRETS);
+  return readSettings(environment, env, [...CATALOG_SECRETS, FLEET_SECRET]);
 }

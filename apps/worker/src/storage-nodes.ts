@@ -4,10 +4,12 @@ import { connectStorageNode, type StorageNodeClients } from '@tidemark/proto';
 
 export class StorageNodes {
   readonly #catalog: Catalog;
+  readonly #fleetSecret: string | undefined;
   readonly #clients = new Map<string, StorageNodeClients>();
 
-  constructor(catalog: Catalog) {
+  constructor(catalog: Catalog, fleetSecret?: string) {
     this.#catalog = catalog;
+    this.#fleetSecret = fleetSecret;
   }
 
   /** Rejects `storage-node-not-found`. */
@@ -20,7 +22,8 @@ export class StorageNodes {
     const known = this.#clients.get(node.id);
     if (known?.address === node.controlAddress) return known;
     known?.close();
-    const clients = connectStorageNode({ name: node.name, address: node.controlAddress });
+    const { name, controlAddress: address } = node;
+    const clients = connectStorageNode({ name, address, fleetSecret: this.#fleetSecret });
     this.#clients.set(node.id, clients);
     return clients;
   }

@@ -20,6 +20,8 @@ export interface WorkerOptions {
   readonly databaseUrl: string;
   /** redis:// or postgres:// */
   readonly queueUrl: string;
+  /** What storage nodes ask of those who command them. */
+  readonly fleetSecret?: string | undefined;
   /** Runs worked on at the same time. */
   readonly concurrency: number;
   /** Unlike that of any other worker, and of an earlier life of this one. */
@@ -70,7 +72,7 @@ export class RunWorker {
     const catalog = Catalog.connect(options.databaseUrl, {
       connectionsMax: Math.min(options.concurrency, 8) + 3,
     });
-    const storageNodes = new StorageNodes(catalog);
+    const storageNodes = new StorageNodes(catalog, options.fleetSecret);
     this.#catalog = catalog;
     this.#storageNodes = storageNodes;
     const { pass } = options;

@@ -10,6 +10,7 @@ import {
   type ServiceDefinition,
 } from '@grpc/grpc-js';
 import { fromServiceError } from './errors.ts';
+import { sendFleetSecret } from './fleet-secret.ts';
 import { GroupServiceClient, GroupServiceService } from './generated/tidemark/v1/group.ts';
 import {
   type JobRequest,
@@ -93,17 +94,29 @@ const CHANNEL_OPTIONS = {
   'grpc.max_reconnect_backoff_ms': 2_000,
 };
 
-/** Connects at the first call. `address` is host:port. */
-export function connectStorageNode(peer: { name: string; address: string }): StorageNodeClients {
-  const { name, address } = peer;
+export interface StorageNodePeer {
+  /** Used in messages. */
+  name: string;
+  /** host:port */
+  address: string;
+  /** Sent with each call, where the storage node asks for it. */
+  fleetSecret?: string | undefined;
+}
+
+/** Connects at the first call. */
+export function connectStorageNode({ name, address, fleetSecret }: StorageNodePeer): StorageNodeClients {
+  const options = {
+    ...CHANNEL_OPTIONS,
+    ...(fleetSecret !== undefined && { interceptors: [sendFleetSecret(fleetSecret)] }),
+  };
   const plain = credentials.createInsecure();
-  const storageNode = new StorageNodeServiceClient(address, plain, CHANNEL_OPTIONS);
-  const volumes = new VolumeServiceClient(address, plain, CHANNEL_OPTIONS);
-  const checkpoints = new CheckpointServiceClient(address, plain, CHANNEL_OPTIONS);
-  const snapshots = new SnapshotServiceClient(address, plain, CHANNEL_OPTIONS);
-  const repositories = new RepositoryServiceClient(address, plain, CHANNEL_OPTIONS);
-  const groups = new GroupServiceClient(address, plain, CHANNEL_OPTIONS);
-  const jobs = new JobServiceClient(address, plain, CHANNEL_OPTIONS);
+  const storageNode = new StorageNodeServiceClient(address, plain, options);
+  const volumes = new VolumeServiceClient(address, plain, options);
+  const checkpoints = new CheckpointServiceClient(address, plain, options);
+  const snapshots = new SnapshotServiceClient(address, plain, options);
+  const repositories = new RepositoryServiceClient(address, plain, options);
+  const groups = new GroupServiceClient(address, plain, options);
+  const jobs = new JobServiceClient(address, plain, options);
   return {
     name,
     address,

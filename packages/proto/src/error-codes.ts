@@ -23,6 +23,11 @@ export const ERROR_CODES = {
   'invalid-name': entry('The name is not valid', 400, status.INVALID_ARGUMENT),
   unauthenticated: entry('Nobody says who asks', 401, status.UNAUTHENTICATED),
   forbidden: entry('The caller may not do that', 403, status.PERMISSION_DENIED),
+  'fleet-secret-refused': entry(
+    "A storage node does not take the caller's orders",
+    502,
+    status.UNAUTHENTICATED,
+  ),
   'route-not-found': entry('There is no such resource', 404, status.UNIMPLEMENTED),
   'request-too-large': entry('The request is too large', 413, status.INVALID_ARGUMENT),
   'unsupported-media-type': entry('The content type is not understood', 415, status.INVALID_ARGUMENT),

@@ -20,6 +20,11 @@ export function parseHostPort(text: string): HostPort | undefined {
   return { host, port };
 }
 
+/** Whether only this machine can reach it. A name other than `localhost` may lead anywhere. */
+export function isLoopback({ host }: HostPort): boolean {
+  return /^(127(\.\d{1,3}){3}|::1|localhost)$/.test(host);
+}
+
 export function formatHostPort({ host, port }: HostPort): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

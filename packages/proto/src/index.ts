@@ -2,6 +2,7 @@
 export * from './client.ts';
 export * from './error-codes.ts';
 export * from './errors.ts';
+export * from './fleet-secret.ts';
 export * from './generated/tidemark/v1/common.ts';
 export * from './generated/tidemark/v1/group.ts';
 export * from './generated/tidemark/v1/job.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { formatHostPort } from './host-port.ts';
+import { formatHostPort, isLoopback } from './host-port.ts';
 import {
   addressSetting,
   databaseUrlSetting,
@@ -12,6 +12,7 @@ import {
   queueUrlSetting,
   readSettings,
   SettingsError,
+  secretSetting,
   withPassword,
 } from './settings.ts';
 
@@ -81,4 +82,26 @@ test('a password is put into the address whatever its letters are', () => {
   expect(withPassword('postgres://me@host:5432/db', undefined)).toBe('postgres://me@host:5432/db');
   const url = new URL(withPassword('postgres://me@host:5432/db', 'a/b@c:d%41'));
   expect([url.host, decodeURIComponent(url.password)]).toEqual(['host:5432', 'a/b@c:d%41']);
+});
+
+const LONG = 'x'.repeat(32);
+
+test.each(['short', `${LONG} with spaces`, `${LONG}\u00e9`])('%j is no secret, and is not repeated', text => {
+  const read = () => readSettings(z.object({ SECRET: secretSetting }), { SECRET: text });
+  expect(read).toThrow('openssl rand -hex 32');
+  expect(read).not.toThrow(text);
+});
+
+test.each([
+  ['127.0.0.1', true],
+  ['127.8.0.1', true],
+  ['::1', true],
+  ['localhost', true],
+  ['0.0.0.0', false],
+  ['::', false],
+  ['10.0.0.1', false],
+  ['127.0.0.1.example', false],
+  ['example', false],
+])('%s is on loopback: %s', (host, loopback) => {
+  expect(isLoopback({ host, port: 1 })).toBe(loopback);
 });

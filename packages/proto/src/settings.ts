@@ -72,6 +72,18 @@ export const databaseUrlSetting = z
 /** What every service that knows the catalog may be told in files. */
 export const CATALOG_SECRETS = ['TIDEMARK_DATABASE_URL', 'TIDEMARK_DATABASE_PASSWORD', 'TIDEMARK_QUEUE_URL'];
 
+/** What storage nodes ask of those who command them; it may stand in a file. */
+export const FLEET_SECRET = 'TIDEMARK_FLEET_SECRET';
+
+const SECRET_CHARACTERS_MIN = 32;
+
+/** Nobody may guess it. */
+export const secretSetting = z
+  .string()
+  .min(SECRET_CHARACTERS_MIN, `must have at least ${SECRET_CHARACTERS_MIN} characters: openssl rand -hex 32`)
+  .regex(/^[\x21-\x7e]*$/, 'must be printable ASCII without spaces: openssl rand -hex 32')
+  .optional();
+
 /** The address with that password in it, unless there is none to put in. */
 export function withPassword(databaseUrl: string, password: string | undefined): string {
   if (password === undefined) return databaseUrl;

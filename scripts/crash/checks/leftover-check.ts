@@ -3,7 +3,7 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { connectStorageNode } from '@tidemark/proto';
+import { connectStorageNode, type StorageNodePeer } from '@tidemark/proto';
 import { QmpClient } from '../../../apps/storage-node/test/oracle/qmp-client.ts';
 import { pidOf } from '../victims.ts';
 import type { World } from '../world.ts';
@@ -33,7 +33,9 @@ export async function checkLeftovers(world: World, findings: Findings): Promise<
     findings.faults.push(...(await keptExports(node, stateDir, files)));
     findings.faults.push(...missing(files, expected).map(file => `${node}: ${file} is missing`));
     findings.faults.push(...(await lasting(() => openFiles(world, node, stateDir))));
-    findings.faults.push(...(await jobs({ name: node, address: controlAddress })));
+    findings.faults.push(
+      ...(await jobs({ name: node, address: controlAddress, fleetSecret: world.stack.fleetSecret })),
+    );
     findings.faults.push(...(await blockNodes(world, node)));
   }
 }
@@ -146,7 +148,7 @@ async function openFiles(world: World, node: string, stateDir: string): Promise<
   return odd.map(file => `${node}: still holds ${file} open`);
 }
 
-async function jobs(target: { name: string; address: string }): Promise<string[]> {
+async function jobs(target: StorageNodePeer): Promise<string[]> {
   const clients = connectStorageNode(target);
   try {
     const { jobs: left } = await clients.jobs.listJobs({});

@@ -39,7 +39,11 @@ beforeEach(async ({ skip }) => {
     environment: { TIDEMARK_WORKER_LEASE_MS: '3000', TIDEMARK_TARGET_AWAY_MS: '60000' },
   });
   await stack.start();
-  remote = await RemoteStorageNode.start({ name: 'remote', stateDir: join(home, 'remote') });
+  remote = await RemoteStorageNode.start({
+    name: 'remote',
+    stateDir: join(home, 'remote'),
+    fleetSecret: stack.fleetSecret,
+  });
   await registerStorageNode(stack.url, remote, AbortSignal.timeout(30_000));
   rest = new Rest(stack.url);
   await rest.make('repositories', { name: 'vault', storageNode: 'remote' });

@@ -18,15 +18,24 @@ export function whyNoNetwork(): string | undefined {
   return undefined;
 }
 
+interface RemoteOptions {
+  name: string;
+  stateDir: string;
+  /** That of the stack it is to belong to. */
+  fleetSecret: string;
+}
+
 export class RemoteStorageNode {
   readonly name: string;
   readonly stateDir: string;
   readonly controlAddress: string;
+  readonly #fleetSecret: string;
   readonly #namespace: string;
   readonly #here: string;
   #child: ChildProcess | undefined;
 
-  private constructor(options: { name: string; stateDir: string; namespace: string; network: string }) {
+  private constructor(options: RemoteOptions & { namespace: string; network: string }) {
+    this.#fleetSecret = options.fleetSecret;
     this.name = options.name;
     this.stateDir = options.stateDir;
     this.#namespace = options.namespace;
@@ -34,7 +43,7 @@ export class RemoteStorageNode {
     this.controlAddress = `${options.network}.2:7411`;
   }
 
-  static async start(options: { name: string; stateDir: string }): Promise<RemoteStorageNode> {
+  static async start(options: RemoteOptions): Promise<RemoteStorageNode> {
     const id = randomInt(1, 255);
     const namespace = `tm-${process.pid}-${id}`;
     const network = `10.251.${id}`;
@@ -82,6 +91,7 @@ export class RemoteStorageNode {
         PATH: process.env.PATH,
         TIDEMARK_NODE_NAME: this.name,
         TIDEMARK_STATE_DIR: this.stateDir,
+        TIDEMARK_FLEET_SECRET: this.#fleetSecret,
         TIDEMARK_CONTROL_LISTEN: this.controlAddress,
         TIDEMARK_NBD_LISTEN: `${address}:10809`,
       },

@@ -14,11 +14,13 @@ type Question<T> = (clients: StorageNodeClients, options: UnaryOptions) => Promi
 
 export class LiveFacts {
   readonly #catalog: Catalog;
+  readonly #fleetSecret: string | undefined;
   readonly #clients = new Map<string, StorageNodeClients>();
   readonly #stopping = new AbortController();
 
-  constructor(catalog: Catalog) {
+  constructor(catalog: Catalog, fleetSecret?: string) {
     this.#catalog = catalog;
+    this.#fleetSecret = fleetSecret;
   }
 
   /** Null when the storage node is away, does not answer in time, or has nothing of the kind. */
@@ -64,7 +66,7 @@ export class LiveFacts {
     const known = this.#clients.get(id);
     if (known?.address === controlAddress) return known;
     known?.close();
-    const clients = connectStorageNode({ name, address: controlAddress });
+    const clients = connectStorageNode({ name, address: controlAddress, fleetSecret: this.#fleetSecret });
     this.#clients.set(id, clients);
     return clients;
   }

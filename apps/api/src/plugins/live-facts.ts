@@ -8,9 +8,9 @@ declare module 'fastify' {
   }
 }
 
-export const liveFactsPlugin = fastifyPlugin(
-  async app => {
-    const facts = new LiveFacts(app.catalog);
+export const liveFactsPlugin = fastifyPlugin<{ fleetSecret: string | undefined }>(
+  async (app, { fleetSecret }) => {
+    const facts = new LiveFacts(app.catalog, fleetSecret);
     app.decorate('liveFacts', facts);
     app.addHook('preClose', async () => facts.stop());
     app.addHook('onClose', async () => facts.close());

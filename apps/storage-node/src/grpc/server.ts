@@ -1,10 +1,12 @@
 // The gRPC control service: listens, and ends calls in order when the process stops.
+
 import {
   Server,
   ServerCredentials,
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
+import { requireFleetSecret } from '@tidemark/proto';
 import { formatHostPort, type HostPort } from '../host-port.ts';
 import { CLOSE_GRACE_MS } from '../limits.ts';
 
@@ -16,11 +18,19 @@ export interface GrpcService {
 
 export class GrpcServer {
   readonly #listen: HostPort;
-  readonly #server = new Server();
+  readonly #server: Server;
   #port: number | undefined;
 
-  constructor(options: { listen: HostPort; services: readonly GrpcService[] }) {
-    this.#listen = options.listen;
+  /** Without a secret everybody who reaches the address commands the storage node. */
+  constructor(options: {
+    listen: HostPort;
+    fleetSecret: string | undefined;
+    services: readonly GrpcService[];
+  }) {
+    const { listen, fleetSecret } = options;
+    this.#listen = listen;
+    const interceptors = fleetSecret === undefined ? [] : [requireFleetSecret(fleetSecret)];
+    this.#server = new Server({ interceptors });
     for (const { definition, implementation } of options.services) {
       this.#server.addService(definition, implementation);
     }
@@ -35,7 +45,7 @@ export class GrpcServer {
   async start(): Promise<void> {
     const address = formatHostPort(this.#listen);
     this.#port = await new Promise<number>((resolve, reject) => {
-      // The network is trusted in this version: who reaches the control port commands the storage node.
+      // Not encrypted: what that leaves open stands in ADR 0054.
       this.#server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
         if (error === null) resolve(port);
         else reject(new Error(`Cannot listen on ${address} for gRPC: ${error.message}`, { cause: error }));
