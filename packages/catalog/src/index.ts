@@ -70,6 +70,24 @@ export type { Inventory, InventoryRepository, RunFact } from './inventory-reposi
 export { applyMigrations } from './migrate.ts';
 export { hasPassed, latestPossible } from './moments.ts';
 export { PAGE_ITEMS_MAX, type Page, type PageOptions } from './page.ts';
+export { type AdmissionFacts, judge, type Load, type Room, type Verdict } from './policy/admission.ts';
+export { bandwidthAt, isTimeOfDay, shareOf } from './policy/bandwidth.ts';
+export {
+  type BandwidthWindow,
+  kindOf,
+  type MissedRule,
+  type PolicyDefinition,
+  type PolicyKind,
+  type PolicySchedule,
+} from './policy/definition.ts';
+export { Schedule } from './policy/schedule.ts';
+export {
+  type SimulatedBackup,
+  type SimulatedFiring,
+  type SimulatedVolume,
+  type Simulation,
+  simulate,
+} from './policy/simulate.ts';
 export { isId } from './ref.ts';
 export type {
   NewRepository,
@@ -80,6 +98,7 @@ export type {
 } from './repository-repository.ts';
 export { type ChainLink, type ChainPlan, planChain, type Removal } from './retention/chain-plan.ts';
 export { type KeepCandidate, keepsAnything, type RetentionRules, reasonsToKeep } from './retention/keep.ts';
+export { keptOf } from './retention/kept.ts';
 export { isTimeZone } from './retention/period.ts';
 export type {
   MergedBackup,

@@ -2,9 +2,9 @@
 import {
   type CatalogTransaction,
   type ChainPlan,
+  keptOf,
   planChain,
   type RetentionRow,
-  reasonsToKeep,
 } from '@tidemark/catalog';
 import { isoOrNull } from '../moments.ts';
 import type { Prune, PruneCheckpoint, PruneItem } from '../schemas/retention.ts';
@@ -27,7 +27,6 @@ export interface PruneRules extends Pick<Prune, 'keep' | 'timeZone'> {
   readonly repositoryId: string;
 }
 
-const NO_MOMENT = 'its point in time is not known';
 const MISSING = 'missing from its repository: put its files back, or repair its difference with forget';
 
 /** `rows`: all backups of the repository, since chains cross volumes. */
@@ -37,7 +36,7 @@ export async function planPrune(
   rules: PruneRules,
 ): Promise<PrunePlan> {
   const scope = rows.filter(row => rules.volumeId === undefined || row.volumeId === rules.volumeId);
-  const keep = keptOf(scope, rules);
+  const keep = keptOf(scope, { rules: rules.keep, now: rules.now, timeZone: rules.timeZone });
   const goingIds = new Set([...keep].filter(([, reasons]) => reasons.length === 0).map(([id]) => id));
   const leaves = ({ id, state }: RetentionRow) =>
     goingIds.has(id) || state === 'hidden' || state === 'removing';
@@ -61,20 +60,6 @@ export async function planPrune(
     .sort((a, b) => ((a.pointInTime ?? '') < (b.pointInTime ?? '') ? 1 : -1));
   const freedBytes = items.reduce((sum, item) => sum + item.freedBytes, 0);
   return { items, checkpoints, freedBytes, goingIds: [...goingIds], volumeIds };
-}
-
-/** For each available backup; rules count within a volume. */
-function keptOf(scope: readonly RetentionRow[], rules: PruneRules): Map<string, string[]> {
-  const kept = new Map<string, string[]>();
-  const available = scope.filter(({ state }) => state === 'available');
-  for (const [, ofVolume] of Map.groupBy(available, ({ volumeId }) => volumeId)) {
-    const known = ofVolume.filter(row => row.pointInTime !== null);
-    const candidates = known.map(row => ({ ...row, pointInTime: row.pointInTime! }));
-    const options = { rules: rules.keep, now: rules.now, timeZone: rules.timeZone };
-    for (const [id, reasons] of reasonsToKeep(candidates, options)) kept.set(id, reasons);
-    for (const { id, pointInTime } of ofVolume) if (pointInTime === null) kept.set(id, [NO_MOMENT]);
-  }
-  return kept;
 }
 
 interface Found {

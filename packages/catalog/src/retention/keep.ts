@@ -30,6 +30,8 @@ export interface KeepOptions {
   now: Date;
   /** A name of the time zone database. */
   timeZone: string;
+  /** That of the time zone, where there is one already. */
+  calendar?: Calendar;
 }
 
 /** Whether any backup is kept by them: what keeps nothing would remove all. */
@@ -45,10 +47,9 @@ export function keepsAnything(rules: RetentionRules): boolean {
  */
 export function reasonsToKeep(
   candidates: readonly KeepCandidate[],
-  { rules, now, timeZone }: KeepOptions,
+  { rules, now, timeZone, calendar = new Calendar(timeZone) }: KeepOptions,
 ): Map<string, string[]> {
   if (!keepsAnything(rules)) throw new RangeError('rules of retention that keep nothing would remove all');
-  const calendar = new Calendar(timeZone);
   const reasons = new Map(candidates.map(({ id }) => [id, [] as string[]]));
   const newestFirst = [...candidates].sort(
     (a, b) => b.pointInTime.getTime() - a.pointInTime.getTime() || (a.id < b.id ? 1 : -1),

@@ -26,8 +26,12 @@ interface LocalTime {
   readonly offset: string;
 }
 
+/** Who looks at the same backups again and again, as simulations do, asks for the same moments. */
+const NAMES_AT_HAND = 10_000;
+
 export class Calendar {
   readonly #format: Intl.DateTimeFormat;
+  readonly #names = new Map<PeriodRule, Map<number, string>>(PERIODS.map(rule => [rule, new Map()]));
 
   /** Throws RangeError for a time zone that is not known. */
   constructor(timeZone: string) {
@@ -44,6 +48,16 @@ export class Calendar {
 
   /** The name of the period that the moment lies in, such as `2026-W47`; two moments share it or do not. */
   periodOf(rule: PeriodRule, moment: Date): string {
+    const names = this.#names.get(rule)!;
+    const known = names.get(moment.getTime());
+    if (known !== undefined) return known;
+    if (names.size >= NAMES_AT_HAND) names.clear();
+    const name = this.#nameOf(rule, moment);
+    names.set(moment.getTime(), name);
+    return name;
+  }
+
+  #nameOf(rule: PeriodRule, moment: Date): string {
     const local = this.#localTime(moment);
     const { year, month, day, hour, offset } = local;
     if (rule === 'hourly') return `${year}-${month}-${day} ${hour}:00 ${offset}`;
