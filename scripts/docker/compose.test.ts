@@ -1,8 +1,10 @@
 // Goal: docker-compose.yml fits the services it starts. Method: read it as Compose would, and give each
 // service's settings to that service's own parser.
-import { existsSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
 import { readConfig as readApiConfig } from '../../apps/api/src/config.ts';
 import { parseConfig as readStorageNodeConfig } from '../../apps/storage-node/src/config.ts';
@@ -16,13 +18,17 @@ interface ComposeService {
   healthcheck?: { test: string[] };
   depends_on?: Record<string, { condition: string }>;
   volumes?: string[];
+  secrets?: string[];
+  ports?: string[];
 }
 
 const text = readFileSync(join(rootFolder, 'docker-compose.yml'), 'utf8');
-const { services, volumes } = parse(text, { merge: true }) as {
+const { services, volumes, secrets } = parse(text, { merge: true }) as {
   services: Record<string, ComposeService>;
   volumes: Record<string, unknown>;
+  secrets: Record<string, { file: string }>;
 };
+const MAKE_SECRETS = join(rootFolder, 'scripts/docker/make-secrets.sh');
 const ONE_SHOT = ['migrate', 'register'];
 const READERS: Record<string, (environment: Record<string, string>) => unknown> = {
   api: readApiConfig,
@@ -31,18 +37,57 @@ const READERS: Record<string, (environment: Record<string, string>) => unknown> 
   'storage-beta': readStorageNodeConfig,
 };
 
+function makeSecrets(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'tidemark-secrets-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  execFileSync('sh', [MAKE_SECRETS, folder]);
+  return folder;
+}
+
 test('every part of the system is there', () => {
   expect(Object.keys(services).sort()).toEqual(
     [...Object.keys(READERS), ...ONE_SHOT, 'postgres', 'redis'].sort(),
   );
 });
 
-test.each(Object.entries(READERS))('%s accepts its settings', (name, read) => {
-  const environment = Object.entries(services[name]!.environment).map(([key, value]) => [
-    key,
-    value.replace(/\$\{\w+:-(\w+)\}/, '$1'),
-  ]);
-  expect(() => read(Object.fromEntries(environment))).not.toThrow();
+test.each(Object.entries(READERS))(
+  '%s accepts its settings, with the secrets that the script makes',
+  (name, read) => {
+    const folder = makeSecrets();
+    const environment = Object.entries(services[name]!.environment).map(([key, value]) => [
+      key,
+      value.replace(/\$\{\w+:-(\w+)\}/, '$1').replace('/run/secrets', folder),
+    ]);
+    expect(() => read(Object.fromEntries(environment))).not.toThrow();
+  },
+);
+
+test('every secret is made by the script, stays what it is, and is given to those who name it, not as text', () => {
+  const folder = makeSecrets();
+  const made = readdirSync(folder);
+  const before = made.map(name => readFileSync(join(folder, name), 'utf8'));
+  expect(new Set(before).size).toBe(made.length);
+  for (const secret of before) expect(secret).toMatch(/^[0-9a-f]{64}$/);
+  execFileSync('sh', [MAKE_SECRETS, folder]);
+  expect(made.map(name => readFileSync(join(folder, name), 'utf8'))).toEqual(before);
+
+  expect(Object.keys(secrets).sort()).toEqual(made.sort());
+  for (const [name, service] of Object.entries(services)) {
+    const named = Object.values(service.environment ?? {})
+      .filter(value => value.startsWith('/run/secrets/'))
+      .map(value => value.slice('/run/secrets/'.length));
+    expect.soft([...(service.secrets ?? [])].sort(), name).toEqual(named.sort());
+    const bare = Object.entries(service.environment ?? {}).filter(([key]) =>
+      /PASSWORD$|SECRET$|TOKEN$/.test(key),
+    );
+    expect.soft(bare, name).toEqual([]);
+  }
+});
+
+test('nothing listens outside of this machine', () => {
+  const ports = Object.values(services).flatMap(service => service.ports ?? []);
+  expect(ports.length).toBeGreaterThan(0);
+  expect(ports.filter(port => !port.startsWith('127.0.0.1:'))).toEqual([]);
 });
 
 test('every program exists, every lasting service has a health check, every volume is declared', () => {
