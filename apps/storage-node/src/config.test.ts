@@ -17,6 +17,7 @@ test('defaults stand where nothing is said', () => {
     qmpListen: undefined,
     scratchLimitBytes: 0,
     targetReconnectMs: 15_000,
+    hooks: new Map(),
     killPoints: undefined,
     logLevel: 'info',
   });
@@ -39,6 +40,21 @@ test('all faults are reported together', () => {
   ]) {
     expect(() => parseConfig(faulty)).toThrow(fault);
   }
+});
+
+test('hooks are programs by name, and what is no such list is refused', () => {
+  const base = { TIDEMARK_NODE_NAME: 'alpha', TIDEMARK_STATE_DIR: 's' };
+  const hooks = (text: string) => parseConfig({ ...base, TIDEMARK_HOOKS: text }).hooks;
+  expect(hooks('')).toEqual(new Map());
+  expect(hooks('db=/usr/local/bin/freeze db, fs=/bin/fs,')).toEqual(
+    new Map([
+      ['db', '/usr/local/bin/freeze db'],
+      ['fs', '/bin/fs'],
+    ]),
+  );
+  expect(() => hooks('db=bin/relative')).toThrow(/TIDEMARK_HOOKS names hooks as .*'db=bin\/relative'/);
+  expect(() => hooks('/bin/fs')).toThrow(/TIDEMARK_HOOKS/);
+  expect(() => hooks('db=/a,db=/b')).toThrow(/names hook 'db' twice/);
 });
 
 test('a wildcard NBD address needs one that others can reach', () => {

@@ -52,6 +52,12 @@ const environment = z
       .min(0, 'must not be negative')
       .max(TARGET_RECONNECT_MS_MAX, `must be at most ${TARGET_RECONNECT_MS_MAX}`)
       .default(TARGET_RECONNECT_MS),
+    TIDEMARK_HOOKS: z
+      .string()
+      .transform((text, context) =>
+        parseHooks(text, message => context.addIssue({ code: 'custom', message })),
+      )
+      .default(new Map()),
     TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
@@ -92,6 +98,8 @@ export interface StorageNodeConfig {
   readonly scratchLimitBytes: number;
   /** How long a copy waits for a target that went away. */
   readonly targetReconnectMs: number;
+  /** Programs that may be run around a group's instant, by the names that callers know them by. */
+  readonly hooks: ReadonlyMap<string, string>;
   /** For tests alone: the folder in which it is told at which moment to die. */
   readonly killPoints: string | undefined;
   readonly logLevel: string;
@@ -111,7 +119,22 @@ export function parseConfig(variables: Readonly<Record<string, string | undefine
     qmpListen: value.TIDEMARK_QMP_LISTEN,
     scratchLimitBytes: value.TIDEMARK_SCRATCH_LIMIT_BYTES,
     targetReconnectMs: value.TIDEMARK_TARGET_RECONNECT_MS,
+    hooks: value.TIDEMARK_HOOKS,
     killPoints: value.TIDEMARK_KILL_POINTS,
     logLevel: value.TIDEMARK_LOG_LEVEL,
   });
+}
+
+/** `name=/absolute/program`, separated by commas. */
+function parseHooks(text: string, complain: (message: string) => void): ReadonlyMap<string, string> {
+  const hooks = new Map<string, string>();
+  for (const entry of text.split(',')) {
+    if (entry.trim() === '') continue;
+    const [, name, program] = /^\s*([a-z0-9][a-z0-9_-]{0,62})=(\/[^,]*?)\s*$/.exec(entry) ?? [];
+    if (name === undefined || program === undefined) {
+      complain(`names hooks as name=/absolute/program, separated by commas, not '${entry.trim()}'`);
+    } else if (hooks.has(name)) complain(`names hook '${name}' twice`);
+    else hooks.set(name, program);
+  }
+  return hooks;
 }

@@ -96,3 +96,24 @@ export const INTENT_LOOK_INTERVAL_MS = 1_000;
 export const INTENT_STORE_INTERVAL_MS = 5_000;
 /** Bitmaps of huge disks are stored less often: at most so many bytes a second go into it. */
 export const INTENT_STORE_BYTES_PER_SECOND = 4 * 1024 * 1024;
+
+/** How long guests' changes wait for a group at most, unless it is told: less than any guest's time-out. */
+export const FENCE_LIMIT_MS = 500;
+/** As told at most: guests take a disk for dead at 30 s and more. */
+export const FENCE_LIMIT_MS_MAX = 10_000;
+/** A group that is not fenced so long after it was prepared is given up: its volumes' other changes wait for it. */
+export const GROUP_PREPARED_MS_MAX = 30_000;
+/** Volumes of one group on one storage node: all are staged, and have to be released, at once. */
+export const GROUP_MEMBERS_MAX = 256;
+/** Decided groups that are remembered, to answer late calls: far more than there can be calls on their way. */
+export const GROUPS_REMEMBERED_MAX = 256;
+
+/** How long a hook may take, unless it is told, and at most: a freeze that takes longer is no freeze. */
+export const HOOK_TIMEOUT_MS = 10_000;
+export const HOOK_TIMEOUT_MS_MAX = 120_000;
+/** The end of a hook's output that is kept: its last words. */
+export const HOOK_OUTPUT_BYTES_MAX = 4_096;
+/** How long the rest of its output is waited for once it has ended. */
+export const HOOK_OUTPUT_WAIT_MS = 1_000;
+
+assert(FENCE_LIMIT_MS <= FENCE_LIMIT_MS_MAX);

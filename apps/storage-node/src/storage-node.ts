@@ -11,7 +11,9 @@ import {
 import type { Logger } from 'pino';
 import type { StorageNodeConfig } from './config.ts';
 import { type ExportEvent, NbdExports } from './exports/nbd-exports.ts';
+import { type GroupServices, groupServices } from './group/group-services.ts';
 import { checkpointService } from './grpc/checkpoint-service.ts';
+import { groupService } from './grpc/group-service.ts';
 import type { CallContext } from './grpc/handlers.ts';
 import { jobService } from './grpc/job-service.ts';
 import { repositoryService } from './grpc/repository-service.ts';
@@ -39,6 +41,15 @@ import { CommitRunner } from './volume/commit-runner.ts';
 import { MoveRunner } from './volume/move-runner.ts';
 import { VolumeRegistry } from './volume/volume-registry.ts';
 
+export interface StorageNodeOptions {
+  readonly config: StorageNodeConfig;
+  readonly log: Logger;
+  readonly now: () => number;
+  readonly version: string;
+  /** For tests alone: see GroupHost. */
+  readonly fencesOff?: boolean;
+}
+
 interface Started {
   readonly startedAtMs: number;
   readonly identity: Identity;
@@ -56,6 +67,7 @@ export class StorageNode {
   readonly #volumes: VolumeRegistry;
   readonly #jobs: JobRunner;
   readonly #frozen: MomentServices;
+  readonly #together: GroupServices;
   readonly #restores: RestoreRunner;
   readonly #streams: StreamRunner;
   readonly #commits: CommitRunner;
@@ -69,7 +81,7 @@ export class StorageNode {
   #started: Started | undefined;
   #health: HealthServer | undefined;
 
-  constructor(options: { config: StorageNodeConfig; log: Logger; now: () => number; version: string }) {
+  constructor(options: StorageNodeOptions) {
     const { config, log, now } = options;
     this.#config = config;
     this.#log = log;
@@ -112,6 +124,11 @@ export class StorageNode {
       ...{ scratchLimitBytes: config.scratchLimitBytes, targetReconnectMs: config.targetReconnectMs },
       report: problem => log.warn(problem, 'moment problem'),
     });
+    this.#together = groupServices({
+      ...{ graph, volumes, store: this.#store, clock: systemClock, ...this.#frozen },
+      ...{ hooks: config.hooks, fencesOff: options.fencesOff },
+      report: problem => log.warn(problem, 'group problem'),
+    });
     const reconnectMs = config.targetReconnectMs;
     this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs, now, reconnectMs });
     this.#moves = new MoveRunner({ graph, volumes, jobs, reconnectMs });
@@ -148,6 +165,8 @@ export class StorageNode {
       await this.#begin(this.#volumes.load(), () => this.#volumes.close());
       const { moments } = this.#frozen;
       await this.#begin(moments.load(), () => moments.close());
+      const { groups, hooks } = this.#together;
+      await this.#begin(groups.load(), () => groups.close());
       // Not before all exports are back under their names: 'unknown' is an answer that clients do not ask for again.
       await this.#exports.start();
       this.#undo.push(() => this.#jobs.close());
@@ -155,6 +174,7 @@ export class StorageNode {
       // Before jobs are ended: they and their guests may wait for a host that is away.
       this.#undo.push(() => this.#volumes.abandonSources());
       this.#started = { startedAtMs: this.#now(), identity };
+      this.#undo.push(async () => hooks.close());
       await this.#begin(this.#grpc.start(), () => this.#grpc.close());
       await this.#begin(this.#startHealth(), async () => this.#health?.close());
     } catch (error) {
@@ -221,6 +241,7 @@ export class StorageNode {
       }),
       checkpointService({ context, volumes: this.#volumes, now: this.#now }),
       snapshotService({ context, volumes: this.#volumes, commits: this.#commits, now: this.#now }),
+      groupService({ context, ...this.#together }),
       jobService({
         context,
         jobs: this.#jobs,

@@ -78,7 +78,7 @@ const summaryOf = ({ chain }: Volume, checkpointId: string) =>
   chain.summaries().find(summary => summary.checkpointId === checkpointId)!;
 
 /** Throws `invalid-name`, `invalid-request`. */
-function checkTexts({
+export function checkTexts({
   name,
   description = '',
 }: {

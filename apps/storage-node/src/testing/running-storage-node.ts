@@ -14,20 +14,31 @@ export type ReachedStorageNode = Pick<RunningStorageNode, 'clients'>;
 /** As the environment has them. */
 type Settings = Readonly<Record<string, string>>;
 
+/** What no setting can ask for. */
+interface ForTests {
+  readonly fencesOff?: boolean;
+}
+
 export class RunningStorageNode {
   readonly stateDir: string;
   readonly #settings: Settings;
+  readonly #forTests: ForTests;
   #storageNode: StorageNode | undefined;
   #clients: StorageNodeClients | undefined;
 
-  private constructor(stateDir: string, settings: Settings) {
+  private constructor(stateDir: string, settings: Settings, forTests: ForTests) {
     this.stateDir = stateDir;
     this.#settings = settings;
+    this.#forTests = forTests;
   }
 
   /** On the given state directory, or one of its own. */
-  static async start(stateDir?: string, settings: Settings = {}): Promise<RunningStorageNode> {
-    const running = new RunningStorageNode(stateDir ?? (await temporaryFolder()), settings);
+  static async start(
+    stateDir?: string,
+    settings: Settings = {},
+    forTests: ForTests = {},
+  ): Promise<RunningStorageNode> {
+    const running = new RunningStorageNode(stateDir ?? (await temporaryFolder()), settings, forTests);
     onTestFinished(() => running.stop());
     await running.begin();
     return running;
@@ -53,7 +64,8 @@ export class RunningStorageNode {
       ...this.#settings,
     });
     const log = pino({ level: 'silent' });
-    this.#storageNode = new StorageNode({ config, log, now: () => Date.now(), version: '0.0.0' });
+    const options = { config, log, now: () => Date.now(), version: '0.0.0', ...this.#forTests };
+    this.#storageNode = new StorageNode(options);
     await this.#storageNode.start();
     this.#clients = connectStorageNode({ name: 'alpha', address: this.#storageNode.controlAddress ?? '' });
   }

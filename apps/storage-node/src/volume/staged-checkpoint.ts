@@ -1,4 +1,4 @@
-// What callers see of a checkpoint that is being added: in one go, or in the steps that a group of volumes takes together.
+// What callers see of a checkpoint that is being added: in one go, or step by step, as a group of volumes does it.
 import type { TransactionAction } from '@tidemark/engine';
 import type { CheckpointRecord } from './volume-record.ts';
 

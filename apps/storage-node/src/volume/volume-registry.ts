@@ -121,6 +121,15 @@ export class VolumeRegistry {
     return this.all().filter(volume => volume.record.state !== 'restoring');
   }
 
+  has(volumeId: string): boolean {
+    return this.#volumes.has(volumeId);
+  }
+
+  /** Also one that could not be opened, and may be by the next start. */
+  knows(volumeId: string): boolean {
+    return this.has(volumeId) || this.#unopened.has(volumeId);
+  }
+
   /** Throws `volume-not-found`. */
   get(volumeId: string): Volume {
     const volume = this.#volumes.get(volumeId);
