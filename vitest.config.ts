@@ -12,7 +12,7 @@ const project = (root: string) => ({
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     exclude: ['test/interop/**', 'test/oracle/**', '**/node_modules/**'],
     globalSetup: databaseUsers.includes(root) ? [databaseSetup] : [],
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     hookTimeout: 60_000,
   },
 });

@@ -37,9 +37,11 @@ interface Named {
   state: string;
 }
 
+/** By name: storage nodes are registered all at once. */
 async function list(stack: Stack, path: string): Promise<Named[]> {
   const response = await fetch(`${stack.url}/v1/${path}`);
-  return ((await response.json()) as { items: Named[] }).items;
+  const { items } = (await response.json()) as { items: Named[] };
+  return items.sort((a, b) => a.name.localeCompare(b.name));
 }
 
 async function until(condition: () => Promise<boolean> | boolean): Promise<void> {

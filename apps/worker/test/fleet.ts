@@ -38,7 +38,7 @@ export const FAST: WorkerLimits = {
   auditMs: 0,
 };
 
-const WAIT_MS = 15_000;
+const WAIT_MS = 25_000;
 export const VOLUME_BYTES = 4096;
 
 export class Fleet {

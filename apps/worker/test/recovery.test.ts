@@ -14,7 +14,8 @@ import { BACKENDS, type TestQueue } from './queues.ts';
 import { redisIsInstalled, startRedis } from './redis-server.ts';
 
 const PROCESS = fileURLToPath(new URL('./worker-process.ts', import.meta.url));
-const SHORT_LEASE = { leaseMs: 600, renewMs: 100 };
+/** Of a worker that will die. Long enough to be renewed in time on a machine with much else to do. */
+const SHORT_LEASE = { leaseMs: 2_500, renewMs: 200 };
 
 describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
   let queue: TestQueue | undefined;
@@ -56,12 +57,13 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
     const run = await fleet.until(await fleet.backup('monday'), ({ progress }) => progress.currentBytes > 0);
     first.kill('SIGKILL');
     await once(first, 'exit');
-    await fleet.startWorker(SHORT_LEASE);
+    await fleet.startWorker();
     const resumed = await fleet.until(run, ({ leaseEpoch }) => leaseEpoch > run.leaseEpoch);
     expect(resumed.leaseOwner).not.toBe(run.leaseOwner);
     fleet.alpha.holdJobs = false;
     const ended = await fleet.succeed(run);
-    expect([ended.attempt, ended.failures]).toEqual([2, 0]);
+    // The queue gives its job to another worker, or the lease runs out first and it is handed over once more.
+    expect([ended.leaseEpoch, ended.failures]).toEqual([2, 0]);
     expect(fleet.alpha.callsOf('startBackup')).toHaveLength(1);
     expect(fleet.beta.callsOf('publishBackup').at(0)?.step?.leaseEpoch).toBe(2);
   });
@@ -76,9 +78,9 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
     await once(first, 'exit');
     expect(await fleet.catalog.runs.get(run.id)).toMatchObject({ state: 'queued', leaseEpoch: 0 });
     const startedAt = performance.now();
-    await fleet.startWorker(SHORT_LEASE);
+    await fleet.startWorker();
     const ended = await fleet.succeed(run);
-    expect([ended.attempt, ended.failures]).toEqual([1, 0]);
+    expect([ended.leaseEpoch, ended.failures]).toEqual([1, 0]);
     expect(performance.now() - startedAt).toBeLessThan(10_000);
   });
 
@@ -93,7 +95,7 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
     first.kill('SIGKILL');
     await once(first, 'exit');
     fleet.alpha.heal();
-    await fleet.startWorker(SHORT_LEASE);
+    await fleet.startWorker();
     const ended = await fleet.end(run);
     expect([ended.state, ended.error?.code]).toEqual(['cancelled', 'run-cancelled']);
     const left = { partial: [], jobs: [], checkpoints: [], checkpointRows: [], backupRows: [] };
@@ -106,7 +108,7 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
     fleet.alpha.holdJobs = true;
     const run = await fleet.until(await fleet.backup('monday'), ({ progress }) => progress.currentBytes > 0);
     sleeper.kill('SIGSTOP');
-    await fleet.startWorker(SHORT_LEASE);
+    await fleet.startWorker();
     await fleet.until(run, ({ leaseEpoch }) => leaseEpoch > run.leaseEpoch);
     sleeper.kill('SIGCONT');
     fleet.alpha.holdJobs = false;
