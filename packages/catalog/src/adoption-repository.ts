@@ -35,6 +35,7 @@ export interface FoundBackup {
   checkpointId: string;
   checkpoint: string;
   parentId: string | null;
+  replicaOfId?: string | null;
   kind: BackupKind;
   reason: string;
   hidden: boolean;

@@ -23,6 +23,8 @@ export interface BackupManifest {
   fileName: string;
   compression: string;
   hidden: boolean;
+  /** Of a replica: the backup that it was copied from. */
+  replicaOfBackupId?: string;
 }
 
 export interface BackupImport {
@@ -176,6 +178,7 @@ function newRow(manifest: PlacedManifest, { repositoryId, now }: Place) {
     ...{ id, repositoryId, volumeId, volumeName, checkpointId, checkpointName, reason, state },
     ...{ fileName, compression, pointInTime },
     parentId: parentOf(manifest),
+    replicaOfId: manifest.replicaOfBackupId || null,
     kind: kindOf(manifest),
     sizeBytes: BigInt(sizeBytes),
     storedBytes: BigInt(storedBytes),

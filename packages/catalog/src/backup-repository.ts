@@ -1,7 +1,7 @@
 // Backups: what the repositories' manifests say, for searching, and intents of backups to be.
 import { type BackupImport, type BackupManifest, importManifests } from './backup-import.ts';
 import type { DamagedRange } from './damaged-ranges.ts';
-import { notFound } from './errors.ts';
+import { CatalogError, isUniqueViolation, notFound } from './errors.ts';
 import type { BackupModel } from './generated/models.ts';
 import { momentAfter } from './moments.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
@@ -26,6 +26,8 @@ export interface Backup {
   checkpoint: string;
   /** Null exactly for a full backup. */
   parentId: string | null;
+  /** The backup of another repository that it was copied from; it may be gone. */
+  replicaOfId: string | null;
   kind: BackupKind;
   reason: string;
   state: BackupState;
@@ -37,6 +39,8 @@ export interface Backup {
   verifyResult: VerifyResult | null;
   /** What of its disk is known to be damaged. */
   damage: DamagedRange[] | null;
+  /** Of the damage below it, what it has sent again. */
+  resent: DamagedRange[] | null;
   /** An audit found the bitmaps wrong that it, or what it stands on, was made with: nothing is built on it. */
   distrusted: boolean;
   /** Size of the disk in it. */
@@ -48,7 +52,7 @@ export interface Backup {
   pointInTime: Date | null;
   createdAt: Date;
   finishedAt: Date | null;
-  /** From the row's creation to its publication. */
+  /** From the row's creation to its publication; null of a replica, whose place is that of its source. */
   durationMs: number | null;
 }
 
@@ -66,6 +70,10 @@ export interface NewBackup {
   compression?: string;
   reason: string;
   sizeBytes: number;
+  replicaOfId?: string;
+  /** Of a replica: its place among the volume's backups is that of its source. Default: after all others. */
+  createdAt?: Date;
+  distrusted?: boolean;
 }
 
 /** What a volume was restored from, and its own checkpoint of that moment. */
@@ -102,12 +110,15 @@ function toBackup({ checkpointName, ...row }: BackupModel): Backup {
     compression: row.compression as Backup['compression'],
     verifyResult: row.verifyResult as VerifyResult | null,
     damage: row.damage as unknown as DamagedRange[] | null,
+    resent: row.resent as unknown as DamagedRange[] | null,
     sizeBytes: Number(row.sizeBytes),
     storedBytes: bytes(row.storedBytes),
     dirtyBytes: bytes(row.dirtyBytes),
     sentBytes: bytes(row.sentBytes),
     // Two hosts' clocks: the later moment may be told as the earlier one.
-    durationMs: row.finishedAt && Math.max(0, row.finishedAt.getTime() - row.createdAt.getTime()),
+    durationMs: row.replicaOfId
+      ? null
+      : row.finishedAt && Math.max(0, row.finishedAt.getTime() - row.createdAt.getTime()),
   };
 }
 
@@ -122,19 +133,12 @@ export class BackupRepository {
   create({ checkpoint, ...backup }: NewBackup, runId: string | null = null): Promise<Backup> {
     return this.#scope.write(async (db, tell) => {
       const kind: BackupKind = backup.parentId === null ? 'full' : (backup.kind ?? 'incremental');
-      const createdAt = await momentOfNext(db, backup.volumeId, this.#scope.now());
-      const row = await db.backup.create({
-        data: {
-          ...backup,
-          createdAt,
-          checkpointName: checkpoint,
-          kind,
-          state: 'creating',
-          sizeBytes: BigInt(backup.sizeBytes),
-        },
-      });
-      const data = { volumeId: row.volumeId, repositoryId: row.repositoryId, kind };
-      tell({ kind: 'backup-creating', subjectType: 'backup', subjectId: row.id, runId, data });
+      const createdAt = backup.createdAt ?? (await momentOfNext(db, backup.volumeId, this.#scope.now()));
+      const sizeBytes = BigInt(backup.sizeBytes);
+      const data = { ...backup, createdAt, checkpointName: checkpoint, kind, state: 'creating', sizeBytes };
+      const row = await db.backup.create({ data }).catch(twinMade(checkpoint));
+      const about = { volumeId: row.volumeId, repositoryId: row.repositoryId, kind };
+      tell({ kind: 'backup-creating', subjectType: 'backup', subjectId: row.id, runId, data: about });
       return toBackup(row);
     });
   }
@@ -251,6 +255,24 @@ export class BackupRepository {
     return row && toBackup(row);
   }
 
+  /** The backup and all that it stands on, newest first. Rejects `not-found`. */
+  async chainOf(id: string): Promise<Backup[]> {
+    const chain = [await this.get(id)];
+    const seen = new Set<string>([id]);
+    for (let next = chain[0]!.parentId; next !== null && !seen.has(next); next = chain.at(-1)!.parentId) {
+      seen.add(next);
+      chain.push(await this.get(next));
+    }
+    return chain;
+  }
+
+  /** Backups of these checkpoints in the repository, in whatever state, by their checkpoints. */
+  async twinsIn(repositoryId: string, checkpointIds: readonly string[]): Promise<Map<string, Backup>> {
+    const where = { repositoryId, checkpointId: { in: [...checkpointIds] } };
+    const rows = await this.#scope.read(db => db.backup.findMany({ where }));
+    return new Map(rows.map(row => [row.checkpointId, toBackup(row)]));
+  }
+
   /**
    * The first backup that is missing of those that the backup stands on: nothing can be read through it, nor built on
    * it. Null: the chain is whole.
@@ -346,6 +368,15 @@ export class BackupRepository {
       if (count === 1) tell({ kind: 'backup-dropped', subjectType: 'backup', subjectId: id, runId });
     });
   }
+}
+
+/** Somebody else was faster. */
+function twinMade(checkpoint: string): (error: unknown) => never {
+  return error => {
+    if (!isUniqueViolation(error)) throw error;
+    const text = `Checkpoint '${checkpoint}' has a backup in the repository already, or one that is being made.`;
+    throw new CatalogError('backup', 'in-use', text, error);
+  };
 }
 
 /** Whatever a clock says, what was made later counts as later. */

@@ -13,6 +13,7 @@ import { EventRepository } from './event-repository.ts';
 import { PrismaClient } from './generated/client.ts';
 import { GroupRepository } from './group-repository.ts';
 import { InventoryRepository } from './inventory-repository.ts';
+import { ReplicationRuleRepository } from './replication-rule-repository.ts';
 import { RepositoryRepository } from './repository-repository.ts';
 import { RetentionRepository } from './retention-repository.ts';
 import { RunLeaseRepository } from './run-lease-repository.ts';
@@ -48,6 +49,7 @@ class Nouns {
   readonly backups: BackupRepository;
   readonly backupLeases: BackupLeaseRepository;
   readonly backupDamage: BackupDamageRepository;
+  readonly replicationRules: ReplicationRuleRepository;
   readonly retention: RetentionRepository;
   readonly verifications: VerificationRepository;
   readonly runs: RunRepository;
@@ -70,6 +72,7 @@ class Nouns {
     this.backups = new BackupRepository(scope);
     this.backupLeases = new BackupLeaseRepository(scope);
     this.backupDamage = new BackupDamageRepository(scope);
+    this.replicationRules = new ReplicationRuleRepository(scope);
     this.retention = new RetentionRepository(scope);
     this.verifications = new VerificationRepository(scope);
     this.runs = new RunRepository(scope);

@@ -9,6 +9,7 @@ export type Noun =
   | 'commit'
   | 'repository'
   | 'backup'
+  | 'replication-rule'
   | 'run'
   | 'difference'
   | 'webhook'

@@ -65,6 +65,7 @@ export { chooseBase, type WantedBase } from './intents/backup-base.ts';
 export { type IntendedBackup, intendBackup, type WantedBackup } from './intents/backup-intent.ts';
 export { findCheckpoint, requireFreeCheckpointName, requireReady } from './intents/known-checkpoint.ts';
 export { type DroppedCheckpoint, makeRoom } from './intents/make-room.ts';
+export { type IntendedReplica, intendReplica, type WantedReplica } from './intents/replica-intent.ts';
 export { requireOnline } from './intents/require-online.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export { applyMigrations } from './migrate.ts';
@@ -89,6 +90,20 @@ export {
   simulate,
 } from './policy/simulate.ts';
 export { isId } from './ref.ts';
+export {
+  type BlockedReplica,
+  planReplication,
+  type ReplicationPlan,
+  type ReplicationSetting,
+  type ReplicationSides,
+} from './replication/replica-plan.ts';
+export type {
+  NewReplicationRule,
+  ReplicationRule,
+  ReplicationRuleChange,
+  ReplicationRuleRepository,
+  RuleRuns,
+} from './replication-rule-repository.ts';
 export type {
   NewRepository,
   Repository,

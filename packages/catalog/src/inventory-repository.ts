@@ -20,6 +20,8 @@ export interface RunFact {
   storageNodeId: string | null;
   volumeId: string | null;
   repositoryId: string | null;
+  /** Another one, which it only reads. */
+  sourceRepositoryId?: string | undefined;
   /** The one that it makes or removes; others it may only build on. */
   checkpointId: string | null;
   /** Every id of its row and its request. */
@@ -72,6 +74,7 @@ function toRunFact(row: RunModel): RunFact {
   const waits = row.notBefore ?? row.createdAt;
   return {
     ...{ id, leaseEpoch, storageNodeId, volumeId, repositoryId, checkpointId },
+    sourceRepositoryId: (row.request as { sourceRepositoryId?: string }).sourceRepositoryId,
     kind: row.kind as RunKind,
     state: state as RunState,
     live: state === 'queued' || state === 'running' || cleanupPending,

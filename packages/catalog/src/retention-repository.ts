@@ -17,6 +17,7 @@ export interface RetentionRow {
   /** Name of the checkpoint when the backup was made. */
   checkpoint: string;
   parentId: string | null;
+  replicaOfId: string | null;
   state: BackupState;
   pointInTime: Date | null;
   createdAt: Date;
@@ -303,6 +304,7 @@ async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
     checkpointId: row.checkpointId,
     checkpoint: row.checkpointName,
     parentId: row.parentId,
+    replicaOfId: row.replicaOfId,
     state: row.state as BackupState,
     pointInTime: row.pointInTime,
     createdAt: row.createdAt,

@@ -24,6 +24,7 @@ export const RUN_KINDS = [
   'reconcile',
   'repair-difference',
   'audit',
+  'replicate',
 ] as const;
 
 export type RunKind = (typeof RUN_KINDS)[number];

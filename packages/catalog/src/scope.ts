@@ -17,6 +17,7 @@ export interface NewEvent {
     | 'group'
     | 'repository'
     | 'backup'
+    | 'replication-rule'
     | 'policy'
     | 'run';
   subjectId: string;

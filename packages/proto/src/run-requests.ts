@@ -167,6 +167,21 @@ export const runRequestSchemas = {
     startedAtMs: bytes.nullable(),
   }),
   'repair-difference': z.object({ differenceId: id, storageNodeId: id, action: z.string() }),
+  /** Copies backups of one repository to another, oldest first; each is published by itself. */
+  replicate: z.object({
+    sourceRepositoryId: id,
+    repositoryId: id,
+    /** The one member becomes a full backup, with all that it stands on. */
+    flatten: z.boolean(),
+    /** What the oldest stands on in the target; null: nothing. */
+    parentBackupId: id.nullable(),
+    /** Oldest first: what is copied, and as what. */
+    members: z.array(z.object({ sourceBackupId: id, backupId: id })).min(1),
+    /** Null: as fast as it goes. */
+    speedBytesPerSecond: bytes.nullable(),
+    /** The rule that asked for it; null: somebody did. */
+    ruleId: id.nullable(),
+  }),
   audit: z.object({
     volumeId: id,
     /** Null: the newest backup of any repository that can be compared with. */

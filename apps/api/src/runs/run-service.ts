@@ -12,7 +12,7 @@ import { toRunJson } from './run-json.ts';
 const ENDED: readonly Run['state'][] = ['succeeded', 'failed', 'cancelled'];
 
 /** Runs whose job can stand still, and be given a speed. */
-const WITH_JOB: readonly string[] = ['backup', 'restore', 'commit', 'prune', 'verify', 'audit'];
+const WITH_JOB: readonly string[] = ['backup', 'restore', 'commit', 'prune', 'verify', 'audit', 'replicate'];
 /** Runs that go on until somebody says so. */
 const ENDLESS: readonly string[] = ['export'];
 

@@ -133,6 +133,7 @@ async function replicate(
 ): Promise<void> {
   const { source, damage, control, request } = options;
   const { backupId, sizeBytes } = partial.plan;
+  if (partial.isWhole) return;
   if (!partial.isWritable) throw notWritable(backupId);
   const { disk, sums } = await source.connect(sizeBytes);
   const { image, sums: targetSums } = partial.nodes;
@@ -155,8 +156,10 @@ async function replicate(
       await control.pace(sentBytes);
     },
   });
-  if (request.sumsDigest === '' || (await sumsDigest(targetSums)) === request.sumsDigest) return;
-  throw damagedSums(request.sourceUri, 'they are not those of its manifest');
+  if (request.sumsDigest !== '' && (await sumsDigest(targetSums)) !== request.sumsDigest) {
+    throw damagedSums(request.sourceUri, 'they are not those of its manifest');
+  }
+  partial.isWhole = true;
 }
 
 /** What the end of the copy means to those who asked for it. */
@@ -182,8 +185,8 @@ function explain(error: unknown, { sourceUri, backupId }: ReplicationRequest): u
 function damaged({ sourceUri }: ReplicationRequest, offset: number, message: string): TidemarkError {
   return new TidemarkError(
     'backup-damaged',
-    `The backup in the repository at ${nbdPlace(sourceUri)} is damaged at ${offset}: ${message}. A replica of it would ` +
-      'be, too. Make a new backup, which sends again what is damaged, and replicate that one flattened.',
+    `The backup in the repository at ${nbdPlace(sourceUri)} is damaged at ${offset}: ${message}. A replica of it ` +
+      'would be, too. Make a new backup, which sends again what is damaged, and replicate that one flattened.',
   );
 }
 

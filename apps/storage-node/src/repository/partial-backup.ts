@@ -60,6 +60,8 @@ export class PartialBackup {
   readonly #image: PartialFile;
   readonly #sums: PartialFile;
   #isVerified = false;
+  /** Of a replica: all of its source has come. */
+  isWhole = false;
 
   private constructor(
     plan: PartialBackupPlan,

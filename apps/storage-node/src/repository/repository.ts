@@ -314,6 +314,9 @@ export class Repository {
       const partial = this.#writtenTo({ backupId, targetUri });
       const { plan } = partial;
       checkKind(publication, plan);
+      if (publication.replicaOfBackupId !== undefined && !partial.isWhole) {
+        throw this.#notUsable(backupId, 'is a replica of which not all has come; copy the rest first');
+      }
       await this.#seal(partial, async () => {});
       const storedBytes = await partial.name();
       const { expectedBytes: _, ...kept } = plan;
@@ -384,7 +387,7 @@ export class Repository {
   }
 
   #endpointAgain(partial: PartialBackup, plan: PartialBackupPlan): BackupEndpoint {
-    if (partial.matches(plan) && partial.isWritable) return partial.endpoint;
+    if (partial.matches(plan) && (partial.isWritable || partial.isWhole)) return partial.endpoint;
     throw this.#notUsable(plan.backupId, 'is being written with other settings; discard it first');
   }
 

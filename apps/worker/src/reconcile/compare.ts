@@ -41,15 +41,16 @@ export function compare(sides: BothSides): FoundDifference[] {
 }
 
 /** Their runs read a backup, or add one: the rest of the repository is as it was. */
-const LEAVES_REPOSITORY: readonly string[] = ['backup', 'restore', 'audit', 'verify', 'export'];
+const LEAVES_REPOSITORY: readonly string[] = ['backup', 'restore', 'audit', 'verify', 'export', 'replicate'];
 const LEAVES_ALL: readonly string[] = ['reconcile', 'repair-difference', 'register-storage-node'];
 
 function busyIds(liveRuns: readonly RunFact[]): Set<string> {
   const busy = new Set<string>();
-  for (const { kind, ids, storageNodeId, repositoryId } of liveRuns) {
+  for (const { kind, ids, storageNodeId, repositoryId, sourceRepositoryId } of liveRuns) {
     if (LEAVES_ALL.includes(kind)) continue;
     for (const id of ids) {
-      if (id === storageNodeId || (id === repositoryId && LEAVES_REPOSITORY.includes(kind))) continue;
+      const isRepository = id === repositoryId || id === sourceRepositoryId;
+      if (id === storageNodeId || (isRepository && LEAVES_REPOSITORY.includes(kind))) continue;
       busy.add(id);
     }
   }

@@ -1,5 +1,5 @@
 // Repairs of nouns: rows follow what is there, or what is there follows the rows.
-import type { FoundBackup } from '@tidemark/catalog';
+import { type FoundBackup, isId } from '@tidemark/catalog';
 import type { StoredBackup } from '@tidemark/proto';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import { tolerate } from '../runs/tolerate.ts';
@@ -146,6 +146,7 @@ function toFound(repositoryId: string, stored: StoredBackup): FoundBackup {
     },
     checkpoint: checkpointName,
     parentId: stored.parentBackupId || null,
+    replicaOfId: isId(stored.replicaOfBackupId) ? stored.replicaOfBackupId : null,
     kind: kindOf(stored),
     compression: compression === 'zstd' ? 'zstd' : 'none',
     pointInTime: new Date(pointInTimeMs),

@@ -18,6 +18,7 @@ import { redefineCheckpointsRun } from './redefine-checkpoints-run.ts';
 import { registerStorageNodeRun } from './register-storage-node-run.ts';
 import { removeStorageNodeRun } from './remove-storage-node-run.ts';
 import { repairDifferenceRun } from './repair-difference-run.ts';
+import { replicateRun } from './replicate-run.ts';
 import { restoreRun } from './restore-run.ts';
 import type { RunDefinition } from './run-definition.ts';
 import { scanRepositoryRun } from './scan-repository-run.ts';
@@ -47,4 +48,5 @@ export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K>
   reconcile: reconcileRun,
   'repair-difference': repairDifferenceRun,
   audit: auditRun,
+  replicate: replicateRun,
 };
