@@ -11,7 +11,7 @@ import { createQueue } from '@tidemark/proto/queue-connection';
 import { afterAll, afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { FAST, Fleet } from './fleet.ts';
 import { BACKENDS, type TestQueue } from './queues.ts';
-import { redisIsInstalled, startRedis } from './redis-server.ts';
+import { redisIsMissing, startRedis } from './redis-server.ts';
 
 const PROCESS = fileURLToPath(new URL('./worker-process.ts', import.meta.url));
 /** Of a worker that will die. Long enough to be renewed in time on a machine with much else to do. */
@@ -148,7 +148,8 @@ describe.each(BACKENDS)('with the queue in $name', ({ missing, open }) => {
 });
 
 test('Redis that is restarted and has lost everything costs no run', async ({ skip }) => {
-  if (!redisIsInstalled && process.env.CI === undefined) skip('redis-server is not installed');
+  const missing = redisIsMissing();
+  if (missing !== undefined) skip(missing);
   const redis = await startRedis();
   const fleet = await Fleet.open(redis.url);
   try {

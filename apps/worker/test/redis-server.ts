@@ -1,9 +1,24 @@
-// A Redis of our own, where the machine has one.
+// A Redis of our own: in a container where the suites run on containers, else a process, where the machine has one.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { testContainers } from '@tidemark/catalog/testing';
+import {
+  type ContainerPlace,
+  labels,
+  prepareTestcontainers,
+  REDIS,
+} from '../../../scripts/docker/testing/test-servers.ts';
 
-export const redisIsInstalled = spawnSync('redis-server', ['--version'], { stdio: 'ignore' }).status === 0;
+const redisIsInstalled = spawnSync('redis-server', ['--version'], { stdio: 'ignore' }).status === 0;
+
+/** Why there can be none, or undefined. In continuous integration that is a failure. */
+export function redisIsMissing(): string | undefined {
+  if (redisIsInstalled || testContainers() !== null || process.env.CI !== undefined) return undefined;
+  return 'redis-server is not installed';
+}
+
+const NOTHING_KEPT = ['--save', '', '--appendonly', 'no'];
 
 export interface RedisServer {
   readonly url: string;
@@ -13,6 +28,29 @@ export interface RedisServer {
 }
 
 export async function startRedis(): Promise<RedisServer> {
+  const place = testContainers();
+  return place === null ? startProcess() : startContainer(place);
+}
+
+async function startContainer(place: ContainerPlace): Promise<RedisServer> {
+  prepareTestcontainers(place);
+  const { RedisContainer } = await import('@testcontainers/redis');
+  // A port that it keeps when it starts again.
+  const port = await freePort();
+  const container = await new RedisContainer(REDIS)
+    .withNetworkMode(place.network)
+    .withLabels(labels(place))
+    .withExposedPorts({ container: 6379, host: port })
+    .withCommand(['redis-server', ...NOTHING_KEPT, '--protected-mode', 'no'])
+    .start();
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    stop: async () => void (await container.stop()),
+    restart: () => container.restart(),
+  };
+}
+
+async function startProcess(): Promise<RedisServer> {
   const port = await freePort();
   let child = await launch(port);
   const stop = async () => {
@@ -31,7 +69,7 @@ export async function startRedis(): Promise<RedisServer> {
 }
 
 async function launch(port: number) {
-  const settings = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+  const settings = ['--port', `${port}`, '--bind', '127.0.0.1', ...NOTHING_KEPT];
   const child = spawn('redis-server', settings, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   for await (const chunk of child.stdout) {

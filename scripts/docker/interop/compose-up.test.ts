@@ -1,6 +1,6 @@
-// Goal: the image can be built and docker-compose.yml brings up an installation that does the main job: backups of a disk
-// whose guest writes over NBD, an increment that holds no more than what changed, restores that are equal; several apis and
-// workers work in it; it ends cleanly, finds its data again, and is removed without a trace.
+// Goal: the image can be built and docker-compose.yml brings up an installation that does the main job: backups of a
+// disk whose guest writes over NBD, an increment that holds no more than what changed, restores that are equal;
+// several apis and workers work in it; it ends cleanly, finds its data again, and is removed without a trace.
 // Method: the real Docker and Compose, on a private daemon and with images made here where there is no other way.
 import { createHash, randomBytes } from 'node:crypto';
 import { NbdClient } from '@tidemark/nbd';

@@ -1,5 +1,5 @@
-// The installation that docker-compose.yml describes, as a project of its own beside others: ports that are free, secrets
-// and an image of its own. Compose 2 where the machine has it, else Compose 1.
+// The installation that docker-compose.yml describes, as a project of its own beside others: ports that are free,
+// secrets and an image of its own. Compose 2 where the machine has it, else Compose 1.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

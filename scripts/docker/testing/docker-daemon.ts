@@ -142,7 +142,8 @@ function unmountBelow(folder: string): void {
   for (const place of places.reverse()) spawnSync('umount', [place], { stdio: 'ignore' });
 }
 
-function daemonAnswers(host: string | undefined): boolean {
+/** Whether the daemon at that address, or at the usual one, takes orders. */
+export function daemonAnswers(host: string | undefined): boolean {
   const environment = host === undefined ? process.env : { ...process.env, DOCKER_HOST: host };
   return answers('docker', ['version', '--format', '{{.Server.Version}}'], environment);
 }

@@ -1,25 +1,32 @@
 // Runs once before the suites of a vitest project that names it: a PostgreSQL server for them, with a
-// migrated database that each suite's own is copied from. Projects of one vitest process share the server.
+// migrated database that each suite's own is copied from. Projects of one vitest process share the server, and all
+// that was started for them is gone after the last one.
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
-import { startPostgres } from '../../../../scripts/postgres/embedded-postgres.mjs';
+import {
+  type ContainerPlace,
+  startTestServers,
+  type TestServers,
+} from '../../../../scripts/docker/testing/test-servers.ts';
 import { applyMigrations } from '../migrate.ts';
-import { testServerUrl } from './config.ts';
+import { testServerKind, testServerUrl } from './config.ts';
 import { databaseUrl, inDatabase } from './server.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
-    tidemarkTestServer: { url: string; template: string };
+    tidemarkTestServer: ProvidedServer;
   }
 }
 
-interface Server {
+interface ProvidedServer {
   url: string;
   template: string;
+  /** Null: suites start what else they need as processes of this machine. */
+  containers: ContainerPlace | null;
+}
+
+interface Server extends ProvidedServer {
   stop(): Promise<void>;
 }
 
@@ -32,35 +39,30 @@ interface Shared {
 const SHARED = Symbol.for('tidemark.test-postgres');
 const holder = globalThis as { [SHARED]?: Shared };
 
-async function startPrivate(): Promise<{ url: string; stop(): Promise<void> }> {
-  const folder = await mkdtemp(join(tmpdir(), 'tidemark-test-postgres-'));
-  // PostgreSQL may run as another user than we do.
-  await chmod(folder, 0o755);
-  const password = randomBytes(12).toString('hex');
-  const server = await startPostgres({ dataDir: join(folder, 'data'), user: 'tidemark', password });
-  const stop = async () => {
-    await server.stop();
-    await rm(folder, { recursive: true, force: true });
-  };
-  // What the tests write need not outlive a power failure.
-  await inDatabase(server.url, async client => {
-    await client.query('ALTER SYSTEM SET fsync = off');
-    await client.query('SELECT pg_reload_conf()');
-  });
-  return { url: server.url, stop };
+/** Not ours to stop. */
+function startedElsewhere(databaseUrl: string): TestServers {
+  const description = 'the PostgreSQL that TIDEMARK_TEST_DATABASE_URL names';
+  return { databaseUrl, containers: undefined, description, stop: async () => {} };
 }
 
 async function start(): Promise<Server> {
-  const server = testServerUrl ? { url: testServerUrl, stop: async () => {} } : await startPrivate();
+  const servers = testServerUrl ? startedElsewhere(testServerUrl) : await startTestServers(testServerKind());
+  process.stdout.write(`tests run on ${servers.description}\n`);
+  const { databaseUrl: url, containers } = servers;
   const template = `tidemark_template_${randomBytes(6).toString('hex')}`;
-  const inServer = (sql: string) => inDatabase(server.url, client => client.query(sql));
+  const inServer = (sql: string) => inDatabase(url, client => client.query(sql));
+  // What the tests write need not outlive a power failure.
+  if (!testServerUrl) {
+    await inServer('ALTER SYSTEM SET fsync = off');
+    await inServer('SELECT pg_reload_conf()');
+  }
   await inServer(`CREATE DATABASE ${pg.escapeIdentifier(template)}`);
-  await applyMigrations(databaseUrl(server.url, template));
+  await applyMigrations(databaseUrl(url, template));
   const stop = async () => {
     await inServer(`DROP DATABASE ${pg.escapeIdentifier(template)} WITH (FORCE)`);
-    await server.stop();
+    await servers.stop();
   };
-  return { url: server.url, template, stop };
+  return { url, template, containers: containers ?? null, stop };
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
@@ -68,7 +70,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const shared = holder[SHARED];
   shared.users += 1;
   const server = await shared.server;
-  project.provide('tidemarkTestServer', { url: server.url, template: server.template });
+  const { url, template, containers } = server;
+  project.provide('tidemarkTestServer', { url, template, containers });
   return async () => {
     shared.users -= 1;
     if (shared.users > 0) return;

@@ -1,3 +1,3 @@
 // For tests of packages that use the catalog.
 export { databaseUrl, inDatabase } from './server.ts';
-export { createTestDatabase, type TestDatabase } from './test-database.ts';
+export { createTestDatabase, type TestDatabase, testContainers } from './test-database.ts';

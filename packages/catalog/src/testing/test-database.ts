@@ -25,3 +25,8 @@ export async function createTestDatabase(options: { empty?: boolean } = {}): Pro
     },
   };
 }
+
+/** Where a suite may start containers of its own; null where it has processes instead. */
+export function testContainers() {
+  return inject('tidemarkTestServer').containers;
+}
