@@ -29,6 +29,7 @@ import { snapshotRoutes } from './routes/v1/snapshots.ts';
 import { storageNodeRoutes } from './routes/v1/storage-nodes.ts';
 import { verificationRoutes } from './routes/v1/verifications.ts';
 import { volumeRoutes } from './routes/v1/volumes.ts';
+import { webhookRoutes } from './routes/v1/webhooks.ts';
 import { validatorCompiler } from './validation.ts';
 
 export interface AppOptions {
@@ -56,6 +57,7 @@ const V1 = [
   retentionRoutes,
   runRoutes,
   eventRoutes,
+  webhookRoutes,
   differenceRoutes,
   auditRoutes,
 ];

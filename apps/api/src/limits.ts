@@ -67,3 +67,8 @@ export const RUN_PROGRESS_MS = 1_000;
 export const RUN_PROGRESS_MAX = 1_000;
 /** Kinds and ids in one filter. */
 export const EVENT_KINDS_MAX = 64;
+
+/** Longer ones are mistakes. */
+export const WEBHOOK_URL_CHARACTERS_MAX = 1_024;
+/** As many as the digest that it makes. */
+export const WEBHOOK_SECRET_BYTES = 32;

@@ -185,6 +185,28 @@ export interface TidemarkEvent {
   createdAt: string;
 }
 
+export interface Webhook {
+  id: string;
+  name: string;
+  url: string;
+  kinds: string[];
+  selector: string;
+  state: string;
+  deathsInARow: number;
+  createdAt: string;
+}
+
+export interface WebhookDelivery {
+  id: string;
+  eventId: number | null;
+  kind: string;
+  state: string;
+  attempts: number;
+  status: number | null;
+  detail: string | null;
+  attemptedAt: string | null;
+}
+
 export interface RunProgressEvent {
   runId: string;
   runKind: string;

@@ -14,6 +14,7 @@ import { runCommands } from './commands/run.ts';
 import { snapshotCommands } from './commands/snapshot.ts';
 import { storageNodeCommands } from './commands/storage-node.ts';
 import { volumeCommands } from './commands/volume.ts';
+import { webhookCommands } from './commands/webhook.ts';
 import { CompleteWithHoles, describeFailure, type Terminal } from './output.ts';
 import { version } from './version.ts';
 
@@ -65,6 +66,7 @@ function buildProgram({ url, terminal }: ProgramOptions): Command {
   pruneCommand(program, around);
   runCommands(program, around);
   eventCommands(program, around);
+  webhookCommands(program, around);
   differenceCommands(program, around);
   return program;
 }

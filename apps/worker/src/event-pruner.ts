@@ -1,4 +1,5 @@
-// Removes events that are older than they are kept, a few thousand at a time. Any number of workers may do so at once.
+// Removes events that are older than they are kept, and as old deliveries of them, a few thousand at a time. Any
+// number of workers may do so at once.
 import type { Catalog } from '@tidemark/catalog';
 import type { Logger } from 'pino';
 import type { WorkerLimits } from './limits.ts';
@@ -38,6 +39,11 @@ export class EventPruner {
       step = await this.#catalog.events.prune(before, eventPruneMax);
       pruned += step;
     } while (step > 0 && !this.#closed);
-    if (pruned > 0) this.#log.info({ pruned, before }, 'events pruned');
+    let deliveries = 0;
+    do {
+      step = await this.#catalog.webhookDeliveries.pruneDeliveries(before, eventPruneMax);
+      deliveries += step;
+    } while (step > 0 && !this.#closed);
+    if (pruned + deliveries > 0) this.#log.info({ pruned, deliveries, before }, 'events pruned');
   }
 }

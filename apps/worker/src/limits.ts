@@ -97,6 +97,49 @@ export const WORKER_LIMITS: WorkerLimits = {
   eventPruneMax: 2_000,
 };
 
+export interface WebhookLimits {
+  /** Webhooks that one worker serves at once. */
+  atOnce: number;
+  /** How long one is left alone after its worker was last heard of: longer than one answer may take. */
+  leaseMs: number;
+  /** All of one attempt. */
+  answerMs: number;
+  /** First delay before the next attempt; it doubles from then on. */
+  delayMs: number;
+  delayMaxMs: number;
+  /** Attempts until a delivery is dead: about half an hour with these delays. */
+  attemptsMax: number;
+  /** Dead deliveries in a row until a webhook is suspended: nobody is there. */
+  deathsMax: number;
+  /** Deliveries that wait for one webhook; further events wait in the catalog. */
+  pendingMax: number;
+  /** Events that are read in one step, and deliveries that are sent before others have their turn. */
+  readAtOnce: number;
+  sendsInARow: number;
+  /** How often is looked without any notice, and at most when there are many. */
+  lookMs: number;
+  wakeMs: number;
+}
+
+export const WEBHOOK_LIMITS: WebhookLimits = {
+  atOnce: 16,
+  leaseMs: 60_000,
+  answerMs: 10_000,
+  delayMs: 1_000,
+  delayMaxMs: 600_000,
+  attemptsMax: 12,
+  deathsMax: 5,
+  pendingMax: 1_000,
+  readAtOnce: 200,
+  sendsInARow: 100,
+  lookMs: 1_000,
+  wakeMs: 50,
+};
+assert(WEBHOOK_LIMITS.answerMs * 2 < WEBHOOK_LIMITS.leaseMs, 'a lease has to outlast an attempt');
+
+/** Of a webhook's answer: its status counts, and a line of text may come with it. */
+export const WEBHOOK_ANSWER_BYTES_MAX = 16 * 1024;
+
 /** Publishing makes a whole image durable, and merging bitmaps reads them: minutes on a busy disk. */
 export const LONG_CALL_TIMEOUT_MS = 600_000;
 /** A publication reads the whole image back, which may be terabytes; a storage node that died is noticed anyway. */

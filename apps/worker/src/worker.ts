@@ -15,6 +15,7 @@ import { RunExecutor } from './run-executor.ts';
 import { StorageMonitor } from './storage-monitor.ts';
 import { StorageNodes } from './storage-nodes.ts';
 import { VerifyScheduler } from './verify-scheduler.ts';
+import { WebhookSender } from './webhooks/webhook-sender.ts';
 
 export interface WorkerOptions {
   readonly databaseUrl: string;
@@ -59,6 +60,7 @@ export class RunWorker {
   readonly #audits: AuditScheduler;
   readonly #verifications: VerifyScheduler;
   readonly #eventPruner: EventPruner;
+  readonly #webhooks: WebhookSender;
   readonly #stop = new AbortController();
   #queueWorker: ReturnType<typeof createQueueWorker<RunPayload>> | undefined;
 
@@ -90,6 +92,11 @@ export class RunWorker {
       log: log.child({ part: 'storage-monitor' }),
     });
     this.#eventPruner = new EventPruner({ catalog, limits, log: log.child({ part: 'event-pruner' }), now });
+    this.#webhooks = new WebhookSender({
+      ...{ catalog, owner, now, databaseUrl: options.databaseUrl },
+      log: log.child({ part: 'webhook-sender' }),
+      random: Math.random,
+    });
     this.#verifications = new VerifyScheduler({
       catalog,
       limits,
@@ -116,6 +123,7 @@ export class RunWorker {
     this.#audits.start();
     this.#verifications.start();
     this.#eventPruner.start();
+    this.#webhooks.start();
   }
 
   /** Rejects while the catalog does not answer. */
@@ -132,6 +140,7 @@ export class RunWorker {
       this.#audits.close(),
       this.#verifications.close(),
       this.#eventPruner.close(),
+      this.#webhooks.close(),
       this.#queueWorker?.close(),
     ]);
     this.#storageNodes.close();

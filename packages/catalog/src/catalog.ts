@@ -23,6 +23,8 @@ import { SnapshotRepository } from './snapshot-repository.ts';
 import { StorageNodeRepository } from './storage-node-repository.ts';
 import { VerificationRepository } from './verification-repository.ts';
 import { VolumeRepository } from './volume-repository.ts';
+import { WebhookDeliveryRepository } from './webhook-delivery-repository.ts';
+import { WebhookRepository } from './webhook-repository.ts';
 
 export interface CatalogOptions {
   /** Connections of the pool; 10 unless told. */
@@ -56,6 +58,9 @@ class Nouns {
   /** Runs as a worker drives them. */
   readonly leases: RunLeaseRepository;
   readonly events: EventRepository;
+  readonly webhooks: WebhookRepository;
+  /** Webhooks as a worker serves them. */
+  readonly webhookDeliveries: WebhookDeliveryRepository;
   readonly differences: DifferenceRepository;
   /** What the reconciler reads, and what it writes when it adopts or forgets. */
   readonly inventory: InventoryRepository;
@@ -78,6 +83,8 @@ class Nouns {
     this.runs = new RunRepository(scope);
     this.leases = new RunLeaseRepository(scope);
     this.events = new EventRepository(scope);
+    this.webhooks = new WebhookRepository(scope);
+    this.webhookDeliveries = new WebhookDeliveryRepository(scope);
     this.differences = new DifferenceRepository(scope);
     this.inventory = new InventoryRepository(scope);
     this.adoption = new AdoptionRepository(scope);

@@ -158,3 +158,18 @@ export type {
   VolumeRepository,
   VolumeState,
 } from './volume-repository.ts';
+export {
+  type Attempt,
+  type DeliveryRules,
+  deliveryBody,
+  type ServedWebhook,
+  type WebhookDeliveryRepository,
+} from './webhook-delivery-repository.ts';
+export type {
+  DeliveryState,
+  Webhook,
+  WebhookChange,
+  WebhookDelivery,
+  WebhookRepository,
+  WebhookState,
+} from './webhook-repository.ts';

@@ -19,6 +19,7 @@ export interface NewEvent {
     | 'backup'
     | 'replication-rule'
     | 'policy'
+    | 'webhook'
     | 'run';
   subjectId: string;
   runId?: string | null;

@@ -17,3 +17,4 @@ export * from './queues.ts';
 export * from './run-requests.ts';
 export * from './selector.ts';
 export * from './settings.ts';
+export * from './webhooks.ts';

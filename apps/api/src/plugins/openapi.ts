@@ -40,6 +40,7 @@ const TAGS = [
   },
   { name: 'Runs', description: "Executions of operators' requests, step by step." },
   { name: 'Events', description: 'What changed, in the order in which it changed.' },
+  { name: 'Webhooks', description: 'Addresses that events are sent to, signed.' },
   { name: 'Differences', description: 'Where storage nodes and catalog do not agree, by name.' },
   { name: 'Health', description: 'Probes.' },
 ];

@@ -18,6 +18,7 @@ import { SnapshotService } from '../snapshots/snapshot-service.ts';
 import { StorageNodeService } from '../storage-nodes/storage-node-service.ts';
 import { AuditService } from '../volumes/audit-service.ts';
 import { VolumeService } from '../volumes/volume-service.ts';
+import { WebhookService } from '../webhooks/webhook-service.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -35,6 +36,7 @@ declare module 'fastify' {
     retention: RetentionService;
     runs: RunService;
     events: EventService;
+    webhooks: WebhookService;
     differences: DifferenceService;
     audits: AuditService;
   }
@@ -58,6 +60,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('retention', new RetentionService(app.catalog, starter));
     app.decorate('runs', runs);
     app.decorate('events', new EventService(app.catalog, app.eventHub));
+    app.decorate('webhooks', new WebhookService(app.catalog));
     app.decorate('audits', new AuditService(app.catalog, starter));
     app.decorate('differences', new DifferenceService(app.catalog, starter));
     app.addHook('preClose', async () => runs.stopWaiting());

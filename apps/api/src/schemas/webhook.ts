@@ -1,0 +1,127 @@
+// Webhooks: where events are sent to, and what became of each delivery.
+import { webhookUrlFault } from '@tidemark/proto';
+import { z } from 'zod';
+import { EVENT_KINDS_MAX, WEBHOOK_URL_CHARACTERS_MAX } from '../limits.ts';
+import {
+  EXAMPLE_MOMENT,
+  idField,
+  momentField,
+  nameField,
+  pageOf,
+  pageQuery,
+  selectorField,
+} from './common.ts';
+
+const EXAMPLE_WEBHOOK = 'd2f3a4b5-6c7d-4e8f-9a0b-1c2d3e4f5a09';
+
+const urlField = z
+  .string()
+  .max(WEBHOOK_URL_CHARACTERS_MAX)
+  .refine(text => webhookUrlFault(text) === null, {
+    error: issue => webhookUrlFault(String(issue.input)) ?? '',
+  })
+  .meta({
+    description: 'http: or https:, without a user and a password. Redirects are not followed.',
+    examples: ['https://ops.example/tidemark'],
+  });
+
+const kindsField = z
+  .array(z.string().min(1).max(64))
+  .max(EVENT_KINDS_MAX)
+  .meta({ description: 'Kinds of the events to send; empty: all.' });
+
+const choiceField = selectorField.meta({
+  description:
+    'Of the labels of the volume, storage node or repository that an event is about, as they are when it is sent; ' +
+    'empty: all events.',
+});
+
+export const webhookSchema = z
+  .object({
+    id: idField,
+    name: z.string(),
+    url: z.string(),
+    kinds: kindsField,
+    selector: z.string(),
+    state: z.enum(['enabled', 'disabled', 'suspended']).meta({
+      description:
+        'suspended: deliveries died one after the other; enable it again when its endpoint is back.',
+    }),
+    deathsInARow: z.int().min(0).meta({ description: 'Deliveries that died since the last that was taken.' }),
+    nextAt: momentField.nullable().meta({ description: 'No attempt before then.' }),
+    createdAt: momentField,
+  })
+  .meta({
+    id: 'Webhook',
+    examples: [
+      {
+        id: EXAMPLE_WEBHOOK,
+        name: 'ops',
+        url: 'https://ops.example/tidemark',
+        kinds: ['run-failed', 'backup-available'],
+        selector: 'env=prod',
+        state: 'enabled',
+        deathsInARow: 0,
+        nextAt: null,
+        createdAt: EXAMPLE_MOMENT,
+      },
+    ],
+  });
+
+export const webhookWithSecretSchema = z
+  .object({
+    webhook: webhookSchema,
+    secret: z.string().meta({ description: 'Shown this once. Deliveries are signed with it.' }),
+  })
+  .meta({ id: 'WebhookWithSecret' });
+
+export const createWebhookSchema = z
+  .strictObject({
+    name: nameField,
+    url: urlField,
+    kinds: kindsField.default([]),
+    selector: choiceField.default(''),
+  })
+  .meta({
+    id: 'CreateWebhook',
+    examples: [{ name: 'ops', url: 'https://ops.example/tidemark', kinds: ['run-failed'] }],
+  });
+
+export const updateWebhookSchema = z
+  .strictObject({
+    url: urlField.optional(),
+    kinds: kindsField.optional(),
+    selector: choiceField.optional(),
+    enabled: z
+      .boolean()
+      .optional()
+      .meta({ description: 'false: nothing is sent, and events wait; true: takes up again.' }),
+  })
+  .meta({ id: 'UpdateWebhook', examples: [{ enabled: false }] });
+
+export const deliverySchema = z
+  .object({
+    id: idField,
+    eventId: z.int().nullable().meta({ description: 'Null: a ping, or a word about events that are gone.' }),
+    kind: z.string(),
+    state: z.enum(['pending', 'delivered', 'dead']),
+    attempts: z.int().min(0),
+    status: z.int().nullable().meta({ description: 'HTTP status of the last answer.' }),
+    detail: z.string().nullable().meta({ description: 'What went wrong with the last attempt.' }),
+    body: z.string().meta({ description: 'As it is sent, byte by byte.' }),
+    attemptedAt: momentField.nullable(),
+    createdAt: momentField,
+  })
+  .meta({ id: 'WebhookDelivery' });
+
+export const deliveryQuery = pageQuery.extend({
+  state: z.enum(['pending', 'delivered', 'dead']).optional().meta({ description: 'Only these.' }),
+});
+
+export const webhookPageSchema = pageOf(webhookSchema, 'WebhookPage');
+export const deliveryPageSchema = pageOf(deliverySchema, 'WebhookDeliveryPage');
+
+export type WebhookJson = z.output<typeof webhookSchema>;
+export type DeliveryJson = z.output<typeof deliverySchema>;
+export type CreateWebhook = z.output<typeof createWebhookSchema>;
+export type UpdateWebhook = z.output<typeof updateWebhookSchema>;

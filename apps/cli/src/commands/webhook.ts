@@ -1,0 +1,130 @@
+// tidemark webhook
+import type { Command } from 'commander';
+import type { Webhook, WebhookDelivery } from '../answers.ts';
+import type { Query } from '../client.ts';
+import { type Column, moment, record } from '../output.ts';
+import { Context, type Surroundings, segment, withPage } from './context.ts';
+
+const PATH = '/v1/webhooks';
+
+const columns: readonly Column<Webhook>[] = [
+  ['NAME', webhook => webhook.name],
+  ['STATE', webhook => webhook.state],
+  ['URL', webhook => webhook.url],
+  ['KINDS', webhook => webhook.kinds.join(',') || 'all'],
+  ['SELECTOR', webhook => webhook.selector || 'all'],
+];
+
+const deliveryColumns: readonly Column<WebhookDelivery>[] = [
+  ['ID', delivery => delivery.id],
+  ['EVENT', delivery => delivery.eventId],
+  ['KIND', delivery => delivery.kind],
+  ['STATE', delivery => delivery.state],
+  ['ATTEMPTS', delivery => delivery.attempts],
+  ['STATUS', delivery => delivery.status],
+  ['ATTEMPTED', delivery => moment(delivery.attemptedAt)],
+  ['DETAIL', delivery => delivery.detail],
+];
+
+interface WithSecret {
+  webhook: Webhook;
+  secret: string;
+}
+
+const parseKinds = (text: string): string[] => text.split(',').filter(kind => kind !== '');
+
+const withSecret = ({ webhook, secret }: WithSecret): string =>
+  `${record(webhook, columns)}\n\nsecret: ${secret}\nIt is shown this once: keep it where deliveries are checked.`;
+
+function withChoice(command: Command): Command {
+  return command
+    .option('--kinds <kinds>', 'kinds of events, with commas between them; all unless told', parseKinds)
+    .option('--selector <selector>', 'only events about what has labels like these');
+}
+
+export function webhookCommands(program: Command, around: Surroundings): void {
+  const group = program.command('webhook').description('addresses that events are sent to');
+
+  withChoice(group.command('create <name>').description('send events to an address, from now on'))
+    .requiredOption('--to <url>', 'where they are sent to: http: or https:')
+    .action(async (name, { to: url, kinds, selector }, command) => {
+      const { client, output } = new Context(command, around);
+      const made = await client.post<WithSecret>(PATH, { name, url, kinds, selector });
+      output.print(made, () => withSecret(made));
+    });
+
+  withPage(group.command('list').description('list webhooks')).action(async (options: Query, command) => {
+    const { client, output } = new Context(command, around);
+    output.list(await client.list<Webhook>(PATH, options), columns);
+  });
+
+  group
+    .command('show <webhook>')
+    .description('look at a webhook')
+    .action(async (ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      output.show(await client.get<Webhook>(`${PATH}/${segment(ref)}`), [['ID', one => one.id], ...columns]);
+    });
+
+  changeCommands(group, around);
+  deliveryCommands(group, around);
+}
+
+function changeCommands(group: Command, around: Surroundings): void {
+  withChoice(group.command('set <webhook>').description('change a webhook, and try it at once'))
+    .option('--to <url>', 'where events are sent to')
+    .option('--enable', 'send again, also after too many failures')
+    .option('--disable', 'send nothing until it is enabled; events wait')
+    .action(async (ref, { to: url, kinds, selector, enable, disable }, command) => {
+      const { client, output } = new Context(command, around);
+      const enabled = enable || disable ? { enabled: enable === true } : {};
+      const body = { url, kinds, selector, ...enabled };
+      output.show(await client.patch<Webhook>(`${PATH}/${segment(ref)}`, body), columns);
+    });
+
+  group
+    .command('renew-secret <webhook>')
+    .description('sign with a new secret from now on')
+    .action(async (ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const answer = await client.post<WithSecret>(`${PATH}/${segment(ref)}/secret`);
+      output.print(answer, () => withSecret(answer));
+    });
+
+  group
+    .command('delete <webhook>')
+    .description('send nothing to it any more')
+    .action(async (ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const gone = await client.delete<Webhook>(`${PATH}/${segment(ref)}`);
+      output.print(gone, () => `deleted webhook ${gone.name}`);
+    });
+}
+
+function deliveryCommands(group: Command, around: Surroundings): void {
+  group
+    .command('ping <webhook>')
+    .description('send a ping')
+    .action(async (ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const delivery = await client.post<WebhookDelivery>(`${PATH}/${segment(ref)}/ping`);
+      output.show(delivery, deliveryColumns, `\nfollow it with: tidemark webhook deliveries ${ref}`);
+    });
+
+  withPage(group.command('deliveries <webhook>').description('list what was sent, and what waits'))
+    .option('--state <state>', 'only pending, delivered or dead ones')
+    .action(async (ref, options: Query, command) => {
+      const { client, output } = new Context(command, around);
+      const path = `${PATH}/${segment(ref)}/deliveries`;
+      output.list(await client.list<WebhookDelivery>(path, options), deliveryColumns);
+    });
+
+  group
+    .command('redeliver <webhook> <delivery>')
+    .description('send a delivery again')
+    .action(async (ref, id, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const path = `${PATH}/${segment(ref)}/deliveries/${segment(id)}/redeliver`;
+      output.show(await client.post<WebhookDelivery>(path), deliveryColumns);
+    });
+}
