@@ -48,6 +48,8 @@ export interface StorageNodeOptions {
   readonly version: string;
   /** For tests alone: see GroupHost. */
   readonly fencesOff?: boolean;
+  /** For tests alone: told between durable steps; default: as the settings have it. */
+  readonly pass?: PassPoint;
 }
 
 interface Started {
@@ -87,7 +89,7 @@ export class StorageNode {
     this.#log = log;
     this.#now = now;
     this.#version = options.version;
-    const pass = killPoints(config.killPoints, config.nodeName);
+    const pass = options.pass ?? killPoints(config.killPoints, config.nodeName);
     this.#store = new StateStore({ folder: config.stateDir, pass });
     this.#ledger = new StepLedger({
       store: this.#store,

@@ -5,7 +5,7 @@ import { connectStorageNode, type StepContext, type StorageNodeClients } from '@
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { parseConfig } from '../config.ts';
-import { StorageNode } from '../storage-node.ts';
+import { StorageNode, type StorageNodeOptions } from '../storage-node.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
 /** What helpers need of a storage node, whether it runs in this process or in one of its own. */
@@ -15,9 +15,7 @@ export type ReachedStorageNode = Pick<RunningStorageNode, 'clients'>;
 type Settings = Readonly<Record<string, string>>;
 
 /** What no setting can ask for. */
-interface ForTests {
-  readonly fencesOff?: boolean;
-}
+type ForTests = Pick<StorageNodeOptions, 'fencesOff' | 'pass'>;
 
 export class RunningStorageNode {
   readonly stateDir: string;

@@ -72,6 +72,14 @@ export class VolumeGroup<Node extends ReachedStorageNode = ReachedStorageNode> {
     return this.#all(node => node.clients.groups.commitGroup(this.#call('commit')));
   }
 
+  /** One storage node after the other. */
+  async commitInTurn(between: () => Promise<void>): Promise<void> {
+    for (const node of this.nodes) {
+      await node.clients.groups.commitGroup(this.#call('commit'));
+      await between();
+    }
+  }
+
   release(): Promise<GroupReleased[]> {
     return this.#all(node => node.clients.groups.releaseGroup(this.#call('release')));
   }
@@ -81,18 +89,14 @@ export class VolumeGroup<Node extends ReachedStorageNode = ReachedStorageNode> {
     return this.#all(node => node.clients.groups.decideGroup({ step, groupId: this.groupId, keep }));
   }
 
-  /** All steps, `between` any two of them. True where it held everywhere and was kept; else it was undone. */
-  async take(between: (after: string) => Promise<void> = async () => {}): Promise<boolean> {
+  /** All steps. True where it held everywhere and was kept; else it was undone. */
+  async take(commit: () => Promise<unknown> = () => this.commit()): Promise<boolean> {
     let held = false;
     try {
       await this.prepare();
-      await between('prepare');
       await this.fence();
-      await between('fence');
-      await this.commit();
-      await between('commit');
+      await commit();
       held = (await this.release()).every(answer => answer.held);
-      await between('release');
     } finally {
       await this.decide(held);
     }
