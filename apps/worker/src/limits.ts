@@ -142,6 +142,20 @@ export const WEBHOOK_ANSWER_BYTES_MAX = 16 * 1024;
 
 /** Publishing makes a whole image durable, and merging bitmaps reads them: minutes on a busy disk. */
 export const LONG_CALL_TIMEOUT_MS = 600_000;
+/** Scratch files of many members are made, on a disk that may be busy; no guest waits meanwhile. */
+export const GROUP_PREPARE_TIMEOUT_MS = 120_000;
+/**
+ * Shares of a fence's limit within which all storage nodes have to have their fences, and then to have committed: what
+ * is left is for the way of the release.
+ */
+export const FENCE_SHARE = 0.5;
+export const COMMIT_SHARE = 0.8;
+/** A release opens the fence as it arrives, and answers when what was committed is durable. */
+export const GROUP_RELEASE_TIMEOUT_MS = 20_000;
+/** What was committed is taken back at once where that goes; a storage node that is away then is told later. */
+export const GROUP_GIVE_UP_TIMEOUT_MS = 2_000;
+/** The storage node ends a hook at its limit, and then answers. */
+export const HOOK_ANSWER_GRACE_MS = 5_000;
 /** A publication reads the whole image back, which may be terabytes; a storage node that died is noticed anyway. */
 export const PUBLISH_TIMEOUT_MS = 24 * 3_600_000;
 

@@ -120,7 +120,7 @@ export class RunExecutor {
     const { definition, outcomes, context, lease, run } = attempt;
     const { catalog } = this.#services;
     for (const step of definition.steps) {
-      if (outcomes.find(step.name)?.state === 'succeeded') continue;
+      if (outcomes.find(step.name)?.state === 'succeeded' || !appliesTo(step, context)) continue;
       context.stop.throwIfAborted();
       // What an earlier attempt knows of the step stays: it may have to be settled before it is undone.
       if (!step.final && context.cancel.aborted) {
@@ -135,7 +135,7 @@ export class RunExecutor {
         // The signal's reason wins: a call that was cut off by it fails in its own words.
         context.stop.throwIfAborted();
         if (isSuperseded(error)) throw error;
-        if (error instanceof NotYet && !context.cancel.aborted) {
+        if (error instanceof NotYet && (step.final || !context.cancel.aborted)) {
           await catalog.leases.handBack(lease, { delayMs: error.delayMs });
           return 'handed-back';
         }
@@ -304,11 +304,13 @@ async function undo(step: Step<RunRequestKind>, context: RunContext): Promise<vo
 }
 
 /** All that is left could be left out. */
-function hasDoneItsWork({ definition, outcomes }: Attempt): boolean {
-  return definition.steps.every(
-    ({ name, dispensable }) => dispensable || outcomes.find(name)?.state === 'succeeded',
-  );
+function hasDoneItsWork({ definition, outcomes, context }: Attempt): boolean {
+  const isDone = (name: string) => outcomes.find(name)?.state === 'succeeded';
+  return definition.steps.every(step => step.dispensable || isDone(step.name) || !appliesTo(step, context));
 }
+
+const appliesTo = (step: Step<RunRequestKind>, context: RunContext): boolean =>
+  step.appliesTo?.(context) ?? true;
 
 function failuresUntilGivenUp(run: Run, thrown: unknown, limits: WorkerLimits): number {
   if (run.cleanupPending) return limits.cleanupsMax;

@@ -57,9 +57,10 @@ test('a group is found by id and name, and its name is free again once it was gi
   expect(await catalog.groups.get(name)).toEqual(first);
   expect(first.members.map(({ state }) => state)).toEqual(['creating', 'creating']);
   await expect(create()).rejects.toMatchObject({ code: 'group-name-taken' });
+  await catalog.groups.setMember(first.id, first.members[1]!.volumeId, { state: 'failed', error: FAULT });
   await catalog.groups.end(first.id, { state: 'failed', error: FAULT });
   expect(await catalog.groups.get(name)).toMatchObject({ id: first.id, state: 'failed', error: FAULT });
-  expect(await states(first)).toEqual(['failed', 'failed']);
+  expect(await states(first)).toEqual(['cancelled', 'failed']);
   const second = await create();
   expect((await catalog.groups.get(name)).id).toBe(second.id);
   expect((await catalog.groups.get(first.id)).state).toBe('failed');

@@ -214,7 +214,8 @@ export class GroupRepository {
       await db.checkpointGroup.update({ where: { id }, data });
       if (GIVEN_UP.includes(state)) {
         const where = { groupId: id, state: { notIn: ['failed', 'cancelled'] } };
-        await db.checkpointGroupMember.updateMany({ where, data: { state } });
+        // What one of them failed at is told by itself: the others are given up for it.
+        await db.checkpointGroupMember.updateMany({ where, data: { state: 'cancelled' } });
       }
       const told = error ? json(error) : {};
       const { runId } = group;

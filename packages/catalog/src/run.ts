@@ -25,6 +25,8 @@ export const RUN_KINDS = [
   'repair-difference',
   'audit',
   'replicate',
+  'create-group',
+  'delete-group',
 ] as const;
 
 export type RunKind = (typeof RUN_KINDS)[number];

@@ -18,6 +18,43 @@ const freezing = {
   scratchLimitBytes: bytes.nullable().default(null),
 };
 
+const range = z.object({ offset: bytes, length: bytes });
+
+const groupMember = z.object({
+  volumeId: id,
+  volume: name,
+  checkpointId: id,
+  /** Of the backup, and of the run that makes it; null: none. */
+  backup: z
+    .object({
+      backupId: id,
+      runId: id,
+      kind: z.enum(['full', 'incremental', 'differential']),
+      baseCheckpointId: id.nullable(),
+      parentBackupId: id.nullable(),
+    })
+    .nullable(),
+});
+
+/** What the run that made a group knows of one member's moment. */
+const groupMoment = z.object({
+  /** Of the run that made the group, and waits for its members. */
+  runId: id,
+  completion: z.enum(['individual', 'grouped']),
+  pointInTimeMs: bytes,
+  dirtyBytes: bytes,
+  grownBytes: bytes,
+  /** What it has besides: damaged below, and to be sent again. */
+  also: z.array(range),
+});
+
+/** Called before the fence (freeze) and after it (thaw). */
+const groupHook = z.union([
+  z.strictObject({ webhook: z.url(), timeoutMs: z.int().min(1) }),
+  /** A name of the storage node's allow list. */
+  z.strictObject({ command: name, storageNodeId: id, storageNode: name, timeoutMs: z.int().min(1) }),
+]);
+
 export const runRequestSchemas = {
   'register-storage-node': z.object({ storageNodeId: id, name, controlAddress: z.string() }),
   'remove-storage-node': z.object({ storageNodeId: id, name }),
@@ -108,6 +145,42 @@ export const runRequestSchemas = {
     /** Null: as the repository has it. */
     compression: z.enum(['none', 'zstd']).nullable().default(null),
     ...freezing,
+    /** The group that made its point in time, which is copied instead of a new one; null: none. */
+    groupId: id.nullable().default(null),
+    /** Null exactly without a group. */
+    group: groupMoment.nullable().default(null),
+  }),
+  /** Checkpoints of several volumes at one instant, all or nothing; with `backup`, a backup of each. */
+  'create-group': z.object({
+    groupId: id,
+    name,
+    completion: z.enum(['individual', 'grouped']),
+    fenceLimitMs: z.int().min(1),
+    description: z.string(),
+    members: z.array(groupMember).min(1),
+    hooks: z.array(groupHook),
+    /** Null: of checkpoints alone. */
+    backup: z
+      .object({
+        repositoryId: id,
+        /** Null: as fast as it goes. */
+        speedBytesPerSecond: bytes.nullable(),
+        compression: z.enum(['none', 'zstd']).nullable(),
+        onCbwError: freezing.onCbwError,
+        cbwTimeoutMs: freezing.cbwTimeoutMs,
+        scratchLimitBytes: freezing.scratchLimitBytes,
+      })
+      .nullable(),
+  }),
+  /** Its checkpoints and backups have been marked by the intent. */
+  'delete-group': z.object({
+    groupId: id,
+    name,
+    checkpoints: z.array(z.object({ volumeId: id, checkpointId: id })),
+    /** What it is again, should this fail. */
+    previousState: z.enum(['ready', 'incomplete', 'failed', 'cancelled']),
+    /** Of the run that takes its backups out of their chains; null: it has none. */
+    pruneRunId: id.nullable(),
   }),
   /** Goes on until it is told to finish, or its time is over. */
   export: z.object({

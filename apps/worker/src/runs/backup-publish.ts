@@ -4,6 +4,7 @@ import { TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { PUBLISH_TIMEOUT_MS } from '../limits.ts';
 import { type Copied, copied, copyAgain } from './backup-copy.ts';
+import { noteChecked, noteMember } from './backup-of-group.ts';
 import { started } from './backup-start.ts';
 import { discardTarget } from './backup-target.ts';
 import type { RunContext, Step } from './run-definition.ts';
@@ -19,7 +20,7 @@ export const check: Step<'backup'> = {
   async run(context) {
     const copy = context.output('copy', copied);
     const [, whole] = await withWholeCopy(context, copy, one => checkOnce(context, one));
-    return { output: { ...whole } };
+    return { output: { ...whole }, commit: tx => noteChecked(tx, context) };
   },
   async undo(context) {
     const job = await jobOf(context);
@@ -45,6 +46,7 @@ export const publish: Step<'backup'> = {
       commit: async tx => {
         await tx.backups.markAvailable(request.backupId, { ...facts, compression }, run.id);
         if (resent.length > 0) await tx.backupDamage.markSent(request.backupId, resent);
+        await noteMember(tx, context, { state: 'ready' });
       },
     };
   },

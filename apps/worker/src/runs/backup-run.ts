@@ -2,6 +2,7 @@
 // volume, copied into a repository on another.
 import { copy } from './backup-copy.ts';
 import { endBackupJobs, releaseMoment } from './backup-moment.ts';
+import { awaitGroup, noteFailed } from './backup-of-group.ts';
 import { check, publish, published } from './backup-publish.ts';
 import { start, started } from './backup-start.ts';
 import { prepareTarget } from './backup-target.ts';
@@ -21,7 +22,7 @@ const finish: Step<'backup'> = {
 };
 
 export const backupRun: RunDefinition<'backup'> = {
-  steps: [prepareTarget, start, copy, check, publish, dropCheckpoints, finish],
+  steps: [prepareTarget, start, copy, check, awaitGroup, publish, dropCheckpoints, finish],
   result(context) {
     const { backupId, checkpointId } = context.request;
     // Who knows a target may write to it.
@@ -34,6 +35,7 @@ export const backupRun: RunDefinition<'backup'> = {
     const { request, run } = context;
     await keepDropped(catalog, context);
     await catalog.backups.deleteUnfinished(request.backupId, run.id);
-    await catalog.checkpoints.delete(request.checkpointId, run.id);
+    if (request.group) await noteFailed(catalog, context);
+    else await catalog.checkpoints.delete(request.checkpointId, run.id);
   },
 };

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import { beginAnew } from './backup-anew.ts';
 import { endBackupJobs, releaseMoment } from './backup-moment.ts';
+import { startOfGroup } from './backup-of-group.ts';
 import {
   alsoOf,
   discardTarget,
@@ -37,11 +38,14 @@ export const start: Step<'backup'> = {
     const { request, run, catalog } = context;
     const backup = await catalog.backups.get(request.backupId);
     const fellBack = hasFallenBack(backup, request.parentBackupId);
-    const answer = await (fellBack ? startFull(context) : startAsAsked(context)).catch(async error => {
-      if (!(error instanceof TidemarkError) || error.code !== 'job-interrupted') throw error;
-      // Its checkpoint was there when the storage node died, and the answer had not left.
-      throw await beginAnew(context, error);
-    });
+    const starting = fellBack ? startFull : startAsAsked;
+    const answer = await (request.group ? startOfGroup(context, request.group) : starting(context)).catch(
+      async error => {
+        if (!(error instanceof TidemarkError) || error.code !== 'job-interrupted') throw error;
+        // Its checkpoint was there when the storage node died, and the answer had not left.
+        throw await beginAnew(context, error);
+      },
+    );
     const pointInTime = new Date(answer.pointInTimeMs);
     const { jobId, targetUri, pointInTimeMs, dirtyBytes, grownBytes, resent } = answer;
     const { reason: before } = await catalog.backups.get(request.backupId);
@@ -50,7 +54,8 @@ export const start: Step<'backup'> = {
       output: { jobId, targetUri, pointInTimeMs, dirtyBytes, grownBytes, resent },
       facts: { checkpointAt: pointInTime, progress: { dirtyBytes }, ...reason },
       commit: async tx => {
-        await tx.checkpoints.markReady(request.checkpointId, pointInTime, run.id);
+        // That of a group is ready already.
+        if (!request.group) await tx.checkpoints.markReady(request.checkpointId, pointInTime, run.id);
         await tx.backups.markStarted(request.backupId, { pointInTime, dirtyBytes, ...reason });
       },
     };
@@ -58,9 +63,11 @@ export const start: Step<'backup'> = {
   async undo(context) {
     const { request, storageNodes, call, stop } = context;
     const { volumeId, checkpointId } = request;
-    await settleStart(context);
+    if (!request.group) await settleStart(context);
     await endBackupJobs(context, 'undo-start');
     await releaseMoment(context, 'undo-start');
+    // The checkpoint is the group's.
+    if (request.group) return;
     const { checkpoints } = await storageNodes.ofVolume(volumeId);
     const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
     const merge = checkpoints.deleteCheckpoint({ step: call('undo-start'), volumeId, checkpointId }, options);

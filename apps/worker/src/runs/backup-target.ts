@@ -20,8 +20,9 @@ export const prepareTarget: Step<'backup'> = {
   name: PREPARE_TARGET,
   async run(context) {
     const { request, catalog } = context;
-    const { parentBackupId: parent } = request;
-    const found = parent === null ? [] : await catalog.backupDamage.ofChain(parent);
+    const { parentBackupId: parent, group } = request;
+    // The moment of a group has what its group asked for.
+    const found = group?.also ?? (parent === null ? [] : await catalog.backupDamage.ofChain(parent));
     const also = found.map(({ offset, length }) => ({ offset, length }));
     return { output: { ...(await prepare(context, await parentOf(context), also)), also } };
   },

@@ -4,10 +4,12 @@ import { auditRun } from './audit-run.ts';
 import { backupRun } from './backup-run.ts';
 import { commitRun } from './commit-run.ts';
 import { createCheckpointRun } from './create-checkpoint-run.ts';
+import { createGroupRun } from './create-group-run.ts';
 import { createRepositoryRun } from './create-repository-run.ts';
 import { createSnapshotRun } from './create-snapshot-run.ts';
 import { createVolumeRun } from './create-volume-run.ts';
 import { deleteCheckpointRun } from './delete-checkpoint-run.ts';
+import { deleteGroupRun } from './delete-group-run.ts';
 import { deleteRepositoryRun } from './delete-repository-run.ts';
 import { deleteVolumeRun } from './delete-volume-run.ts';
 import { exportRun } from './export-run.ts';
@@ -49,4 +51,6 @@ export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K>
   'repair-difference': repairDifferenceRun,
   audit: auditRun,
   replicate: replicateRun,
+  'create-group': createGroupRun,
+  'delete-group': deleteGroupRun,
 };

@@ -50,10 +50,12 @@ export interface Step<K extends RunRequestKind> {
   run(context: RunContext<K>): Promise<StepDone>;
   /** Afterwards nothing of the step is left. The step may not have happened; good to repeat. */
   undo?(context: RunContext<K>): Promise<void>;
-  /** From such a step on a cancel request comes too late. */
+  /** From such a step on a cancel request comes too late, but for what the step itself makes of it. */
   readonly final?: boolean;
   /** What is under way or done is too dear to be thrown away for a storage node that is away for a while. */
   readonly patient?: boolean;
+  /** Whether the run has the step at all; default: it has. */
+  appliesTo?(context: RunContext<K>): boolean;
   /** The run has what it was for by then: when the step fails for good, the run succeeds without it. */
   readonly dispensable?: boolean;
 }
