@@ -21,6 +21,7 @@ import { commitRoutes } from './routes/v1/commits.ts';
 import { differenceRoutes } from './routes/v1/differences.ts';
 import { eventRoutes } from './routes/v1/events.ts';
 import { exportRoutes } from './routes/v1/exports.ts';
+import { groupRoutes } from './routes/v1/groups.ts';
 import { repositoryRoutes } from './routes/v1/repositories.ts';
 import { restoreRoutes } from './routes/v1/restores.ts';
 import { retentionRoutes } from './routes/v1/retention.ts';
@@ -49,6 +50,7 @@ const V1 = [
   changeRoutes,
   snapshotRoutes,
   commitRoutes,
+  groupRoutes,
   repositoryRoutes,
   verificationRoutes,
   backupRoutes,

@@ -72,3 +72,11 @@ export const EVENT_KINDS_MAX = 64;
 export const WEBHOOK_URL_CHARACTERS_MAX = 1_024;
 /** As many as the digest that it makes. */
 export const WEBHOOK_SECRET_BYTES = 32;
+/** How long guests wait for a group at most. Below, no two machines can agree; above, guests give up by themselves. */
+export const FENCE_LIMIT_MIN_MS = 20;
+export const FENCE_LIMIT_DEFAULT_MS = 500;
+export const FENCE_LIMIT_MAX_MS = 10_000;
+/** Applications hold still meanwhile, and hooks are called one after the other. */
+export const HOOKS_MAX = 16;
+export const HOOK_TIMEOUT_DEFAULT_MS = 10_000;
+export const HOOK_TIMEOUT_MAX_MS = 60_000;

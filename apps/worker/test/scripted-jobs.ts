@@ -149,14 +149,27 @@ export class ScriptedJobs {
     return answer;
   }
 
+  /** The moment of a group's member: a continuation copies it for the first time. */
+  freezeForGroup(member: {
+    volumeId: string;
+    checkpointId: string;
+    dirtyBytes: number;
+    pointInTimeMs: number;
+  }) {
+    const { checkpointId, volumeId, ...facts } = member;
+    this.#started.set(checkpointId, { jobId: '', grownBytes: 0, volume: volumeId, ...facts });
+    this.moments.set(checkpointId, { volumeId, kind: 'backup', broken: '', targetUri: '', copies: [] });
+  }
+
   #continue({ checkpointId, targetUri }: { checkpointId: string; targetUri: string }): unknown {
     const moment = this.moments.get(checkpointId);
     if (moment?.broken !== '') throw refuse('moment-lost', checkpointId);
     const answer = this.#started.get(checkpointId)!;
-    const last = this.#node.jobs.get(moment.copies.at(-1)!);
+    const last = this.#node.jobs.get(moment.copies.at(-1) ?? '');
     if (last && moment.targetUri === targetUri && !last.error)
       return { ...answer, jobId: last.jobId, targetUri };
-    const jobId = `backup-${checkpointId}-${moment.copies.length + 1}`;
+    const count = moment.copies.length;
+    const jobId = `backup-${checkpointId}${count === 0 ? '' : `-${count + 1}`}`;
     this.start(jobId, { type: 'backup', totalBytes: Number(answer.dirtyBytes), uri: targetUri });
     moment.targetUri = targetUri;
     moment.copies.push(jobId);

@@ -13,6 +13,7 @@ import {
   type Empty,
   ERROR_CODES,
   type ErrorCode,
+  GroupServiceService,
   JobServiceService,
   type JobStatus,
   type PublishBackupRequest,
@@ -27,6 +28,7 @@ import {
   VolumeServiceService,
 } from '@tidemark/proto';
 import { checkpointHandlers } from './scripted-checkpoints.ts';
+import { ScriptedGroups } from './scripted-groups.ts';
 import type { Handler, Handlers } from './scripted-handlers.ts';
 import { ScriptedInventory } from './scripted-inventory.ts';
 import { ScriptedJobs } from './scripted-jobs.ts';
@@ -77,6 +79,7 @@ export class ScriptedStorageNode {
   readonly inventory = new ScriptedInventory(this);
   readonly verifications = new ScriptedVerifications(this);
   readonly scriptedJobs = new ScriptedJobs(this);
+  readonly groups = new ScriptedGroups(this);
   /** By method: what happens as soon as the next call of it has been carried out. */
   readonly afterNext = new Map<string, () => void>();
   /** While set, jobs stay halfway. */
@@ -109,6 +112,7 @@ export class ScriptedStorageNode {
       CheckpointServiceService,
       SnapshotServiceService,
       RepositoryServiceService,
+      GroupServiceService,
       JobServiceService,
     ];
     for (const service of services as ServiceDefinition[]) {
@@ -225,6 +229,7 @@ export class ScriptedStorageNode {
       ...this.verifications.handlers(),
       ...this.restores.handlers(),
       ...this.scriptedJobs.handlers(),
+      ...this.groups.handlers(),
     };
   }
 

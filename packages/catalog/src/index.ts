@@ -63,6 +63,9 @@ export type {
 export type { Base } from './intents/audited-base.ts';
 export { chooseBase, type WantedBase } from './intents/backup-base.ts';
 export { type IntendedBackup, intendBackup, type WantedBackup } from './intents/backup-intent.ts';
+export { intendGroupDeletion } from './intents/group-deletion.ts';
+export { intendGroup, type WantedGroup, type WantedHook } from './intents/group-intent.ts';
+export { GROUP_MEMBERS_MAX } from './intents/group-members.ts';
 export { findCheckpoint, requireFreeCheckpointName, requireReady } from './intents/known-checkpoint.ts';
 export { type DroppedCheckpoint, makeRoom } from './intents/make-room.ts';
 export { type IntendedReplica, intendReplica, type WantedReplica } from './intents/replica-intent.ts';

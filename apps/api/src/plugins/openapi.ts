@@ -29,6 +29,10 @@ const TAGS = [
   { name: 'Checkpoints', description: 'Named points in time of a volume, the bases of incremental backups.' },
   { name: 'Snapshots', description: 'What a volume held at one instant, kept in an image of its own.' },
   { name: 'Commits', description: "Merges of a volume's images into ones below." },
+  {
+    name: 'Groups',
+    description: 'Checkpoints and backups of several volumes, on whatever storage nodes, at one instant.',
+  },
   { name: 'Repositories', description: 'Places on storage nodes that hold backups.' },
   { name: 'Backups', description: 'The content of a volume at a checkpoint, kept in a repository.' },
   { name: 'Exports', description: 'Frozen moments of volumes, for others to pull over NBD.' },

@@ -9,6 +9,7 @@ import { CommitService } from '../commits/commit-service.ts';
 import { DifferenceService } from '../differences/difference-service.ts';
 import { EventService } from '../events/event-service.ts';
 import { ExportService } from '../exports/export-service.ts';
+import { GroupService } from '../groups/group-service.ts';
 import { RepositoryService } from '../repositories/repository-service.ts';
 import { RestoreService } from '../restores/restore-service.ts';
 import { RetentionService } from '../retention/retention-service.ts';
@@ -28,6 +29,7 @@ declare module 'fastify' {
     changes: ChangeService;
     snapshots: SnapshotService;
     commits: CommitService;
+    groups: GroupService;
     repositories: RepositoryService;
     backups: BackupService;
     verifications: VerifyService;
@@ -52,6 +54,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('changes', new ChangeService(app.catalog, app.liveFacts));
     app.decorate('snapshots', new SnapshotService(app.catalog, starter));
     app.decorate('commits', new CommitService(app.catalog, starter));
+    app.decorate('groups', new GroupService(app.catalog, starter));
     app.decorate('repositories', new RepositoryService(app.catalog, starter, app.liveFacts));
     app.decorate('backups', new BackupService(app.catalog, starter));
     app.decorate('verifications', new VerifyService(starter));

@@ -55,6 +55,7 @@ export const EXAMPLE_IDS = {
   backup: 'e7f8a9b0-2c3d-4e5f-8a6b-7c8d9e0f1a05',
   snapshot: 'a4b5c6d7-8e9f-4a0b-8c1d-2e3f4a5b6c07',
   commit: 'b8c9d0e1-3f4a-4b5c-9d6e-7f8a9b0c1d08',
+  group: 'c9d0e1f2-4a5b-4c6d-8e7f-8a9b0c1d2e0a',
   run: 'f1e2d3c4-4b5a-4d6c-9e7f-8a9b0c1d2e06',
 } as const;
 export const EXAMPLE_MOMENT = '2026-11-21T08:00:00.000Z';

@@ -11,7 +11,9 @@ export const differenceSchema = z
     kind: z.string().meta({ description: 'Its name.', examples: ['volume-unknown'] }),
     subjectType: z
       .string()
-      .meta({ description: 'storage-node, volume, checkpoint, snapshot, commit, repository, backup or run' }),
+      .meta({
+        description: 'storage-node, volume, checkpoint, snapshot, commit, group, repository, backup or run',
+      }),
     subjectId: idField,
     storageNodeId: idField.nullable(),
     state: differenceState.meta({ description: 'repaired: by us; gone: seen no more.' }),

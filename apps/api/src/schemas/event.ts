@@ -19,7 +19,9 @@ export const eventSchema = z
     kind: z.string().meta({ examples: ['volume-ready'] }),
     subjectType: z
       .string()
-      .meta({ description: 'storage-node, volume, checkpoint, snapshot, commit, repository, backup or run' }),
+      .meta({
+        description: 'storage-node, volume, checkpoint, snapshot, commit, group, repository, backup or run',
+      }),
     subjectId: idField,
     runId: idField.nullable(),
     volumeId: idField

@@ -24,9 +24,10 @@ import {
   VOLUME,
 } from './testing/both-sides.ts';
 import { DELETING_CASES } from './testing/deleting-cases.ts';
+import { GROUP_CASES } from './testing/group-cases.ts';
 
-const look = ({ catalog, node, runs }: Sides) =>
-  compare({ storageNodeId: NODE, catalog, node, runs, nowMs: NOW_MS, stuckMs: STUCK_MS });
+const look = ({ catalog, node, groups, runs }: Sides) =>
+  compare({ storageNodeId: NODE, catalog, node, groups, runs, nowMs: NOW_MS, stuckMs: STUCK_MS });
 
 /** What was changed, and `name → repair that is made by itself`, as it is found then. */
 const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[]][] = [
@@ -339,6 +340,7 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
     ['lease-left → drop'],
   ],
   ...DELETING_CASES,
+  ...GROUP_CASES,
   [
     'a run that nobody works on',
     s => s.catalog.liveRuns.push({ ...run('backup', 'running'), silentSince: new Date(NOW_MS - STUCK_MS) }),

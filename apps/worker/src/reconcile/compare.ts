@@ -1,6 +1,7 @@
 // Compares what the catalog says of a storage node with what that has. Pure: the same two sides give the same
 // differences, in the order in which they can be repaired.
-import { type Inventory, isId, type RunFact } from '@tidemark/catalog';
+import { type Group, type Inventory, isId, type RunFact } from '@tidemark/catalog';
+import { compareGroups, idsInDoubt } from './compare-groups.ts';
 import { compareLeftovers } from './compare-leftovers.ts';
 import { compareRepositories } from './compare-repositories.ts';
 import { compareVolumes } from './compare-volumes.ts';
@@ -12,6 +13,8 @@ export interface BothSides {
   readonly storageNodeId: string;
   readonly catalog: Inventory;
   readonly node: NodeView;
+  /** Of those that the storage node holds undecided. */
+  readonly groups: readonly Group[];
   /** About what the storage node has, newest first. */
   readonly runs: readonly RunFact[];
   readonly nowMs: number;
@@ -29,10 +32,11 @@ export function compare(sides: BothSides): FoundDifference[] {
     const text = `The storage node has things under ids that are none of ours: ${foreign.slice(0, 10).join(', ')}.`;
     find('foreign-ids', storageNodeId, text, { facts: { ids: foreign.slice(0, 100) } });
   }
+  compareGroups({ ...sides, runsAbout }, find);
   compareRepositories({ catalog, node, runsAbout }, find);
   compareVolumes({ catalog, node, runsAbout }, find);
   compareLeftovers({ ...sides, runsAbout }, find);
-  const busy = busyIds(catalog.liveRuns);
+  const busy = new Set([...busyIds(catalog.liveRuns), ...idsInDoubt(node)]);
   const quiet = found.filter(
     ({ kind, touches }) => kind === 'run-stuck' || !touches.some(id => busy.has(id.toLowerCase())),
   );

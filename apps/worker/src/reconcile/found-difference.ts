@@ -3,7 +3,7 @@ import type { JsonObject, RunFact, SeenDifference } from '@tidemark/catalog';
 
 type SubjectType = SeenDifference['subjectType'];
 
-/** Every name, what it is about, and the repairs that there are; the first is the one that is made by itself. */
+/** Every name, what it is about, and the repairs that there are; the first is the one that is made by itself, but for a group's. */
 export const DIFFERENCE_KINDS = {
   'foreign-ids': { about: 'storage-node', actions: [] },
   'volume-unknown': { about: 'volume', actions: ['adopt', 'remove'] },
@@ -21,6 +21,7 @@ export const DIFFERENCE_KINDS = {
   'snapshot-unknown': { about: 'snapshot', actions: ['adopt'] },
   'snapshot-missing': { about: 'snapshot', actions: ['forget'] },
   'snapshot-creating-left': { about: 'snapshot', actions: ['forget', 'adopt'] },
+  'group-undecided': { about: 'group', actions: ['keep', 'undo'] },
   'commit-differs': { about: 'commit', actions: ['end'] },
   'repository-unknown': { about: 'repository', actions: ['adopt', 'remove'] },
   'repository-missing': { about: 'repository', actions: ['forget'] },

@@ -33,6 +33,7 @@ export function questionableIds(node: NodeView, catalog: Inventory): string[] {
   const ids = new Set(idsOf(node).filter(id => !known.has(id)));
   for (const { jobId } of node.jobs) ids.add(idInJob(jobId) ?? '');
   for (const { momentId } of node.moments) ids.add(momentId);
+  for (const { runId } of node.groups) ids.add(runId);
   for (const { work } of node.repositories) {
     for (const { backupId } of work.partials) ids.add(backupId);
     for (const { runId } of work.open) ids.add(runId);

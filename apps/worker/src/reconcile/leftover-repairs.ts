@@ -1,5 +1,5 @@
 // Repairs of what runs left behind: jobs are ended, moments released, exports closed, partial images discarded.
-
+import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import { tolerate } from '../runs/tolerate.ts';
 import { dismissJob, endJob } from '../runs/watch-job.ts';
 import { type RepairWork, runOf, stepOf, textFact } from './repair-work.ts';
@@ -57,6 +57,14 @@ const endCommit: Repair = async ({ look, found, context }) => {
   await catalog.commits.end(found.subjectId, { state: 'failed', error }, run.id);
 };
 
+const decideGroup =
+  (keep: boolean): Repair =>
+  work => {
+    const { clients, context, found } = work;
+    const options = { signal: context.stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
+    return clients.groups.decideGroup({ step: stepOf(work), groupId: found.subjectId, keep }, options);
+  };
+
 const dropLeases: Repair = async ({ look, found, context }) => {
   const left = look.catalog.leases.filter(({ backupId, held }) => backupId === found.subjectId && !held);
   for (const { id } of left) await context.catalog.adoption.dropLease(id);
@@ -67,6 +75,7 @@ export const LEFTOVER_REPAIRS = {
   'open-backup-left': { close: closeBackup },
   'moment-left': { release: releaseMoment },
   'job-left': { end: endOldJob },
+  'group-undecided': { keep: decideGroup(true), undo: decideGroup(false) },
   'commit-differs': { end: endCommit },
   'lease-left': { drop: dropLeases },
 } as const;

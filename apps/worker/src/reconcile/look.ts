@@ -1,7 +1,7 @@
 // Looks at a storage node and at what the catalog says of it, twice: what is seen once may be something that was
 // just being made.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Catalog, Inventory, RunFact } from '@tidemark/catalog';
+import { type Catalog, type Inventory, isId, type RunFact } from '@tidemark/catalog';
 import type { StorageNodeClients } from '@tidemark/proto';
 import type { WorkerLimits } from '../limits.ts';
 import { compare } from './compare.ts';
@@ -32,8 +32,11 @@ export async function lookOnce(lookout: Lookout): Promise<Look> {
   const node = await lookAtStorageNode(clients, { signal });
   const catalog = await lookout.catalog.inventory.ofStorageNode(storageNodeId);
   const runs = await lookout.catalog.inventory.runsAbout(questionableIds(node, catalog));
+  const groups = await lookout.catalog.groups.listByIds(
+    node.groups.map(({ groupId }) => groupId).filter(isId),
+  );
   const nowMs = Date.now();
-  const found = compare({ storageNodeId, catalog, node, runs, nowMs, stuckMs: limits.stuckMs });
+  const found = compare({ storageNodeId, catalog, node, groups, runs, nowMs, stuckMs: limits.stuckMs });
   return { lookedAfter, catalog, node, runs, found };
 }
 

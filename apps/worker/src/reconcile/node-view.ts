@@ -8,6 +8,7 @@ import {
   type StorageNodeClients,
   type StoredBackup,
   TidemarkError,
+  type UndecidedGroup,
   type Volume,
 } from '@tidemark/proto';
 
@@ -15,6 +16,8 @@ export interface NodeView {
   readonly volumes: readonly { volume: Volume; snapshots: readonly Snapshot[] }[];
   readonly jobs: readonly JobStatus[];
   readonly moments: readonly Moment[];
+  /** Those that are not decided. */
+  readonly groups: readonly UndecidedGroup[];
   readonly repositories: readonly {
     repository: Repository;
     backups: readonly StoredBackup[];
@@ -32,6 +35,7 @@ export async function lookAtStorageNode(
   const { volumes } = await node.volumes.listVolumes({}, options);
   const { repositories } = await node.repositories.listRepositories({}, options);
   const { moments } = await orOf({ moments: [] }, node.jobs.listMoments({}, options));
+  const { groups } = await orOf({ groups: [] }, node.groups.listGroups({}, options));
   const { jobs } = await node.jobs.listJobs({}, options);
   return {
     volumes: await inOrder(volumes, async volume => {
@@ -53,7 +57,7 @@ export async function lookAtStorageNode(
       );
       return { repository, backups, work };
     }),
-    ...{ jobs, moments },
+    ...{ jobs, moments, groups },
   };
 }
 

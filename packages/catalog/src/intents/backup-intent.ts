@@ -119,5 +119,7 @@ function requestOf(intent: BackupIntent, backup: Backup): RunRequest<'backup'> {
     baseCheckpointId: intent.baseCheckpointId,
     parentBackupId: parent?.id ?? null,
     speedBytesPerSecond: wanted.speedBytesPerSecond ?? null,
+    groupId: null,
+    group: null,
   };
 }

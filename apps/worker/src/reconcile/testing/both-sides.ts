@@ -1,6 +1,6 @@
 // Two sides that agree, for tests that change one thing: a volume with a checkpoint and a snapshot, a repository with a
 // backup of it.
-import type { Inventory, RunFact } from '@tidemark/catalog';
+import type { Group, Inventory, RunFact } from '@tidemark/catalog';
 import { JobStatus, Repository, RepositoryWork, StoredBackup, Volume } from '@tidemark/proto';
 import type { NodeView } from '../node-view.ts';
 
@@ -34,7 +34,13 @@ export function agreeing() {
     backups: [StoredBackup.fromPartial({ ...manifest, volumeId: VOLUME, checkpointId: CHECKPOINT })],
     work: RepositoryWork.fromPartial({}),
   };
-  const node = { volumes: [volume], repositories: [repository], jobs: [], moments: [] } as Mutable<NodeView>;
+  const node = {
+    volumes: [volume],
+    repositories: [repository],
+    jobs: [],
+    moments: [],
+    groups: [],
+  } as Mutable<NodeView>;
   const checkpointRow = { id: CHECKPOINT, volumeId: VOLUME, name: 'monday', description: '', state: 'ready' };
   const volumeRow: Inventory['volumes'][number] = {
     ...{ id: VOLUME, name: 'disk', state: 'ready', sizeBytes: 4096, exportUri: 'nbd://h/disk' },
@@ -58,9 +64,19 @@ export function agreeing() {
     },
   };
   const runs: RunFact[] = [];
+  const groups: Group[] = [];
   const rows = { volume: volumeRow, checkpoint: checkpointRow, backup: backupRow, repository: repositoryRow };
   const checkpoint = volume.volume.checkpoints[0]!;
-  return { catalog, node, runs, volume, checkpoint, repository, rows: { ...rows, snapshot: snapshotRow } };
+  return {
+    catalog,
+    node,
+    groups,
+    runs,
+    volume,
+    checkpoint,
+    repository,
+    rows: { ...rows, snapshot: snapshotRow },
+  };
 }
 
 export type Sides = ReturnType<typeof agreeing>;

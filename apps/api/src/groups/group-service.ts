@@ -1,0 +1,69 @@
+// Groups: intents to make and delete them, and what there is.
+import { type Catalog, type Group, intendGroup, intendGroupDeletion } from '@tidemark/catalog';
+import type { z } from 'zod';
+import { iso, isoOrNull } from '../moments.ts';
+import type { StartedRun } from '../runs/run-json.ts';
+import type { RunStarter } from '../runs/run-starter.ts';
+import type { CreateGroup, GroupJson, groupQuery } from '../schemas/group.ts';
+
+export function toGroupJson(group: Group): GroupJson {
+  return {
+    id: group.id,
+    name: group.name,
+    kind: group.kind,
+    completion: group.completion,
+    selector: group.selector,
+    repositoryId: group.repositoryId,
+    state: group.state,
+    fenceLimitMs: group.fenceLimitMs,
+    pointInTime: isoOrNull(group.pointInTime),
+    runId: group.runId,
+    members: group.members.map(({ volumeName: volume, ...member }) => ({ ...member, volume })),
+    // Written by the worker, which makes it of the same facts.
+    proof: group.proof as GroupJson['proof'],
+    error: group.error,
+    createdAt: iso(group.createdAt),
+    finishedAt: isoOrNull(group.finishedAt),
+  };
+}
+
+export class GroupService {
+  readonly #catalog: Catalog;
+  readonly #runs: RunStarter;
+  readonly #now: () => Date;
+
+  constructor(catalog: Catalog, runs: RunStarter, now: () => Date = () => new Date()) {
+    this.#catalog = catalog;
+    this.#runs = runs;
+    this.#now = now;
+  }
+
+  create(body: CreateGroup): Promise<StartedRun<{ group: GroupJson }>> {
+    return this.#runs.start(async (catalog, runId) => {
+      const { run, group } = await intendGroup(catalog, runId, body);
+      return { run, group: toGroupJson(group) };
+    });
+  }
+
+  /** Newest first. */
+  async list(query: z.output<typeof groupQuery>) {
+    const { items, nextCursor } = await this.#catalog.groups.list(query);
+    return { items: items.map(toGroupJson), nextCursor };
+  }
+
+  async get(ref: string): Promise<GroupJson> {
+    return toGroupJson(await this.#catalog.groups.get(ref));
+  }
+
+  async find(id: string): Promise<GroupJson | null> {
+    const group = await this.#catalog.groups.find(id);
+    return group && toGroupJson(group);
+  }
+
+  remove(ref: string): Promise<StartedRun<{ group: GroupJson }>> {
+    return this.#runs.start(async (catalog, runId) => {
+      const { run, group } = await intendGroupDeletion(catalog, runId, { ref, now: this.#now() });
+      return { run, group: toGroupJson(group) };
+    });
+  }
+}

@@ -1,0 +1,121 @@
+// The intent of a group: its row, the rows of all that its members are to have, and the run that makes it.
+import { randomUUID } from 'node:crypto';
+import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import type { BackupKind } from '../backup-repository.ts';
+import type { CatalogTransaction } from '../catalog.ts';
+import type { Group, GroupCompletion } from '../group-repository.ts';
+import type { Repository, RepositoryCompression } from '../repository-repository.ts';
+import type { Run } from '../run.ts';
+import { type ChosenBy, type IntendedMember, lockMembers, writeMember } from './group-members.ts';
+import { requireOnline } from './require-online.ts';
+
+export type WantedHook =
+  | { readonly webhook: string; readonly timeoutMs: number }
+  /** `storageNode`: id or name. */
+  | { readonly command: string; readonly storageNode: string; readonly timeoutMs: number };
+
+export interface WantedGroup extends ChosenBy {
+  /** Of the group, and of each member's checkpoint. */
+  readonly name: string;
+  readonly description: string;
+  readonly completion: GroupCompletion;
+  readonly fenceLimitMs: number;
+  readonly hooks: readonly WantedHook[];
+  /** Undefined: of checkpoints alone. */
+  readonly backup?:
+    | {
+        /** Id or name. */
+        readonly repository: string;
+        readonly kind: BackupKind;
+        readonly compression?: RepositoryCompression | undefined;
+        readonly onCbwError?: 'break-snapshot' | 'break-guest-write' | undefined;
+        readonly cbwTimeoutMs?: number | undefined;
+        readonly scratchLimitBytes?: number | undefined;
+        readonly speedBytesPerSecond?: number | undefined;
+      }
+    | undefined;
+  /** Of the run beside others that wait; 0, the default, before all that have a number. */
+  readonly priority?: number | undefined;
+}
+
+/** Within a transaction: afterwards all rows are there or, when it rejects and the transaction with it, none is. */
+export async function intendGroup(
+  catalog: CatalogTransaction,
+  runId: string,
+  wanted: WantedGroup,
+): Promise<{ run: Run; group: Group }> {
+  const volumes = await lockMembers(catalog, wanted);
+  const repository = await repositoryOf(catalog, wanted);
+  const hooks = await hooksOf(catalog, wanted.hooks);
+  const { name, description, completion, fenceLimitMs } = wanted;
+  const backup = repository && { ...wanted.backup!, repository };
+  const members: IntendedMember[] = [];
+  for (const volume of volumes) {
+    members.push(await writeMember(catalog, runId, { volume, wanted: { name, description, backup } }));
+  }
+  const id = randomUUID();
+  const group = await catalog.groups.create(
+    {
+      ...{ id, name, kind: backup ? 'backup' : 'checkpoint', completion, fenceLimitMs, runId },
+      ...{ selector: wanted.selector ?? null, repositoryId: repository?.id ?? null },
+    },
+    members.map(({ volume: volumeName, backup: made, ...member }) => ({
+      ...{ ...member, volumeName, backupId: made?.backupId ?? null, runId: made?.runId ?? null },
+    })),
+  );
+  const request: RunRequest<'create-group'> = {
+    ...{ groupId: id, name, completion, fenceLimitMs, description, hooks },
+    members: members.map(({ storageNodeId: _, ...member }) => member),
+    backup: backup && {
+      repositoryId: backup.repository.id,
+      speedBytesPerSecond: backup.speedBytesPerSecond ?? null,
+      compression: backup.compression ?? null,
+      onCbwError: backup.onCbwError ?? null,
+      cbwTimeoutMs: backup.cbwTimeoutMs ?? null,
+      scratchLimitBytes: backup.scratchLimitBytes ?? null,
+    },
+  };
+  const priority = wanted.priority ?? 0;
+  const about = { id: runId, kind: 'create-group', repositoryId: repository?.id ?? null, priority } as const;
+  return { group, run: await catalog.runs.create({ ...about, request }) };
+}
+
+async function repositoryOf(
+  catalog: CatalogTransaction,
+  { backup }: WantedGroup,
+): Promise<Repository | null> {
+  if (backup === undefined) return null;
+  const repository = await catalog.repositories.getReady(backup.repository);
+  requireOnline(await catalog.storageNodes.get(repository.storageNodeId));
+  return repository;
+}
+
+async function hooksOf(
+  catalog: CatalogTransaction,
+  hooks: readonly WantedHook[],
+): Promise<RunRequest<'create-group'>['hooks']> {
+  const resolved: RunRequest<'create-group'>['hooks'] = [];
+  for (const hook of hooks) {
+    if ('webhook' in hook) {
+      resolved.push({ webhook: withoutSecrets(hook.webhook), timeoutMs: hook.timeoutMs });
+      continue;
+    }
+    const node = await catalog.storageNodes.get(hook.storageNode);
+    requireOnline(node);
+    const { command, timeoutMs } = hook;
+    resolved.push({ command, storageNodeId: node.id, storageNode: node.name, timeoutMs });
+  }
+  return resolved;
+}
+
+/** What a run was asked for can be read by whoever may look at runs. */
+function withoutSecrets(webhook: string): string {
+  const url = new URL(webhook);
+  const isPlain = url.protocol === 'http:' || url.protocol === 'https:';
+  if (isPlain && url.username === '' && url.password === '') return webhook;
+  throw new TidemarkError(
+    'invalid-request',
+    `The webhook at ${url.host} cannot be called like this. Give an address that begins with http:// or https:// ` +
+      'and holds neither user nor password.',
+  );
+}
