@@ -9,11 +9,9 @@ export const differenceSchema = z
   .object({
     id: idField,
     kind: z.string().meta({ description: 'Its name.', examples: ['volume-unknown'] }),
-    subjectType: z
-      .string()
-      .meta({
-        description: 'storage-node, volume, checkpoint, snapshot, commit, group, repository, backup or run',
-      }),
+    subjectType: z.string().meta({
+      description: 'storage-node, volume, checkpoint, snapshot, commit, group, repository, backup or run',
+    }),
     subjectId: idField,
     storageNodeId: idField.nullable(),
     state: differenceState.meta({ description: 'repaired: by us; gone: seen no more.' }),
