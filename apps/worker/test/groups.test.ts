@@ -1,6 +1,6 @@
-// Goal: a group is one instant on all its storage nodes or nothing at all, and says which; its hooks are thawed whatever
-// happens; whoever dies, cancels or does not answer, nothing half-made stays. Method: a real worker and catalog; storage
-// nodes that fail on command.
+// Goal: a group is one instant on all its storage nodes or nothing at all, and says which; its hooks are thawed
+// whatever happens; whoever dies, cancels or does not answer, nothing half-made stays. Method: a real worker and
+// catalog; storage nodes that fail on command.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';

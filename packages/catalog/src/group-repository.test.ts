@@ -126,7 +126,7 @@ test('asked and refused at the same time, all are told the same', async () => {
   }
 });
 
-test('a volume of a group that is being made is not deleted, and a deletion that is given up changes nothing', async () => {
+test('a volume of a group being made is not deleted, and a deletion that is given up changes nothing', async () => {
   const { volume } = nouns;
   const group = await create({}, [volume.id]);
   await expect(catalog.volumes.markDeleting(volume.id, randomUUID())).rejects.toThrow(

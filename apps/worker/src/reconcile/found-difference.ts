@@ -3,7 +3,10 @@ import type { JsonObject, RunFact, SeenDifference } from '@tidemark/catalog';
 
 type SubjectType = SeenDifference['subjectType'];
 
-/** Every name, what it is about, and the repairs that there are; the first is the one that is made by itself, but for a group's. */
+/**
+ * Every name, what it is about, and the repairs that there are; the first is the one that is made by itself, but for a
+ * group's.
+ */
 export const DIFFERENCE_KINDS = {
   'foreign-ids': { about: 'storage-node', actions: [] },
   'volume-unknown': { about: 'volume', actions: ['adopt', 'remove'] },

@@ -5,6 +5,7 @@ import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import { beginAnew } from './backup-anew.ts';
 import { alsoOf, parentOf, prepare } from './backup-target.ts';
 import { NotYet, type RunContext, type Step } from './run-definition.ts';
+import { tolerate } from './tolerate.ts';
 
 type Context = RunContext<'backup'>;
 type GroupMoment = NonNullable<RunRequest<'backup'>['group']>;
@@ -15,7 +16,8 @@ export async function startOfGroup(context: Context, moment: GroupMoment) {
   const { volumeId, checkpointId } = request;
   const { groups, jobs } = await storageNodes.ofVolume(volumeId);
   const decision = { step: call('keep-group'), groupId: request.groupId!, keep: true };
-  await groups.decideGroup(decision, { signal: stop });
+  // Told long ago, it may have forgotten the group.
+  await tolerate(['group-not-found'], groups.decideGroup(decision, { signal: stop }));
   const { uri: targetUri, sumsUri } = await prepare(context, await parentOf(context));
   const speedBytesPerSecond = controls.wanted.speedBytesPerSecond ?? request.speedBytesPerSecond ?? 0;
   const wanted = { volumeId, checkpointId, targetUri, sumsUri, speedBytesPerSecond };

@@ -9,6 +9,7 @@ import { firstOf, nodesOf, onAll } from './group-nodes.ts';
 import { prepare } from './group-prepare.ts';
 import { resolve } from './group-resolve.ts';
 import type { RunDefinition, Step } from './run-definition.ts';
+import { tolerate } from './tolerate.ts';
 
 const keep: Step<'create-group'> = {
   name: 'keep',
@@ -19,8 +20,9 @@ const keep: Step<'create-group'> = {
     const { request, call, stop } = context;
     const { groupId } = request;
     const decision = { step: call('keep'), groupId, keep: true };
+    // One that was told long ago may have forgotten the group.
     const told = onAll(context, nodesOf(context), ({ groups }) =>
-      groups.decideGroup(decision, { signal: stop }),
+      tolerate(['group-not-found'], groups.decideGroup(decision, { signal: stop })),
     );
     await told.catch(firstOf);
     return {};

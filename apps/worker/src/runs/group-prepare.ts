@@ -74,7 +74,8 @@ async function removeMembers(
 ): Promise<void> {
   const { groupId } = request;
   const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
-  await groups.decideGroup({ step: call('undo-keep'), groupId, keep: true }, options);
+  const keep = groups.decideGroup({ step: call('undo-keep'), groupId, keep: true }, options);
+  await tolerate(['group-not-found'], keep);
   for (const { volumeId, checkpointId } of members) {
     const step = call(`undo ${checkpointId}`);
     const wanted = { step, volumeId, momentId: checkpointId };

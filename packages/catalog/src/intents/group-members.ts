@@ -26,7 +26,7 @@ export interface ChosenBy {
 export async function lockMembers(catalog: CatalogTransaction, chosen: ChosenBy): Promise<Volume[]> {
   const found = await choose(catalog, chosen);
   if (found.length > GROUP_MEMBERS_MAX) {
-    const text = `A group has at most ${GROUP_MEMBERS_MAX} volumes, and ${found.length} are chosen. Make several groups.`;
+    const text = `A group has at most ${GROUP_MEMBERS_MAX} volumes; ${found.length} are chosen. Make several groups.`;
     throw new TidemarkError('invalid-request', text);
   }
   // In one order, so that two groups never wait for each other.
