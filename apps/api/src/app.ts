@@ -28,6 +28,7 @@ import { retentionRoutes } from './routes/v1/retention.ts';
 import { runRoutes } from './routes/v1/runs.ts';
 import { snapshotRoutes } from './routes/v1/snapshots.ts';
 import { storageNodeRoutes } from './routes/v1/storage-nodes.ts';
+import { tokenRoutes } from './routes/v1/tokens.ts';
 import { verificationRoutes } from './routes/v1/verifications.ts';
 import { volumeRoutes } from './routes/v1/volumes.ts';
 import { webhookRoutes } from './routes/v1/webhooks.ts';
@@ -38,6 +39,10 @@ export interface AppOptions {
   readonly queueUrl: string;
   /** What storage nodes ask of those who ask them. */
   readonly fleetSecret?: string | undefined;
+  /** Whether callers need a token; otherwise whoever reaches the service is an admin. */
+  readonly needsToken?: boolean | undefined;
+  /** Lets the first admin in. */
+  readonly bootstrapToken?: string | undefined;
   /** Told between any two durable steps of a request. */
   readonly pass?: PassPoint | undefined;
   readonly logger?: FastifyServerOptions['logger'];
@@ -62,6 +67,7 @@ const V1 = [
   webhookRoutes,
   differenceRoutes,
   auditRoutes,
+  tokenRoutes,
 ];
 
 /**
@@ -95,7 +101,8 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   app.setSerializerCompiler(serializerCompiler);
   await app.register(errorHandler);
   await app.register(catalogPlugin, { url: options.databaseUrl });
-  await app.register(access);
+  const { needsToken = false, bootstrapToken } = options;
+  await app.register(access, { needsToken, bootstrapToken });
   await app.register(queuePlugin, { url: options.queueUrl });
   await app.register(liveFactsPlugin, { fleetSecret: options.fleetSecret });
   await app.register(eventHubPlugin, { databaseUrl: options.databaseUrl });

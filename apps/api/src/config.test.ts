@@ -8,6 +8,8 @@ test('the queue is the database unless told', () => {
   expect(readConfig({ TIDEMARK_DATABASE_URL: database })).toEqual({
     databaseUrl: database,
     queueUrl: database,
+    needsToken: false,
+    bootstrapToken: undefined,
     fleetSecret: undefined,
     listen: { host: '127.0.0.1', port: 7400 },
     killPoints: undefined,
@@ -34,4 +36,17 @@ test('all faults are told together', () => {
 
 test('what was read cannot be changed', () => {
   expect(Object.isFrozen(readConfig({ TIDEMARK_DATABASE_URL: database }))).toBe(true);
+});
+
+test('open access is for loopback alone', () => {
+  const base = { TIDEMARK_DATABASE_URL: database };
+  for (const listen of ['0.0.0.0:7400', '[::]:7400', '192.168.0.7:7400', 'api.example:7400']) {
+    const env = { ...base, TIDEMARK_API_LISTEN: listen };
+    expect(() => readConfig(env), listen).toThrow(
+      /TIDEMARK_API_ACCESS is open, and TIDEMARK_API_LISTEN .*7400/,
+    );
+    expect(readConfig({ ...env, TIDEMARK_API_ACCESS: 'tokens' }).needsToken).toBe(true);
+  }
+  expect(readConfig({ ...base, TIDEMARK_API_LISTEN: '127.0.0.1:7400' }).needsToken).toBe(false);
+  expect(() => readConfig({ ...base, TIDEMARK_API_ACCESS: 'all' })).toThrow('must be open or tokens');
 });

@@ -4,6 +4,8 @@ import {
   CATALOG_SECRETS,
   databaseUrlSetting,
   FLEET_SECRET,
+  formatHostPort,
+  isLoopback,
   killPointsSetting,
   logLevelSetting,
   queueUrlSetting,
@@ -19,9 +21,18 @@ const environment = z
     TIDEMARK_DATABASE_PASSWORD: z.string().optional(),
     TIDEMARK_QUEUE_URL: queueUrlSetting,
     TIDEMARK_FLEET_SECRET: secretSetting,
+    TIDEMARK_API_ACCESS: z.enum(['open', 'tokens'], { error: 'must be open or tokens' }).default('open'),
+    TIDEMARK_BOOTSTRAP_TOKEN: secretSetting,
     TIDEMARK_API_LISTEN: addressSetting('127.0.0.1:7400').prefault('127.0.0.1:7400'),
     TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
+  })
+  .superRefine(({ TIDEMARK_API_ACCESS: access, TIDEMARK_API_LISTEN: listen }, context) => {
+    if (access === 'tokens' || isLoopback(listen)) return;
+    const message =
+      `is open, and TIDEMARK_API_LISTEN ${formatHostPort(listen)} can be reached from other machines: set it to ` +
+      'tokens, with a TIDEMARK_BOOTSTRAP_TOKEN for the first admin, or listen on 127.0.0.1';
+    context.addIssue({ code: 'custom', path: ['TIDEMARK_API_ACCESS'], message });
   })
   .transform(env => ({
     ...env,
@@ -30,6 +41,8 @@ const environment = z
   .transform(env => ({
     databaseUrl: env.TIDEMARK_DATABASE_URL,
     queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
+    needsToken: env.TIDEMARK_API_ACCESS === 'tokens',
+    bootstrapToken: env.TIDEMARK_BOOTSTRAP_TOKEN,
     fleetSecret: env.TIDEMARK_FLEET_SECRET,
     listen: env.TIDEMARK_API_LISTEN,
     killPoints: env.TIDEMARK_KILL_POINTS,
@@ -40,5 +53,5 @@ export type Config = Readonly<z.output<typeof environment>>;
 
 /** Throws `SettingsError`, which names every faulty variable. */
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  return readSettings(environment, env, [...CATALOG_SECRETS, FLEET_SECRET]);
+  return readSettings(environment, env, [...CATALOG_SECRETS, FLEET_SECRET, 'TIDEMARK_BOOTSTRAP_TOKEN']);
 }

@@ -10,6 +10,8 @@ async function main(): Promise<void> {
     databaseUrl: config.databaseUrl,
     queueUrl: config.queueUrl,
     fleetSecret: config.fleetSecret,
+    needsToken: config.needsToken,
+    bootstrapToken: config.bootstrapToken,
     pass: killPoints(config.killPoints, 'api'),
     // Written at once: a line still on its way when the process ends is late or lost.
     logger: {

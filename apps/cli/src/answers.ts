@@ -228,3 +228,14 @@ export interface Difference {
   lastSeenAt: string;
   endedAt: string | null;
 }
+
+export interface Token {
+  id: string;
+  name: string;
+  role: string;
+  scope: string;
+  state: string;
+  createdBy: string;
+  expiresAt: string | null;
+  lastUsedAt: string | null;
+}

@@ -51,9 +51,11 @@ function searchOf(query: Query): string {
 
 export class Client {
   readonly url: string;
+  readonly #authorization: Record<string, string>;
 
-  constructor(url: string) {
+  constructor(url: string, token?: string) {
     this.url = url.replace(/\/+$/, '');
+    this.#authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
   }
 
   get<T>(path: string, query: Query = {}): Promise<T> {
@@ -163,7 +165,12 @@ export class Client {
       return await fetch(url, {
         method,
         ...more,
-        ...(body && { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+        ...(body && { body: JSON.stringify(body) }),
+        headers: {
+          ...this.#authorization,
+          ...(body && { 'content-type': 'application/json' }),
+          ...(more.headers as Record<string, string> | undefined),
+        },
       });
     } catch (error) {
       throw new UnreachableFailure(

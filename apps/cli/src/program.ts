@@ -13,6 +13,7 @@ import { restoreCommands } from './commands/restore.ts';
 import { runCommands } from './commands/run.ts';
 import { snapshotCommands } from './commands/snapshot.ts';
 import { storageNodeCommands } from './commands/storage-node.ts';
+import { tokenCommands } from './commands/token.ts';
 import { volumeCommands } from './commands/volume.ts';
 import { webhookCommands } from './commands/webhook.ts';
 import { CompleteWithHoles, describeFailure, type Terminal } from './output.ts';
@@ -21,6 +22,10 @@ import { version } from './version.ts';
 export interface ProgramOptions {
   /** Used unless `--url` is given. */
   readonly url: string;
+  /** Of the API, where it needs one. */
+  readonly token?: string | undefined;
+  /** A file that holds it, where no `--token-file` is given. */
+  readonly tokenFile?: string | undefined;
   readonly terminal: Terminal;
 }
 
@@ -41,11 +46,16 @@ function notAnAddress({ url, terminal }: ProgramOptions): number {
   return NOT_UNDERSTOOD;
 }
 
-function buildProgram({ url, terminal }: ProgramOptions): Command {
+function buildProgram({ url, token, tokenFile, terminal }: ProgramOptions): Command {
   const program = new Command('tidemark')
     .description('Named points in time of block volumes across a fleet of storage nodes.')
     .version(version)
     .option('--url <url>', 'address of the API, also TIDEMARK_URL', parseUrl, url)
+    .option(
+      '--token-file <path>',
+      'file that holds a token, also TIDEMARK_TOKEN_FILE; or TIDEMARK_TOKEN',
+      tokenFile,
+    )
     .option('--json', 'print the answer of the API, and nothing else, on stdout')
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
@@ -53,7 +63,7 @@ function buildProgram({ url, terminal }: ProgramOptions): Command {
       writeErr: text => terminal.err.write(text),
     })
     .exitOverride();
-  const around: Surroundings = { terminal };
+  const around: Surroundings = { terminal, token };
   storageNodeCommands(program, around);
   volumeCommands(program, around);
   checkpointCommands(program, around);
@@ -68,6 +78,7 @@ function buildProgram({ url, terminal }: ProgramOptions): Command {
   eventCommands(program, around);
   webhookCommands(program, around);
   differenceCommands(program, around);
+  tokenCommands(program, around);
   return program;
 }
 

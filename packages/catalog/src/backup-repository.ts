@@ -4,10 +4,11 @@ import type { DamagedRange } from './damaged-ranges.ts';
 import { CatalogError, isUniqueViolation, notFound } from './errors.ts';
 import type { BackupModel } from './generated/models.ts';
 import { momentAfter } from './moments.ts';
-import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { between, type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { isId } from './ref.ts';
 import type { Db, Scope } from './scope.ts';
 import type { VerifyResult } from './verification-repository.ts';
+import { isVolumeVisible, visibleVolumeIds } from './visibility.ts';
 
 export type BackupKind = 'full' | 'incremental' | 'differential';
 /**
@@ -97,6 +98,11 @@ export interface BackupFilter {
   checkpointName?: string | undefined;
   /** Those that are on their way out, too; default false. */
   hidden?: boolean | undefined;
+  state?: BackupState | undefined;
+  kind?: BackupKind | undefined;
+  /** Of the point in time: from here on, and before. */
+  since?: Date | undefined;
+  until?: Date | undefined;
 }
 
 const bytes = (value: bigint | null) => (value === null ? null : Number(value));
@@ -145,8 +151,10 @@ export class BackupRepository {
 
   async find(id: string): Promise<Backup | null> {
     if (!isId(id)) return null;
-    const row = await this.#scope.read(db => db.backup.findUnique({ where: { id } }));
-    return row && toBackup(row);
+    return this.#scope.read(async db => {
+      const row = await db.backup.findUnique({ where: { id } });
+      return row && (await isVolumeVisible(this.#scope, db, row.volumeId)) ? toBackup(row) : null;
+    });
   }
 
   /** Rejects `not-found`. */
@@ -160,24 +168,23 @@ export class BackupRepository {
   list(options: PageOptions & BackupFilter = {}): Promise<Page<Backup>> {
     const page = pageQuery(options, 'desc');
     const { volumeId, repositoryId, checkpointId, checkpointName, hidden = false } = options;
+    const { state, kind, since, until } = options;
     const filter = {
-      ...(!hidden && { state: { notIn: ['hidden', 'removing'] } }),
+      ...(!hidden && state === undefined && { state: { notIn: ['hidden', 'removing'] } }),
+      ...(state !== undefined && { state }),
+      ...(kind !== undefined && { kind }),
+      ...between('pointInTime', since, until),
       ...(volumeId !== undefined && { volumeId }),
       ...(repositoryId !== undefined && { repositoryId }),
       ...(checkpointId !== undefined && { checkpointId }),
       ...(checkpointName !== undefined && { checkpointName }),
     };
-    return this.#scope.read(async db =>
-      toPage(
-        await db.backup.findMany({
-          where: { AND: [page.after, filter] },
-          orderBy: page.orderBy,
-          take: page.take,
-        }),
-        page.limit,
-        toBackup,
-      ),
-    );
+    return this.#scope.read(async db => {
+      const visible = await visibleVolumeIds(this.#scope, db);
+      const where = { AND: [page.after, filter, visible ? { volumeId: { in: visible } } : {}] };
+      const rows = await db.backup.findMany({ where, orderBy: page.orderBy, take: page.take });
+      return toPage(rows, page.limit, toBackup);
+    });
   }
 
   /**

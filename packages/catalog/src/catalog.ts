@@ -2,6 +2,8 @@
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { Acting } from './acting.ts';
 import { AdoptionRepository } from './adoption-repository.ts';
+import { ApiTokenRepository } from './api-token-repository.ts';
+import { AuditRepository } from './audit-repository.ts';
 import { BackupDamageRepository } from './backup-damage-repository.ts';
 import { BackupLeaseRepository } from './backup-lease-repository.ts';
 
@@ -12,6 +14,7 @@ import { DifferenceRepository } from './difference-repository.ts';
 import { EventRepository } from './event-repository.ts';
 import { PrismaClient } from './generated/client.ts';
 import { GroupRepository } from './group-repository.ts';
+import { IdempotencyRepository } from './idempotency-repository.ts';
 import { InventoryRepository } from './inventory-repository.ts';
 import { ReplicationRuleRepository } from './replication-rule-repository.ts';
 import { RepositoryRepository } from './repository-repository.ts';
@@ -62,6 +65,9 @@ class Nouns {
   /** Webhooks as a worker serves them. */
   readonly webhookDeliveries: WebhookDeliveryRepository;
   readonly differences: DifferenceRepository;
+  readonly tokens: ApiTokenRepository;
+  readonly auditLog: AuditRepository;
+  readonly idempotency: IdempotencyRepository;
   /** What the reconciler reads, and what it writes when it adopts or forgets. */
   readonly inventory: InventoryRepository;
   readonly adoption: AdoptionRepository;
@@ -86,6 +92,9 @@ class Nouns {
     this.webhooks = new WebhookRepository(scope);
     this.webhookDeliveries = new WebhookDeliveryRepository(scope);
     this.differences = new DifferenceRepository(scope);
+    this.tokens = new ApiTokenRepository(scope);
+    this.auditLog = new AuditRepository(scope);
+    this.idempotency = new IdempotencyRepository(scope);
     this.inventory = new InventoryRepository(scope);
     this.adoption = new AdoptionRepository(scope);
   }

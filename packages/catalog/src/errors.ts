@@ -12,6 +12,7 @@ export type Noun =
   | 'replication-rule'
   | 'run'
   | 'difference'
+  | 'token'
   | 'webhook'
   | 'webhook-delivery'
   | 'group'

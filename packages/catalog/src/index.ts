@@ -7,6 +7,20 @@ export type {
   FoundRepository,
   FoundVolume,
 } from './adoption-repository.ts';
+export type {
+  ApiToken,
+  ApiTokenFilter,
+  ApiTokenRepository,
+  ApiTokenRole,
+  NewApiToken,
+} from './api-token-repository.ts';
+export type {
+  AuditEntry,
+  AuditEntryResult,
+  AuditFilter,
+  AuditRepository,
+  NewAuditEntry,
+} from './audit-repository.ts';
 export type { BackupDamageRepository } from './backup-damage-repository.ts';
 export type { BackupImport, BackupManifest } from './backup-import.ts';
 export type { BackupLease, BackupLeaseHolder, BackupLeaseRepository } from './backup-lease-repository.ts';
@@ -60,6 +74,12 @@ export type {
   GroupState,
   NewGroup,
 } from './group-repository.ts';
+export type {
+  IdempotencyRef,
+  IdempotencyRepository,
+  IdempotencyState,
+  StoredAnswer,
+} from './idempotency-repository.ts';
 export type { Base } from './intents/audited-base.ts';
 export { chooseBase, type WantedBase } from './intents/backup-base.ts';
 export { type IntendedBackup, intendBackup, type WantedBackup } from './intents/backup-intent.ts';

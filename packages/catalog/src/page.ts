@@ -49,6 +49,13 @@ export function pageQuery<M extends string = 'createdAt'>(
   };
 }
 
+/** For `where`: moments from `since` on and before `until`, as far as these are given. */
+export function between<M extends string>(moment: M, since?: Date, until?: Date) {
+  if (since === undefined && until === undefined) return {};
+  const range = { ...(since && { gte: since }), ...(until && { lt: until }) };
+  return { [moment]: range } as { [K in M]: typeof range };
+}
+
 export function toPage<Row extends Keyed, T>(rows: Row[], limit: number, map: (row: Row) => T): Page<T> {
   const shown = rows.slice(0, limit);
   const last = shown.at(-1);

@@ -1,7 +1,7 @@
 // Runs as operators see them: asked for, looked at, cancelled; and what the dispatcher hands to the queue.
 import { CatalogError, notFound } from './errors.ts';
 import { latestPossible } from './moments.ts';
-import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { between, type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { isId } from './ref.ts';
 import {
   hasEnded,
@@ -15,6 +15,7 @@ import {
   withSteps,
 } from './run.ts';
 import type { Db, Scope } from './scope.ts';
+import { isVolumeVisible, visibleVolumeIds } from './visibility.ts';
 
 export interface NewRun {
   id: string;
@@ -36,6 +37,12 @@ export interface RunFilter {
   state?: RunState | undefined;
   kind?: RunKind | undefined;
   volumeId?: string | undefined;
+  storageNodeId?: string | undefined;
+  repositoryId?: string | undefined;
+  requestedBy?: string | undefined;
+  /** Asked for from here on, and before. */
+  since?: Date | undefined;
+  until?: Date | undefined;
 }
 
 /** How far a run is that goes on. */
@@ -106,8 +113,12 @@ export class RunRepository {
 
   async find(id: string): Promise<Run | null> {
     if (!isId(id)) return null;
-    const row = await this.#scope.read(db => db.run.findUnique({ where: { id }, include: withSteps }));
-    return row && toRun(row);
+    return this.#scope.read(async db => {
+      const row = await db.run.findUnique({ where: { id }, include: withSteps });
+      if (!row) return null;
+      const own = row.requestedBy === this.#scope.acting()?.name;
+      return own || (await isVolumeVisible(this.#scope, db, row.volumeId)) ? toRun(row) : null;
+    });
   }
 
   /** Rejects `not-found`. */
@@ -117,27 +128,32 @@ export class RunRepository {
     return run;
   }
 
+  /** Who sees some volumes alone sees their runs, and those that they have asked for. */
+  async #visible(db: Db) {
+    const volumeIds = await visibleVolumeIds(this.#scope, db);
+    if (volumeIds === null) return {};
+    return { OR: [{ volumeId: { in: volumeIds } }, { requestedBy: this.#scope.acting()!.name }] };
+  }
+
   /** Newest first. */
   list(options: PageOptions & RunFilter = {}): Promise<Page<Run>> {
     const page = pageQuery(options, 'desc');
-    const { state, kind, volumeId } = options;
+    const { state, kind, volumeId, storageNodeId, repositoryId, requestedBy, since, until } = options;
     const filter = {
+      ...(storageNodeId !== undefined && { storageNodeId }),
+      ...(repositoryId !== undefined && { repositoryId }),
+      ...(requestedBy !== undefined && { requestedBy }),
+      ...between('createdAt', since, until),
       ...(state !== undefined && { state }),
       ...(kind !== undefined && { kind }),
       ...(volumeId !== undefined && { volumeId }),
     };
-    return this.#scope.read(async db =>
-      toPage(
-        await db.run.findMany({
-          where: { AND: [page.after, filter] },
-          orderBy: page.orderBy,
-          take: page.take,
-          include: withSteps,
-        }),
-        page.limit,
-        toRun,
-      ),
-    );
+    const { orderBy, take } = page;
+    return this.#scope.read(async db => {
+      const where = { AND: [page.after, filter, await this.#visible(db)] };
+      const rows = await db.run.findMany({ where, orderBy, take, include: withSteps });
+      return toPage(rows, page.limit, toRun);
+    });
   }
 
   /**

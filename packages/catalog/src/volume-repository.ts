@@ -10,6 +10,7 @@ import type { JsonObject } from './run.ts';
 import type { Db, Scope } from './scope.ts';
 import { chosenIds, selectorCondition } from './selected.ts';
 import { requireNoCommit } from './unended-commit.ts';
+import { isVisible, requireVisible } from './visibility.ts';
 
 export type VolumeState = 'creating' | 'ready' | 'deleting';
 export type VolumeFormat = 'raw' | 'qcow2';
@@ -79,6 +80,7 @@ export class VolumeRepository {
 
   /** State `creating`. Rejects `name-taken`, and `storage-node-not-found`. */
   create(volume: NewVolume, runId: string | null = null): Promise<Volume> {
+    requireVisible(this.#scope, volume.name, volume.labels ?? {});
     return this.#scope.write(async (db, tell) => {
       const row = await db.volume
         .create({ data: { ...volume, sizeBytes: BigInt(volume.sizeBytes), state: 'creating' }, include })
@@ -94,7 +96,7 @@ export class VolumeRepository {
 
   async find(ref: string): Promise<Volume | null> {
     const row = await this.#scope.read(db => db.volume.findUnique({ where: byRef(ref), include }));
-    return row && toVolume(row);
+    return row && isVisible(this.#scope, row.labels as Labels) ? toVolume(row) : null;
   }
 
   /** Rejects `not-found`. */
@@ -124,16 +126,22 @@ export class VolumeRepository {
     });
   }
 
+  /** What a selector chooses of what is there for whoever asks. */
+  #visible(selector: Selector = []): Selector {
+    return [...selector, ...(this.#scope.acting()?.visible ?? [])];
+  }
+
   /** Oldest first. */
   list(
     options: PageOptions & { storageNodeId?: string | undefined; selector?: Selector | undefined } = {},
   ): Promise<Page<Volume>> {
     const page = pageQuery(options, 'asc');
     const filter = options.storageNodeId ? { storageNodeId: options.storageNodeId } : {};
+    const chosen = this.#visible(options.selector);
     return this.#scope.read(async db =>
       toPage(
         await db.volume.findMany({
-          where: { AND: [page.after, filter, await chosenIds(db, 'volume', options.selector, options)] },
+          where: { AND: [page.after, filter, await chosenIds(db, 'volume', chosen, options)] },
           orderBy: page.orderBy,
           take: page.take,
           include,
@@ -148,7 +156,7 @@ export class VolumeRepository {
   listSelected(selector: Selector, { states }: { states?: readonly VolumeState[] } = {}): Promise<Volume[]> {
     return this.#scope.read(async db => {
       const chosen = await db.$queryRaw<{ id: string }[]>`
-        SELECT id FROM volume WHERE ${selectorCondition(selector)} ORDER BY created_at, id`;
+        SELECT id FROM volume WHERE ${selectorCondition(this.#visible(selector))} ORDER BY created_at, id`;
       const volumes: Volume[] = [];
       for (let start = 0; start < chosen.length; start += IDS_AT_ONCE) {
         const ids = chosen.slice(start, start + IDS_AT_ONCE).map(({ id }) => id);
@@ -168,6 +176,7 @@ export class VolumeRepository {
       ...(labels !== undefined && { labels }),
     };
     return this.#scope.write(async (db, tell) => {
+      if (labels !== undefined) requireVisible(this.#scope, (await this.get(id)).name, labels);
       const row = await db.volume.updateManyAndReturn({ where: { id }, data, include });
       if (!row[0]) throw notFound('volume', id);
       tell({ kind: 'volume-updated', subjectType: 'volume', subjectId: id, data });

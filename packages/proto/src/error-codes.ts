@@ -23,6 +23,8 @@ export const ERROR_CODES = {
   'invalid-name': entry('The name is not valid', 400, status.INVALID_ARGUMENT),
   unauthenticated: entry('Nobody says who asks', 401, status.UNAUTHENTICATED),
   forbidden: entry('The caller may not do that', 403, status.PERMISSION_DENIED),
+  'token-not-found': entry('The token is not known', 404, status.NOT_FOUND),
+  'token-name-taken': entry('The token name is taken', 409, status.ALREADY_EXISTS),
   'fleet-secret-refused': entry(
     "A storage node does not take the caller's orders",
     502,

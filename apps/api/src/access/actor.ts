@@ -16,6 +16,9 @@ export interface Actor {
 /** Whoever reaches the api where no token is needed: on loopback alone. */
 export const LOCAL_ACTOR: Actor = { name: 'local', role: 'admin', tokenId: null, scope: '' };
 
+/** Whoever calls what needs no token. */
+export const NOBODY: Actor = { name: 'anybody', role: 'viewer', tokenId: null, scope: '' };
+
 export function mayAct(actor: Actor, least: Role): boolean {
   return ROLES.indexOf(actor.role) >= ROLES.indexOf(least);
 }

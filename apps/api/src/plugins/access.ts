@@ -1,47 +1,113 @@
-// Says of each request who asks, as `request.actor`, and refuses those whose role is less than their route needs.
+// Says of each request who asks, as `request.actor`, and refuses those who may not: without a token where one is
+// needed, with a role that is less than the route's, or with a scope where the route is about more than volumes.
 import { TidemarkError } from '@tidemark/proto';
-import type { FastifyRequest, RouteOptions } from 'fastify';
+import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import fastifyPlugin from 'fastify-plugin';
-import { type Actor, LOCAL_ACTOR, mayAct, type Role } from '../access/actor.ts';
-import { withRequest } from '../access/current-request.ts';
+import { type Actor, LOCAL_ACTOR, mayAct, NOBODY, type Role } from '../access/actor.ts';
+import { CurrentRequest, withRequest } from '../access/current-request.ts';
+import { TokenService } from '../access/token-service.ts';
 
 declare module 'fastify' {
+  interface FastifyInstance {
+    tokens: TokenService;
+  }
+
   interface FastifyRequest {
     actor: Actor;
+    current: CurrentRequest;
   }
 
   interface FastifyContextConfig {
     /** Least role of who may call it; by default `viewer` to read and `operator` to change. */
     role?: Role | 'anybody';
+    /** Whether tokens with a scope may call it; by default what is about volumes that it looks up. */
+    scoped?: boolean;
+    /** The answer holds a secret: it is never stored. */
+    secretAnswer?: boolean;
   }
+}
+
+export interface AccessOptions {
+  /** Whether a token is needed. */
+  readonly needsToken: boolean;
+  readonly bootstrapToken?: string | undefined;
 }
 
 const READS = new Set(['GET', 'HEAD', 'OPTIONS']);
 /** The contract itself is no secret. */
 const OPEN_PATHS = /^\/(docs(\/|$)|openapi\.json$)/;
 
+/** What these are about is looked up in the catalog, which gives those with a scope what is theirs alone. */
+const SCOPED_PATHS = /^\/v1\/(volumes|backups|exports|restores|runs)(\/|$)/;
+/** Names to choose from. */
+const SCOPED_READS = /^\/v1\/(repositories|storage-nodes)(\/[^/]*)?$/;
+
+export const isChange = (request: FastifyRequest): boolean => !READS.has(request.method);
+
+const placeOf = ({ method, routeOptions, url }: FastifyRequest) => `${method} ${routeOptions.url ?? url}`;
+
 function requireRole(request: FastifyRequest): void {
-  const { role = READS.has(request.method) ? 'viewer' : 'operator' } = request.routeOptions.config;
+  const { role = isChange(request) ? 'operator' : 'viewer' } = request.routeOptions.config;
   if (role === 'anybody' || mayAct(request.actor, role)) return;
+  const { name, role: own } = request.actor;
   throw new TidemarkError(
     'forbidden',
-    `'${request.actor.name}' has the role ${request.actor.role}; ${request.method} ${request.routeOptions.url} needs ` +
-      `${role}. Ask an admin for a token with that role.`,
+    `'${name}' has the role ${own}; ${placeOf(request)} needs ${role}. Ask an admin for a token with that role.`,
   );
 }
 
-export const access = fastifyPlugin(
-  async app => {
+function requireScope(request: FastifyRequest): void {
+  const { config, url = '' } = request.routeOptions;
+  const usual = SCOPED_PATHS.test(url) || (SCOPED_READS.test(url) && !isChange(request));
+  if (request.actor.scope === '' || (config.scoped ?? usual) || config.role === 'anybody') return;
+  throw new TidemarkError(
+    'forbidden',
+    `'${request.actor.name}' has the scope '${request.actor.scope}', and ${placeOf(request)} is about more than ` +
+      'volumes with such labels. Ask an admin for a token without a scope.',
+  );
+}
+
+/** Of who is refused the log tells, as nothing else does. */
+function refuse(request: FastifyRequest, reply: FastifyReply, error: unknown): never {
+  if (error instanceof TidemarkError && error.code !== 'catalog-unavailable') {
+    const { ip: remoteAddress, method } = request;
+    request.log.info(
+      { code: error.code, remoteAddress, method, route: request.routeOptions.url },
+      'access refused',
+    );
+    if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer realm="tidemark"');
+  }
+  throw error;
+}
+
+export const access = fastifyPlugin<AccessOptions>(
+  async (app, { needsToken, bootstrapToken }) => {
+    const tokens = new TokenService({ catalog: app.catalog, bootstrapToken, now: () => new Date() });
+    app.decorate('tokens', tokens);
     app.decorateRequest('actor');
+    app.decorateRequest('current');
     app.addHook('onRoute', (route: RouteOptions) => {
       if (OPEN_PATHS.test(route.url)) route.config = { ...route.config, role: 'anybody' };
     });
-    app.addHook('onRequest', (request, _reply, done) => {
-      const actor = LOCAL_ACTOR;
-      request.actor = actor;
-      withRequest({ actor, acting: { name: actor.name } }, done);
+    const actorOf = (request: FastifyRequest): Actor | Promise<Actor> => {
+      if (request.is404 || request.routeOptions.config.role === 'anybody') return NOBODY;
+      const { authorization } = request.headers;
+      return needsToken || authorization !== undefined ? tokens.authenticate(authorization) : LOCAL_ACTOR;
+    };
+    app.addHook('onRequest', async (request, reply) => {
+      request.actor = NOBODY;
+      try {
+        request.actor = await actorOf(request);
+        request.current = new CurrentRequest(request.actor);
+        if (request.is404) return;
+        requireRole(request);
+        requireScope(request);
+      } catch (error) {
+        refuse(request, reply, error);
+      }
     });
-    app.addHook('onRequest', async request => requireRole(request));
+    // Not earlier: what follows the reading of a body belongs to the connection.
+    app.addHook('preValidation', (request, _reply, done) => withRequest(request.current, done));
   },
-  { name: 'access' },
+  { name: 'access', dependencies: ['catalog'] },
 );

@@ -12,7 +12,7 @@ declare module 'fastify' {
 
 export const catalogPlugin = fastifyPlugin<{ url: string }>(
   async (app, { url }) => {
-    const catalog = Catalog.connect(url, { acting: () => currentRequest()?.acting ?? null });
+    const catalog = Catalog.connect(url, { acting: () => currentRequest() ?? null });
     app.decorate('catalog', catalog);
     app.addHook('onClose', () => catalog.close());
   },

@@ -46,6 +46,7 @@ const TAGS = [
   { name: 'Events', description: 'What changed, in the order in which it changed.' },
   { name: 'Webhooks', description: 'Addresses that events are sent to, signed.' },
   { name: 'Differences', description: 'Where storage nodes and catalog do not agree, by name.' },
+  { name: 'Access', description: 'Who may call, and who asked for which change.' },
   { name: 'Health', description: 'Probes.' },
 ];
 

@@ -4,7 +4,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { ProblemError } from '../errors.ts';
 import { READY_ANSWER_MAX_MS } from '../limits.ts';
 import { healthSchema, readySchema } from '../schemas/health.ts';
-import { problems } from '../schemas/problem.ts';
+import { problemsOfProbe } from '../schemas/problem.ts';
 import { version } from '../version.ts';
 
 const NEXT_STEP = {
@@ -40,7 +40,7 @@ export const healthRoutes: FastifyPluginAsyncZod = async app => {
         tags: ['Health'],
         summary: 'The catalog and the queue answer',
         description: 'Otherwise 503 `not-ready`, and `missing` names what does not answer.',
-        response: { 200: readySchema, ...problems('not-ready') },
+        response: { 200: readySchema, ...problemsOfProbe('not-ready') },
       },
     },
     async () => {

@@ -4,6 +4,7 @@ import { type Catalog, CatalogError, type Run } from '@tidemark/catalog';
 import { isErrorCode, TidemarkError } from '@tidemark/proto';
 import type { z } from 'zod';
 import { ProblemError } from '../errors.ts';
+import { idOf, momentOf } from '../filters.ts';
 import { WAIT_POLL_FIRST_MS, WAIT_POLL_GROWTH, WAIT_POLL_MAX_MS } from '../limits.ts';
 import type { RunJson, runQuery, WaitQuery } from '../schemas/run.ts';
 import { endingOf } from './ending.ts';
@@ -46,7 +47,16 @@ export class RunService {
 
   /** Newest first, without steps left out: a run is small. */
   async list(query: z.output<typeof runQuery>) {
-    const { items, nextCursor } = await this.#catalog.runs.list(query);
+    const { volume, storageNode, repository, since, until, ...rest } = query;
+    const { volumes, storageNodes, repositories } = this.#catalog;
+    const { items, nextCursor } = await this.#catalog.runs.list({
+      ...rest,
+      volumeId: await idOf(volume, volumes),
+      storageNodeId: await idOf(storageNode, storageNodes),
+      repositoryId: await idOf(repository, repositories),
+      since: momentOf(since),
+      until: momentOf(until),
+    });
     return { items: items.map(toRunJson), nextCursor };
   }
 

@@ -55,6 +55,11 @@ const EVERYWHERE = ['catalog-unavailable', 'internal-error'] as const satisfies 
 
 /** The error answers of a route: one entry for each HTTP status, its description naming the codes. */
 export function problems(...own: ErrorCode[]) {
+  return problemsOfProbe('unauthenticated', 'forbidden', ...own);
+}
+
+/** As `problems`, of a route that needs no token. */
+export function problemsOfProbe(...own: ErrorCode[]) {
   const byStatus = Object.groupBy(new Set([...own, ...EVERYWHERE]), code => String(ERROR_CODES[code].http));
   return Object.fromEntries(
     Object.entries(byStatus).map(([status, list = []]) => [

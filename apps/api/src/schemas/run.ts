@@ -10,6 +10,7 @@ import {
   momentField,
   pageOf,
   pageQuery,
+  refField,
 } from './common.ts';
 
 const RUN_STATES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
@@ -132,6 +133,12 @@ export const runSpeedSchema = z
 export const runQuery = pageQuery.extend({
   state: runState.optional().meta({ description: 'Only runs in this state.' }),
   kind: runKind.optional().meta({ description: 'Only runs of this kind.' }),
+  volume: refField.optional().meta({ description: 'Only runs about this volume, by its id or name.' }),
+  storageNode: refField.optional().meta({ description: 'Only runs on this storage node.' }),
+  repository: refField.optional().meta({ description: 'Only runs about this repository.' }),
+  requestedBy: z.string().min(1).max(128).optional().meta({ description: 'Only what they asked for.' }),
+  since: momentField.optional().meta({ description: 'Only runs asked for at that moment or later.' }),
+  until: momentField.optional().meta({ description: 'Only runs asked for before that moment.' }),
 });
 
 /** How long a call that starts a run stays open. */

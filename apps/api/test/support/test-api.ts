@@ -2,14 +2,14 @@
 import { createTestDatabase, inDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import { expect } from 'vitest';
-import { buildApp } from '../../src/app.ts';
+import { type AppOptions, buildApp } from '../../src/app.ts';
 import type { Problem } from '../../src/schemas/problem.ts';
 
 const LEASE_MS = 60_000;
 const NOUNS = ['storage_node', 'volume', 'checkpoint', 'snapshot', 'volume_commit', 'repository', 'backup'];
 const TABLES = [...NOUNS, 'backup_lease', 'run', 'event'];
 
-type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
+export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 
 export interface Answer<T> {
   status: number;
@@ -26,9 +26,14 @@ export class TestApi {
     this.database = database;
   }
 
-  static async start(): Promise<TestApi> {
+  static async start(options: Partial<AppOptions> = {}): Promise<TestApi> {
     const database = await createTestDatabase();
-    const app = await buildApp({ databaseUrl: database.url, queueUrl: database.url });
+    return TestApi.on(database, options);
+  }
+
+  /** One more api on a database that is there. */
+  static async on(database: TestDatabase, options: Partial<AppOptions> = {}): Promise<TestApi> {
+    const app = await buildApp({ databaseUrl: database.url, queueUrl: database.url, ...options });
     return new TestApi(app, database);
   }
 
@@ -38,10 +43,20 @@ export class TestApi {
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: the shape of an answer is what the tests look at
-  async call<T = any>(method: Method, url: string, body?: object): Promise<Answer<T>> {
-    const options: InjectOptions = { method, url, ...(body && { payload: body }) };
+  async call<T = any>(
+    method: Method,
+    url: string,
+    body?: object,
+    headers: Record<string, string> = {},
+  ): Promise<Answer<T>> {
+    const options: InjectOptions = { method, url, headers, ...(body && { payload: body }) };
     const answer = await this.app.inject(options);
-    return { status: answer.statusCode, headers: answer.headers, body: answer.json() };
+    const isEmpty = answer.body === '';
+    return {
+      status: answer.statusCode,
+      headers: answer.headers,
+      body: isEmpty ? (null as T) : answer.json(),
+    };
   }
 
   /** Counts of all rows: equal before and after means that nothing was written. */

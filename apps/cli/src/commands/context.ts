@@ -1,4 +1,5 @@
 // What every command has at hand: the client and the output that its options ask for.
+import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import type { Run } from '../answers.ts';
@@ -9,20 +10,33 @@ import { watchRun } from '../run-watch.ts';
 
 export interface Surroundings {
   readonly terminal: Terminal;
+  /** Sent with each call, unless `--token-file` names another. */
+  readonly token?: string | undefined;
 }
 
 interface GlobalOptions {
   url: string;
   json?: boolean;
+  tokenFile?: string;
+}
+
+/** A line break at its end is not part of a token. */
+function readToken(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (error) {
+    const reason = (error as NodeJS.ErrnoException).code;
+    throw new InvalidArgumentError(`The token file ${path} cannot be read (${reason}).`);
+  }
 }
 
 export class Context {
   readonly client: Client;
   readonly output: Output;
 
-  constructor(command: Command, { terminal }: Surroundings) {
-    const { url, json } = command.optsWithGlobals<GlobalOptions>();
-    this.client = new Client(url);
+  constructor(command: Command, { terminal, token }: Surroundings) {
+    const { url, json, tokenFile } = command.optsWithGlobals<GlobalOptions>();
+    this.client = new Client(url, tokenFile === undefined ? token : readToken(tokenFile));
     this.output = new Output(terminal, json === true);
   }
 

@@ -22,7 +22,10 @@ const list = {
     summary: 'List runs',
     description: 'Newest first.',
     querystring: runQuery,
-    response: { 200: runPageSchema, ...problems('invalid-request') },
+    response: {
+      200: runPageSchema,
+      ...problems('invalid-request', 'volume-not-found', 'storage-node-not-found', 'repository-not-found'),
+    },
   },
 };
 

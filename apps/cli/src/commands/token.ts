@@ -1,0 +1,69 @@
+// tidemark token
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import type { Token } from '../answers.ts';
+import type { Query } from '../client.ts';
+import { type Column, moment, record } from '../output.ts';
+import { Context, parseMoment, type Surroundings, segment, withPage } from './context.ts';
+
+const PATH = '/v1/tokens';
+
+const columns: readonly Column<Token>[] = [
+  ['NAME', token => token.name],
+  ['ROLE', token => token.role],
+  ['SCOPE', token => token.scope || null],
+  ['STATE', token => token.state],
+  ['CREATED BY', token => token.createdBy],
+  ['EXPIRES', token => moment(token.expiresAt)],
+  ['LAST USED', token => moment(token.lastUsedAt)],
+];
+
+interface Created {
+  token: Token;
+  secret: string;
+}
+
+export function tokenCommands(program: Command, around: Surroundings): void {
+  const group = program
+    .command('token')
+    .description('who may call the API, as what, and about which volumes');
+
+  group
+    .command('create <name>')
+    .description('make a token; it is printed this once, and kept nowhere')
+    .addOption(
+      new Option('--role <role>', 'what it may do')
+        .choices(['viewer', 'operator', 'admin'])
+        .makeOptionMandatory(),
+    )
+    .option('--scope <selector>', 'only volumes with such labels, and what belongs to them')
+    .option('--expires <moment>', 'lets nobody in from then on', parseMoment)
+    .action(async (name, { role, scope, expires: expiresAt }, command) => {
+      const { client, output } = new Context(command, around);
+      const made = await client.post<Created>(PATH, { name, role, scope, expiresAt });
+      const cells: readonly Column<Created>[] = [
+        ...columns.map(([heading, value]): Column<Created> => [heading, ({ token }) => value(token)]),
+        ['TOKEN', ({ secret }) => secret],
+      ];
+      output.print(made, () => record(made, cells));
+      output.note(
+        'Keep it now: it cannot be shown again. Commands take it from TIDEMARK_TOKEN or --token-file.',
+      );
+    });
+
+  withPage(group.command('list').description('list tokens, also those that let nobody in any more')).action(
+    async (options: Query, command) => {
+      const { client, output } = new Context(command, around);
+      output.list(await client.list<Token>(PATH, options), columns);
+    },
+  );
+
+  group
+    .command('revoke <token>')
+    .description('let nobody in with it any more, at once and for good')
+    .action(async (ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const token = await client.delete<Token>(`${PATH}/${segment(ref)}`);
+      output.print(token, () => `revoked ${token.name}`);
+    });
+}
