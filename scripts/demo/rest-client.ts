@@ -35,10 +35,12 @@ type Wait = 'accepted' | 'checkpoint' | 'done';
 export class RestClient {
   readonly #url: string;
   readonly #signal: AbortSignal;
+  readonly #authorization: Record<string, string>;
 
-  /** `signal` ends every call. */
-  constructor(url: string, signal: AbortSignal) {
+  /** `signal` ends every call. `token`: where the api needs one. */
+  constructor(url: string, signal: AbortSignal, token?: string) {
     this.#url = url;
+    this.#authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
     this.#signal = signal;
   }
 
@@ -72,7 +74,7 @@ export class RestClient {
   async #call<T>(method: 'GET' | 'POST', path: string, body?: object): Promise<T> {
     const response = await fetch(`${this.#url}${path}`, {
       method,
-      headers: body === undefined ? {} : { 'content-type': 'application/json' },
+      headers: { ...this.#authorization, ...(body && { 'content-type': 'application/json' }) },
       body: body === undefined ? null : JSON.stringify(body),
       signal: this.#signal,
     });

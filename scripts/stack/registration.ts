@@ -22,20 +22,25 @@ export async function waitForApi(url: string, signal: AbortSignal): Promise<void
   }
 }
 
-/** Registers the storage node unless it is known already. Rejects when it is known at another address. */
+/**
+ * Registers the storage node unless it is known already. `token`: where the api needs one. Rejects when it is known at
+ * another address.
+ */
 export async function registerStorageNode(
   url: string,
   node: { name: string; controlAddress: string },
   signal: AbortSignal,
+  token?: string,
 ): Promise<void> {
-  const known = await fetch(`${url}/v1/storage-nodes/${node.name}`, { signal });
+  const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  const known = await fetch(`${url}/v1/storage-nodes/${node.name}`, { headers: authorization, signal });
   const said = await known.text();
   if (known.ok) return requireAddress(node, JSON.parse(said) as { controlAddress: string });
   if (known.status !== 404) throw new Error(`GET storage node ${node.name}: ${said}`);
   const query = `wait=done&waitTimeoutMs=${REGISTRATION_TIMEOUT_MS}`;
   const response = await fetch(`${url}/v1/storage-nodes?${query}`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
+    headers: { ...authorization, 'content-type': 'application/json' },
     body: JSON.stringify({ name: node.name, controlAddress: node.controlAddress }),
     signal,
   });

@@ -148,11 +148,8 @@ export class StorageNode {
             volumes,
             version: options.version,
           });
-    this.#grpc = new GrpcServer({
-      listen: config.controlListen,
-      fleetSecret: config.fleetSecret,
-      services: this.#services(),
-    });
+    const { controlListen: listen, fleetSecret } = config;
+    this.#grpc = new GrpcServer({ listen, fleetSecret, services: this.#services() });
   }
 
   /** Rejects with what went wrong; everything started before is stopped again then. */

@@ -35,7 +35,8 @@ export async function visibleVolumeIds(scope: Scope, db: Db): Promise<string[] |
   if (rows.length <= VISIBLE_VOLUMES_MAX) return rows.map(({ id }) => id);
   throw new TidemarkError(
     'invalid-request',
-    `The scope of '${scope.acting()?.name}' holds more than ${VISIBLE_VOLUMES_MAX} volumes. Use a token without a scope.`,
+    `The scope of '${scope.acting()?.name}' holds more than ${VISIBLE_VOLUMES_MAX} volumes. ` +
+      'Use a token without a scope.',
   );
 }
 

@@ -47,7 +47,7 @@ async function connect(): Promise<void> {
   apis.length = 0;
   for (const index of [1, 2]) {
     const url = `http://${await project.address('api', 7400, index)}`;
-    apis.push(new RestClient(url, new AbortController().signal));
+    apis.push(new RestClient(url, new AbortController().signal, project.secret('admin-token')));
   }
 }
 

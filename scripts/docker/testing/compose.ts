@@ -1,7 +1,7 @@
 // The installation that docker-compose.yml describes, as a project of its own beside others: ports that are free,
 // secrets and an image of its own. Compose 2 where the machine has it, else Compose 1.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -53,6 +53,11 @@ export class ComposeProject {
       rmSync(project.#secrets, { recursive: true, force: true });
       throw error;
     }
+  }
+
+  /** As the script made it. */
+  secret(name: string): string {
+    return readFileSync(join(this.#secrets, name), 'utf8');
   }
 
   /** Resolves when all that lasts is healthy and all that ends has ended well. Good to repeat. */

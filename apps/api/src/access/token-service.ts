@@ -10,7 +10,7 @@ import { isSameHash, newTokenText, type ParsedToken, parseToken } from './api-to
 
 export interface TokenServiceOptions {
   readonly catalog: Catalog;
-  /** Lets an admin in who has not made a token yet; it is one from its first use on, and can be revoked as any other. */
+  /** Lets an admin in who has made no token yet. From its first use on it is one, and can be revoked as any other. */
   readonly bootstrapToken?: string | undefined;
   readonly now: () => Date;
 }
