@@ -133,11 +133,11 @@ class Guest {
         const granule = (this.#writes * 7) % (VOLUME_BYTES / GRANULE);
         const offset = granule * GRANULE + (this.#writes % 8) * 4096;
         const data = randomBytes(4096);
-        this.granules.add(granule);
         const last = { offset, data };
         this.unsure.push(last);
         await client.write(offset, data);
         this.unsure.pop();
+        this.granules.add(granule);
         data.copy(this.model, offset);
         this.#writes += 1;
       }
@@ -149,7 +149,9 @@ class Guest {
   /** What was never acknowledged is whichever of the two the disk has. */
   settle(disk: Buffer): void {
     for (const { offset, data } of this.unsure) {
-      if (disk.subarray(offset, offset + data.length).equals(data)) data.copy(this.model, offset);
+      if (!disk.subarray(offset, offset + data.length).equals(data)) continue;
+      data.copy(this.model, offset);
+      this.granules.add(Math.floor(offset / GRANULE));
     }
   }
 }
