@@ -94,6 +94,7 @@ const CALLS = [
   'post /v1/runs/{run}/speed',
   'post /v1/storage-nodes',
   'post /v1/volumes',
+  'post /v1/volumes/{volume}/move',
   'post /v1/volumes/{volume}/checkpoints',
   'post /v1/volumes/{volume}/checkpoints/redefine',
   'post /v1/volumes/{volume}/commits',

@@ -16,6 +16,7 @@ import { PrismaClient } from './generated/client.ts';
 import { GroupRepository } from './group-repository.ts';
 import { IdempotencyRepository } from './idempotency-repository.ts';
 import { InventoryRepository } from './inventory-repository.ts';
+import { MoveRepository } from './move-repository.ts';
 import { ReplicationRuleRepository } from './replication-rule-repository.ts';
 import { RepositoryRepository } from './repository-repository.ts';
 import { RetentionRepository } from './retention-repository.ts';
@@ -46,6 +47,8 @@ const IDLE_IN_TRANSACTION_MS = 3_000;
 class Nouns {
   readonly storageNodes: StorageNodeRepository;
   readonly volumes: VolumeRepository;
+  /** Of volumes, from one storage node to another. */
+  readonly moves: MoveRepository;
   readonly checkpoints: CheckpointRepository;
   readonly snapshots: SnapshotRepository;
   readonly commits: CommitRepository;
@@ -75,6 +78,7 @@ class Nouns {
   constructor(scope: Scope) {
     this.storageNodes = new StorageNodeRepository(scope);
     this.volumes = new VolumeRepository(scope);
+    this.moves = new MoveRepository(scope);
     this.checkpoints = new CheckpointRepository(scope);
     this.snapshots = new SnapshotRepository(scope);
     this.commits = new CommitRepository(scope);

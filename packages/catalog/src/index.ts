@@ -88,8 +88,9 @@ export { intendGroup, type WantedGroup, type WantedHook } from './intents/group-
 export { GROUP_MEMBERS_MAX } from './intents/group-members.ts';
 export { findCheckpoint, requireFreeCheckpointName, requireReady } from './intents/known-checkpoint.ts';
 export { type DroppedCheckpoint, makeRoom } from './intents/make-room.ts';
+export { intendMove, type WantedMove } from './intents/move-intent.ts';
 export { type IntendedReplica, intendReplica, type WantedReplica } from './intents/replica-intent.ts';
-export { requireOnline } from './intents/require-online.ts';
+export { requireOnline, requireOnline, requireOpen } from './intents/require-online.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export { applyMigrations } from './migrate.ts';
 export { hasPassed, latestPossible } from './moments.ts';

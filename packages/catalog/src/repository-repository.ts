@@ -7,7 +7,8 @@ import { byRef } from './ref.ts';
 import type { Scope } from './scope.ts';
 import { chosenIds } from './selected.ts';
 
-export type RepositoryState = 'creating' | 'ready' | 'deleting';
+/** `lost`: with its storage node. */
+export type RepositoryState = 'creating' | 'ready' | 'deleting' | 'lost';
 export type RepositoryCompression = 'none' | 'zstd';
 
 export interface Repository {
@@ -105,7 +106,10 @@ export class RepositoryRepository {
   async getReady(ref: string): Promise<Repository> {
     const repository = await this.get(ref);
     if (repository.state === 'ready') return repository;
-    const text = `Repository '${repository.name}' is ${repository.state}. Wait until its run has ended.`;
+    const text =
+      repository.state === 'lost'
+        ? `Repository '${repository.name}' is lost with storage node '${repository.storageNode}'. Use another one.`
+        : `Repository '${repository.name}' is ${repository.state}. Wait until its run has ended.`;
     throw new CatalogError('repository', 'not-ready', text);
   }
 

@@ -6,6 +6,7 @@ export const RUN_KINDS = [
   'remove-storage-node',
   'create-volume',
   'delete-volume',
+  'move-volume',
   'create-checkpoint',
   'delete-checkpoint',
   'update-checkpoint',

@@ -14,7 +14,8 @@ import { byRef } from './ref.ts';
 import type { Scope } from './scope.ts';
 import { chosenIds } from './selected.ts';
 
-export type StorageNodeState = 'joining' | 'online' | 'unreachable';
+/** `lost`: for good, as an operator said. */
+export type StorageNodeState = 'joining' | 'online' | 'unreachable' | 'lost';
 
 export interface StorageNode {
   id: string;
@@ -24,6 +25,8 @@ export interface StorageNode {
   /** host:port of its NBD server; null until it was reached once. */
   nbdAddress: string | null;
   state: StorageNodeState;
+  /** Nothing new goes there since then. */
+  cordonedAt: Date | null;
   instanceId: string | null;
   version: string | null;
   capacityBytes: number | null;

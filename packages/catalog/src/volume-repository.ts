@@ -12,7 +12,8 @@ import { chosenIds, selectorCondition } from './selected.ts';
 import { requireNoCommit } from './unended-commit.ts';
 import { isVisible, requireVisible } from './visibility.ts';
 
-export type VolumeState = 'creating' | 'ready' | 'deleting';
+/** `moving`: to another storage node. `lost`: with its storage node. */
+export type VolumeState = 'creating' | 'ready' | 'deleting' | 'moving' | 'lost';
 export type VolumeFormat = 'raw' | 'qcow2';
 export type AuditResult = 'equal' | 'different';
 
@@ -119,7 +120,9 @@ export class VolumeRepository {
         throw new CatalogError(
           'volume',
           'not-ready',
-          `Volume '${volume.name}' is ${volume.state}. Wait until its run has ended.`,
+          volume.state === 'lost'
+            ? `Volume '${volume.name}' is lost with storage node '${volume.storageNode}'. Recover that one first.`
+            : `Volume '${volume.name}' is ${volume.state}. Wait until its run has ended.`,
         );
       }
       return volume;

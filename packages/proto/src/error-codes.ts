@@ -38,6 +38,9 @@ export const ERROR_CODES = {
   'storage-node-address-taken': entry('The storage node address is taken', 409, status.ALREADY_EXISTS),
   'storage-node-unreachable': entry('The storage node does not answer', 503, status.UNAVAILABLE, true),
   'storage-node-not-ready': entry('The storage node is not ready', 409, status.FAILED_PRECONDITION),
+  'storage-node-cordoned': entry('The storage node takes nothing new', 409, status.FAILED_PRECONDITION),
+  'storage-node-lost': entry('The storage node is lost for good', 409, status.FAILED_PRECONDITION),
+  'join-token-invalid': entry('The join token cannot be used', 403, status.PERMISSION_DENIED),
   'storage-node-in-use': entry(
     'The storage node still owns volumes or repositories',
     409,

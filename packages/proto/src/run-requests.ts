@@ -60,6 +60,13 @@ export const runRequestSchemas = {
   'remove-storage-node': z.object({ storageNodeId: id, name }),
   'create-volume': z.object({ volumeId: id, name, storageNodeId: id, sizeBytes: bytes, format }),
   'delete-volume': z.object({ volumeId: id, name, storageNodeId: id }),
+  /** With its checkpoints, while its guest writes. */
+  'move-volume': z.object({
+    ...{ volumeId: id, name, sizeBytes: bytes, format },
+    ...{ sourceNodeId: id, sourceNode: name, targetNodeId: id, targetNode: name },
+    /** Null: as fast as it goes. */
+    speedBytesPerSecond: bytes.nullable(),
+  }),
   'create-checkpoint': z.object({
     volumeId: id,
     checkpointId: id,

@@ -1,6 +1,6 @@
 // Repositories: intents to make, scan and delete them, and what there is.
 import { randomUUID } from 'node:crypto';
-import type { Catalog, CatalogTransaction, Repository } from '@tidemark/catalog';
+import { type Catalog, type CatalogTransaction, type Repository, requireOpen } from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import type { LiveFacts } from '../live/live-facts.ts';
 import type { StartedRun } from '../runs/run-json.ts';
@@ -44,7 +44,7 @@ export class RepositoryService {
     const { name, storageNode, limitBytes = null, compression, verifyPercentPerDay, labels = {} } = body;
     return this.#runs.start(async (catalog, runId) => {
       const node = await catalog.storageNodes.get(storageNode);
-      requireOnline(node);
+      requireOpen(node);
       const taken = await catalog.repositories.find(name);
       if (taken) {
         throw new TidemarkError(

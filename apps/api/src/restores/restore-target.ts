@@ -1,6 +1,12 @@
 // Where a restore goes: what the intent writes for each kind of target, and what it refuses at once.
 import { randomUUID } from 'node:crypto';
-import type { Backup, CatalogTransaction, StorageNode, Volume } from '@tidemark/catalog';
+import {
+  type Backup,
+  type CatalogTransaction,
+  requireOpen,
+  type StorageNode,
+  type Volume,
+} from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import type { CreateRestore } from '../schemas/restore.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
@@ -45,6 +51,7 @@ async function newVolume(
 ): Promise<WrittenTarget> {
   const { name, format, isInstant } = wanted;
   const node = await onlineNode(catalog, wanted.storageNode);
+  requireOpen(node);
   await requireFreeVolumeName(catalog, name);
   const facts = { name, storageNodeId: node.id, format };
   const reads = isInstant && { sourceBackupId: backup.id };

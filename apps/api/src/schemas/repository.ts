@@ -30,7 +30,7 @@ export const repositorySchema = z
     }),
     availableBytes: bytesField.nullable().meta({ description: 'What a new backup may take.' }),
     labels: labelsField,
-    state: z.enum(['creating', 'ready', 'deleting']),
+    state: z.enum(['creating', 'ready', 'deleting', 'lost']),
   })
   .meta({
     id: 'Repository',

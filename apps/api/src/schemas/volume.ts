@@ -13,6 +13,7 @@ import {
   nameField,
   pageOf,
   ref,
+  speedField,
 } from './common.ts';
 import { runSchema } from './run.ts';
 
@@ -52,7 +53,9 @@ export const volumeSchema = z
     storageNode: z.string().meta({ description: 'Name of its storage node.' }),
     sizeBytes: bytesField,
     format: formatField,
-    state: z.enum(['creating', 'ready', 'deleting']),
+    state: z.enum(['creating', 'ready', 'deleting', 'moving', 'lost']).meta({
+      description: 'moving: to another storage node, its guest goes on. lost: with its storage node.',
+    }),
     exportUri: z
       .string()
       .nullable()
@@ -129,6 +132,10 @@ export const updateVolumeSchema = z
     examples: [{ checkpointLimit: 128 }, { labels: { app: 'web' } }],
   });
 
+export const moveVolumeSchema = z
+  .strictObject({ storageNode: ref('storage node that it moves to'), speedBytesPerSecond: speedField })
+  .meta({ id: 'MoveVolume', examples: [{ storageNode: 'beta' }] });
+
 export const volumePageSchema = pageOf(volumeSchema, 'VolumePage');
 export const volumeRunSchema = z
   .object({ run: runSchema, volume: volumeSchema.nullable() })
@@ -136,4 +143,5 @@ export const volumeRunSchema = z
 
 export type VolumeJson = z.output<typeof volumeSchema>;
 export type UpdateVolume = z.output<typeof updateVolumeSchema>;
+export type MoveVolume = z.output<typeof moveVolumeSchema>;
 export type CreateVolume = z.output<typeof createVolumeSchema>;

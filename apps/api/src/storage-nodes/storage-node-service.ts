@@ -15,6 +15,7 @@ export function toStorageNodeJson(node: StorageNode): StorageNodeJson {
     controlAddress: node.controlAddress,
     nbdAddress: node.nbdAddress,
     state: node.state,
+    cordonedAt: isoOrNull(node.cordonedAt),
     lastSeenAt: isoOrNull(node.lastSeenAt),
     capacityBytes: node.capacityBytes,
     availableBytes: node.availableBytes,

@@ -1,12 +1,18 @@
 // Volumes: intents to make and delete them, and what there is.
 import { randomUUID } from 'node:crypto';
-import type { Catalog, CatalogTransaction, Volume } from '@tidemark/catalog';
+import {
+  type Catalog,
+  type CatalogTransaction,
+  intendMove,
+  requireOpen,
+  type Volume,
+} from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import { iso, isoOrNull } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import { type ChosenPageQuery, chosenPage } from '../schemas/common.ts';
-import type { CreateVolume, UpdateVolume, VolumeJson } from '../schemas/volume.ts';
+import type { CreateVolume, MoveVolume, UpdateVolume, VolumeJson } from '../schemas/volume.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
 
 export function toVolumeJson(volume: Volume): VolumeJson {
@@ -58,7 +64,7 @@ export class VolumeService {
   }: CreateVolume): Promise<StartedRun<{ volume: VolumeJson }>> {
     return this.#runs.start(async (catalog, runId) => {
       const node = await catalog.storageNodes.get(storageNode);
-      requireOnline(node);
+      requireOpen(node);
       await requireFreeVolumeName(catalog, name);
       const wanted = { id: randomUUID(), name, storageNodeId: node.id, sizeBytes, format, labels };
       const volume = await catalog.volumes.create(wanted, runId);
@@ -97,6 +103,13 @@ export class VolumeService {
   async update(ref: string, changes: UpdateVolume): Promise<VolumeJson> {
     const { id } = await this.#catalog.volumes.get(ref);
     return toVolumeJson(await this.#catalog.volumes.update(id, changes));
+  }
+
+  move(ref: string, wanted: MoveVolume): Promise<StartedRun<{ volume: VolumeJson }>> {
+    return this.#runs.start(async (catalog, runId) => {
+      const { run, volume } = await intendMove(catalog, runId, { volume: ref, ...wanted });
+      return { run, volume: toVolumeJson(volume) };
+    });
   }
 
   remove(ref: string): Promise<StartedRun<{ volume: VolumeJson }>> {

@@ -7,6 +7,7 @@ import { parseSize } from '../sizes.ts';
 import { auditCommand } from './audit.ts';
 import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
 import { labelCommand, labelText, withLabels, withSelector } from './labels.ts';
+import { moveCommand } from './move.ts';
 
 const PATH = '/v1/volumes';
 
@@ -86,6 +87,8 @@ export function volumeCommands(program: Command, around: Surroundings): void {
     });
 
   labelCommand(group, { noun: 'volume', path: PATH, around });
+
+  moveCommand(group, { columns: volumeColumns, around });
 
   auditCommand(group, around);
 

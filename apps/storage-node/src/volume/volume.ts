@@ -197,7 +197,7 @@ export class Volume {
     this.#guest.admit();
   }
 
-  /** It is copied away: its guest goes on, and nobody may begin anything until it is so no more. Throws `volume-busy`. */
+  /** It is copied away: its guest goes on, and nobody may begin anything until that ends. Throws `volume-busy`. */
   beginMove(): void {
     this.use.assertStill();
     this.assertNoBackup('a move');

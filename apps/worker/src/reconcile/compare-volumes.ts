@@ -26,14 +26,27 @@ export function compareVolumes(sides: Sides, find: Find): void {
   for (const { volume, snapshots } of node.volumes) {
     if (!isId(volume.volumeId)) continue;
     if (elsewhere.has(volume.volumeId)) {
-      const text = `The storage node has volume '${volume.name}', which is a volume of another one by the catalog.`;
-      find('volume-unknown', volume.volumeId, text, { actions: ['remove'] });
+      elsewhereVolume(volume, find);
       continue;
     }
     if (!rows.has(volume.volumeId)) unknownVolume(volume, sides, find);
     compareCheckpoints(volume, checkpoints.get(volume.volumeId) ?? [], { runsAbout: sides.runsAbout, find });
     compareSnapshots(volume.volumeId, snapshots, { rows: rowsOfSnapshots.get(volume.volumeId) ?? [], find });
   }
+}
+
+/** What is sealed, or was never opened, holds nothing that its owner has not. */
+function elsewhereVolume({ volumeId, name, state }: Volume, find: Find): void {
+  const what = `The storage node has volume '${name}', which is a volume of another one by the catalog`;
+  if (state === 'sealed' || state === 'arrived') {
+    const text = `${what}: it is left over from a move, and served to nobody.`;
+    find('volume-unknown', volumeId, text, { actions: ['remove'], safe: 'remove' });
+    return;
+  }
+  const text =
+    `${what}. Two storage nodes serve it, each with writes of its own since: keep guests off this one, save what you ` +
+    'need of it, and remove it.';
+  find('volume-unknown', volumeId, text, { actions: ['remove'] });
 }
 
 type VolumeRow = Inventory['volumes'][number];
@@ -50,6 +63,11 @@ function compareVolume(row: VolumeRow, volume: Volume, find: Find): void {
     find('volume-deleting-left', id, `${text} Keep it, and delete it again if it should go.`, {
       actions: ['keep'],
     });
+    return;
+  }
+  if (volume.state === 'arrived') {
+    const text = `Volume '${name}' has moved here, and was never opened: nobody serves it.`;
+    find('volume-arrived-left', id, text, { safe: 'open' });
     return;
   }
   const facts = { name: volume.name, sizeBytes: volume.sizeBytes, exportUri: volume.exportUri };

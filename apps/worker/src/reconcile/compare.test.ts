@@ -25,6 +25,7 @@ import {
 } from './testing/both-sides.ts';
 import { DELETING_CASES } from './testing/deleting-cases.ts';
 import { GROUP_CASES } from './testing/group-cases.ts';
+import { MOVED_CASES } from './testing/moved-cases.ts';
 
 const look = ({ catalog, node, groups, runs }: Sides) =>
   compare({ storageNodeId: NODE, catalog, node, groups, runs, nowMs: NOW_MS, stuckMs: STUCK_MS });
@@ -41,15 +42,7 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
     },
     ['volume-unknown → null'],
   ],
-  [
-    'a volume of another storage node',
-    s => {
-      s.catalog.volumes = [];
-      s.catalog.checkpoints = [];
-      s.catalog.elsewhere = [{ id: VOLUME, name: 'disk', noun: 'volume' }];
-    },
-    ['volume-unknown → null'],
-  ],
+  ...MOVED_CASES,
   [
     'a volume that a run has deleted',
     s => {

@@ -14,6 +14,7 @@ export const DIFFERENCE_KINDS = {
   'volume-differs': { about: 'volume', actions: ['accept'] },
   'volume-creating-left': { about: 'volume', actions: ['forget', 'adopt'] },
   'volume-deleting-left': { about: 'volume', actions: ['forget', 'keep'] },
+  'volume-arrived-left': { about: 'volume', actions: ['open'] },
   'restoring-left': { about: 'volume', actions: ['remove'] },
   'checkpoint-unknown': { about: 'checkpoint', actions: ['adopt', 'merge'] },
   'checkpoint-missing': { about: 'checkpoint', actions: ['forget'] },

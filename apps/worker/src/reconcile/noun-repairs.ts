@@ -36,6 +36,14 @@ const removeVolume: Repair = work => {
   return tolerate(['volume-not-found'], remove);
 };
 
+const openVolume: Repair = async work => {
+  const { clients, context, found } = work;
+  const options = { signal: context.stop };
+  const wanted = { step: stepOf(work), volumeId: found.subjectId };
+  const { exportUri, sizeBytes } = await clients.volumes.openArrival(wanted, options);
+  await context.catalog.volumes.markReady(found.subjectId, { exportUri, sizeBytes }, context.run.id);
+};
+
 const keepVolume: Repair = ({ context, found }) =>
   context.catalog.volumes.unmarkDeleting(found.subjectId, context.run.id);
 
@@ -177,6 +185,7 @@ export const NOUN_REPAIRS = {
   'volume-differs': { accept: adoptVolume },
   'volume-creating-left': { adopt: adoptVolume, forget: forgetVolume },
   'volume-deleting-left': { keep: keepVolume, forget: forgetVolume },
+  'volume-arrived-left': { open: openVolume },
   'restoring-left': { remove: removeVolume },
   'checkpoint-unknown': { adopt: adoptCheckpoint, merge: mergeCheckpoint },
   'checkpoint-missing': { forget: forgetCheckpoint },

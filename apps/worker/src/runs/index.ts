@@ -14,6 +14,7 @@ import { deleteRepositoryRun } from './delete-repository-run.ts';
 import { deleteVolumeRun } from './delete-volume-run.ts';
 import { exportRun } from './export-run.ts';
 import { finishCommitRun } from './finish-commit-run.ts';
+import { moveVolumeRun } from './move-volume-run.ts';
 import { pruneRun } from './prune-run.ts';
 import { reconcileRun } from './reconcile-run.ts';
 import { redefineCheckpointsRun } from './redefine-checkpoints-run.ts';
@@ -32,6 +33,7 @@ export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K>
   'remove-storage-node': removeStorageNodeRun,
   'create-volume': createVolumeRun,
   'delete-volume': deleteVolumeRun,
+  'move-volume': moveVolumeRun,
   'create-checkpoint': createCheckpointRun,
   'delete-checkpoint': deleteCheckpointRun,
   'update-checkpoint': updateCheckpointRun,

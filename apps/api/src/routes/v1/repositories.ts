@@ -51,6 +51,8 @@ const create = {
         'storage-node-not-found',
         'storage-node-not-ready',
         'storage-node-unreachable',
+        'storage-node-cordoned',
+        'storage-node-lost',
         'repository-name-taken',
         'storage-full',
         'run-cancelled',

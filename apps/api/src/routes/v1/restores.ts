@@ -33,6 +33,8 @@ const create = {
         'storage-node-not-found',
         'storage-node-not-ready',
         'storage-node-unreachable',
+        'storage-node-cordoned',
+        'storage-node-lost',
         'volume-name-taken',
         'volume-busy',
         'volume-not-ready',

@@ -6,6 +6,7 @@ import { problems } from '../../schemas/problem.ts';
 import { waitQuery } from '../../schemas/run.ts';
 import {
   createVolumeSchema,
+  moveVolumeSchema,
   updateVolumeSchema,
   volumePageSchema,
   volumeRunSchema,
@@ -53,6 +54,8 @@ const create = {
         'storage-node-not-found',
         'storage-node-not-ready',
         'storage-node-unreachable',
+        'storage-node-cordoned',
+        'storage-node-lost',
         'volume-name-taken',
         'storage-full',
         'run-cancelled',
@@ -72,6 +75,38 @@ const update = {
     params,
     body: updateVolumeSchema,
     response: { 200: volumeSchema, ...problems('invalid-request', 'volume-not-found') },
+  },
+};
+
+const move = {
+  schema: {
+    tags,
+    summary: 'Move a volume to another storage node',
+    description:
+      'Starts a move-volume run, with all checkpoints, while the guest writes. At its end the guest is disconnected ' +
+      'and finds the volume at its new `exportUri`, which the event volume-moved tells. Until then the run can be ' +
+      'cancelled, and what fails leaves the volume where it was.',
+    params,
+    querystring: waitQuery,
+    body: moveVolumeSchema,
+    response: {
+      200: volumeRunSchema,
+      202: volumeRunSchema,
+      ...problems(
+        'invalid-request',
+        'volume-not-found',
+        'volume-not-ready',
+        'volume-busy',
+        'storage-node-not-found',
+        'storage-node-not-ready',
+        'storage-node-unreachable',
+        'storage-node-cordoned',
+        'storage-node-lost',
+        'storage-full',
+        'run-cancelled',
+        'wait-timed-out',
+      ),
+    },
   },
 };
 
@@ -112,6 +147,12 @@ export const volumeRoutes: FastifyPluginAsyncZod = async app => {
   });
 
   app.patch('/volumes/:volume', update, request => app.volumes.update(request.params.volume, request.body));
+
+  app.post('/volumes/:volume/move', move, async (request, reply) => {
+    const started = await app.volumes.move(request.params.volume, request.body);
+    const refresh = async () => ({ volume: await app.volumes.find(started.volume.id) });
+    return answerRun(app, request, reply, { started, refresh });
+  });
 
   app.delete('/volumes/:volume', remove, async (request, reply) => {
     const started = await app.volumes.remove(request.params.volume);
