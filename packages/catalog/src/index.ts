@@ -90,7 +90,7 @@ export { findCheckpoint, requireFreeCheckpointName, requireReady } from './inten
 export { type DroppedCheckpoint, makeRoom } from './intents/make-room.ts';
 export { intendMove, type WantedMove } from './intents/move-intent.ts';
 export { type IntendedReplica, intendReplica, type WantedReplica } from './intents/replica-intent.ts';
-export { requireOnline, requireOnline, requireOpen } from './intents/require-online.ts';
+export { requireOnline, requireOpen } from './intents/require-online.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export { applyMigrations } from './migrate.ts';
 export { hasPassed, latestPossible } from './moments.ts';
