@@ -1,6 +1,7 @@
 // The catalog: one connection pool, one repository a noun, and transactions over all of them.
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { Acting } from './acting.ts';
+import { AdmissionRepository } from './admission-repository.ts';
 import { AdoptionRepository } from './adoption-repository.ts';
 import { ApiTokenRepository } from './api-token-repository.ts';
 import { AuditRepository } from './audit-repository.ts';
@@ -12,11 +13,13 @@ import { CheckpointRepository } from './checkpoint-repository.ts';
 import { CommitRepository } from './commit-repository.ts';
 import { DifferenceRepository } from './difference-repository.ts';
 import { EventRepository } from './event-repository.ts';
+import { FiringRepository } from './firing-repository.ts';
 import { PrismaClient } from './generated/client.ts';
 import { GroupRepository } from './group-repository.ts';
 import { IdempotencyRepository } from './idempotency-repository.ts';
 import { InventoryRepository } from './inventory-repository.ts';
 import { MoveRepository } from './move-repository.ts';
+import { PolicyRepository } from './policy-repository.ts';
 import { ReplicationRuleRepository } from './replication-rule-repository.ts';
 import { RepositoryRepository } from './repository-repository.ts';
 import { RetentionRepository } from './retention-repository.ts';
@@ -60,6 +63,10 @@ class Nouns {
   readonly replicationRules: ReplicationRuleRepository;
   readonly retention: RetentionRepository;
   readonly verifications: VerificationRepository;
+  readonly policies: PolicyRepository;
+  readonly firings: FiringRepository;
+  /** Members of firings as a worker drives them. */
+  readonly admissions: AdmissionRepository;
   readonly runs: RunRepository;
   /** Runs as a worker drives them. */
   readonly leases: RunLeaseRepository;
@@ -90,6 +97,9 @@ class Nouns {
     this.replicationRules = new ReplicationRuleRepository(scope);
     this.retention = new RetentionRepository(scope);
     this.verifications = new VerificationRepository(scope);
+    this.policies = new PolicyRepository(scope);
+    this.firings = new FiringRepository(scope);
+    this.admissions = new AdmissionRepository(scope);
     this.runs = new RunRepository(scope);
     this.leases = new RunLeaseRepository(scope);
     this.events = new EventRepository(scope);

@@ -35,6 +35,8 @@ export type CatalogErrorKind =
   /** A backup in a state in which nobody may begin to use it. */
   | 'not-usable'
   | 'ended'
+  /** Nothing is left to do again. */
+  | 'complete'
   /** A newer attempt holds the run's lease: stop, and change nothing more. */
   | 'superseded'
   | 'invalid-cursor'

@@ -1,12 +1,16 @@
 // The catalog's only door.
 
 export type { Acting } from './acting.ts';
-export type {
-  AdoptionRepository,
-  FoundBackup,
-  FoundRepository,
-  FoundVolume,
-} from './adoption-repository.ts';
+export {
+  type AdmissionRepository,
+  type Admitted,
+  type Candidate,
+  type EndedMember,
+  type Full,
+  type Loads,
+  MEMBER_DELAY_MS_MAX,
+} from './admission-repository.ts';
+export type { AdoptionRepository, FoundBackup, FoundRepository, FoundVolume } from './adoption-repository.ts';
 export type {
   ApiToken,
   ApiTokenFilter,
@@ -63,6 +67,17 @@ export type {
 export { CatalogError, type CatalogErrorKind, type Noun } from './errors.ts';
 export { EventListener } from './event-listener.ts';
 export type { Event, EventFilter, EventPage, EventRepository } from './event-repository.ts';
+export {
+  type Firing,
+  type FiringCause,
+  type FiringMember,
+  type FiringState,
+  type FollowUp,
+  MEMBER_STATES,
+  type MemberCounts,
+  type MemberState,
+} from './firing.ts';
+export type { FiringRepository, FiringWithCounts } from './firing-repository.ts';
 export type {
   Group,
   GroupCompletion,
@@ -83,12 +98,18 @@ export type {
 export type { Base } from './intents/audited-base.ts';
 export { chooseBase, type WantedBase } from './intents/backup-base.ts';
 export { type IntendedBackup, intendBackup, type WantedBackup } from './intents/backup-intent.ts';
+export {
+  type IntendedCheckpoint,
+  intendCheckpoint,
+  type WantedCheckpoint,
+} from './intents/checkpoint-intent.ts';
 export { intendGroupDeletion } from './intents/group-deletion.ts';
 export { intendGroup, type WantedGroup, type WantedHook } from './intents/group-intent.ts';
 export { GROUP_MEMBERS_MAX } from './intents/group-members.ts';
 export { findCheckpoint, requireFreeCheckpointName, requireReady } from './intents/known-checkpoint.ts';
 export { type DroppedCheckpoint, makeRoom } from './intents/make-room.ts';
 export { intendMove, type WantedMove } from './intents/move-intent.ts';
+export { intendPrune, type WantedPrune } from './intents/prune-intent.ts';
 export { type IntendedReplica, intendReplica, type WantedReplica } from './intents/replica-intent.ts';
 export { requireOnline, requireOpen } from './intents/require-online.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
@@ -113,6 +134,7 @@ export {
   type Simulation,
   simulate,
 } from './policy/simulate.ts';
+export type { NewPolicy, Policy, PolicyRepository } from './policy-repository.ts';
 export { isId } from './ref.ts';
 export {
   type BlockedReplica,

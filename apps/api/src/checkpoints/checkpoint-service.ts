@@ -1,12 +1,11 @@
 // Checkpoints of a volume: intents to take and delete them, and what there is.
-import { randomUUID } from 'node:crypto';
 import {
   type Catalog,
   type CatalogTransaction,
   type Checkpoint,
   type DroppedCheckpoint,
   findCheckpoint,
-  makeRoom,
+  intendCheckpoint,
   requireFreeCheckpointName,
   type Volume,
 } from '@tidemark/catalog';
@@ -63,29 +62,12 @@ export class CheckpointService {
   }
 
   create(volumeRef: string, wanted: CreateCheckpoint): Promise<StartedRun<NewCheckpointAnswer>> {
-    const { name, description, dropOldest } = wanted;
     return this.#runs.start(async (catalog, runId) => {
-      const volume = await catalog.volumes.getReady(volumeRef);
-      requireOnline(await catalog.storageNodes.get(volume.storageNodeId));
-      await requireFreeCheckpointName(catalog, volume, name);
-      const dropped = await makeRoom(catalog, { volume, dropOldest, runId });
-      const row = { id: randomUUID(), volumeId: volume.id, name, description };
-      const checkpoint = await catalog.checkpoints.create(row, runId);
-      const run = await catalog.runs.create({
-        id: runId,
-        kind: 'create-checkpoint',
-        storageNodeId: volume.storageNodeId,
-        volumeId: volume.id,
-        checkpointId: checkpoint.id,
-        request: {
-          volumeId: volume.id,
-          checkpointId: checkpoint.id,
-          name,
-          description,
-          dropCheckpointIds: dropped.map(({ id }) => id),
-        } satisfies RunRequest<'create-checkpoint'>,
+      const { checkpoint, ...intent } = await intendCheckpoint(catalog, runId, {
+        ...wanted,
+        volume: volumeRef,
       });
-      return { run, checkpoint: toCheckpointJson(checkpoint), dropped };
+      return { ...intent, checkpoint: toCheckpointJson(checkpoint) };
     });
   }
 

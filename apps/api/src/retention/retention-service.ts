@@ -3,11 +3,12 @@ import {
   type Backup,
   type Catalog,
   type CatalogTransaction,
+  intendPrune,
   isId,
   type Repository,
   type RetentionRow,
 } from '@tidemark/catalog';
-import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import { TidemarkError } from '@tidemark/proto';
 import { toBackupJson } from '../backups/backup-service.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
@@ -50,7 +51,12 @@ export class RetentionService {
       const { items, checkpoints, freedBytes, ...going } = await this.#plan(catalog, body, repository, rows);
       const speedBytesPerSecond = body.speedBytesPerSecond ?? null;
       const { goingIds: backupIds, volumeIds } = going;
-      const run = await write(catalog, runId, { repository, backupIds, volumeIds, speedBytesPerSecond });
+      const run = await intendPrune(catalog, runId, {
+        repository,
+        backupIds,
+        volumeIds,
+        speedBytesPerSecond,
+      });
       return { run, items, checkpoints, freedBytes };
     });
   }
@@ -65,7 +71,7 @@ export class RetentionService {
       await this.#requireRemovable(catalog, backup);
       const volumeIds = [backup.volumeId];
       const wanted = { repository, backupIds: [id], volumeIds, speedBytesPerSecond: null };
-      const run = await write(catalog, runId, { ...wanted, backupId: id });
+      const run = await intendPrune(catalog, runId, { ...wanted, backupId: id });
       return { run, backup: toBackupJson(await catalog.backups.get(id)) };
     });
   }
@@ -134,23 +140,4 @@ async function readyRepository(catalog: CatalogTransaction, ref: string): Promis
 /** Backups outlive their volume: an id is taken as it is. */
 async function volumeIdOf(catalog: CatalogTransaction, ref: string): Promise<string> {
   return isId(ref) ? ref.toLowerCase() : (await catalog.volumes.get(ref)).id;
-}
-
-async function write(
-  catalog: CatalogTransaction,
-  runId: string,
-  wanted: {
-    repository: Repository;
-    backupIds: string[];
-    volumeIds: string[];
-    speedBytesPerSecond: number | null;
-    backupId?: string;
-  },
-) {
-  const { repository, backupIds, volumeIds, speedBytesPerSecond, backupId = null } = wanted;
-  await catalog.retention.hide(backupIds, runId);
-  const repositoryId = repository.id;
-  const request: RunRequest<'prune'> = { repositoryId, backupIds, volumeIds, speedBytesPerSecond };
-  const { storageNodeId } = repository;
-  return catalog.runs.create({ id: runId, kind: 'prune', storageNodeId, repositoryId, backupId, request });
 }

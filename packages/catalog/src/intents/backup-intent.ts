@@ -28,6 +28,10 @@ export interface WantedBackup extends WantedBase {
   readonly cbwTimeoutMs?: number | undefined;
   readonly scratchLimitBytes?: number | undefined;
   readonly speedBytesPerSecond?: number | undefined;
+  /** Default: on whose behalf the catalog is used. */
+  readonly requestedBy?: string | undefined;
+  /** Added to why it is full or incremental. */
+  readonly because?: string | undefined;
   /** Of the run beside others that wait; 0, the default, before all that have a number. */
   readonly priority?: number | undefined;
 }
@@ -52,7 +56,8 @@ export async function intendBackup(
   await requireFreeCheckpointName(catalog, volume, wanted.checkpoint);
   const base = await chooseBase(catalog, { volume, repository }, wanted);
   const dropped = await makeRoom(catalog, { volume, dropOldest: wanted.dropOldest, runId });
-  return write(catalog, runId, { wanted, volume, repository, ...base, dropped });
+  const reason = wanted.because === undefined ? base.reason : `${base.reason}; ${wanted.because}`;
+  return write(catalog, runId, { wanted, volume, repository, ...base, reason, dropped });
 }
 
 interface BackupIntent extends Base {
@@ -95,6 +100,7 @@ async function write(catalog: CatalogTransaction, runId: string, intent: BackupI
     backupId: backup.id,
     reason,
     priority: wanted.priority ?? 0,
+    ...(wanted.requestedBy !== undefined && { requestedBy: wanted.requestedBy }),
     request: requestOf(intent, backup),
   });
   return { run, backup, dropped };

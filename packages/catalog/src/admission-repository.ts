@@ -1,0 +1,234 @@
+// How members of firings are admitted and end: counted against the limits of their policy, storage node and repository
+// under one lock, so that workers which admit at the same time do not exceed them together.
+import { type FiringMember, toMember } from './firing.ts';
+import type { PolicyFiringMemberModel } from './generated/models.ts';
+import type { PolicyDefinition } from './policy/definition.ts';
+import { type Policy, toPolicy } from './policy-repository.ts';
+import type { Db, Scope } from './scope.ts';
+
+/** Backups under way, and what was promised to them. */
+export interface Loads {
+  /** Members under way, by policy. */
+  readonly policies: ReadonlyMap<string, number>;
+  /** Backup runs that have not ended, whoever asked for them, by storage node and by repository. */
+  readonly storageNodes: ReadonlyMap<string, number>;
+  readonly repositories: ReadonlyMap<string, number>;
+  /** Bytes, by repository. */
+  readonly reservedBytes: ReadonlyMap<string, number>;
+}
+
+export interface Candidate extends FiringMember {
+  readonly policy: Policy;
+  /** As the firing began. */
+  readonly definition: PolicyDefinition;
+  readonly dueAt: Date;
+}
+
+/** Of members whose runs have ended since. */
+export interface EndedMember extends FiringMember {
+  readonly runState: string;
+  readonly runError: { code: string; message: string } | null;
+  readonly retry: PolicyDefinition['retry'];
+}
+
+/** Who is full is not asked for again: nothing of it can be admitted. */
+export interface Full {
+  readonly policyIds: readonly string[];
+  readonly storageNodeIds: readonly string[];
+  readonly repositoryIds: readonly string[];
+}
+
+export interface Admitted {
+  readonly runId: string;
+  readonly backupId: string | null;
+  readonly estimateBytes: number | null;
+}
+
+const ADMISSION_LOCK_KEY = 7_411_020n;
+/** No delay is longer: a moment further ahead tells of a clock that was set back. */
+export const MEMBER_DELAY_MS_MAX = 86_400_000;
+const SKEW_MS = 300_000;
+
+export class AdmissionRepository {
+  readonly #scope: Scope;
+
+  constructor(scope: Scope) {
+    this.#scope = scope;
+  }
+
+  /** Within a transaction: nobody else admits until its end. */
+  async lock(): Promise<void> {
+    await this.#scope.write(async db => {
+      await db.$executeRaw`SELECT pg_advisory_xact_lock(${ADMISSION_LOCK_KEY})`;
+    });
+  }
+
+  loads(): Promise<Loads> {
+    return this.#scope.read(async db => {
+      const admitted = await db.$queryRaw<{ id: string; running: number }[]>`
+        SELECT policy_id::text AS id, count(*)::int AS running FROM policy_firing_member
+        WHERE state = 'admitted' GROUP BY policy_id`;
+      const reserved = await db.$queryRaw<{ id: string; bytes: number }[]>`
+        SELECT repository_id::text AS id, sum(estimate_bytes)::float8 AS bytes FROM policy_firing_member
+        WHERE state = 'admitted' AND repository_id IS NOT NULL GROUP BY repository_id`;
+      const runs = await db.$queryRaw<{ node: string | null; repository: string | null; running: number }[]>`
+        SELECT storage_node_id::text AS node, repository_id::text AS repository, count(*)::int AS running FROM run
+        WHERE kind = 'backup' AND state IN ('queued', 'running') GROUP BY storage_node_id, repository_id`;
+      return {
+        policies: new Map(admitted.map(({ id, running }) => [id, running])),
+        reservedBytes: new Map(reserved.map(({ id, bytes }) => [id, bytes ?? 0])),
+        storageNodes: summed(runs.map(({ node, running }) => [node, running])),
+        repositories: summed(runs.map(({ repository, running }) => [repository, running])),
+      };
+    });
+  }
+
+  /** Members that may be admitted now, as far as their delays go, in their order. */
+  candidates({ policyIds, storageNodeIds, repositoryIds }: Full, limit: number): Promise<Candidate[]> {
+    const now = this.#scope.now();
+    const wrong = new Date(now.getTime() + MEMBER_DELAY_MS_MAX + SKEW_MS);
+    return this.#scope.read(async db => {
+      const found = await db.$queryRaw<{ id: string }[]>`
+        SELECT member.id::text AS id FROM policy_firing_member AS member
+          JOIN policy_firing AS firing ON firing.id = member.firing_id
+          JOIN policy ON policy.id = member.policy_id
+        WHERE member.state = 'waiting' AND firing.state = 'running'
+          AND (member.not_before IS NULL OR member.not_before <= ${now} OR member.not_before > ${wrong})
+          AND NOT member.policy_id = ANY(${policyIds}::uuid[])
+          AND NOT member.storage_node_id = ANY(${storageNodeIds}::uuid[])
+          AND (member.repository_id IS NULL OR NOT member.repository_id = ANY(${repositoryIds}::uuid[]))
+        ORDER BY (policy.definition->>'priority')::int, firing.due_at, member.volume_name LIMIT ${limit}`;
+      const ids = found.map(({ id }) => id);
+      const include = { firing: { include: { policy: true } } } as const;
+      const rows = await db.policyFiringMember.findMany({ where: { id: { in: ids } }, include });
+      const byId = new Map(rows.map(row => [row.id, row]));
+      return ids.flatMap(id => {
+        const row = byId.get(id);
+        return row?.firing.definition == null ? [] : [toCandidate(row)];
+      });
+    });
+  }
+
+  /** Held until the end of the transaction; false where it does not wait any more. */
+  async hold(memberId: string): Promise<boolean> {
+    return this.#scope.write(async db => {
+      const rows = await db.$queryRaw<unknown[]>`
+        SELECT 1 FROM policy_firing_member WHERE id = ${memberId}::uuid AND state = 'waiting' FOR UPDATE`;
+      return rows.length > 0;
+    });
+  }
+
+  /** Within the transaction that made the run. */
+  admit(memberId: string, { estimateBytes, ...ids }: Admitted): Promise<void> {
+    return this.#scope.write(async db => {
+      const data = {
+        ...ids,
+        state: 'admitted',
+        reason: null,
+        notBefore: null,
+        estimateBytes: estimateBytes === null ? null : BigInt(Math.ceil(estimateBytes)),
+        attempts: { increment: 1 },
+        admittedAt: this.#scope.now(),
+      };
+      await db.policyFiringMember.updateMany({ where: { id: memberId, state: 'waiting' }, data });
+    });
+  }
+
+  /** It cannot be admitted now. The reason is written when it is another one. */
+  async defer(memberId: string, { reason, delayMs }: { reason: string; delayMs: number }): Promise<void> {
+    const notBefore = new Date(this.#scope.now().getTime() + delayMs);
+    await this.#scope.write(db =>
+      db.policyFiringMember.updateMany({
+        where: { id: memberId, state: 'waiting' },
+        data: { reason, notBefore },
+      }),
+    );
+  }
+
+  /** Of all that wait for whoever is full; those that know it already are left alone. */
+  async tellWaiting(
+    who: { policyId: string } | { storageNodeId: string } | { repositoryId: string },
+    reason: string,
+  ): Promise<void> {
+    const where = { ...who, state: 'waiting', reason: null };
+    await this.#scope.write(db => db.policyFiringMember.updateMany({ where, data: { reason } }));
+  }
+
+  async end(
+    memberId: string,
+    end: { from: 'waiting' | 'admitted'; state: 'succeeded' | 'failed' | 'skipped'; reason: string | null },
+  ): Promise<void> {
+    const { from, state, reason } = end;
+    const data = { state, reason, finishedAt: this.#scope.now() };
+    await this.#scope.write(db =>
+      db.policyFiringMember.updateMany({ where: { id: memberId, state: from }, data }),
+    );
+  }
+
+  /** Its run failed, and it is given another one after the delay. */
+  async again(memberId: string, { reason, delayMs }: { reason: string; delayMs: number }): Promise<void> {
+    const notBefore = new Date(this.#scope.now().getTime() + delayMs);
+    const where = { id: memberId, state: 'admitted' };
+    await this.#scope.write(db =>
+      db.policyFiringMember.updateMany({ where, data: { state: 'waiting', reason, notBefore } }),
+    );
+  }
+
+  listEnded(limit: number): Promise<EndedMember[]> {
+    return this.#scope.read(async db => {
+      const found = await db.$queryRaw<EndedRow[]>`
+        SELECT member.id::text AS id, run.state AS "runState", run.error AS "runError",
+          firing.definition->'retry' AS retry
+        FROM policy_firing_member AS member
+          JOIN policy_firing AS firing ON firing.id = member.firing_id
+          LEFT JOIN run ON run.id = member.run_id
+        WHERE member.state = 'admitted' AND (run.id IS NULL OR run.state IN ('succeeded', 'failed', 'cancelled'))
+        LIMIT ${limit}`;
+      const rows = await db.policyFiringMember.findMany({ where: { id: { in: found.map(({ id }) => id) } } });
+      const byId = new Map(rows.map(row => [row.id, row]));
+      return found.flatMap(({ id, runState, runError, retry }) => {
+        const row = byId.get(id);
+        return row ? [{ ...toMember(row), runState: runState ?? 'gone', runError, retry }] : [];
+      });
+    });
+  }
+
+  /** Runs of members under way, with what they were last told of their speed. */
+  listSpeeds(): Promise<{ policyId: string; runId: string; speedBytesPerSecond: number | null }[]> {
+    return this.#scope.read(async db => {
+      const rows = await speedRows(db);
+      return rows.map(({ speed, ...row }) => ({ ...row, speedBytesPerSecond: speed }));
+    });
+  }
+}
+
+interface EndedRow {
+  id: string;
+  runState: string | null;
+  runError: EndedMember['runError'];
+  retry: PolicyDefinition['retry'];
+}
+
+type CandidateRow = PolicyFiringMemberModel & {
+  firing: { definition: unknown; dueAt: Date; policy: Parameters<typeof toPolicy>[0] };
+};
+
+function toCandidate({ firing, ...row }: CandidateRow): Candidate {
+  const { policy, definition, dueAt } = firing;
+  return { ...toMember(row), policy: toPolicy(policy), definition: definition as PolicyDefinition, dueAt };
+}
+
+/** What the request asked for counts until somebody said otherwise. */
+function speedRows(db: Db) {
+  return db.$queryRaw<{ policyId: string; runId: string; speed: number | null }[]>`
+    SELECT member.policy_id::text AS "policyId", run.id::text AS "runId",
+      coalesce(run.speed_bytes_per_second, (run.request->>'speedBytesPerSecond')::bigint)::float8 AS speed
+    FROM policy_firing_member AS member JOIN run ON run.id = member.run_id
+    WHERE member.state = 'admitted' AND run.kind = 'backup' AND run.state IN ('queued', 'running')`;
+}
+
+function summed(entries: readonly [string | null, number][]): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const [id, running] of entries) if (id !== null) sums.set(id, (sums.get(id) ?? 0) + running);
+  return sums;
+}
