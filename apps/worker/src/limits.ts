@@ -63,6 +63,16 @@ export interface WorkerLimits {
   /** Rhythm of looking for events that are too old, and how many of them go in one step. */
   eventPruneMs: number;
   eventPruneMax: number;
+  /** Rhythm of bringing firings of policies forward, beside what the queue asks for. */
+  policyBeatMs: number;
+  /** Rhythm of comparing the queue's schedulers with the catalog's policies: a lost queue is filled this soon. */
+  policySyncMs: number;
+  /** A policy that the queue has not told of by then is looked at without it. */
+  policyLateMs: number;
+  /** A firing that begins later than this was missed: a worker is restarted within it. */
+  policyGraceMs: number;
+  /** How soon a member is looked at again that waits for room, or for a storage node. */
+  policyWaitMs: number;
 }
 
 export const WORKER_LIMITS: WorkerLimits = {
@@ -95,6 +105,11 @@ export const WORKER_LIMITS: WorkerLimits = {
   eventRetentionMs: 30 * 86_400_000,
   eventPruneMs: 60_000,
   eventPruneMax: 2_000,
+  policyBeatMs: 1_000,
+  policySyncMs: 5_000,
+  policyLateMs: 2_000,
+  policyGraceMs: 300_000,
+  policyWaitMs: 15_000,
 };
 
 export interface WebhookLimits {

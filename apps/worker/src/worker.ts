@@ -10,6 +10,7 @@ import { Dispatcher } from './dispatcher.ts';
 import { WorkerStopping } from './errors.ts';
 import { EventPruner } from './event-pruner.ts';
 import { checkLimits, WORKER_LIMITS, type WorkerLimits } from './limits.ts';
+import { Policies } from './policies/policies.ts';
 import { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
 import { RunExecutor } from './run-executor.ts';
 import { StorageMonitor } from './storage-monitor.ts';
@@ -33,6 +34,8 @@ export interface WorkerOptions {
   readonly reportOnly?: readonly string[];
   /** Told between any two durable steps of a run. */
   readonly pass?: PassPoint | undefined;
+  /** Milliseconds of the clock that schedules go by. */
+  readonly now?: () => number;
 }
 
 /**
@@ -61,18 +64,20 @@ export class RunWorker {
   readonly #verifications: VerifyScheduler;
   readonly #eventPruner: EventPruner;
   readonly #webhooks: WebhookSender;
+  readonly #policies: Policies;
   readonly #stop = new AbortController();
   #queueWorker: ReturnType<typeof createQueueWorker<RunPayload>> | undefined;
 
   constructor(options: WorkerOptions) {
     const limits = { ...WORKER_LIMITS, ...options.limits };
     checkLimits(limits);
-    const { log, owner } = options;
+    const { log, owner, now = () => Date.now() } = options;
     this.#options = options;
     this.#limits = limits;
     // Each run at work may hold one connection; the dispatcher, the monitor and renewals share the rest.
     const catalog = Catalog.connect(options.databaseUrl, {
-      connectionsMax: Math.min(options.concurrency, 8) + 3,
+      connectionsMax: Math.min(options.concurrency, 8) + 4,
+      clock: () => new Date(now()),
     });
     const storageNodes = new StorageNodes(catalog, options.fleetSecret);
     this.#catalog = catalog;
@@ -82,7 +87,6 @@ export class RunWorker {
     this.#executor = new RunExecutor({ catalog, storageNodes, limits, reportOnly }, { owner, log, pass });
     const queue = { url: options.queueUrl };
     this.#dispatcher = new Dispatcher({ catalog, queue, limits, log: log.child({ part: 'dispatcher' }) });
-    const now = () => Date.now();
     this.#audits = new AuditScheduler({ catalog, limits, log: log.child({ part: 'audit-scheduler' }), now });
     this.#monitor = new StorageMonitor({
       catalog,
@@ -97,6 +101,8 @@ export class RunWorker {
       log: log.child({ part: 'webhook-sender' }),
       random: Math.random,
     });
+    const parts = { catalog, storageNodes, queue, limits, now };
+    this.#policies = new Policies({ ...parts, log: log.child({ part: 'policies' }) });
     this.#verifications = new VerifyScheduler({
       catalog,
       limits,
@@ -118,6 +124,7 @@ export class RunWorker {
     worker.on('error', error => log.warn({ err: error }, 'queue connection failed'));
     this.#queueWorker = worker;
     await worker.waitUntilReady();
+    await this.#policies.start();
     this.#dispatcher.start();
     this.#monitor.start();
     this.#audits.start();
@@ -135,6 +142,7 @@ export class RunWorker {
   async close(): Promise<void> {
     this.#stop.abort(new WorkerStopping());
     await Promise.all([
+      this.#policies.close(),
       this.#dispatcher.close(),
       this.#monitor.close(),
       this.#audits.close(),

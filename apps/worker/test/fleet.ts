@@ -36,6 +36,10 @@ export const FAST: WorkerLimits = {
   reconcileQuietMs: 200,
   confirmMs: 30,
   auditMs: 0,
+  policyBeatMs: 50,
+  policySyncMs: 100,
+  policyLateMs: 500,
+  policyWaitMs: 50,
 };
 
 const WAIT_MS = 25_000;
@@ -74,7 +78,7 @@ export class Fleet {
 
   async startWorker(
     limits: Partial<WorkerLimits> = {},
-    options: { reportOnly?: readonly string[] } = {},
+    options: { reportOnly?: readonly string[]; now?: () => number } = {},
   ): Promise<RunWorker> {
     const worker = new RunWorker({
       databaseUrl: this.database.url,

@@ -82,6 +82,8 @@ export class ScriptedStorageNode {
   readonly groups = new ScriptedGroups(this);
   /** By method: what happens as soon as the next call of it has been carried out. */
   readonly afterNext = new Map<string, () => void>();
+  /** What every repository says it has left. */
+  availableBytes = 1_000_000;
   /** While set, jobs stay halfway. */
   holdJobs = false;
   /** Of all storage nodes of a fleet: what can be connected to. */
@@ -259,6 +261,11 @@ export class ScriptedStorageNode {
       createRepository: ({ repositoryId, name, limitBytes }) => {
         this.repositories.set(repositoryId, name);
         return { repositoryId, name, limitBytes, usedBytes: 0, availableBytes: 0 };
+      },
+      getRepository: ({ repositoryId }) => {
+        const name = this.repositories.get(repositoryId);
+        if (name === undefined) throw refuse('repository-not-found', repositoryId);
+        return { repositoryId, name, limitBytes: 0, usedBytes: 0, availableBytes: this.availableBytes };
       },
       prepareBackup: ({ repositoryId, backupId, parentBackupId, sizeBytes, volumeId, expectedBytes }) => {
         this.expectedBytes.push(expectedBytes);

@@ -2,7 +2,7 @@
 // under one lock, so that workers which admit at the same time do not exceed them together.
 import { type FiringMember, toMember } from './firing.ts';
 import type { PolicyFiringMemberModel } from './generated/models.ts';
-import type { PolicyDefinition } from './policy/definition.ts';
+import type { PolicyDefinition, PolicyKind } from './policy/definition.ts';
 import { type Policy, toPolicy } from './policy-repository.ts';
 import type { Db, Scope } from './scope.ts';
 
@@ -39,6 +39,8 @@ export interface Full {
 }
 
 export interface Admitted {
+  /** Where there is nothing to build on, a backup is full. */
+  readonly kind: PolicyKind;
   readonly runId: string;
   readonly backupId: string | null;
   readonly estimateBytes: number | null;
@@ -145,12 +147,14 @@ export class AdmissionRepository {
     );
   }
 
-  /** Of all that wait for whoever is full; those that know it already are left alone. */
+  /** All that wait for whoever is full, and not for a delay of their own, are told so. */
   async tellWaiting(
     who: { policyId: string } | { storageNodeId: string } | { repositoryId: string },
     reason: string,
   ): Promise<void> {
-    const where = { ...who, state: 'waiting', reason: null };
+    const isNews = { OR: [{ reason: null }, { reason: { not: reason } }] };
+    const isFree = { OR: [{ notBefore: null }, { notBefore: { lte: this.#scope.now() } }] };
+    const where = { ...who, state: 'waiting', AND: [isNews, isFree] };
     await this.#scope.write(db => db.policyFiringMember.updateMany({ where, data: { reason } }));
   }
 
@@ -194,12 +198,18 @@ export class AdmissionRepository {
   }
 
   /** Runs of members under way, with what they were last told of their speed. */
-  listSpeeds(): Promise<{ policyId: string; runId: string; speedBytesPerSecond: number | null }[]> {
-    return this.#scope.read(async db => {
-      const rows = await speedRows(db);
-      return rows.map(({ speed, ...row }) => ({ ...row, speedBytesPerSecond: speed }));
-    });
+  listSpeeds(): Promise<SpeedOfRun[]> {
+    return this.#scope.read(speedRows);
   }
+}
+
+export interface SpeedOfRun {
+  readonly policyId: string;
+  readonly runId: string;
+  /** Null: no limit was asked for. */
+  readonly speedBytesPerSecond: number | null;
+  /** Its policy had windows of bandwidth as the firing began. */
+  readonly wasLimited: boolean;
 }
 
 interface EndedRow {
@@ -220,10 +230,13 @@ function toCandidate({ firing, ...row }: CandidateRow): Candidate {
 
 /** What the request asked for counts until somebody said otherwise. */
 function speedRows(db: Db) {
-  return db.$queryRaw<{ policyId: string; runId: string; speed: number | null }[]>`
+  return db.$queryRaw<SpeedOfRun[]>`
     SELECT member.policy_id::text AS "policyId", run.id::text AS "runId",
-      coalesce(run.speed_bytes_per_second, (run.request->>'speedBytesPerSecond')::bigint)::float8 AS speed
-    FROM policy_firing_member AS member JOIN run ON run.id = member.run_id
+      coalesce(run.speed_bytes_per_second, (run.request->>'speedBytesPerSecond')::bigint)::float8
+        AS "speedBytesPerSecond",
+      jsonb_array_length(firing.definition->'bandwidth') > 0 AS "wasLimited"
+    FROM policy_firing_member AS member
+      JOIN run ON run.id = member.run_id JOIN policy_firing AS firing ON firing.id = member.firing_id
     WHERE member.state = 'admitted' AND run.kind = 'backup' AND run.state IN ('queued', 'running')`;
 }
 

@@ -182,7 +182,9 @@ export class FiringRepository {
       const where = { firingId: id, state: { in: ['failed', 'skipped'] } };
       const { count } = await db.policyFiringMember.updateMany({ where, data: again });
       if (count === 0) {
-        const text = `Firing ${id} is ${firing.state}: none of its members failed or was left out, so there is nothing to retry.`;
+        const text =
+          `Firing ${id} is ${firing.state}: none of its members failed or was left out, so there is nothing ` +
+          'to retry.';
         throw new CatalogError('firing', 'complete', text);
       }
       await db.policyFiring.update({ where: { id }, data: { state: 'running', finishedAt: null } });

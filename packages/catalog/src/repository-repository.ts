@@ -23,6 +23,8 @@ export interface Repository {
   compression: RepositoryCompression;
   /** Share of its backups that is verified each day. */
   verifyPercentPerDay: number;
+  /** Backups into it at the same time, until policies wait. */
+  maxConcurrentBackups: number;
   labels: Labels;
   state: RepositoryState;
   createdAt: Date;
@@ -134,9 +136,11 @@ export class RepositoryRepository {
   /** Labels are replaced. Rejects `not-found`. */
   update(
     id: string,
-    { verifyPercentPerDay, labels }: { verifyPercentPerDay?: number; labels?: Labels },
+    changes: { verifyPercentPerDay?: number; labels?: Labels; maxConcurrentBackups?: number },
   ): Promise<Repository> {
+    const { verifyPercentPerDay, labels, maxConcurrentBackups } = changes;
     const settings = {
+      ...(maxConcurrentBackups !== undefined && { maxConcurrentBackups }),
       ...(verifyPercentPerDay !== undefined && { verifyPercentPerDay }),
       ...(labels !== undefined && { labels }),
     };

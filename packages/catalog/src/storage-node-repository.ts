@@ -34,6 +34,8 @@ export interface StorageNode {
   lastSeenAt: Date | null;
   labels: Labels;
   createdAt: Date;
+  /** Backups of its volumes at the same time, until policies wait. */
+  maxConcurrentBackups: number;
 }
 
 /** What a storage node answered to GetStatus. */
@@ -115,7 +117,12 @@ export class StorageNodeRepository {
   }
 
   /** Labels are replaced. Rejects `not-found`. */
-  update(id: string, data: { labels: Labels }): Promise<StorageNode> {
+  update(id: string, changes: { labels?: Labels; maxConcurrentBackups?: number }): Promise<StorageNode> {
+    const { labels, maxConcurrentBackups } = changes;
+    const data = {
+      ...(labels !== undefined && { labels }),
+      ...(maxConcurrentBackups !== undefined && { maxConcurrentBackups }),
+    };
     return this.#scope.write(async (db, tell) => {
       const row = await db.storageNode.updateManyAndReturn({ where: { id }, data });
       if (!row[0]) throw notFound('storage-node', id);

@@ -12,3 +12,10 @@ export type RunPayload = z.output<typeof runPayloadSchema>;
 export function runJobId({ runId, attempt }: RunPayload): string {
   return `${runId}-${attempt}`;
 }
+
+/** Of policies that are due: filled by a job scheduler for each, from the catalog. */
+export const POLICY_QUEUE_NAME = 'policies';
+
+export const policyPayloadSchema = z.object({ policyId: z.uuid(), revision: z.int().min(1) });
+
+export type PolicyPayload = z.output<typeof policyPayloadSchema>;

@@ -27,8 +27,12 @@ export interface Room {
 
 export type Verdict =
   | { readonly kind: 'admit' }
-  /** It may fit later. */
-  | { readonly kind: 'wait'; readonly reason: string }
+  /** It may fit later. `who` is full, or has no room for this one. */
+  | {
+      readonly kind: 'wait';
+      readonly who: 'policy' | 'storage node' | 'repository' | 'room';
+      readonly reason: string;
+    }
   /** It never does. */
   | { readonly kind: 'refuse'; readonly reason: string };
 
@@ -40,13 +44,13 @@ export function judge({ policy, storageNode, repository, needBytes }: AdmissionF
     return { kind: 'refuse', reason };
   }
   const full = [
-    { what: 'policy', ...policy },
-    { what: 'storage node', ...storageNode },
-    ...(repository ? [{ what: 'repository', ...repository }] : []),
+    { who: 'policy' as const, ...policy },
+    { who: 'storage node' as const, ...storageNode },
+    ...(repository ? [{ who: 'repository' as const, ...repository }] : []),
   ].find(({ running, max }) => running >= max);
   if (full) {
-    const reason = `${full.what} '${full.name}' has ${full.running} of at most ${full.max} backups under way`;
-    return { kind: 'wait', reason };
+    const reason = `${full.who} '${full.name}' has ${full.running} of at most ${full.max} backups under way`;
+    return { kind: 'wait', who: full.who, reason };
   }
   if (repository === null || needBytes === null || repository.availableBytes === null)
     return { kind: 'admit' };
@@ -55,6 +59,7 @@ export function judge({ policy, storageNode, repository, needBytes }: AdmissionF
   const promised = reservedBytes === 0 ? '' : `, ${reservedBytes} of them promised to backups under way`;
   return {
     kind: 'wait',
+    who: 'room',
     reason: `needs up to ${needBytes} bytes, and repository '${name}' has ${availableBytes} left${promised}`,
   };
 }

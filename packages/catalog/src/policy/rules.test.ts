@@ -67,6 +67,7 @@ test('what fits is admitted, and what does not waits or is refused, with the rea
   expect(judge(facts({ repository: null, needBytes: null }))).toEqual({ kind: 'admit' });
   expect(judge(facts({ storageNode: load('alpha', 4) }))).toEqual({
     kind: 'wait',
+    who: 'storage node',
     reason: "storage node 'alpha' has 4 of at most 4 backups under way",
   });
   expect(judge(facts({ policy: load('nightly', 2, 2) }))).toMatchObject({ kind: 'wait' });
@@ -74,6 +75,7 @@ test('what fits is admitted, and what does not waits or is refused, with the rea
   const promised = { ...load('vault', 1), ...room, reservedBytes: 1 };
   expect(judge(facts({ repository: promised }))).toEqual({
     kind: 'wait',
+    who: 'room',
     reason:
       "needs up to 1000 bytes, and repository 'vault' has 1000 left, 1 of them promised to backups under way",
   });

@@ -1,0 +1,181 @@
+// Lets waiting members begin, in their order, as far as limits and room allow. The decision and the run are one
+// transaction, which no other worker's admission overlaps.
+import { randomUUID } from 'node:crypto';
+import {
+  bandwidthAt,
+  type Candidate,
+  type Catalog,
+  type CatalogTransaction,
+  judge,
+  shareOf,
+  type Verdict,
+} from '@tidemark/catalog';
+import type { TidemarkError } from '@tidemark/proto';
+import type { Logger } from 'pino';
+import { toTidemarkError } from '../errors.ts';
+import type { WorkerLimits } from '../limits.ts';
+import { intendMember } from './member-intent.ts';
+import type { Needs } from './needs.ts';
+
+/** Members looked at in one go, and so often in a beat: the rest follows with the next. */
+const CANDIDATES_AT_ONCE = 100;
+const ROUNDS_MAX = 10;
+
+/** It may be able to later: nothing is wrong with the member. */
+const NOT_NOW: ReadonlySet<string> = new Set([
+  'storage-node-unreachable',
+  'storage-node-not-ready',
+  'volume-not-ready',
+  'volume-busy',
+  'repository-not-ready',
+]);
+
+interface Facts {
+  readonly needBytes: number | null;
+  readonly availableBytes: number | null;
+}
+
+class FullOnes {
+  readonly policyIds = new Set<string>();
+  readonly storageNodeIds = new Set<string>();
+  readonly repositoryIds = new Set<string>();
+
+  has({ policyId, storageNodeId, repositoryId }: Candidate): boolean {
+    const isFull = this.policyIds.has(policyId) || this.storageNodeIds.has(storageNodeId);
+    return isFull || (repositoryId !== null && this.repositoryIds.has(repositoryId));
+  }
+
+  lists() {
+    const { policyIds, storageNodeIds, repositoryIds } = this;
+    return {
+      policyIds: [...policyIds],
+      storageNodeIds: [...storageNodeIds],
+      repositoryIds: [...repositoryIds],
+    };
+  }
+}
+
+export class Admission {
+  readonly #catalog: Catalog;
+  readonly #needs: Needs;
+  readonly #limits: WorkerLimits;
+  readonly #log: Logger;
+  readonly #now: () => number;
+
+  constructor(options: {
+    catalog: Catalog;
+    needs: Needs;
+    limits: WorkerLimits;
+    log: Logger;
+    now: () => number;
+  }) {
+    this.#catalog = options.catalog;
+    this.#needs = options.needs;
+    this.#limits = options.limits;
+    this.#log = options.log;
+    this.#now = options.now;
+  }
+
+  /** Resolves when nobody else can begin now. */
+  async admitAll(signal: AbortSignal): Promise<void> {
+    const full = new FullOnes();
+    for (let round = 0; round < ROUNDS_MAX; round++) {
+      const candidates = await this.#catalog.admissions.candidates(full.lists(), CANDIDATES_AT_ONCE);
+      if (candidates.length === 0) return;
+      for (const candidate of candidates) {
+        if (signal.aborted) return;
+        if (!full.has(candidate)) await this.#consider(candidate, full);
+      }
+    }
+  }
+
+  async #consider(candidate: Candidate, full: FullOnes): Promise<void> {
+    try {
+      const verdict = await this.#admit(candidate, await this.#facts(candidate));
+      if (verdict !== null) await this.#heed(candidate, verdict, full);
+    } catch (error) {
+      const failure = toTidemarkError(error);
+      if (failure.code === 'catalog-unavailable' || failure.code === 'internal-error') throw error;
+      await this.#refused(candidate, failure);
+    }
+  }
+
+  async #facts(candidate: Candidate): Promise<Facts> {
+    const { repositoryId } = candidate;
+    const needBytes = await this.#needs.ofMember(candidate);
+    const availableBytes = repositoryId === null ? null : await this.#needs.availableBytes(repositoryId);
+    return { needBytes, availableBytes };
+  }
+
+  /** Null: somebody else has dealt with it. */
+  #admit(candidate: Candidate, facts: Facts): Promise<Verdict | null> {
+    return this.#catalog.transaction(async catalog => {
+      await catalog.admissions.lock();
+      if (!(await catalog.admissions.hold(candidate.id))) return null;
+      const { verdict, running } = await this.#judge(catalog, candidate, facts);
+      if (verdict.kind !== 'admit') return verdict;
+      const { bandwidth, schedule } = candidate.policy.definition;
+      const allowed = bandwidthAt(bandwidth, { timeZone: schedule.timeZone, now: new Date(this.#now()) });
+      const speedBytesPerSecond = shareOf(allowed, running + 1);
+      const made = await intendMember(catalog, randomUUID(), { candidate, speedBytesPerSecond });
+      await catalog.admissions.admit(candidate.id, { ...made, estimateBytes: facts.needBytes });
+      return verdict;
+    });
+  }
+
+  async #judge(catalog: CatalogTransaction, candidate: Candidate, { needBytes, availableBytes }: Facts) {
+    const { policy, storageNodeId, repositoryId } = candidate;
+    const loads = await catalog.admissions.loads();
+    const storageNode = await catalog.storageNodes.get(storageNodeId);
+    const repository = repositoryId === null ? null : await catalog.repositories.get(repositoryId);
+    const running = loads.policies.get(policy.id) ?? 0;
+    const verdict = judge({
+      policy: { name: policy.name, running, max: policy.definition.concurrency },
+      storageNode: {
+        name: storageNode.name,
+        running: loads.storageNodes.get(storageNodeId) ?? 0,
+        max: storageNode.maxConcurrentBackups,
+      },
+      repository: repository && {
+        name: repository.name,
+        running: loads.repositories.get(repository.id) ?? 0,
+        max: repository.maxConcurrentBackups,
+        availableBytes,
+        limitBytes: repository.limitBytes,
+        reservedBytes: loads.reservedBytes.get(repository.id) ?? 0,
+      },
+      needBytes,
+    });
+    return { verdict, running };
+  }
+
+  async #heed(candidate: Candidate, verdict: Verdict, full: FullOnes): Promise<void> {
+    const { id, policyId, storageNodeId, repositoryId } = candidate;
+    const { admissions } = this.#catalog;
+    if (verdict.kind === 'admit') return;
+    const { reason } = verdict;
+    if (verdict.kind === 'refuse') return admissions.end(id, { from: 'waiting', state: 'failed', reason });
+    if (verdict.who === 'room') return admissions.defer(id, { reason, delayMs: this.#limits.policyWaitMs });
+    if (verdict.who === 'policy') {
+      full.policyIds.add(policyId);
+      return admissions.tellWaiting({ policyId }, reason);
+    }
+    if (verdict.who === 'storage node') {
+      full.storageNodeIds.add(storageNodeId);
+      return admissions.tellWaiting({ storageNodeId }, reason);
+    }
+    full.repositoryIds.add(repositoryId!);
+    return admissions.tellWaiting({ repositoryId: repositoryId! }, reason);
+  }
+
+  async #refused(
+    { id, volumeName, policy }: Candidate,
+    { code, message: reason }: TidemarkError,
+  ): Promise<void> {
+    this.#log.info({ policy: policy.name, volume: volumeName, code }, 'member not admitted');
+    const { admissions } = this.#catalog;
+    if (NOT_NOW.has(code)) return admissions.defer(id, { reason, delayMs: this.#limits.policyWaitMs });
+    const state = code === 'volume-not-found' ? 'skipped' : 'failed';
+    return admissions.end(id, { from: 'waiting', state, reason });
+  }
+}

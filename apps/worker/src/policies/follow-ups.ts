@@ -1,0 +1,111 @@
+// What comes after the backups of a firing: its prune, and the verification of a share of them. Written in the
+// transaction that ends the firing, so that each is started once.
+import { createHash, randomUUID } from 'node:crypto';
+import {
+  type CatalogTransaction,
+  type Firing,
+  type FiringMember,
+  type FollowUp,
+  intendPrune,
+  keptOf,
+  type Policy,
+  type PolicyDefinition,
+  type Repository,
+  requireOnline,
+} from '@tidemark/catalog';
+import type { RunRequest } from '@tidemark/proto';
+import { toTidemarkError } from '../errors.ts';
+
+interface Ended {
+  readonly firing: Firing;
+  readonly policy: Policy;
+  readonly members: readonly FiringMember[];
+  readonly now: Date;
+}
+
+/** What cannot be started says why. */
+export async function followUpsOf(catalog: CatalogTransaction, ended: Ended): Promise<FollowUp[]> {
+  const { firing, members } = ended;
+  const definition = firing.definition!;
+  const made = members.filter(({ state, backupId }) => state === 'succeeded' && backupId !== null);
+  if (definition.repositoryId === null || made.length === 0) return [];
+  const repository = await catalog.repositories.find(definition.repositoryId);
+  if (repository === null) return [];
+  const work = { ...ended, definition, repository, made };
+  return [...(await pruned(catalog, work)), ...(await verified(catalog, work))];
+}
+
+interface Work extends Ended {
+  readonly definition: PolicyDefinition;
+  readonly repository: Repository;
+  readonly made: readonly FiringMember[];
+}
+
+async function pruned(catalog: CatalogTransaction, work: Work): Promise<FollowUp[]> {
+  const { definition, repository, made, policy, now } = work;
+  const { keep, schedule } = definition;
+  if (keep === null) return [];
+  const refusal = await whyNot(catalog, repository);
+  if (refusal !== null) return [{ kind: 'prune', runId: null, reason: refusal }];
+  const volumeIds = [...new Set(made.map(({ volumeId }) => volumeId))];
+  const wanted = new Set(volumeIds);
+  const rows = (await catalog.retention.lockBackups(repository.id)).filter(({ volumeId }) =>
+    wanted.has(volumeId),
+  );
+  const kept = keptOf(rows, { rules: keep, now, timeZone: schedule.timeZone });
+  const backupIds = [...kept].filter(([, reasons]) => reasons.length === 0).map(([id]) => id);
+  if (backupIds.length === 0) return [{ kind: 'prune', runId: null, reason: 'nothing goes' }];
+  const runId = randomUUID();
+  const requestedBy = `policy ${policy.name}`;
+  const facts = { repository, backupIds, volumeIds, speedBytesPerSecond: null };
+  await intendPrune(catalog, runId, {
+    ...facts,
+    requestedBy,
+    reason: `retention of policy '${policy.name}'`,
+  });
+  return [{ kind: 'prune', runId, reason: null }];
+}
+
+async function whyNot(catalog: CatalogTransaction, repository: Repository): Promise<string | null> {
+  if (repository.state !== 'ready') return `repository '${repository.name}' is ${repository.state}`;
+  try {
+    requireOnline(await catalog.storageNodes.get(repository.storageNodeId));
+    return null;
+  } catch (error) {
+    return toTidemarkError(error).message;
+  }
+}
+
+async function verified(catalog: CatalogTransaction, work: Work): Promise<FollowUp[]> {
+  const { definition, repository, made, firing, policy } = work;
+  const { verifyPercent } = definition;
+  if (verifyPercent === 0) return [];
+  const refusal = await whyNot(catalog, repository);
+  if (refusal !== null) return [{ kind: 'verify', runId: null, reason: refusal }];
+  const count = Math.ceil((made.length * verifyPercent) / 100);
+  const place = ({ backupId }: FiringMember) =>
+    createHash('sha256').update(`${firing.id} ${backupId}`).digest('hex');
+  const chosen = made.toSorted((a, b) => (place(a) < place(b) ? -1 : 1)).slice(0, count);
+  const followUps: FollowUp[] = [];
+  for (const { backupId } of chosen) {
+    const runId = randomUUID();
+    const id = backupId!;
+    if ((await catalog.backups.find(id))?.state !== 'available') continue;
+    await catalog.backupLeases.take(id, 'run', runId);
+    const { id: repositoryId, storageNodeId } = repository;
+    const request: RunRequest<'verify'> = {
+      repositoryId,
+      backupId: id,
+      chain: true,
+      speedBytesPerSecond: null,
+    };
+    await catalog.runs.create({
+      ...{ id: runId, kind: 'verify', storageNodeId, repositoryId, backupId: id, request },
+      reason: `${verifyPercent} % of each firing of policy '${policy.name}'`,
+      requestedBy: `policy ${policy.name}`,
+      priority: policy.definition.priority,
+    });
+    followUps.push({ kind: 'verify', runId, reason: null });
+  }
+  return followUps;
+}
