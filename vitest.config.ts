@@ -21,7 +21,9 @@ export default defineConfig({
   test: {
     pool: 'forks',
     projects: [
-      ...['packages/engine', 'packages/nbd', 'packages/proto', 'packages/catalog'].map(project),
+      ...['packages/engine', 'packages/nbd', 'packages/proto', 'packages/catalog', 'packages/client'].map(
+        project,
+      ),
       ...['apps/storage-node', 'apps/worker', 'apps/api', 'apps/cli'].map(project),
       {
         test: {

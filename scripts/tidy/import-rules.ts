@@ -11,6 +11,7 @@ const MAY_IMPORT: Record<string, [allowed: string[], reason: string]> = {
   'packages/nbd': [[], 'the protocol knows nothing of the engine: an export is a small interface'],
   'packages/proto': [[], 'what crosses a process depends on neither side'],
   'packages/catalog': [['packages/proto'], 'the catalog is a store, it calls nobody'],
+  'packages/client': [[], 'whoever uses the REST API needs nothing else of ours'],
   'apps/storage-node': [
     ['packages/engine', 'packages/nbd', 'packages/proto'],
     'a storage node serves its guests without catalog and without other services',
@@ -20,7 +21,7 @@ const MAY_IMPORT: Record<string, [allowed: string[], reason: string]> = {
     ['packages/proto', 'packages/catalog'],
     'bytes belong to storage nodes, apps meet by the queue',
   ],
-  'apps/cli': [[], 'the command uses the REST API and nothing else'],
+  'apps/cli': [['packages/client'], 'the command uses the REST API and nothing else'],
 };
 
 /** What tests may import besides: the other side of a contract, to be tested against the real thing. */

@@ -1,0 +1,125 @@
+// Goal: calls reach the API as it describes itself, and each way to fail is told apart. Method: a server of this test
+// that notes what it is asked, and answers as told; the real API is tried by the command's tests.
+import { createServer, type IncomingHttpHeaders, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect, onTestFinished, test } from 'vitest';
+import { TidemarkClient } from './client.ts';
+import { ProblemFailure, UnreachableFailure } from './failures.ts';
+
+interface Asked {
+  method: string;
+  url: string;
+  headers: IncomingHttpHeaders;
+  body: string;
+}
+
+interface Reply {
+  status?: number;
+  type?: string;
+  body?: string;
+  cut?: boolean;
+}
+
+async function serve(replies: Reply[]): Promise<{ url: string; asked: Asked[] }> {
+  const asked: Asked[] = [];
+  const listener: RequestListener = async (request, response) => {
+    let body = '';
+    for await (const chunk of request.setEncoding('utf8')) body += chunk;
+    asked.push({ method: request.method!, url: request.url!, headers: request.headers, body });
+    const reply = replies.shift() ?? { status: 500, body: 'no reply is left' };
+    response.writeHead(reply.status ?? 200, { 'content-type': reply.type ?? 'application/json' });
+    response.write(reply.body ?? '{}');
+    if (reply.cut) setImmediate(() => response.destroy());
+    else response.end();
+  };
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  await new Promise(resolve => server.once('listening', resolve));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
+}
+
+test('a path is filled in, with query and token', async () => {
+  const { url, asked } = await serve([{ body: '{"name":"disk 1"}' }]);
+  const client = new TidemarkClient({ url: `${url}/`, token: 'secret' });
+  const volume = await client.get('/v1/volumes/{volume}', { params: { path: { volume: 'disk 1/é' } } });
+  expect(volume.name).toBe('disk 1');
+  expect(asked).toMatchObject([
+    { method: 'GET', url: '/v1/volumes/disk%201%2F%C3%A9', headers: { authorization: 'Bearer secret' } },
+  ]);
+});
+
+test('each POST carries a key of its own, or the one that is given', async () => {
+  const { url, asked } = await serve([{}, {}, {}]);
+  const client = new TidemarkClient({ url });
+  const body = { name: 'disk1', storageNode: 'alpha', sizeBytes: 4096 };
+  await client.post('/v1/volumes', { body });
+  await client.post('/v1/volumes', { body });
+  await client.post('/v1/volumes', { body, headers: { 'idempotency-key': 'mine' } });
+  const keys = asked.map(({ headers }) => headers['idempotency-key']);
+  expect(keys[0]).toMatch(/^[0-9a-f-]{36}$/);
+  expect(new Set(keys).size).toBe(3);
+  expect(keys[2]).toBe('mine');
+  expect(JSON.parse(asked[0]!.body)).toEqual(body);
+});
+
+test('a list is read to its end, page after page', async () => {
+  const { url, asked } = await serve([
+    { body: '{"items":[{"name":"a"},{"name":"b"}],"nextCursor":"n1"}' },
+    { body: '{"items":[{"name":"c"}],"nextCursor":null}' },
+  ]);
+  const names: string[] = [];
+  for await (const { name } of new TidemarkClient({ url }).all('/v1/volumes')) names.push(name);
+  expect(names).toEqual(['a', 'b', 'c']);
+  expect(asked.map(({ url }) => url)).toEqual(['/v1/volumes?limit=200', '/v1/volumes?limit=200&cursor=n1']);
+});
+
+test('what the API refuses is thrown with code and status', async () => {
+  const problem = {
+    title: 'The volume is not known',
+    detail: "There is no volume 'x'",
+    code: 'volume-not-found',
+  };
+  const { url } = await serve([
+    { status: 404, type: 'application/problem+json', body: JSON.stringify(problem) },
+  ]);
+  const call = new TidemarkClient({ url }).get('/v1/volumes/{volume}', { params: { path: { volume: 'x' } } });
+  const failure = await call.catch((error: unknown) => error);
+  expect(failure).toBeInstanceOf(ProblemFailure);
+  expect(failure).toMatchObject({ code: 'volume-not-found', status: 404, message: problem.detail });
+});
+
+test('somebody else, and nobody, are told apart from a refusal', async () => {
+  const { url } = await serve([
+    { status: 404, type: 'text/html', body: '<html>' },
+    { type: 'text/html', body: '<html>' },
+  ]);
+  const client = new TidemarkClient({ url });
+  const here = { name: 'UnreachableFailure', message: expect.stringContaining(url) };
+  await expect(client.get('/v1/volumes')).rejects.toMatchObject(here);
+  await expect(client.get('/v1/volumes')).rejects.toMatchObject(here);
+  const nobody = new TidemarkClient({ url: 'http://127.0.0.1:1' }).get('/v1/volumes');
+  await expect(nobody).rejects.toBeInstanceOf(UnreachableFailure);
+});
+
+test('lines come as they are sent, and an answer that breaks off says so', async () => {
+  const type = 'application/x-ndjson';
+  const { url, asked } = await serve([
+    { type, body: '{"offset":0}\n{"offset":1}\n' },
+    { type, body: '{"offset":0}\n', cut: true },
+  ]);
+  const client = new TidemarkClient({ url });
+  const lines = async () => {
+    const params = { path: { volume: 'disk1' }, query: { since: 'monday' } };
+    const read: string[] = [];
+    for await (const line of client.lines('/v1/volumes/{volume}/changed-blocks', type, { params })) {
+      read.push(line);
+    }
+    return read;
+  };
+  expect(await lines()).toEqual(['{"offset":0}', '{"offset":1}']);
+  expect(asked[0]!.headers.accept).toBe(type);
+  await expect(lines()).rejects.toThrow(/broke off/);
+});
