@@ -31,6 +31,9 @@ export interface StackOptions {
   ports?: PortChoice;
   /** Names of the storage nodes. Default: alpha and beta. */
   nodes?: readonly string[];
+  /** How many of each there are, `api`, `api-2` and so on. Default: one. */
+  apis?: number;
+  workers?: number;
   /** Whether to register the storage nodes with the api. Default: yes. */
   register?: boolean;
   /** `redis://…` or `postgres://…`. Default: the stack's own PostgreSQL. */
@@ -64,7 +67,7 @@ export class Stack {
   #lock: { release(): void } | null = null;
   #postgres: EmbeddedPostgres | null = null;
   #nodes: StackNode[] = [];
-  #url = '';
+  #urls: string[] = [];
   #starting: Promise<void> = Promise.resolve();
   #restarting: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | null = null;
@@ -74,6 +77,8 @@ export class Stack {
     this.#options = {
       ports: 'fixed',
       nodes: ['alpha', 'beta'],
+      apis: 1,
+      workers: 1,
       register: true,
       environment: {},
       environmentOf: () => ({}),
@@ -93,9 +98,14 @@ export class Stack {
     return this.#home.path('postgres');
   }
 
-  /** Of the api, once started. */
+  /** Of the first api, once started. */
   get url(): string {
-    return this.#url;
+    return this.#urls[0] ?? '';
+  }
+
+  /** Of every api. */
+  get urls(): readonly string[] {
+    return this.#urls;
   }
 
   get databaseUrl(): string {
@@ -115,7 +125,7 @@ export class Stack {
     return this.#nodes;
   }
 
-  /** The services by name (`api`, `worker`, the storage nodes), for their process ids and logs. */
+  /** The services by name (`api`, `worker`, `worker-2`, the storage nodes), for their process ids and logs. */
   get services(): ReadonlyMap<string, Pick<Service, 'name' | 'pid' | 'logPath'>> {
     return this.#services;
   }
@@ -145,27 +155,27 @@ export class Stack {
     await this.#startPostgres(port);
     await applyMigrations(this.databaseUrl);
     await this.#planNodes();
-    const apiPort = await this.#port('api', DEFAULT_PORTS.api);
-    this.#url = `http://${HOST}:${apiPort}`;
     const nodes = this.#nodes.map(node => this.#nodeService(node));
     const catalog = {
       TIDEMARK_FLEET_SECRET: this.fleetSecret,
       TIDEMARK_DATABASE_URL: this.databaseUrl,
       TIDEMARK_QUEUE_URL: this.#options.queueUrl ?? this.databaseUrl,
     };
-    const worker = this.#service('worker', 'worker', catalog);
-    const api = this.#service('api', 'api', { ...catalog, TIDEMARK_API_LISTEN: `${HOST}:${apiPort}` });
-    await settleAll([...nodes, worker, api].map(service => this.#startService(service)));
-    await waitForApi(this.#url, this.#stopping.signal);
-    if (!this.#options.register) return;
+    const workers = numbered('worker', this.#options.workers).map(name =>
+      this.#service(name, 'worker', catalog),
+    );
+    const apis = await this.#planApis(catalog);
+    await settleAll([...nodes, ...workers, ...apis].map(service => this.#startService(service)));
     const signal = this.#stopping.signal;
-    await settleAll(this.#nodes.map(node => registerStorageNode(this.#url, node, signal)));
+    await settleAll(this.#urls.map(url => waitForApi(url, signal)));
+    if (!this.#options.register) return;
+    await settleAll(this.#nodes.map(node => registerStorageNode(this.url, node, signal)));
   }
 
   async #stop(): Promise<void> {
     this.#stopping.abort(new Error('the stack is being stopped'));
-    const users = ['api', 'worker'].flatMap(name => this.#services.get(name) ?? []);
     const nodes = this.#nodes.flatMap(node => this.#services.get(node.name) ?? []);
+    const users = [...this.#services.values()].filter(service => !nodes.includes(service));
     await Promise.all(users.map(service => service.stop(STOP_SERVICES_MS)));
     await Promise.all(nodes.map(service => service.stop(STOP_STORAGE_NODES_MS)));
     await this.#starting.catch(() => {}); // whoever called start is told
@@ -238,6 +248,18 @@ export class Stack {
     }
   }
 
+  /** The first at the documented port. */
+  async #planApis(catalog: NodeJS.ProcessEnv): Promise<Service[]> {
+    const services: Service[] = [];
+    for (const [index, name] of numbered('api', this.#options.apis).entries()) {
+      const port =
+        index === 0 ? await this.#port(name, DEFAULT_PORTS.api) : await this.#home.port(name, null);
+      this.#urls.push(`http://${HOST}:${port}`);
+      services.push(this.#service(name, 'api', { ...catalog, TIDEMARK_API_LISTEN: `${HOST}:${port}` }));
+    }
+    return services;
+  }
+
   #nodeService(node: StackNode): Service {
     return this.#service(node.name, 'storage-node', {
       TIDEMARK_NODE_NAME: node.name,
@@ -280,6 +302,11 @@ export class Stack {
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('TIDEMARK_'));
     return { ...Object.fromEntries(inherited), ...this.#options.environment };
   }
+}
+
+/** `api`, `api-2`, `api-3`. */
+function numbered(name: string, count: number): string[] {
+  return Array.from({ length: count }, (_, index) => (index === 0 ? name : `${name}-${index + 1}`));
 }
 
 /** Waits for all, so that none is still starting when the first failure is reported. */

@@ -28,6 +28,14 @@ function start(env: Record<string, string>) {
   return { lines: createInterface({ input: child.stdout! }), exited: once(child, 'exit') };
 }
 
+async function listeningAt(lines: ReturnType<typeof createInterface>): Promise<string> {
+  for await (const line of lines) {
+    const { msg, url } = JSON.parse(line) as { msg: string; url?: string };
+    if (msg === 'listening') return url!;
+  }
+  throw new Error('it ended before it listened');
+}
+
 test.each(['SIGTERM', 'SIGINT'] as const)('serves until %s, and exits 0', async signal => {
   const { lines, exited } = start({
     TIDEMARK_DATABASE_URL: database.url,
@@ -45,6 +53,38 @@ test.each(['SIGTERM', 'SIGINT'] as const)('serves until %s, and exits 0', async 
   expect(await exited).toEqual([0, null]);
   const own = seen.map(entry => entry.msg).filter(msg => !msg.startsWith('bound '));
   expect(own).toEqual(['listening', 'stopping', 'stopped']);
+});
+
+test('on SIGTERM it answers who waits with what is known, ends streams, takes no more, and exits 0', async () => {
+  const { lines, exited } = start({
+    TIDEMARK_DATABASE_URL: database.url,
+    TIDEMARK_API_LISTEN: '127.0.0.1:0',
+  });
+  const url = await listeningAt(lines);
+  await expect.poll(() => fetch(`${url}/readyz`).then(({ status }) => status), { timeout: 20_000 }).toBe(200);
+  const stream = await fetch(`${url}/v1/events`, { headers: { accept: 'text/event-stream' } });
+  const waiting = fetch(`${url}/v1/storage-nodes?wait=done&waitTimeoutMs=60000`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ name: 'alpha', controlAddress: '127.0.0.1:1' }),
+  });
+  const queued = async (): Promise<{ id: string }[]> => {
+    const answer = await fetch(`${url}/v1/runs?state=queued`);
+    return ((await answer.json()) as { items: { id: string }[] }).items;
+  };
+  await expect.poll(queued, { timeout: 20_000 }).toHaveLength(1);
+  const [run] = await queued();
+  child?.kill('SIGTERM');
+  const answer = await waiting;
+  expect(answer.status).toBe(504);
+  expect(await answer.json()).toMatchObject({
+    code: 'wait-timed-out',
+    detail: expect.stringContaining(run!.id),
+  });
+  // To its end: a connection that was cut would reject.
+  expect(await stream.text()).toContain('run-queued');
+  expect(await exited).toEqual([0, null]);
+  await expect(fetch(`${url}/readyz`)).rejects.toThrow();
 });
 
 test('unusable settings stop it before it listens', async () => {

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { NbdClient } from '@tidemark/nbd';
 import { RestClient, type Run } from '../../demo/rest-client.ts';
-import { Stack } from '../stack.ts';
+import { Stack, type StackOptions } from '../stack.ts';
 
 const CLI = fileURLToPath(new URL('../../../apps/cli/bin/tidemark.mjs', import.meta.url));
 /** Shorter than the pause before a service is started again. */
@@ -39,6 +39,8 @@ export interface OperatorOptions {
   readonly nodes?: readonly string[];
   /** Of the vault, as its command takes them. */
   readonly vault?: readonly string[];
+  /** How many of each; the queue, if it is not in the stack's PostgreSQL; more settings of the services. */
+  readonly stack?: Pick<StackOptions, 'apis' | 'workers' | 'queueUrl' | 'environment'>;
 }
 
 export class Operator {
@@ -54,7 +56,7 @@ export class Operator {
   static async open(volumes: Record<string, string> = {}, options: OperatorOptions = {}): Promise<Operator> {
     const { nodes = ['alpha', 'beta'], vault = [] } = options;
     const home = mkdtempSync(join(tmpdir(), 'tidemark-home-'));
-    const stack = new Stack({ home, ports: 'free', nodes });
+    const stack = new Stack({ home, ports: 'free', nodes, ...options.stack });
     try {
       await stack.start();
       const operator = new Operator(stack);
