@@ -15,6 +15,7 @@ const TASKS = {
   'test:interop': ['testing/main.ts', 'interop'],
   'test:oracle': ['testing/main.ts', 'oracle'],
   'test:crash': ['crash/main.ts'],
+  'test:atomicity': ['atomicity/main.ts'],
   check: ['testing/main.ts', 'check'],
   build: ['testing/main.ts', 'build'],
   generate: ['generate.ts'],

@@ -1,6 +1,6 @@
-// Goal: wherever a storage node dies in the steps of a group, its next life finds the group undone, or in doubt and then
-// decided; no change since an older checkpoint is forgotten, and no staged file stays. Method: the state directory is
-// copied at each durable step, as a crash would leave it, and a storage node is started on each copy.
+// Goal: wherever a storage node dies in the steps of a group, its next life finds the group undone, or in doubt and
+// then decided; no change since an older checkpoint is forgotten, and no staged file stays. Method: the state directory
+// is copied at each durable step, as a crash would leave it, and a storage node is started on each copy.
 import { randomBytes } from 'node:crypto';
 import { cpSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';

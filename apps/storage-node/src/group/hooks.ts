@@ -100,7 +100,7 @@ export class Hooks {
     const program = this.#programs.get(hook);
     if (program !== undefined) return program;
     const known = [...this.#programs.keys()].map(name => `'${name}'`).join(', ') || 'none';
-    const text = `This storage node has no hook '${hook}'; there are: ${known}. Set TIDEMARK_HOOKS to name its program.`;
+    const text = `This storage node has no hook '${hook}'; there are: ${known}. Name its program in TIDEMARK_HOOKS.`;
     throw new TidemarkError('hook-not-found', text);
   }
 }
