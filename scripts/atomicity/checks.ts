@@ -47,7 +47,9 @@ async function leftOn(host: Host, checkpoints: readonly string[]): Promise<strin
   const { groups } = await host.clients.groups.listGroups({});
   const listed = (await host.clients.checkpoints.listCheckpoints({ volumeId })).checkpoints;
   const { moments } = await host.clients.jobs.listMoments({});
-  const files = await readdir(host.path('volumes', volumeId, 'bitmaps'));
+  // Bits are stored again and again: a file that is being written is hidden.
+  const all = await readdir(host.path('volumes', volumeId, 'bitmaps'));
+  const files = all.filter(name => !name.startsWith('.'));
   const scratches = await readdir(host.path('scratch')).catch(() => []);
   const faults: string[] = [];
   const differ = (found: readonly string[]) => found.toSorted().join() !== checkpoints.toSorted().join();

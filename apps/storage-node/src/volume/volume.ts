@@ -199,7 +199,6 @@ export class Volume {
 
   /** It is copied away: its guest goes on, and nobody may begin anything until that ends. Throws `volume-busy`. */
   beginMove(): void {
-    this.use.assertNotOfGroup();
     this.use.assertStill();
     this.assertNoBackup('a move');
     assertNoCommit(this.#record);
