@@ -10,8 +10,8 @@ export const VOLUME_BYTES = 64 * 1024;
 /** What the product promises by default: no guest waits longer for a group. */
 export const FENCE_LIMIT_MS = 500;
 /**
- * Beyond the limit: the timer of a process that does not get the processor comes late, and so does the answer on its way
- * to the guest. Two cores serve four storage nodes, the guests and whatever else is running.
+ * Beyond the limit: the timer of a process that does not get the processor comes late, and so does the answer on its
+ * way to the guest. Two cores serve four storage nodes, the guests and whatever else is running.
  */
 export const WAIT_TOLERANCE_MS = 2_000;
 

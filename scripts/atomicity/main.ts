@@ -1,5 +1,5 @@
-// `npm run test:atomicity -- --groups N --seed S`: groups over three hosts while guests write in causal order, links are
-// cut and storage nodes killed; then the same without fences, which has to be noticed. Ends with the two lines of
+// `npm run test:atomicity -- --groups N --seed S`: groups over three hosts while guests write in causal order, links
+// are cut and storage nodes killed; then the same without fences, which has to be noticed. Ends with the two lines of
 // outcome.ts; exit code 1 when anything failed.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
