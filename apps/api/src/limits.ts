@@ -80,3 +80,7 @@ export const FENCE_LIMIT_MAX_MS = 10_000;
 export const HOOKS_MAX = 16;
 export const HOOK_TIMEOUT_DEFAULT_MS = 10_000;
 export const HOOK_TIMEOUT_MAX_MS = 60_000;
+/** Volumes that one rule replicates at a time: each holds a run, two connections and 4 MiB of memory. */
+export const REPLICATION_CONCURRENCY_MAX = 64;
+/** Of a rule's status: what nobody reads to its end. */
+export const BLOCKED_TOLD_MAX = 100;

@@ -95,6 +95,7 @@ export interface Backup {
   repositoryId: string;
   checkpoint: string;
   parentId: string | null;
+  replicaOfId: string | null;
   kind: string;
   reason: string;
   state: string;
@@ -172,6 +173,32 @@ export interface Run {
     finishedAt: string | null;
     error: { code: string; message: string } | null;
   }[];
+}
+
+export interface ReplicationRule {
+  id: string;
+  name: string;
+  source: string;
+  target: string;
+  selector: string;
+  enabled: boolean;
+  /** Null: everything. */
+  keep: Record<string, number> | null;
+  timeZone: string;
+  flatten: boolean;
+  newestFirst: boolean;
+  concurrency: number;
+  speedBytesPerSecond: number | null;
+  /** Null in lists. */
+  status: {
+    missing: { backups: number; bytes: number };
+    lagMs: number;
+    newestPointInTime: string | null;
+    running: number;
+    blocked: { backup: string; why: string }[];
+    failedAt: string | null;
+    error: { code: string; message: string } | null;
+  } | null;
 }
 
 export interface TidemarkEvent {

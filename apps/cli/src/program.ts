@@ -8,6 +8,7 @@ import { differenceCommands } from './commands/difference.ts';
 import { eventCommands } from './commands/event.ts';
 import { exportCommands } from './commands/export.ts';
 import { pruneCommand } from './commands/prune.ts';
+import { replicationCommands } from './commands/replication.ts';
 import { repositoryCommands } from './commands/repository.ts';
 import { restoreCommands } from './commands/restore.ts';
 import { runCommands } from './commands/run.ts';
@@ -74,6 +75,7 @@ function buildProgram({ url, token, tokenFile, terminal }: ProgramOptions): Comm
   exportCommands(program, around);
   restoreCommands(program, around);
   pruneCommand(program, around);
+  replicationCommands(program, around);
   runCommands(program, around);
   eventCommands(program, around);
   webhookCommands(program, around);

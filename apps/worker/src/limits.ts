@@ -58,6 +58,11 @@ export interface WorkerLimits {
   auditSampleBytes: number;
   /** Rhythm of looking for backups that are due to be verified: late by no more than this. */
   verifyScheduleMs: number;
+  /** Rhythm of looking what rules of replication ask for. */
+  replicationLookMs: number;
+  /** How long a rule rests after a run of it has failed; it doubles from then on. */
+  replicationRetryMs: number;
+  replicationRetryMaxMs: number;
   /** How long events are kept; 0: for ever. */
   eventRetentionMs: number;
   /** Rhythm of looking for events that are too old, and how many of them go in one step. */
@@ -102,6 +107,9 @@ export const WORKER_LIMITS: WorkerLimits = {
   auditLookMs: 60_000,
   auditSampleBytes: 64 * 2 ** 20,
   verifyScheduleMs: 60_000,
+  replicationLookMs: 5_000,
+  replicationRetryMs: 30_000,
+  replicationRetryMaxMs: 3_600_000,
   eventRetentionMs: 30 * 86_400_000,
   eventPruneMs: 60_000,
   eventPruneMax: 2_000,

@@ -12,6 +12,7 @@ import { EventPruner } from './event-pruner.ts';
 import { checkLimits, WORKER_LIMITS, type WorkerLimits } from './limits.ts';
 import { Policies } from './policies/policies.ts';
 import { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
+import { ReplicationScheduler } from './replication-scheduler.ts';
 import { RunExecutor } from './run-executor.ts';
 import { StorageMonitor } from './storage-monitor.ts';
 import { StorageNodes } from './storage-nodes.ts';
@@ -62,6 +63,7 @@ export class RunWorker {
   readonly #monitor: StorageMonitor;
   readonly #audits: AuditScheduler;
   readonly #verifications: VerifyScheduler;
+  readonly #replications: ReplicationScheduler;
   readonly #eventPruner: EventPruner;
   readonly #webhooks: WebhookSender;
   readonly #policies: Policies;
@@ -103,6 +105,8 @@ export class RunWorker {
     });
     const parts = { catalog, storageNodes, queue, limits, now };
     this.#policies = new Policies({ ...parts, log: log.child({ part: 'policies' }) });
+    const replicationLog = log.child({ part: 'replication-scheduler' });
+    this.#replications = new ReplicationScheduler({ catalog, limits, now, log: replicationLog });
     this.#verifications = new VerifyScheduler({
       catalog,
       limits,
@@ -129,6 +133,7 @@ export class RunWorker {
     this.#monitor.start();
     this.#audits.start();
     this.#verifications.start();
+    this.#replications.start();
     this.#eventPruner.start();
     this.#webhooks.start();
   }
@@ -147,6 +152,7 @@ export class RunWorker {
       this.#monitor.close(),
       this.#audits.close(),
       this.#verifications.close(),
+      this.#replications.close(),
       this.#eventPruner.close(),
       this.#webhooks.close(),
       this.#queueWorker?.close(),

@@ -144,6 +144,7 @@ export {
   type ReplicationSetting,
   type ReplicationSides,
 } from './replication/replica-plan.ts';
+export { lookAtRule, type RuleStatus } from './replication/rule-status.ts';
 export type {
   NewReplicationRule,
   ReplicationRule,

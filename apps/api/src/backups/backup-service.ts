@@ -14,6 +14,7 @@ export function toBackupJson(backup: Backup): BackupJson {
     checkpointId: backup.checkpointId,
     checkpoint: backup.checkpoint,
     parentId: backup.parentId,
+    replicaOfId: backup.replicaOfId,
     kind: backup.kind,
     reason: backup.reason,
     state: backup.state,

@@ -36,6 +36,7 @@ const TAGS = [
   { name: 'Repositories', description: 'Places on storage nodes that hold backups.' },
   { name: 'Backups', description: 'The content of a volume at a checkpoint, kept in a repository.' },
   { name: 'Exports', description: 'Frozen moments of volumes, for others to pull over NBD.' },
+  { name: 'Replication', description: 'Backups in another repository, too: once, or by rules.' },
   { name: 'Retention', description: 'Which backups stay, by which rule, and which go.' },
   {
     name: 'Restores',

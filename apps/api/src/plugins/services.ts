@@ -10,6 +10,7 @@ import { DifferenceService } from '../differences/difference-service.ts';
 import { EventService } from '../events/event-service.ts';
 import { ExportService } from '../exports/export-service.ts';
 import { GroupService } from '../groups/group-service.ts';
+import { ReplicationService } from '../replication/replication-service.ts';
 import { RepositoryService } from '../repositories/repository-service.ts';
 import { RestoreService } from '../restores/restore-service.ts';
 import { RetentionService } from '../retention/retention-service.ts';
@@ -36,6 +37,7 @@ declare module 'fastify' {
     momentExports: ExportService;
     restores: RestoreService;
     retention: RetentionService;
+    replications: ReplicationService;
     runs: RunService;
     events: EventService;
     webhooks: WebhookService;
@@ -61,6 +63,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('momentExports', new ExportService(starter));
     app.decorate('restores', new RestoreService(starter));
     app.decorate('retention', new RetentionService(app.catalog, starter));
+    app.decorate('replications', new ReplicationService(app.catalog, starter));
     app.decorate('runs', runs);
     app.decorate('events', new EventService(app.catalog, app.eventHub));
     app.decorate('webhooks', new WebhookService(app.catalog));

@@ -32,6 +32,9 @@ export const backupSchema = z
     parentId: idField
       .nullable()
       .meta({ description: 'The backup that this one builds on; null for a full one.' }),
+    replicaOfId: idField.nullable().meta({
+      description: 'The backup of another repository that it was copied from; it may be gone.',
+    }),
     kind,
     reason: z.string().meta({ description: 'Why it is full or incremental.' }),
     state: z.enum(['creating', 'available', 'hidden', 'removing', 'missing']).meta({
@@ -73,6 +76,7 @@ export const backupSchema = z
         checkpointId: EXAMPLE_IDS.checkpoint,
         checkpoint: 'monday',
         parentId: null,
+        replicaOfId: null,
         kind: 'full',
         reason: 'full: asked for',
         state: 'available',

@@ -26,7 +26,12 @@ const count = (what: string) =>
 const periods = (period: string) =>
   count(`the newest backup of each ${period}, for so many of them that have one`);
 
-const keepSchema = z
+export const timeZoneField = z
+  .string()
+  .refine(isTimeZone, { error: 'is no name of the time zone database, such as Europe/Berlin' })
+  .meta({ description: 'Where hours, days, weeks, months and years are counted.' });
+
+export const keepSchema = z
   .strictObject({
     last: count('so many of the newest backups'),
     hourly: periods('hour'),
@@ -46,11 +51,7 @@ export const pruneSchema = z
     keep: keepSchema.meta({
       description: 'Rules, each for itself and for each volume: a backup stays when any of them keeps it.',
     }),
-    timeZone: z
-      .string()
-      .refine(isTimeZone, { error: 'is no name of the time zone database, such as Europe/Berlin' })
-      .default('UTC')
-      .meta({ description: 'Where hours, days, weeks, months and years are counted.' }),
+    timeZone: timeZoneField.default('UTC'),
     dryRun: z.boolean().default(false).meta({ description: 'Say what would be done, and do nothing.' }),
     speedBytesPerSecond: speedField,
   })

@@ -27,6 +27,7 @@ export const backupDetails: readonly Column<Backup>[] = [
   ['PINNED UNTIL', backup => moment(backup.pinnedUntil)],
   ['REASON', backup => backup.reason],
   ['PARENT', backup => backup.parentId],
+  ['REPLICA OF', backup => backup.replicaOfId],
   ['SIZE', backup => size(backup.sizeBytes)],
   ['VOLUME', backup => backup.volumeId],
   ['REPOSITORY', backup => backup.repositoryId],

@@ -8,6 +8,7 @@ import { backupColumns, backupDetails } from './backup-columns.ts';
 import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
 import { droppedText } from './dropped.ts';
 import { retentionCommands } from './prune.ts';
+import { replicateCommand } from './replication.ts';
 import { verifyCommand } from './verify.ts';
 
 const PATH = '/v1/backups';
@@ -83,4 +84,5 @@ export function backupCommands(program: Command, around: Surroundings): void {
 
   retentionCommands(group, around);
   verifyCommand(group, around);
+  replicateCommand(group, around);
 }

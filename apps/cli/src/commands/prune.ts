@@ -5,9 +5,8 @@ import { ProblemFailure } from '../client.ts';
 import { type Column, moment, size, table } from '../output.ts';
 import { formatSize, parseSize } from '../sizes.ts';
 import { backupDetails } from './backup-columns.ts';
-import { Context, parseCount, parseMoment, type Surroundings, segment, withWait } from './context.ts';
-
-const RULES = ['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const;
+import { Context, parseMoment, type Surroundings, segment, withWait } from './context.ts';
+import { type KeepOptions, keepOf, withKeep } from './keep.ts';
 
 const columns: readonly Column<PruneItem>[] = [
   ['BACKUP', item => item.backup],
@@ -34,7 +33,7 @@ function whatGoes({ checkpoint }: PruneItem): string {
   return checkpoint.goes ? 'no rule keeps it; its checkpoint goes, too' : 'no rule keeps it';
 }
 
-type Options = Record<`keep${string}`, number | undefined> & {
+type Options = KeepOptions & {
   repository: string;
   volume?: string;
   timeZone: string;
@@ -44,16 +43,13 @@ type Options = Record<`keep${string}`, number | undefined> & {
 };
 
 export function pruneCommand(program: Command, around: Surroundings): void {
-  const command = program
-    .command('prune')
-    .description('remove backups that no rule keeps')
-    .requiredOption('--repository <ref>', 'repository to prune')
-    .option('--volume <ref>', 'only backups of this volume');
-  for (const rule of RULES) {
-    const what =
-      rule === 'last' ? 'so many of the newest' : `the newest of so many ${PERIOD_WORDS[rule]} that have one`;
-    command.option(`--keep-${rule} <count>`, `keep ${what}`, parseCount);
-  }
+  const command = withKeep(
+    program
+      .command('prune')
+      .description('remove backups that no rule keeps')
+      .requiredOption('--repository <ref>', 'repository to prune')
+      .option('--volume <ref>', 'only backups of this volume'),
+  );
   command
     .option('--time-zone <name>', 'where days begin', Intl.DateTimeFormat().resolvedOptions().timeZone)
     .option('--dry-run', 'say what would be done, and do nothing')
@@ -77,18 +73,8 @@ export function pruneCommand(program: Command, around: Surroundings): void {
   });
 }
 
-const PERIOD_WORDS = {
-  hourly: 'hours',
-  daily: 'days',
-  weekly: 'weeks',
-  monthly: 'months',
-  yearly: 'years',
-} as const;
-
 function bodyOf(options: Options): object {
-  const keep = Object.fromEntries(
-    RULES.map(rule => [rule, options[`keep${rule[0]!.toUpperCase()}${rule.slice(1)}`]]),
-  );
+  const keep = keepOf(options) ?? {};
   const { repository, volume, timeZone, dryRun = false, speed: speedBytesPerSecond } = options;
   return { repository, volume, keep, timeZone, dryRun, speedBytesPerSecond };
 }

@@ -98,6 +98,13 @@ export class StandInWorker {
       const facts = { storedBytes: 65_536, sentBytes: 4096, fileName: 'disk.qcow2' };
       await catalog.backups.markAvailable(run.backupId!, facts, run.id);
     }
+    if (run.kind === 'replicate') {
+      for (const { backupId } of run.request.members as { backupId: string }[]) {
+        await catalog.backups.markStarted(backupId, { pointInTime: now, dirtyBytes: 0 });
+        const facts = { storedBytes: 65_536, sentBytes: 4096, fileName: 'disk.qcow2' };
+        await catalog.backups.markAvailable(backupId, facts, run.id);
+      }
+    }
     if (run.kind === 'prune') {
       for (const id of run.request.backupIds as string[]) await catalog.retention.finish(id, [], run.id);
     }

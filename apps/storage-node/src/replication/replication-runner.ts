@@ -166,7 +166,7 @@ async function replicate(
 function explain(error: unknown, { sourceUri, backupId }: ReplicationRequest): unknown {
   if (!(error instanceof EngineError) || error.kind === 'cancelled') return error;
   if (isNoSpace(error)) {
-    const text = `There is no room for replica ${backupId}: ${error.message}. Remove backups, raise the limit or make room.`;
+    const text = `There is no room for replica ${backupId}: ${error.message}. Remove backups or raise the limit.`;
     return new TidemarkError('repository-full', text, error);
   }
   const { kind, context } = error;

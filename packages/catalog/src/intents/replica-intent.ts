@@ -7,7 +7,7 @@ import type { CatalogTransaction } from '../catalog.ts';
 import type { Repository } from '../repository-repository.ts';
 import { unsoundOf } from '../retention/soundness.ts';
 import type { Run } from '../run.ts';
-import { requireOnline } from './require-online.ts';
+import { requireOnline, requireOpen } from './require-online.ts';
 
 export interface WantedReplica {
   readonly backupId: string;
@@ -46,7 +46,7 @@ export async function intendReplica(
   const source = await catalog.repositories.getReady(backup.repositoryId);
   if (source.id === target.id) throw sameRepository(backup, target);
   requireOnline(await catalog.storageNodes.get(source.storageNodeId));
-  requireOnline(await catalog.storageNodes.get(target.storageNodeId));
+  requireOpen(await catalog.storageNodes.get(target.storageNodeId));
   const chain = await catalog.backups.chainOf(backup.id);
   const place: Place = { wanted, source, target, chain, runId };
   const { members, parent } = await chooseMembers(catalog, place);

@@ -1,0 +1,170 @@
+// tidemark replication rule, and tidemark backup replicate
+import { type Command, InvalidArgumentError } from 'commander';
+import type { Backup, ReplicationRule, Run } from '../answers.ts';
+import type { Query } from '../client.ts';
+import { type Column, moment, recordOrGone, seconds, size } from '../output.ts';
+import { parseSize } from '../sizes.ts';
+import { backupDetails } from './backup-columns.ts';
+import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { KEEP_RULES, keepOf, withKeep } from './keep.ts';
+
+const PATH = '/v1/replication-rules';
+
+interface ReplicaAnswer {
+  run: Run;
+  backup: Backup | null;
+}
+
+const columns: readonly Column<ReplicationRule>[] = [
+  ['NAME', rule => rule.name],
+  ['SOURCE', rule => rule.source],
+  ['TARGET', rule => rule.target],
+  ['SELECTOR', rule => rule.selector || null],
+  ['ENABLED', rule => (rule.enabled ? 'yes' : 'no')],
+  ['KEEPS', kept],
+];
+
+const details: readonly Column<ReplicationRule>[] = [
+  ['ID', rule => rule.id],
+  ...columns,
+  ['TIME ZONE', rule => rule.timeZone],
+  ['FLATTENED', rule => (rule.flatten ? 'yes' : 'no')],
+  ['FIRST', rule => (rule.newestFirst ? 'newest' : 'oldest')],
+  ['AT A TIME', rule => rule.concurrency],
+  ['SPEED', rule => size(rule.speedBytesPerSecond)],
+  ['MISSING', ({ status }) => status && `${status.missing.backups} backups, ${size(status.missing.bytes)}`],
+  ['BEHIND', ({ status }) => status && seconds(status.lagMs)],
+  ['NEWEST THERE', ({ status }) => status && moment(status.newestPointInTime)],
+  ['RUNNING', ({ status }) => status?.running ?? null],
+  [
+    'BLOCKED',
+    ({ status }) =>
+      status && (status.blocked.map(({ backup, why }) => `${backup}: ${why}`).join('; ') || null),
+  ],
+  [
+    'LAST FAILURE',
+    ({ status }) => (status?.error ? `${moment(status.failedAt)}: ${status.error.message}` : null),
+  ],
+];
+
+function kept({ keep }: ReplicationRule): string {
+  if (keep === null) return 'everything';
+  return KEEP_RULES.filter(rule => (keep[rule] ?? 0) > 0)
+    .map(rule => `${rule} ${keep[rule]}`)
+    .join(', ');
+}
+
+const yesOrNo = (text: string): boolean => {
+  if (text === 'yes' || text === 'no') return text === 'yes';
+  throw new InvalidArgumentError('Say yes or no.');
+};
+
+export function replicationCommands(program: Command, around: Surroundings): void {
+  const group = program
+    .command('replication')
+    .description('backups in another repository, too')
+    .command('rule')
+    .description('what is copied from which repository to which, and what is kept there');
+
+  withKeep(
+    group
+      .command('create <name>')
+      .description('copy from one repository to another from now on')
+      .requiredOption('--source <ref>', 'repository whose backups are copied')
+      .requiredOption('--target <ref>', 'repository that they are copied to')
+      .option('--selector <selector>', 'only backups of volumes with labels like these')
+      .option('--disabled', 'make the rule, and copy nothing yet'),
+  )
+    .option('--time-zone <name>', 'where days begin')
+    .option('--flatten', 'each replica is a full backup')
+    .option('--newest-first', 'what is newest comes first, with all that it stands on')
+    .option('--concurrency <count>', 'volumes at a time', parseCount)
+    .option('--speed <size>', 'most bytes per second of each copy, like 50MiB', parseSize)
+    .action(async (name, options, command) => {
+      const { client, output } = new Context(command, around);
+      const { source, target, selector, timeZone, flatten, newestFirst, concurrency, disabled } = options;
+      const settings = { selector, timeZone, flatten, newestFirst, concurrency };
+      const keep = keepOf(options);
+      const body = {
+        name,
+        source,
+        target,
+        enabled: !disabled,
+        keep,
+        ...settings,
+        speedBytesPerSecond: options.speed,
+      };
+      output.show(await client.post<ReplicationRule>(PATH, body), details);
+    });
+
+  withPage(group.command('list').description('list replication rules')).action(
+    async (options: Query, command) => {
+      const { client, output } = new Context(command, around);
+      output.list(await client.list<ReplicationRule>(PATH, options), columns);
+    },
+  );
+
+  group
+    .command('show <rule>')
+    .description('look at a rule, and at what is missing in its target')
+    .action(async (ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      output.show(await client.get<ReplicationRule>(`${PATH}/${segment(ref)}`), details);
+    });
+
+  changeCommands(group, around);
+}
+
+function changeCommands(group: Command, around: Surroundings): void {
+  withKeep(group.command('set <rule>').description('change a rule'))
+    .option('--keep-all', 'keep everything in the target')
+    .option('--rename <name>', 'another name')
+    .option('--selector <selector>', 'only backups of volumes with labels like these; empty: of all')
+    .option('--enabled <yes-or-no>', 'copy, or stand still', yesOrNo)
+    .option('--time-zone <name>', 'where days begin')
+    .option('--flatten <yes-or-no>', 'each replica is a full backup', yesOrNo)
+    .option('--newest-first <yes-or-no>', 'what is newest comes first', yesOrNo)
+    .option('--concurrency <count>', 'volumes at a time', parseCount)
+    .option('--speed <size>', 'most bytes per second of each copy, like 50MiB', parseSize)
+    .action(async (ref, options, command) => {
+      const { client, output } = new Context(command, around);
+      const { rename: name, selector, enabled, timeZone, flatten, newestFirst, concurrency } = options;
+      const keep = options.keepAll ? null : keepOf(options);
+      const body = { name, selector, enabled, timeZone, flatten, newestFirst, concurrency, keep };
+      const change = { ...body, speedBytesPerSecond: options.speed };
+      output.show(await client.patch<ReplicationRule>(`${PATH}/${segment(ref)}`, change), details);
+    });
+
+  group
+    .command('delete <rule>')
+    .description('copy no more; what was copied stays')
+    .action(async (ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const rule = await client.delete<ReplicationRule>(`${PATH}/${segment(ref)}`);
+      output.print(
+        rule,
+        () => `replication rule ${rule.name} is gone; what it copied stays in ${rule.target}`,
+      );
+    });
+}
+
+/** Under `tidemark backup`. */
+export function replicateCommand(group: Command, around: Surroundings): void {
+  withWait(group.command('replicate <backup>').description('copy a backup to another repository'))
+    .requiredOption('--repository <ref>', 'repository that will hold the replica')
+    .option('--flatten', 'as one full backup; otherwise what is missing below it comes first')
+    .option('--speed <size>', 'most bytes per second, like 50MiB', parseSize)
+    .action(async (id, options, command) => {
+      const context = new Context(command, around);
+      const { repository, flatten, speed: speedBytesPerSecond } = options;
+      const body = { repository, flatten, speedBytesPerSecond };
+      const started = await context.client.post<ReplicaAnswer>(`/v1/backups/${segment(id)}/replicate`, body);
+      await context.finish(started, {
+        wait: options.wait,
+        refresh: async () => ({
+          backup: await context.client.get<Backup>(`/v1/backups/${segment(started.backup?.id ?? '')}`),
+        }),
+        forPeople: ({ backup }) => recordOrGone(backup, backupDetails),
+      });
+    });
+}
