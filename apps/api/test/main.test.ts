@@ -51,7 +51,8 @@ test.each(['SIGTERM', 'SIGINT'] as const)('serves until %s, and exits 0', async 
     child?.kill(signal);
   }
   expect(await exited).toEqual([0, null]);
-  const own = seen.map(entry => entry.msg).filter(msg => !msg.startsWith('bound '));
+  // On a slow machine it is asked whether it is ready before it is.
+  const own = seen.map(entry => entry.msg).filter(msg => !/^bound |^request refused$/.test(msg));
   expect(own).toEqual(['listening', 'stopping', 'stopped']);
 });
 
@@ -74,6 +75,8 @@ test('on SIGTERM it answers who waits with what is known, ends streams, takes no
   };
   await expect.poll(queued, { timeout: 20_000 }).toHaveLength(1);
   const [run] = await queued();
+  const events = stream.body!.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = ''; !text.includes('run-queued'); ) text += (await events.read()).value ?? '';
   child?.kill('SIGTERM');
   const answer = await waiting;
   expect(answer.status).toBe(504);
@@ -81,8 +84,8 @@ test('on SIGTERM it answers who waits with what is known, ends streams, takes no
     code: 'wait-timed-out',
     detail: expect.stringContaining(run!.id),
   });
-  // To its end: a connection that was cut would reject.
-  expect(await stream.text()).toContain('run-queued');
+  // To its end: of a connection that was cut a read rejects.
+  while (!(await events.read()).done);
   expect(await exited).toEqual([0, null]);
   await expect(fetch(`${url}/readyz`)).rejects.toThrow();
 });
