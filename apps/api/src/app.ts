@@ -22,6 +22,7 @@ import { differenceRoutes } from './routes/v1/differences.ts';
 import { eventRoutes } from './routes/v1/events.ts';
 import { exportRoutes } from './routes/v1/exports.ts';
 import { groupRoutes } from './routes/v1/groups.ts';
+import { policyRoutes } from './routes/v1/policies.ts';
 import { replicationRoutes } from './routes/v1/replications.ts';
 import { repositoryRoutes } from './routes/v1/repositories.ts';
 import { restoreRoutes } from './routes/v1/restores.ts';
@@ -64,6 +65,7 @@ const V1 = [
   restoreRoutes,
   retentionRoutes,
   replicationRoutes,
+  policyRoutes,
   runRoutes,
   eventRoutes,
   webhookRoutes,

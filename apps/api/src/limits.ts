@@ -84,3 +84,19 @@ export const HOOK_TIMEOUT_MAX_MS = 60_000;
 export const REPLICATION_CONCURRENCY_MAX = 64;
 /** Of a rule's status: what nobody reads to its end. */
 export const BLOCKED_TOLD_MAX = 100;
+
+/** Due moments that are made up for, each by itself: more of them would be old news. */
+export const POLICY_MISSED_MAX = 100;
+/** Backups of one policy at the same time; storage nodes and repositories have limits of their own. */
+export const POLICY_CONCURRENCY_MAX = 1_000;
+export const POLICY_PRIORITY_MAX = 1_000;
+export const POLICY_REPLICAS_MAX = 8;
+export const POLICY_RETRIES_MAX = 20;
+/** Of bandwidth: one for each hour of each day of a week. */
+export const POLICY_WINDOWS_MAX = 168;
+export const SIMULATED_DAYS_DEFAULT = 30;
+export const SIMULATED_DAYS_MAX = 366;
+/** Of one simulation: some seconds of work. */
+export const SIMULATED_BACKUPS_MAX = 100_000;
+/** Backups at the same time on one storage node, or into one repository: each holds connections and buffers. */
+export const CONCURRENT_BACKUPS_MAX = 256;

@@ -52,7 +52,7 @@ function policy(more: Partial<PolicyDefinition> = {}, { enabled = true } = {}): 
   const definition: PolicyDefinition = {
     ...{ description: '', selector: '', schedule: HOURLY, kind: 'incremental', fullEvery: 0, repositoryId },
     ...{ replicaIds: [], keep: null, verifyPercent: 0, concurrency: 8, bandwidth: [], priority: 10 },
-    ...{ retry: { times: 0, delayMs: 0 }, dropOldest: true },
+    ...{ retry: { times: 0, delayMs: 0 }, dropOldest: true, grouped: null },
     ...more,
   };
   return catalog.policies.create({ id: randomUUID(), name: 'nightly', definition, enabled });

@@ -30,6 +30,11 @@ const TAGS = [
   { name: 'Snapshots', description: 'What a volume held at one instant, kept in an image of its own.' },
   { name: 'Commits', description: "Merges of a volume's images into ones below." },
   {
+    name: 'Policies',
+    description:
+      'What is backed up when, by schedule, and for how long it is kept; each firing with its runs.',
+  },
+  {
     name: 'Groups',
     description: 'Checkpoints and backups of several volumes, on whatever storage nodes, at one instant.',
   },

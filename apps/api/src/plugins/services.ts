@@ -10,6 +10,7 @@ import { DifferenceService } from '../differences/difference-service.ts';
 import { EventService } from '../events/event-service.ts';
 import { ExportService } from '../exports/export-service.ts';
 import { GroupService } from '../groups/group-service.ts';
+import { PolicyService } from '../policies/policy-service.ts';
 import { ReplicationService } from '../replication/replication-service.ts';
 import { RepositoryService } from '../repositories/repository-service.ts';
 import { RestoreService } from '../restores/restore-service.ts';
@@ -38,6 +39,7 @@ declare module 'fastify' {
     restores: RestoreService;
     retention: RetentionService;
     replications: ReplicationService;
+    policies: PolicyService;
     runs: RunService;
     events: EventService;
     webhooks: WebhookService;
@@ -64,6 +66,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('restores', new RestoreService(starter));
     app.decorate('retention', new RetentionService(app.catalog, starter));
     app.decorate('replications', new ReplicationService(app.catalog, starter));
+    app.decorate('policies', new PolicyService(app.catalog));
     app.decorate('runs', runs);
     app.decorate('events', new EventService(app.catalog, app.eventHub));
     app.decorate('webhooks', new WebhookService(app.catalog));

@@ -23,6 +23,7 @@ export function toRepositoryJson(repository: Repository, room: Room = UNKNOWN_RO
     limitBytes: repository.limitBytes,
     compression: repository.compression,
     verifyPercentPerDay: repository.verifyPercentPerDay,
+    maxConcurrentBackups: repository.maxConcurrentBackups,
     ...room,
     labels: repository.labels,
     state: repository.state,

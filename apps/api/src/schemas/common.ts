@@ -11,7 +11,12 @@ import {
   type Selector,
 } from '@tidemark/proto';
 import { z } from 'zod';
-import { DESCRIPTION_CHARACTERS_MAX, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX } from '../limits.ts';
+import {
+  CONCURRENT_BACKUPS_MAX,
+  DESCRIPTION_CHARACTERS_MAX,
+  PAGE_ITEMS_DEFAULT,
+  PAGE_ITEMS_MAX,
+} from '../limits.ts';
 
 const NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$';
 const NAME = new RegExp(NAME_PATTERN);
@@ -57,6 +62,8 @@ export const EXAMPLE_IDS = {
   commit: 'b8c9d0e1-3f4a-4b5c-9d6e-7f8a9b0c1d08',
   group: 'c9d0e1f2-4a5b-4c6d-8e7f-8a9b0c1d2e0a',
   run: 'f1e2d3c4-4b5a-4d6c-9e7f-8a9b0c1d2e06',
+  policy: '2d3e4f50-6a7b-4c8d-9e0f-1a2b3c4d5e21',
+  firing: '3e4f5061-7b8c-4d9e-8f0a-2b3c4d5e6f22',
 } as const;
 export const EXAMPLE_MOMENT = '2026-11-21T08:00:00.000Z';
 
@@ -99,6 +106,11 @@ export const labelsField = z
     description: `Up to ${LABELS_MAX} keys with values, for selectors to choose by.`,
     examples: [{ app: 'web', tier: 'gold' }],
   });
+
+/** Of all policies together. */
+export const concurrentBackupsField = z.int().min(1).max(CONCURRENT_BACKUPS_MAX).meta({
+  description: 'Backups at the same time, whoever asked for them, until those of policies wait.',
+});
 
 export const NO_CHANGE = 'changes nothing; send at least one field';
 export const hasChange = (body: object): boolean => Object.values(body).some(value => value !== undefined);

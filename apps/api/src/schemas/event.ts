@@ -18,7 +18,8 @@ export const eventSchema = z
     id: z.int().min(1).meta({ description: 'Grows in the order in which the changes were committed.' }),
     kind: z.string().meta({ examples: ['volume-ready'] }),
     subjectType: z.string().meta({
-      description: 'storage-node, volume, checkpoint, snapshot, commit, group, repository, backup or run',
+      description:
+        'storage-node, volume, checkpoint, snapshot, commit, group, repository, backup, policy or run',
     }),
     subjectId: idField,
     runId: idField.nullable(),

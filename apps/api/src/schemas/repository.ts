@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import {
   bytesField,
+  concurrentBackupsField,
   EXAMPLE_IDS,
   hasChange,
   idField,
@@ -29,6 +30,7 @@ export const repositorySchema = z
       description: 'With what is set aside for backups under way; null when its storage node is away.',
     }),
     availableBytes: bytesField.nullable().meta({ description: 'What a new backup may take.' }),
+    maxConcurrentBackups: concurrentBackupsField,
     labels: labelsField,
     state: z.enum(['creating', 'ready', 'deleting', 'lost']),
   })
@@ -45,6 +47,7 @@ export const repositorySchema = z
         verifyPercentPerDay: 5,
         usedBytes: 268_500_992,
         availableBytes: 402_653_184_000,
+        maxConcurrentBackups: 8,
         labels: { purpose: 'nightly' },
         state: 'ready',
       },
@@ -65,7 +68,11 @@ export const createRepositorySchema = z
   .meta({ id: 'CreateRepository', examples: [{ name: 'nightly', storageNode: 'beta' }] });
 
 export const changeRepositorySchema = z
-  .strictObject({ verifyPercentPerDay: percent.optional(), labels: labelsField.optional() })
+  .strictObject({
+    verifyPercentPerDay: percent.optional(),
+    labels: labelsField.optional(),
+    maxConcurrentBackups: concurrentBackupsField.optional(),
+  })
   .refine(hasChange, { error: NO_CHANGE })
   .meta({ id: 'ChangeRepository', minProperties: 1, examples: [{ verifyPercentPerDay: 10 }] });
 

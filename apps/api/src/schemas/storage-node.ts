@@ -2,11 +2,14 @@
 import { z } from 'zod';
 import {
   bytesField,
+  concurrentBackupsField,
   EXAMPLE_IDS,
   EXAMPLE_MOMENT,
+  hasChange,
   idField,
   labelsField,
   momentField,
+  NO_CHANGE,
   nameField,
   pageOf,
 } from './common.ts';
@@ -39,6 +42,7 @@ export const storageNodeSchema = z
     capacityBytes: bytesField.nullable(),
     availableBytes: bytesField.nullable(),
     version: z.string().nullable(),
+    maxConcurrentBackups: concurrentBackupsField,
     labels: labelsField,
   })
   .meta({
@@ -55,6 +59,7 @@ export const storageNodeSchema = z
         capacityBytes: 2_000_000_000_000,
         availableBytes: 1_500_000_000_000,
         version: '0.1.0',
+        maxConcurrentBackups: 4,
         labels: { zone: 'a' },
       },
     ],
@@ -65,8 +70,9 @@ export const createStorageNodeSchema = z
   .meta({ id: 'CreateStorageNode', examples: [{ name: 'alpha', controlAddress: '127.0.0.1:7411' }] });
 
 export const updateStorageNodeSchema = z
-  .strictObject({ labels: labelsField })
-  .meta({ id: 'UpdateStorageNode', examples: [{ labels: { zone: 'a' } }] });
+  .strictObject({ labels: labelsField.optional(), maxConcurrentBackups: concurrentBackupsField.optional() })
+  .refine(hasChange, { error: NO_CHANGE })
+  .meta({ id: 'UpdateStorageNode', minProperties: 1, examples: [{ labels: { zone: 'a' } }] });
 
 export const storageNodePageSchema = pageOf(storageNodeSchema, 'StorageNodePage');
 export const storageNodeRunSchema = z

@@ -20,6 +20,7 @@ export function toStorageNodeJson(node: StorageNode): StorageNodeJson {
     capacityBytes: node.capacityBytes,
     availableBytes: node.availableBytes,
     version: node.version,
+    maxConcurrentBackups: node.maxConcurrentBackups,
     labels: node.labels,
   };
 }

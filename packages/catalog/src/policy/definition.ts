@@ -54,6 +54,8 @@ export interface PolicyDefinition {
   retry: { times: number; delayMs: number };
   /** The oldest checkpoint of a volume that has as many as it may have goes for the new one. */
   dropOldest: boolean;
+  /** All its volumes at one instant; null: each by itself. */
+  grouped: { fenceLimitMs: number } | null;
 }
 
 /** Of the firing with that number. */

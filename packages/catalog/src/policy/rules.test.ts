@@ -21,6 +21,7 @@ const POLICY: PolicyDefinition = {
   priority: 10,
   retry: { times: 0, delayMs: 0 },
   dropOldest: true,
+  grouped: null,
 };
 
 test('each of so many firings is full', () => {

@@ -1,0 +1,71 @@
+// What a request says of a policy, with its references resolved, and refused where it cannot work.
+import { type CatalogTransaction, type PolicyDefinition, Schedule } from '@tidemark/catalog';
+import { parseSelector, selectorText, TidemarkError } from '@tidemark/proto';
+import type { CreatePolicy, UpdatePolicy } from '../schemas/policy.ts';
+
+/** Rejects `policy-invalid`, `invalid-request` for a selector, and `repository-not-found`. */
+export async function definitionOf(
+  catalog: CatalogTransaction,
+  body: Omit<CreatePolicy, 'name' | 'enabled'>,
+  now: Date,
+): Promise<PolicyDefinition> {
+  const { repository, replicas, keep = null, grouped = null, ...rest } = body;
+  const repositoryId = repository === undefined ? null : (await catalog.repositories.get(repository)).id;
+  const replicaIds = await idsOf(catalog, replicas);
+  return checked({ ...rest, repositoryId, replicaIds, keep, grouped }, now);
+}
+
+/** As `definitionOf`; what is not given stays. */
+export async function changedDefinition(
+  catalog: CatalogTransaction,
+  { before, change, now }: { before: PolicyDefinition; change: UpdatePolicy; now: Date },
+): Promise<PolicyDefinition> {
+  const { name: _, repository, replicas, schedule, ...rest } = change;
+  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+  const times = Object.fromEntries(Object.entries(schedule ?? {}).filter(([, value]) => value !== undefined));
+  const definition: PolicyDefinition = { ...before, ...given, schedule: { ...before.schedule, ...times } };
+  if (repository !== undefined) {
+    definition.repositoryId = repository === null ? null : (await catalog.repositories.get(repository)).id;
+  }
+  if (replicas !== undefined) definition.replicaIds = await idsOf(catalog, replicas);
+  return checked(definition, now);
+}
+
+async function idsOf(catalog: CatalogTransaction, refs: readonly string[]): Promise<string[]> {
+  const ids = new Set<string>();
+  for (const ref of refs) ids.add((await catalog.repositories.get(ref)).id);
+  return [...ids];
+}
+
+function checked(definition: PolicyDefinition, now: Date): PolicyDefinition {
+  const { kind, repositoryId, replicaIds, keep, verifyPercent } = definition;
+  requireDue(definition, now);
+  if (kind === 'checkpoint') {
+    const extra = repositoryId !== null || replicaIds.length > 0 || keep !== null || verifyPercent > 0;
+    if (extra) {
+      throw invalid(
+        "'kind' checkpoint makes no backups: leave out repository, replicas, keep and verifyPercent.",
+      );
+    }
+  } else if (repositoryId === null) {
+    throw invalid("'repository' is missing: say where its backups go, or choose kind checkpoint.");
+  }
+  if (repositoryId !== null && replicaIds.includes(repositoryId)) {
+    throw invalid("'replicas' holds the repository that its backups are made in. Choose others.");
+  }
+  return { ...definition, selector: selectorText(parseSelector(definition.selector)) };
+}
+
+function requireDue({ schedule }: PolicyDefinition, now: Date): void {
+  let next: Date | null;
+  try {
+    next = new Schedule(schedule).next(now);
+  } catch (error) {
+    if (error instanceof RangeError) throw invalid(`'schedule.cron' ${error.message}.`);
+    throw error;
+  }
+  if (next === null)
+    throw invalid(`'schedule.cron' is "${schedule.cron}", which is never due. Choose other days.`);
+}
+
+const invalid = (text: string) => new TidemarkError('policy-invalid', text);

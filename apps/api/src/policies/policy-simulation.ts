@@ -1,0 +1,113 @@
+// What a policy would do over the next days, page by page: the catalog's simulation over what there is now.
+import { setImmediate } from 'node:timers/promises';
+import {
+  type Catalog,
+  type PolicyDefinition,
+  type RetentionRow,
+  type SimulatedFiring,
+  type SimulatedVolume,
+  simulate,
+  type Volume,
+} from '@tidemark/catalog';
+import { parseSelector, TidemarkError } from '@tidemark/proto';
+import { SIMULATED_BACKUPS_MAX } from '../limits.ts';
+import { iso } from '../moments.ts';
+import type { SimulatedFiringJson, SimulateQuery } from '../schemas/firing.ts';
+
+const DAY_MS = 86_400_000;
+const FIRINGS_AT_ONCE = 20;
+const CURSOR = /^\d{1,9}$/;
+
+export interface SimulatedPage {
+  readonly items: SimulatedFiringJson[];
+  readonly nextCursor: string | null;
+}
+
+interface Question {
+  readonly policyId: string;
+  readonly definition: PolicyDefinition;
+  /** Of the next firing. */
+  readonly number: number;
+  readonly now: Date;
+  readonly query: SimulateQuery;
+}
+
+/** Rejects `policy-invalid` where it would take too long, and `volume-not-found`. */
+export async function simulatePolicy(catalog: Catalog, question: Question): Promise<SimulatedPage> {
+  const { policyId, definition, number, now, query } = question;
+  const skip = offsetOf(query.cursor);
+  const volumes = await volumesOf(catalog, definition, query.volume);
+  if (skip * volumes.length > SIMULATED_BACKUPS_MAX) throw tooMuch(query.days, volumes.length);
+  const until = new Date(now.getTime() + query.days * DAY_MS);
+  const detailed = query.volume !== undefined;
+  const items: SimulatedFiringJson[] = [];
+  let seen = 0;
+  for (const firing of simulate({ policyId, definition, number, from: now, until, volumes })) {
+    if (seen >= skip + query.limit) return { items, nextCursor: String(seen) };
+    if (seen >= skip) items.push(toJson(firing, detailed));
+    seen++;
+    // Others are answered meanwhile.
+    if (seen % FIRINGS_AT_ONCE === 0) await setImmediate();
+    if (seen * volumes.length > SIMULATED_BACKUPS_MAX) throw tooMuch(query.days, volumes.length);
+  }
+  return { items, nextCursor: null };
+}
+
+function offsetOf(cursor: string | undefined): number {
+  if (cursor === undefined) return 0;
+  if (CURSOR.test(cursor)) return Number(cursor);
+  const text = `The cursor '${cursor}' is not one this simulation gave out. Start again without a cursor.`;
+  throw new TidemarkError('invalid-request', text);
+}
+
+async function volumesOf(
+  catalog: Catalog,
+  { selector, repositoryId }: PolicyDefinition,
+  ref: string | undefined,
+): Promise<SimulatedVolume[]> {
+  const selected = await catalog.volumes.listSelected(parseSelector(selector), { states: ['ready'] });
+  const chosen = ref === undefined ? selected : [await oneOf(catalog, selected, ref)];
+  const rows = repositoryId === null ? [] : await catalog.retention.backups(repositoryId);
+  const byVolume = Map.groupBy(rows, ({ volumeId }) => volumeId);
+  return chosen.map(({ id, name }) => {
+    const backups = (byVolume.get(id) ?? []).flatMap(toCandidate);
+    return { id, name, backups, hasBase: backups.length > 0 };
+  });
+}
+
+function toCandidate({ pointInTime, ...row }: RetentionRow) {
+  return row.state === 'available' && pointInTime !== null ? [{ ...row, pointInTime }] : [];
+}
+
+async function oneOf(catalog: Catalog, selected: readonly Volume[], ref: string): Promise<Volume> {
+  const volume = await catalog.volumes.get(ref);
+  if (selected.some(({ id }) => id === volume.id)) return volume;
+  const text = `Volume '${volume.name}' is none that the policy's selector chooses, or it is not ready.`;
+  throw new TidemarkError('policy-invalid', text);
+}
+
+function tooMuch(days: number, volumes: number): TidemarkError {
+  return new TidemarkError(
+    'policy-invalid',
+    `${days} days with ${volumes} volumes are more than ${SIMULATED_BACKUPS_MAX} backups. Ask for fewer days, or ` +
+      'for one volume.',
+  );
+}
+
+function toJson(
+  { number, dueAt, startAt, volumes }: SimulatedFiring,
+  detailed: boolean,
+): SimulatedFiringJson {
+  return {
+    number,
+    dueAt: iso(dueAt),
+    startAt: iso(startAt),
+    volumes: volumes.map(({ volumeId, volume, kind, keeps, pruned }) => ({
+      ...{ volumeId, volume, kind, kept: keeps.length },
+      keeps: detailed
+        ? keeps.map(({ pointInTime, reasons }) => ({ pointInTime: iso(pointInTime), reasons: [...reasons] }))
+        : null,
+      pruned: pruned.map(({ id: backup, pointInTime }) => ({ pointInTime: iso(pointInTime), backup })),
+    })),
+  };
+}

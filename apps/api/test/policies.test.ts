@@ -1,0 +1,167 @@
+// Goal: policies are made, looked at, changed and switched over REST, refused where they could not work, and tell what
+// they would do before anything is switched on. Method: a real api; the worker's part is played by the catalog.
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { TestApi } from './support/test-api.ts';
+
+const NIGHTLY = {
+  name: 'nightly',
+  selector: 'app=web',
+  schedule: { cron: '30 2 * * *', timeZone: 'Europe/Berlin' },
+  repository: 'vault',
+  fullEvery: 7,
+  keep: { daily: 3 },
+};
+const UNKNOWN = '7a0d0f9e-6f3e-4f0a-9a55-0a6f4f1d2c3b';
+let api: TestApi;
+
+beforeEach(async () => {
+  api = await TestApi.start();
+  await api.storageNode('alpha');
+  await api.storageNode('beta');
+  await api.repository('vault', 'beta');
+  for (const name of ['web-1', 'web-2', 'db-1']) await api.volume(name, 'alpha');
+  for (const name of ['web-1', 'web-2'])
+    await api.call('PATCH', `/v1/volumes/${name}`, { labels: { app: 'web' } });
+});
+afterEach(() => api.close());
+
+const create = (more: object = {}) => api.call('POST', '/v1/policies', { ...NIGHTLY, ...more });
+
+test('a policy is made switched off, with defaults, and looked at by name and id', async () => {
+  const { status, headers, body } = await create();
+  expect([status, headers.location]).toEqual([201, `/v1/policies/${body.id}`]);
+  expect(body).toMatchObject({
+    ...{ name: 'nightly', enabled: false, nextDueAt: null, revision: 1, kind: 'incremental', replicaIds: [] },
+    schedule: { ...NIGHTLY.schedule, missed: 'once', missedMax: 1, jitterMs: 0 },
+    keep: { last: 0, hourly: 0, daily: 3, weekly: 0, monthly: 0, yearly: 0 },
+    ...{ concurrency: 4, priority: 100, retry: { times: 2, delayMs: 300_000 }, verifyPercent: 0 },
+  });
+  expect((await api.call('GET', '/v1/policies/nightly')).body).toEqual(body);
+  expect((await api.call('GET', `/v1/policies/${body.id}`)).body).toEqual(body);
+  expect((await api.call('GET', '/v1/policies')).body).toEqual({ items: [body], nextCursor: null });
+});
+
+test('it is switched on and off, changed and deleted', async () => {
+  await create();
+  const on = await api.call('POST', '/v1/policies/nightly/enable');
+  expect(on.body.enabled).toBe(true);
+  expect(new Date(on.body.nextDueAt).getTime()).toBeGreaterThan(Date.now());
+  const changed = await api.call('PATCH', '/v1/policies/nightly', {
+    schedule: { cron: '@hourly' },
+    bandwidth: [{ from: '08:00', to: '18:00', bytesPerSecond: 1000 }],
+    keep: null,
+  });
+  expect(changed.body).toMatchObject({
+    ...{ keep: null, selector: 'app=web', schedule: { cron: '@hourly', timeZone: 'Europe/Berlin' } },
+    bandwidth: [{ from: '08:00', to: '18:00', days: [], bytesPerSecond: 1000 }],
+  });
+  expect(changed.body.revision).toBeGreaterThan(on.body.revision);
+  expect(new Date(changed.body.nextDueAt).getTime() - Date.now()).toBeLessThan(3_700_000);
+  const off = await api.call('POST', '/v1/policies/nightly/disable');
+  expect(off.body).toMatchObject({ enabled: false, nextDueAt: null });
+  expect((await api.call('DELETE', '/v1/policies/nightly')).status).toBe(200);
+  await api.refused('policy-not-found', 'GET', '/v1/policies/nightly');
+});
+
+test('what could not work is refused by name', async () => {
+  await create();
+  await api.refused('policy-name-taken', 'POST', '/v1/policies', NIGHTLY);
+  const other = { ...NIGHTLY, name: 'other' };
+  const { repository: _, keep: __, ...bare } = other;
+  await api.refused('policy-invalid', 'POST', '/v1/policies', bare);
+  await api.refused('policy-invalid', 'POST', '/v1/policies', { ...other, kind: 'checkpoint' });
+  await api.refused('policy-invalid', 'POST', '/v1/policies', { ...other, replicas: ['vault'] });
+  await api.refused('repository-not-found', 'POST', '/v1/policies', { ...other, repository: 'nowhere' });
+  await api.refused('invalid-request', 'POST', '/v1/policies', { ...other, selector: 'app in (' });
+  await api.refused('invalid-request', 'POST', '/v1/policies', { ...other, keep: {} });
+  await api.refused('invalid-request', 'POST', '/v1/policies', {
+    ...{ ...other, schedule: { cron: '@daily', timeZone: 'Mars/Olympus' } },
+  });
+  const badCron = await api.refused('policy-invalid', 'POST', '/v1/policies', {
+    ...{ ...other, schedule: { cron: '61 * * * *' } },
+  });
+  expect(badCron.detail).toContain('61 * * * *');
+  await api.refused('policy-invalid', 'PATCH', '/v1/policies/nightly', { repository: null });
+  await api.refused('invalid-request', 'PATCH', '/v1/policies/nightly', {});
+  await api.refused('policy-not-found', 'POST', '/v1/policies/nobody/fire');
+  await api.refused('firing-not-found', 'GET', `/v1/policies/nightly/firings/${UNKNOWN}`);
+});
+
+test('it is fired at once, and what did not come about is retried', async () => {
+  const { body: policy } = await create();
+  const fired = await api.call('POST', '/v1/policies/nightly/fire');
+  expect(fired).toMatchObject({ status: 202, body: { cause: 'asked', state: 'planned', number: 0 } });
+  const path = `/v1/policies/nightly/firings/${fired.body.id}`;
+  expect(fired.headers.location).toBe(`/v1/policies/${policy.id}/firings/${fired.body.id}`);
+  await api.refused('firing-complete', 'POST', `${path}/retry`);
+  const { firings, admissions } = api.app.catalog;
+  await firings.begin(fired.body.id);
+  const { body: running } = await api.call('GET', path);
+  expect(running).toMatchObject({ state: 'running', members: { waiting: 2 } });
+  const { body: members } = await api.call('GET', `${path}/members`);
+  expect(members.items.map(({ volume, kind }: { volume: string; kind: string }) => [volume, kind])).toEqual(
+    expect.arrayContaining([
+      ['web-1', 'full'],
+      ['web-2', 'full'],
+    ]),
+  );
+  const candidates = await admissions.candidates(
+    { policyIds: [], storageNodeIds: [], repositoryIds: [] },
+    10,
+  );
+  await admissions.end(candidates[0]!.id, { from: 'waiting', state: 'failed', reason: 'no luck' });
+  const failed = await api.call('GET', `${path}/members?state=failed`);
+  expect(failed.body.items).toMatchObject([{ reason: 'no luck', runId: null, attempts: 0 }]);
+  expect((await api.call('POST', `${path}/retry`)).body.members).toMatchObject({ waiting: 2, failed: 0 });
+  expect((await api.call('GET', '/v1/policies/nightly/firings')).body.items).toHaveLength(1);
+});
+
+test('a simulation tells each firing of the next days and what its prune takes away', async () => {
+  await create();
+  const first = await api.call('POST', '/v1/policies/nightly/simulate?days=10&limit=6');
+  expect(first.body.items).toHaveLength(6);
+  const rest = await api.call(
+    'POST',
+    `/v1/policies/nightly/simulate?days=10&cursor=${first.body.nextCursor}`,
+  );
+  expect(rest.body.nextCursor).toBeNull();
+  const all = [...first.body.items, ...rest.body.items];
+  expect(all).toHaveLength(10);
+  expect(all.map(item => item.number)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  expect(all.map(item => item.volumes[0].kind)).toEqual(
+    all.map((_, number) => (number % 7 === 0 ? 'full' : 'incremental')),
+  );
+  expect(all.map(item => [item.volumes.length, item.volumes[1].kept, item.volumes[1].pruned.length])).toEqual(
+    [
+      ...[
+        [2, 1, 0],
+        [2, 2, 0],
+        [2, 3, 0],
+      ],
+      ...Array(7).fill([2, 3, 1]),
+    ],
+  );
+  const one = await api.call('POST', '/v1/policies/nightly/simulate?days=4&volume=web-2');
+  expect(one.body.items[3].volumes).toMatchObject([{ volume: 'web-2', kept: 3 }]);
+  expect(one.body.items[3].volumes[0].keeps[2].reasons[0]).toMatch(/^daily \d{4}-\d\d-\d\d$/);
+  await api.refused('policy-invalid', 'POST', '/v1/policies/nightly/simulate?volume=db-1');
+  await api.refused('invalid-request', 'POST', '/v1/policies/nightly/simulate?cursor=x');
+});
+
+test('a policy that is not saved is simulated, and nothing is written', async () => {
+  const before = await api.written();
+  const { body } = await api.call('POST', '/v1/policies/simulate?days=2', { ...NIGHTLY, selector: '' });
+  expect(body.items.map((item: { volumes: object[] }) => item.volumes.length)).toEqual([3, 3]);
+  await api.refused('policy-invalid', 'POST', '/v1/policies/simulate?days=366&cursor=400000', {
+    ...{ ...NIGHTLY, schedule: { cron: '* * * * *' } },
+  });
+  expect(await api.written()).toEqual(before);
+});
+
+test('limits of storage nodes and repositories are settings', async () => {
+  const node = await api.call('PATCH', '/v1/storage-nodes/alpha', { maxConcurrentBackups: 2 });
+  expect(node.body).toMatchObject({ maxConcurrentBackups: 2 });
+  const repository = await api.call('PATCH', '/v1/repositories/vault', { maxConcurrentBackups: 3 });
+  expect(repository.body).toMatchObject({ maxConcurrentBackups: 3 });
+  await api.refused('invalid-request', 'PATCH', '/v1/storage-nodes/alpha', { maxConcurrentBackups: 0 });
+});
