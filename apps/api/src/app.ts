@@ -5,14 +5,18 @@ import Fastify, { type FastifyInstance, type FastifyServerOptions, LogController
 import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import { BODY_BYTES_MAX } from './limits.ts';
 import { access } from './plugins/access.ts';
+import { auditLog } from './plugins/audit-log.ts';
 import { catalogPlugin } from './plugins/catalog.ts';
 import { answerError, errorHandler } from './plugins/error-handler.ts';
+import { etags } from './plugins/etags.ts';
 import { eventHubPlugin } from './plugins/event-hub.ts';
+import { idempotency } from './plugins/idempotency.ts';
 import { liveFactsPlugin } from './plugins/live-facts.ts';
 import { openapi } from './plugins/openapi.ts';
 import { queuePlugin } from './plugins/queue.ts';
 import { services } from './plugins/services.ts';
 import { healthRoutes } from './routes/health.ts';
+import { auditLogRoutes } from './routes/v1/audit-log.ts';
 import { auditRoutes } from './routes/v1/audits.ts';
 import { backupRoutes } from './routes/v1/backups.ts';
 import { changeRoutes } from './routes/v1/changes.ts';
@@ -72,6 +76,7 @@ const V1 = [
   differenceRoutes,
   auditRoutes,
   tokenRoutes,
+  auditLogRoutes,
 ];
 
 /**
@@ -107,6 +112,10 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await app.register(catalogPlugin, { url: options.databaseUrl });
   const { needsToken = false, bootstrapToken } = options;
   await app.register(access, { needsToken, bootstrapToken });
+  // In the order in which they look at an answer: the last to change it comes first.
+  await app.register(etags);
+  await app.register(idempotency);
+  await app.register(auditLog);
   await app.register(queuePlugin, { url: options.queueUrl });
   await app.register(liveFactsPlugin, { fleetSecret: options.fleetSecret });
   await app.register(eventHubPlugin, { databaseUrl: options.databaseUrl });

@@ -45,6 +45,25 @@ export const LIVE_ANSWER_MAX_MS = 30_000;
 /** Of one rule of retention: more backups than a repository ever has. */
 export const KEEP_COUNT_MAX = 100_000;
 
+/** A client that tries again does so within minutes; a day lets an operator find out what happened. */
+export const IDEMPOTENCY_KEPT_MS = 86_400_000;
+/** An api that died holds a key no longer than this; one that works renews it three times as often. */
+export const IDEMPOTENCY_LEASE_MS = 15_000;
+export const IDEMPOTENCY_RENEW_MS = IDEMPOTENCY_LEASE_MS / 3;
+/** Who sends a request again that is under way waits for its answer this long, looking this often. */
+export const IDEMPOTENCY_WAIT_MS = 60_000;
+export const IDEMPOTENCY_POLL_MS = 100;
+/** Larger answers are not kept: nothing that is made is as large. */
+export const IDEMPOTENCY_ANSWER_MAX = 256 * 1024;
+/** Keys that have expired take up room only. */
+export const IDEMPOTENCY_SWEEP_MS = 3_600_000;
+
+/** Of a request, in the audit log; what is larger is left out. */
+export const AUDIT_REQUEST_CHARACTERS_MAX = 4_096;
+
+/** Conditional changes at one time: each holds a connection of the catalog while it reads on another. */
+export const CONDITIONAL_CHANGES_MAX = 2;
+
 /** Event streams of one process: each may hold a page of events, and reads the catalog when there is something new. */
 export const EVENT_STREAMS_MAX = 256;
 /** Events that are read and written at once; also all that a stream ever holds. */

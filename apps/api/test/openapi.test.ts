@@ -126,6 +126,7 @@ const CALLS = [
   'post /v1/differences/{difference}/repair',
   'post /v1/reconcile',
   'post /v1/volumes/{volume}/audit',
+  'get /v1/audit',
   'get /v1/tokens',
   'get /v1/tokens/{token}',
   'post /v1/tokens',
@@ -204,4 +205,21 @@ test('the page for people asks no other server for anything', async () => {
     const answer = await app.inject(new URL(file, 'http://host/docs/').pathname);
     expect(answer.statusCode, file).toBe(200);
   }
+});
+
+test('calls name the headers that they understand', () => {
+  const headers = (path: string, method: string) =>
+    ((document.paths[path]![method] as { parameters?: { in: string; name: string }[] }).parameters ?? [])
+      .filter(parameter => parameter.in === 'header')
+      .map(parameter => parameter.name);
+  expect(headers('/v1/volumes', 'post')).toEqual(['idempotency-key']);
+  expect(headers('/v1/volumes', 'get')).toEqual([]);
+  expect(headers('/v1/volumes/{volume}', 'get')).toEqual(['if-none-match']);
+  expect(headers('/v1/volumes/{volume}', 'patch')).toEqual(['if-match']);
+  expect(headers('/v1/volumes/{volume}', 'delete')).toEqual(['if-match']);
+  const { responses } = document.paths['/v1/volumes/{volume}']!.delete!;
+  expect(responses[412]?.description).toContain('precondition-failed');
+  expect(document.paths['/v1/volumes']!.post!.responses[422]?.description).toContain(
+    'idempotency-key-reused',
+  );
 });

@@ -9,6 +9,8 @@ export interface Acting {
   readonly visible: Selector;
   /** First in each transaction: rejects, and nothing is written, where the change may not begin. */
   begin?(transaction: CatalogTransaction): Promise<void>;
+  /** After each of its transactions that was committed. */
+  committed?(): void;
   /** Last in each transaction, with the runs that it has made. */
   commit?(transaction: CatalogTransaction, runIds: readonly string[]): Promise<void>;
 }

@@ -23,6 +23,7 @@ import { PolicyRepository } from './policy-repository.ts';
 import { ReplicationRuleRepository } from './replication-rule-repository.ts';
 import { RepositoryRepository } from './repository-repository.ts';
 import { RetentionRepository } from './retention-repository.ts';
+import { RowLockRepository } from './row-lock-repository.ts';
 import { RunLeaseRepository } from './run-lease-repository.ts';
 import { RunRepository } from './run-repository.ts';
 import { ClientScope, type Scope, type TransactionFrame } from './scope.ts';
@@ -78,6 +79,7 @@ class Nouns {
   readonly tokens: ApiTokenRepository;
   readonly auditLog: AuditRepository;
   readonly idempotency: IdempotencyRepository;
+  readonly rowLocks: RowLockRepository;
   /** What the reconciler reads, and what it writes when it adopts or forgets. */
   readonly inventory: InventoryRepository;
   readonly adoption: AdoptionRepository;
@@ -109,6 +111,7 @@ class Nouns {
     this.tokens = new ApiTokenRepository(scope);
     this.auditLog = new AuditRepository(scope);
     this.idempotency = new IdempotencyRepository(scope);
+    this.rowLocks = new RowLockRepository(scope);
     this.inventory = new InventoryRepository(scope);
     this.adoption = new AdoptionRepository(scope);
   }

@@ -19,10 +19,14 @@ export interface IdempotencyClaim extends IdempotencyRef {
   keptMs: number;
 }
 
-export interface StoredAnswer {
-  status: number;
+export interface AcceptedAnswer {
+  /** Null where it is not kept: it is too large, or holds a secret. */
   body: JsonObject | null;
   location: string | null;
+}
+
+export interface StoredAnswer extends AcceptedAnswer {
+  status: number;
 }
 
 export interface IdempotencyState {
@@ -34,6 +38,8 @@ export interface IdempotencyState {
   runId: string | null;
   /** Null until it was answered. */
   answer: StoredAnswer | null;
+  /** What was to be answered at once, kept by the transaction that wrote what was asked for. */
+  accepted: AcceptedAnswer | null;
   /** Nobody is at it any more. */
   abandoned: boolean;
 }
@@ -44,13 +50,14 @@ interface Row extends Omit<IdempotencyKeyModel, 'answer'> {
 }
 
 function toState(row: Row, holder: string): IdempotencyState {
-  const kept = row.answer as { body: JsonObject | null; location: string | null } | null;
+  const kept = row.answer as AcceptedAnswer | null;
   return {
     granted: row.holder === holder && !row.committed && row.status === null,
     requestHash: row.requestHash,
     committed: row.committed,
     runId: row.runId,
     answer: row.status === null || kept === null ? null : { status: row.status, ...kept },
+    accepted: row.status === null ? kept : null,
     abandoned: row.abandoned,
   };
 }
@@ -85,7 +92,15 @@ export class IdempotencyRepository {
         FROM idempotency_key WHERE owner = ${owner} AND key = ${key}`;
       // Deleted in between, by the sweep of expired ones: to be asked again.
       if (!rows[0])
-        return { granted: false, requestHash, committed: false, runId: null, answer: null, abandoned: true };
+        return {
+          granted: false,
+          requestHash,
+          committed: false,
+          runId: null,
+          answer: null,
+          accepted: null,
+          abandoned: true,
+        };
       return toState(rows[0], holder);
     });
   }
@@ -107,12 +122,17 @@ export class IdempotencyRepository {
   async markCommitted(
     { owner, key }: IdempotencyRef,
     holder: string,
-    runId: string | null,
+    { runId, accepted }: { runId: string | null; accepted: AcceptedAnswer | null },
   ): Promise<boolean> {
-    const count = await this.#scope.read(
-      db => db.$executeRaw`
-        UPDATE idempotency_key SET committed = true, run_id = COALESCE(${runId}::uuid, run_id)
-        WHERE owner = ${owner} AND key = ${key} AND holder = ${holder}::uuid`,
+    const { count } = await this.#scope.read(db =>
+      db.idempotencyKey.updateMany({
+        where: { owner, key, holder },
+        data: {
+          committed: true,
+          ...(runId !== null && { runId }),
+          ...(accepted !== null && { answer: accepted as unknown as Prisma.InputJsonObject }),
+        },
+      }),
     );
     return count === 1;
   }
@@ -135,6 +155,16 @@ export class IdempotencyRepository {
     );
   }
 
+  /** It was written, and whoever sends it again need not wait for who wrote it. */
+  async leave({ owner, key }: IdempotencyRef, holder: string): Promise<void> {
+    await this.#scope.read(
+      db => db.$executeRaw`
+        UPDATE idempotency_key SET lease_until = now() - interval '1 millisecond'
+        WHERE owner = ${owner} AND key = ${key} AND holder = ${holder}::uuid AND status IS NULL`,
+    );
+  }
+
+  /** Returns how many there were. */
   async deleteExpired(): Promise<number> {
     return this.#scope.read(db => db.$executeRaw`DELETE FROM idempotency_key WHERE expires_at < now()`);
   }

@@ -91,6 +91,7 @@ export type {
   NewGroup,
 } from './group-repository.ts';
 export type {
+  AcceptedAnswer,
   IdempotencyRef,
   IdempotencyRepository,
   IdempotencyState,

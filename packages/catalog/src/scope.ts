@@ -118,9 +118,9 @@ export class ClientScope implements Scope {
     return this.transaction((scope, db) => scope.write(() => use(db, event => scope.tell(event))));
   }
 
-  transaction<T>(use: (scope: TransactionScope, db: Db) => Promise<T>): Promise<T> {
+  async transaction<T>(use: (scope: TransactionScope, db: Db) => Promise<T>): Promise<T> {
     const acting = this.acting();
-    return translated(
+    const result = await translated(
       this.#client.$transaction(async db => {
         const scope = new TransactionScope(db, this.now, acting);
         await this.#around.begin(scope);
@@ -130,6 +130,8 @@ export class ClientScope implements Scope {
         return result;
       }, TRANSACTION_LIMITS),
     );
+    acting?.committed?.();
+    return result;
   }
 }
 

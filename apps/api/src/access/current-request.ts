@@ -1,15 +1,9 @@
 // What is known of the request that is being answered, wherever in the service it is asked for: who asks, and what has
 // to stand in the same transaction as what they change.
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { Acting, CatalogTransaction } from '@tidemark/catalog';
+import type { AcceptedAnswer, Acting, CatalogTransaction } from '@tidemark/catalog';
 import { parseSelector, type Selector } from '@tidemark/proto';
 import type { Actor } from './actor.ts';
-
-/** What a call that starts a run is answered at once: all that is needed to answer it again. */
-export interface AcceptedAnswer {
-  readonly body: object;
-  readonly location: string;
-}
 
 type Begin = (transaction: CatalogTransaction) => Promise<void>;
 type Commit = (transaction: CatalogTransaction, runIds: readonly string[]) => Promise<void>;
@@ -17,8 +11,10 @@ type Commit = (transaction: CatalogTransaction, runIds: readonly string[]) => Pr
 export class CurrentRequest implements Acting {
   readonly name: string;
   readonly visible: Selector;
-  /** Set by who starts a run, within the transaction that does. */
+  /** What is answered at once: set by who starts a run, within the transaction that does. */
   accepted: AcceptedAnswer | null = null;
+  /** One of its transactions was committed. */
+  hasWritten = false;
   readonly #begin: Begin[] = [];
   readonly #commit: Commit[] = [];
 
@@ -39,6 +35,10 @@ export class CurrentRequest implements Acting {
 
   async begin(transaction: CatalogTransaction): Promise<void> {
     for (const hook of this.#begin) await hook(transaction);
+  }
+
+  committed(): void {
+    this.hasWritten = true;
   }
 
   async commit(transaction: CatalogTransaction, runIds: readonly string[]): Promise<void> {

@@ -1,6 +1,8 @@
 // The last touch on the OpenAPI document: names and words as a reader expects them.
 import type { SwaggerTransformObject } from '@fastify/swagger';
+import { ERROR_CODES, type ErrorCode } from '@tidemark/proto';
 import { jsonSchemaTransformObject } from 'fastify-type-provider-zod';
+import { PROBLEM_TYPE } from '../schemas/problem.ts';
 
 const REFERENCE = /"#\/components\/schemas\/([A-Za-z]+)"/g;
 const SUFFIX = 'Input';
@@ -11,8 +13,13 @@ const SUCCESS_WORDS: Readonly<Record<string, string>> = {
   202: 'Accepted and going on; `location` is the run.',
 };
 
+interface Operation {
+  parameters?: object[];
+  responses?: Record<string, { description: string; content?: object }>;
+}
+
 interface Document {
-  paths?: Record<string, Record<string, { responses?: Record<string, { description: string }> }>>;
+  paths?: Record<string, Record<string, Operation>>;
   components?: { schemas?: Record<string, object> };
 }
 
@@ -65,7 +72,64 @@ function withWords(document: Document): Document {
   return document;
 }
 
+/** Of the last part of a path: one resource, which has a version. */
+const SINGLE = /^\/v1\/.*\{[A-Za-z]+\}$/;
+
+const headerOf = (name: string, description: string, maxLength = 1_024) => ({
+  in: 'header',
+  name,
+  required: false,
+  description,
+  schema: { type: 'string', maxLength },
+});
+
+const KEY = headerOf(
+  'idempotency-key',
+  'Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before ' +
+    'and carried out once.',
+  255,
+);
+const IF_MATCH = headerOf(
+  'if-match',
+  'An `etag` that was read: the call is refused where it has changed since.',
+);
+const IF_NONE_MATCH = headerOf(
+  'if-none-match',
+  'An `etag` that was read: answered 304 where it is the same.',
+);
+
+const KEY_CODES = ['idempotency-key-reused', 'idempotency-key-busy', 'idempotency-answer-lost'] as const;
+
+function withRefusals(operation: Operation, codes: readonly ErrorCode[]): void {
+  for (const code of codes) {
+    const { http, title } = ERROR_CODES[code];
+    operation.responses ??= {};
+    const known = operation.responses[http];
+    const description = [known?.description, `\`${code}\`: ${title}`].filter(Boolean).join('; ');
+    const schema = { $ref: '#/components/schemas/Problem' };
+    operation.responses[http] = { content: { [PROBLEM_TYPE]: { schema } }, ...known, description };
+  }
+}
+
+/** What every call understands beside its own: headers of versions and keys. */
+function withHeaders(document: Document): Document {
+  for (const [path, operations] of Object.entries(document.paths ?? {})) {
+    for (const [method, operation] of Object.entries(operations)) {
+      const add = (header: object, codes: readonly ErrorCode[]) => {
+        operation.parameters = [...(operation.parameters ?? []), header];
+        withRefusals(operation, codes);
+      };
+      if (method === 'post') add(KEY, KEY_CODES);
+      else if (SINGLE.test(path)) {
+        if (method === 'get') add(IF_NONE_MATCH, []);
+        else add(IF_MATCH, ['precondition-failed']);
+      }
+    }
+  }
+  return document;
+}
+
 export const finishDocument: SwaggerTransformObject = document =>
-  withWords(
-    withPlainNames(jsonSchemaTransformObject(document) as unknown as Document),
+  withHeaders(
+    withWords(withPlainNames(jsonSchemaTransformObject(document) as unknown as Document)),
   ) as ReturnType<SwaggerTransformObject>;

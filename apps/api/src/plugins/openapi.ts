@@ -68,6 +68,12 @@ export const openapi = fastifyPlugin(
           license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
         },
         tags: TAGS,
+        components: {
+          securitySchemes: {
+            token: { type: 'http', scheme: 'bearer', description: 'Made with `tidemark token create`.' },
+          },
+        },
+        security: [{ token: [] }],
       },
       transform: jsonSchemaTransform,
       transformObject: finishDocument,

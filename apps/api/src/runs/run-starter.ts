@@ -1,10 +1,20 @@
 // How every run begins: its row, the row of its noun and their events are written at once or not at all;
 // afterwards the queue is told, and whether the queue listens decides nothing.
 import { randomUUID } from 'node:crypto';
-import type { Catalog, CatalogTransaction, Run } from '@tidemark/catalog';
+import type { Catalog, CatalogTransaction, JsonObject, Run } from '@tidemark/catalog';
 import type { PassPoint } from '@tidemark/proto';
+import { currentRequest } from '../access/current-request.ts';
 import type { RunQueue } from '../queue/run-queue.ts';
 import { type StartedRun, toRunJson } from './run-json.ts';
+
+/** A request that is sent again is answered with this, also when this process ends before it has answered. */
+function acceptWith({ run, ...noun }: { run: Run }): void {
+  const request = currentRequest();
+  if (request === undefined) return;
+  // As JSON has it: the body is kept as such.
+  const body = JSON.parse(JSON.stringify({ ...noun, run: toRunJson(run) })) as JsonObject;
+  request.accepted = { body, location: `/v1/runs/${run.id}` };
+}
 
 export class RunStarter {
   readonly #catalog: Catalog;
@@ -25,7 +35,11 @@ export class RunStarter {
     write: (catalog: CatalogTransaction, runId: string) => Promise<Noun & { run: Run }>,
   ): Promise<StartedRun<Omit<Noun, 'run'>>> {
     this.#pass?.('intent begins');
-    const { run, ...noun } = await this.#catalog.transaction(catalog => write(catalog, randomUUID()));
+    const { run, ...noun } = await this.#catalog.transaction(async catalog => {
+      const written = await write(catalog, randomUUID());
+      acceptWith(written);
+      return written;
+    });
     this.#pass?.(`${run.kind} intent written`);
     this.#queue.handOver(run);
     this.#pass?.(`${run.kind} handing over`);
