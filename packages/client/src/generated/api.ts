@@ -148,6 +148,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `internal-error`: Something went wrong inside */
                 500: {
                     headers: {
@@ -181,7 +199,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
@@ -218,8 +239,35 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-name-taken`: The storage node name is taken; `storage-node-address-taken`: The storage node address is taken; `run-cancelled`: The run was cancelled */
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-name-taken`: The storage node name is taken; `storage-node-address-taken`: The storage node address is taken; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -276,7 +324,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the storage node. */
                     storageNode: string;
@@ -296,6 +347,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -346,7 +415,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the storage node. */
                     storageNode: string;
@@ -382,6 +454,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `storage-node-not-found`: The storage node is not known */
                 404: {
                     headers: {
@@ -393,6 +483,15 @@ export interface paths {
                 };
                 /** @description `storage-node-in-use`: The storage node still owns volumes or repositories; `run-cancelled`: The run was cancelled */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -438,7 +537,10 @@ export interface paths {
         patch: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the storage node. */
                     storageNode: string;
@@ -469,8 +571,35 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `storage-node-not-found`: The storage node is not known */
                 404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -548,6 +677,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `internal-error`: Something went wrong inside */
                 500: {
                     headers: {
@@ -581,7 +728,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
@@ -618,6 +768,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `storage-node-not-found`: The storage node is not known */
                 404: {
                     headers: {
@@ -627,8 +795,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-not-ready`: The storage node is not ready; `volume-name-taken`: The volume name is taken; `run-cancelled`: The run was cancelled */
+                /** @description `storage-node-not-ready`: The storage node is not ready; `storage-node-cordoned`: The storage node takes nothing new; `storage-node-lost`: The storage node is lost for good; `volume-name-taken`: The volume name is taken; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -694,7 +871,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -714,6 +894,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -764,7 +962,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -800,6 +1001,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known */
                 404: {
                     headers: {
@@ -811,6 +1030,15 @@ export interface paths {
                 };
                 /** @description `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -856,7 +1084,10 @@ export interface paths {
         patch: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -887,8 +1118,35 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known */
                 404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -916,6 +1174,159 @@ export interface paths {
                 };
             };
         };
+        trace?: never;
+    };
+    "/v1/volumes/{volume}/move": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Move a volume to another storage node
+         * @description Starts a move-volume run, with all checkpoints, while the guest writes. At its end the guest is disconnected and finds the volume at its new `exportUri`, which the event volume-moved tells. Until then the run can be cancelled, and what fails leaves the volume where it was.
+         */
+        post: {
+            parameters: {
+                query?: {
+                    /** @description accepted: answer 202 at once. checkpoint: answer 202 when the point in time is taken (runs without one: as done). done: answer when the run has ended. */
+                    wait?: "accepted" | "checkpoint" | "done";
+                    /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
+                    waitTimeoutMs?: number;
+                };
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    /** @description Id or name of the volume. */
+                    volume: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["MoveVolume"];
+                };
+            };
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["VolumeRun"];
+                    };
+                };
+                /** @description Accepted and going on; `location` is the run. */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["VolumeRun"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `volume-not-found`: The volume is not known; `storage-node-not-found`: The storage node is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `storage-node-not-ready`: The storage node is not ready; `storage-node-cordoned`: The storage node takes nothing new; `storage-node-lost`: The storage node is lost for good; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `wait-timed-out`: The run is still going on */
+                504: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-full`: The storage node has no room left */
+                507: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/v1/volumes/{volume}/checkpoints": {
@@ -957,6 +1368,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1006,7 +1435,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -1046,6 +1478,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known */
                 404: {
                     headers: {
@@ -1055,8 +1505,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `volume-not-ready`: The volume is not ready; `storage-node-not-ready`: The storage node is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `checkpoint-limit`: The volume has too many checkpoints; `checkpoint-pinned`: The checkpoint is protected; `checkpoint-in-use`: The checkpoint is in use; `checkpoint-not-ready`: The checkpoint is not ready; `run-cancelled`: The run was cancelled */
+                /** @description `volume-not-ready`: The volume is not ready; `storage-node-not-ready`: The storage node is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `checkpoint-limit`: The volume has too many checkpoints; `checkpoint-pinned`: The checkpoint is protected; `checkpoint-in-use`: The checkpoint is in use; `checkpoint-not-ready`: The checkpoint is not ready; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1113,7 +1572,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -1135,6 +1597,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1185,7 +1665,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -1223,6 +1706,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `checkpoint-not-found`: The checkpoint is not known */
                 404: {
                     headers: {
@@ -1234,6 +1735,15 @@ export interface paths {
                 };
                 /** @description `volume-not-ready`: The volume is not ready; `checkpoint-not-ready`: The checkpoint is not ready; `checkpoint-in-use`: The checkpoint is in use; `checkpoint-pinned`: The checkpoint is protected; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1284,7 +1794,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -1326,6 +1839,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `checkpoint-not-found`: The checkpoint is not known */
                 404: {
                     headers: {
@@ -1337,6 +1868,15 @@ export interface paths {
                 };
                 /** @description `volume-not-ready`: The volume is not ready; `checkpoint-not-ready`: The checkpoint is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1396,7 +1936,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -1436,6 +1979,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known */
                 404: {
                     headers: {
@@ -1445,8 +2006,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `volume-not-ready`: The volume is not ready; `checkpoint-invalid`: The checkpoints cannot be defined like this; `checkpoint-inconsistent`: The changes since the checkpoint cannot be trusted; `checkpoint-name-taken`: The checkpoint name is taken; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled */
+                /** @description `volume-not-ready`: The volume is not ready; `checkpoint-invalid`: The checkpoints cannot be defined like this; `checkpoint-inconsistent`: The changes since the checkpoint cannot be trusted; `checkpoint-name-taken`: The checkpoint name is taken; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1533,6 +2103,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1632,6 +2220,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `checkpoint-not-found`: The checkpoint is not known */
                 404: {
                     headers: {
@@ -1724,6 +2330,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known */
                 404: {
                     headers: {
@@ -1766,7 +2390,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -1806,6 +2433,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known */
                 404: {
                     headers: {
@@ -1815,8 +2460,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `storage-node-not-ready`: The storage node is not ready; `snapshot-name-taken`: The snapshot name is taken; `snapshot-limit`: The volume has too many snapshots; `run-cancelled`: The run was cancelled */
+                /** @description `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `storage-node-not-ready`: The storage node is not ready; `snapshot-name-taken`: The snapshot name is taken; `snapshot-limit`: The volume has too many snapshots; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1882,7 +2536,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -1904,6 +2561,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1994,6 +2669,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known */
                 404: {
                     headers: {
@@ -2036,7 +2729,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -2076,6 +2772,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `snapshot-not-found`: The snapshot is not known */
                 404: {
                     headers: {
@@ -2085,8 +2799,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `snapshot-not-ready`: The snapshot is not ready; `commit-invalid`: The images cannot be committed like this; `storage-node-not-ready`: The storage node is not ready; `job-interrupted`: The job ended with its storage node; `run-cancelled`: The run was cancelled */
+                /** @description `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `snapshot-not-ready`: The snapshot is not ready; `commit-invalid`: The images cannot be committed like this; `storage-node-not-ready`: The storage node is not ready; `job-interrupted`: The job ended with its storage node; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -2143,7 +2866,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -2164,6 +2890,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -2229,7 +2973,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -2266,6 +3013,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `commit-not-found`: The commit is not known */
                 404: {
                     headers: {
@@ -2275,8 +3040,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `commit-not-ready`: The commit is not ready; `storage-node-not-ready`: The storage node is not ready; `job-interrupted`: The job ended with its storage node; `run-cancelled`: The run was cancelled */
+                /** @description `commit-not-ready`: The commit is not ready; `storage-node-not-ready`: The storage node is not ready; `job-interrupted`: The job ended with its storage node; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -2340,7 +3114,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -2377,6 +3154,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `commit-not-found`: The commit is not known */
                 404: {
                     headers: {
@@ -2386,8 +3181,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `commit-not-ready`: The commit is not ready; `storage-node-not-ready`: The storage node is not ready; `job-interrupted`: The job ended with its storage node; `run-cancelled`: The run was cancelled */
+                /** @description `commit-not-ready`: The commit is not ready; `storage-node-not-ready`: The storage node is not ready; `job-interrupted`: The job ended with its storage node; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -2475,6 +3279,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `internal-error`: Something went wrong inside */
                 500: {
                     headers: {
@@ -2508,7 +3330,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
@@ -2545,6 +3370,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `repository-not-found`: The repository is not known; `storage-node-not-found`: The storage node is not known; `hook-not-found`: The hook is not known */
                 404: {
                     headers: {
@@ -2554,7 +3397,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `group-name-taken`: The group name is taken; `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `volume-in-group`: The volume belongs to a group that is not decided; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `checkpoint-limit`: The volume has too many checkpoints; `checkpoint-inconsistent`: The changes since the checkpoint cannot be trusted; `group-fence-broken`: The fence of the group did not hold; `group-interrupted`: The group was interrupted before it was decided; `group-incomplete`: Not all members of the group succeeded; `run-cancelled`: The run was cancelled */
+                /** @description `group-name-taken`: The group name is taken; `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `volume-in-group`: The volume belongs to a group that is not decided; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `checkpoint-limit`: The volume has too many checkpoints; `checkpoint-inconsistent`: The changes since the checkpoint cannot be trusted; `group-fence-broken`: The fence of the group did not hold; `group-interrupted`: The group was interrupted before it was decided; `group-incomplete`: Not all members of the group succeeded; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
                     headers: {
                         [name: string]: unknown;
@@ -2563,7 +3406,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `hook-failed`: The hook failed */
+                /** @description `hook-failed`: The hook failed; `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
                         [name: string]: unknown;
@@ -2639,7 +3482,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the group; of several of one name the one that was not given up. */
                     group: string;
@@ -2659,6 +3505,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -2709,7 +3573,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the group; of several of one name the one that was not given up. */
                     group: string;
@@ -2745,6 +3612,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `group-not-found`: The group is not known */
                 404: {
                     headers: {
@@ -2756,6 +3641,15 @@ export interface paths {
                 };
                 /** @description `group-not-ready`: The group is not ready; `checkpoint-pinned`: The checkpoint is protected; `checkpoint-in-use`: The checkpoint is in use; `checkpoint-not-ready`: The checkpoint is not ready; `backup-pinned`: The backup is protected; `backup-in-use`: The backup is in use; `backup-not-usable`: The backup cannot be used; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -2845,6 +3739,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `internal-error`: Something went wrong inside */
                 500: {
                     headers: {
@@ -2878,7 +3790,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
@@ -2915,6 +3830,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `storage-node-not-found`: The storage node is not known */
                 404: {
                     headers: {
@@ -2924,8 +3857,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-not-ready`: The storage node is not ready; `repository-name-taken`: The repository name is taken; `run-cancelled`: The run was cancelled */
+                /** @description `storage-node-not-ready`: The storage node is not ready; `storage-node-cordoned`: The storage node takes nothing new; `storage-node-lost`: The storage node is lost for good; `repository-name-taken`: The repository name is taken; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -2991,7 +3933,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the repository. */
                     repository: string;
@@ -3011,6 +3956,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -3061,7 +4024,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the repository. */
                     repository: string;
@@ -3097,6 +4063,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `repository-not-found`: The repository is not known */
                 404: {
                     headers: {
@@ -3108,6 +4092,15 @@ export interface paths {
                 };
                 /** @description `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled; `repository-in-use`: The repository still holds backups */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -3153,7 +4146,10 @@ export interface paths {
         patch: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the repository. */
                     repository: string;
@@ -3184,6 +4180,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `repository-not-found`: The repository is not known */
                 404: {
                     headers: {
@@ -3195,6 +4209,15 @@ export interface paths {
                 };
                 /** @description `repository-not-ready`: The repository is not ready */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -3245,7 +4268,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the repository. */
                     repository: string;
@@ -3281,6 +4307,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `repository-not-found`: The repository is not known */
                 404: {
                     headers: {
@@ -3290,8 +4334,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled */
+                /** @description `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -3357,7 +4410,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     backup: string;
                 };
@@ -3396,6 +4452,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `backup-not-found`: The backup is not known; `repository-not-found`: The repository is not known */
                 404: {
                     headers: {
@@ -3405,8 +4479,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `backup-not-usable`: The backup cannot be used; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `job-interrupted`: The job ended with its storage node; `run-cancelled`: The run was cancelled */
+                /** @description `backup-not-usable`: The backup cannot be used; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `job-interrupted`: The job ended with its storage node; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -3498,6 +4581,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `repository-not-found`: The repository is not known */
                 404: {
                     headers: {
@@ -3542,7 +4643,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
@@ -3579,6 +4683,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `repository-not-found`: The repository is not known; `checkpoint-not-found`: The checkpoint is not known; `backup-not-found`: The backup is not known */
                 404: {
                     headers: {
@@ -3588,8 +4710,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `volume-not-ready`: The volume is not ready; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `checkpoint-not-ready`: The checkpoint is not ready; `checkpoint-limit`: The volume has too many checkpoints; `checkpoint-pinned`: The checkpoint is protected; `checkpoint-in-use`: The checkpoint is in use; `job-interrupted`: The job ended with its storage node; `run-cancelled`: The run was cancelled */
+                /** @description `volume-not-ready`: The volume is not ready; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `checkpoint-not-ready`: The checkpoint is not ready; `checkpoint-limit`: The volume has too many checkpoints; `checkpoint-pinned`: The checkpoint is protected; `checkpoint-in-use`: The checkpoint is in use; `job-interrupted`: The job ended with its storage node; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -3664,7 +4795,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     backup: string;
                 };
@@ -3683,6 +4817,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -3733,7 +4885,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     backup: string;
                 };
@@ -3768,6 +4923,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `backup-not-found`: The backup is not known */
                 404: {
                     headers: {
@@ -3779,6 +4952,15 @@ export interface paths {
                 };
                 /** @description `backup-not-usable`: The backup cannot be used; `backup-pinned`: The backup is protected; `backup-in-use`: The backup is in use; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -3851,7 +5033,10 @@ export interface paths {
         patch: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     backup: string;
                 };
@@ -3881,6 +5066,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `backup-not-found`: The backup is not known */
                 404: {
                     headers: {
@@ -3892,6 +5095,15 @@ export interface paths {
                 };
                 /** @description `backup-not-usable`: The backup cannot be used */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -3947,7 +5159,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
@@ -3984,6 +5199,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `checkpoint-not-found`: The checkpoint is not known */
                 404: {
                     headers: {
@@ -3993,7 +5226,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `storage-node-not-ready`: The storage node is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `checkpoint-not-ready`: The checkpoint is not ready; `checkpoint-inconsistent`: The changes since the checkpoint cannot be trusted; `checkpoint-limit`: The volume has too many checkpoints; `checkpoint-pinned`: The checkpoint is protected; `checkpoint-in-use`: The checkpoint is in use; `moment-lost`: The frozen moment is lost; `run-cancelled`: The run was cancelled */
+                /** @description `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `storage-node-not-ready`: The storage node is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `checkpoint-not-ready`: The checkpoint is not ready; `checkpoint-inconsistent`: The changes since the checkpoint cannot be trusted; `checkpoint-limit`: The volume has too many checkpoints; `checkpoint-pinned`: The checkpoint is protected; `checkpoint-in-use`: The checkpoint is in use; `moment-lost`: The frozen moment is lost; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
                     headers: {
                         [name: string]: unknown;
@@ -4004,6 +5237,15 @@ export interface paths {
                 };
                 /** @description `export-expired`: The export was open for as long as it might be */
                 410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -4081,7 +5323,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
@@ -4127,6 +5372,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `backup-not-found`: The backup is not known; `volume-not-found`: The volume is not known; `checkpoint-not-found`: The checkpoint is not known; `storage-node-not-found`: The storage node is not known */
                 404: {
                     headers: {
@@ -4136,7 +5399,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `backup-not-usable`: The backup cannot be used; `storage-node-not-ready`: The storage node is not ready; `volume-name-taken`: The volume name is taken; `volume-busy`: The volume is in use; `volume-not-ready`: The volume is not ready; `file-exists`: The file exists already; `run-cancelled`: The run was cancelled */
+                /** @description `backup-not-usable`: The backup cannot be used; `storage-node-not-ready`: The storage node is not ready; `storage-node-cordoned`: The storage node takes nothing new; `storage-node-lost`: The storage node is lost for good; `volume-name-taken`: The volume name is taken; `volume-busy`: The volume is in use; `volume-not-ready`: The volume is not ready; `file-exists`: The file exists already; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
                     headers: {
                         [name: string]: unknown;
@@ -4145,7 +5408,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `backup-damaged`: The backup is damaged; `image-invalid`: The image is damaged or not understood */
+                /** @description `backup-damaged`: The backup is damaged; `image-invalid`: The image is damaged or not understood; `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
                         [name: string]: unknown;
@@ -4228,7 +5491,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
@@ -4265,6 +5531,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `repository-not-found`: The repository is not known; `volume-not-found`: The volume is not known */
                 404: {
                     headers: {
@@ -4274,7 +5558,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled */
+                /** @description `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
                     headers: {
                         [name: string]: unknown;
@@ -4283,7 +5567,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `image-invalid`: The image is damaged or not understood */
+                /** @description `image-invalid`: The image is damaged or not understood; `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
                         [name: string]: unknown;
@@ -4345,6 +5629,656 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/backups/{backup}/replicate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replicate a backup
+         * @description Starts a replicate run: the storage node of the other repository reads what is missing there
+         *     from this one's, compares it with its checksums, and publishes it. What the backup stands on comes first, as far as it
+         *     is missing, each published by itself; with `flatten` the replica is one full backup. Nothing is sent that is there.
+         */
+        post: {
+            parameters: {
+                query?: {
+                    /** @description accepted: answer 202 at once. checkpoint: answer 202 when the point in time is taken (runs without one: as done). done: answer when the run has ended. */
+                    wait?: "accepted" | "checkpoint" | "done";
+                    /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
+                    waitTimeoutMs?: number;
+                };
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    backup: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ReplicateBackup"];
+                };
+            };
+            responses: {
+                /** @description Made; `location` says where it is. */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicaRun"];
+                    };
+                };
+                /** @description Accepted and going on; `location` is the run. */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicaRun"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `backup-not-found`: The backup is not known; `repository-not-found`: The repository is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `backup-not-usable`: The backup cannot be used; `backup-exists`: The backup is there already; `backup-in-use`: The backup is in use; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `storage-node-cordoned`: The storage node takes nothing new; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `backup-damaged`: The backup is damaged; `image-invalid`: The image is damaged or not understood; `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `io-error`: A disk or network request failed */
+                502: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `wait-timed-out`: The run is still going on */
+                504: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `repository-full`: The repository has no room left */
+                507: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/replication-rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List replication rules
+         * @description Oldest first, without their status.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Most items of the page, 1 to 500. */
+                    limit?: number;
+                    /** @description `nextCursor` of the page before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicationRulePage"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /**
+         * Create a replication rule
+         * @description From then on what is missing in the target is copied there, and what the rule does not keep is pruned there.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreateReplicationRule"];
+                };
+            };
+            responses: {
+                /** @description Made; `location` says where it is. */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicationRule"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid; `invalid-name`: The name is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `repository-not-found`: The repository is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `repository-not-ready`: The repository is not ready; `replication-rule-name-taken`: The replication rule name is taken; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/replication-rules/{rule}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Look at a replication rule
+         * @description With what is missing in its target, how old the oldest of it is, and what keeps it from coming.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
+                path: {
+                    /** @description Id or name of the rule. */
+                    rule: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicationRule"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `replication-rule-not-found`: The replication rule is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        /**
+         * Delete a replication rule
+         * @description What was replicated stays, and nothing prunes it any more.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
+                path: {
+                    /** @description Id or name of the rule. */
+                    rule: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicationRule"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `replication-rule-not-found`: The replication rule is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        /**
+         * Change a replication rule
+         * @description Runs that are under way go on as they began. Repositories of a rule do not change.
+         */
+        patch: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
+                path: {
+                    /** @description Id or name of the rule. */
+                    rule: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ChangeReplicationRule"];
+                };
+            };
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReplicationRule"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid; `invalid-name`: The name is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `replication-rule-not-found`: The replication rule is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `replication-rule-name-taken`: The replication rule name is taken */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        trace?: never;
+    };
     "/v1/runs": {
         parameters: {
             query?: never;
@@ -4366,7 +6300,25 @@ export interface paths {
                     /** @description Only runs in this state. */
                     state?: "queued" | "running" | "succeeded" | "failed" | "cancelled";
                     /** @description Only runs of this kind. */
-                    kind?: "register-storage-node" | "remove-storage-node" | "create-volume" | "delete-volume" | "create-checkpoint" | "delete-checkpoint" | "update-checkpoint" | "redefine-checkpoints" | "create-snapshot" | "commit" | "finish-commit" | "create-repository" | "scan-repository" | "delete-repository" | "verify" | "backup" | "export" | "restore" | "prune" | "reconcile" | "repair-difference" | "audit" | "replicate" | "create-group" | "delete-group";
+                    kind?: "register-storage-node" | "remove-storage-node" | "create-volume" | "delete-volume" | "move-volume" | "create-checkpoint" | "delete-checkpoint" | "update-checkpoint" | "redefine-checkpoints" | "create-snapshot" | "commit" | "finish-commit" | "create-repository" | "scan-repository" | "delete-repository" | "verify" | "backup" | "export" | "restore" | "prune" | "reconcile" | "repair-difference" | "audit" | "replicate" | "create-group" | "delete-group";
+                    /** @description Only runs about this volume, by its id or name. */
+                    volume?: string;
+                    /** @description Only runs on this storage node. */
+                    storageNode?: string;
+                    /** @description Only runs about this repository. */
+                    repository?: string;
+                    /** @description Only what they asked for. */
+                    requestedBy?: string;
+                    /**
+                     * @description Only runs asked for at that moment or later.
+                     * @example 2026-11-21T08:00:00.000Z
+                     */
+                    since?: string;
+                    /**
+                     * @description Only runs asked for before that moment.
+                     * @example 2026-11-21T08:00:00.000Z
+                     */
+                    until?: string;
                 };
                 header?: never;
                 path?: never;
@@ -4385,6 +6337,33 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `volume-not-found`: The volume is not known; `storage-node-not-found`: The storage node is not known; `repository-not-found`: The repository is not known */
+                404: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -4434,7 +6413,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     run: string;
                 };
@@ -4453,6 +6435,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -4513,7 +6513,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     run: string;
                 };
@@ -4539,6 +6542,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `run-not-found`: The run is not known */
                 404: {
                     headers: {
@@ -4548,8 +6569,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `run-ended`: The run has already ended; `run-not-controllable`: The run cannot be told that */
+                /** @description `run-ended`: The run has already ended; `run-not-controllable`: The run cannot be told that; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -4599,7 +6629,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     run: string;
                 };
@@ -4625,6 +6658,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `run-not-found`: The run is not known */
                 404: {
                     headers: {
@@ -4634,8 +6685,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `run-ended`: The run has already ended; `run-not-controllable`: The run cannot be told that */
+                /** @description `run-ended`: The run has already ended; `run-not-controllable`: The run cannot be told that; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -4685,7 +6745,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     run: string;
                 };
@@ -4711,6 +6774,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `run-not-found`: The run is not known */
                 404: {
                     headers: {
@@ -4720,8 +6801,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `run-ended`: The run has already ended; `run-not-controllable`: The run cannot be told that */
+                /** @description `run-ended`: The run has already ended; `run-not-controllable`: The run cannot be told that; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -4771,7 +6861,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     run: string;
                 };
@@ -4797,6 +6890,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `run-not-found`: The run is not known */
                 404: {
                     headers: {
@@ -4806,8 +6917,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `run-ended`: The run has already ended; `run-not-controllable`: The run cannot be told that */
+                /** @description `run-ended`: The run has already ended; `run-not-controllable`: The run cannot be told that; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -4857,7 +6977,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     run: string;
                 };
@@ -4887,6 +7010,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `run-not-found`: The run is not known */
                 404: {
                     headers: {
@@ -4896,8 +7037,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `run-ended`: The run has already ended; `run-not-controllable`: The run cannot be told that */
+                /** @description `run-ended`: The run has already ended; `run-not-controllable`: The run cannot be told that; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -4985,6 +7135,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5081,6 +7249,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `internal-error`: Something went wrong inside */
                 500: {
                     headers: {
@@ -5109,7 +7295,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
@@ -5137,8 +7326,35 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `webhook-name-taken`: The webhook name is taken */
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `webhook-name-taken`: The webhook name is taken; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5186,7 +7402,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the webhook. */
                     webhook: string;
@@ -5206,6 +7425,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5251,7 +7488,10 @@ export interface paths {
         delete: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the webhook. */
                     webhook: string;
@@ -5278,8 +7518,35 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `webhook-not-found`: The webhook is not known */
                 404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5316,7 +7583,10 @@ export interface paths {
         patch: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
                 path: {
                     /** @description Id or name of the webhook. */
                     webhook: string;
@@ -5347,8 +7617,35 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `webhook-not-found`: The webhook is not known */
                 404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5394,7 +7691,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the webhook. */
                     webhook: string;
@@ -5421,8 +7721,44 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `webhook-not-found`: The webhook is not known */
                 404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5472,7 +7808,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the webhook. */
                     webhook: string;
@@ -5499,8 +7838,44 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `webhook-not-found`: The webhook is not known */
                 404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5582,6 +7957,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `webhook-not-found`: The webhook is not known */
                 404: {
                     headers: {
@@ -5635,7 +8028,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the webhook. */
                     webhook: string;
@@ -5663,8 +8059,44 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `webhook-not-found`: The webhook is not known; `webhook-delivery-not-found`: The delivery is not known */
                 404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5714,7 +8146,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
@@ -5742,6 +8177,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `storage-node-not-found`: The storage node is not known */
                 404: {
                     headers: {
@@ -5751,8 +8204,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-not-ready`: The storage node is not ready */
+                /** @description `storage-node-not-ready`: The storage node is not ready; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5833,6 +8295,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `storage-node-not-found`: The storage node is not known */
                 404: {
                     headers: {
@@ -5884,7 +8364,10 @@ export interface paths {
         get: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
                 path: {
                     /** @description Id of the difference. */
                     difference: string;
@@ -5904,6 +8387,24 @@ export interface paths {
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5969,7 +8470,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id of the difference. */
                     difference: string;
@@ -6009,6 +8513,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `difference-not-found`: The difference is not known */
                 404: {
                     headers: {
@@ -6018,8 +8540,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled */
+                /** @description `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -6083,7 +8614,10 @@ export interface paths {
                     /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
                     waitTimeoutMs?: number;
                 };
-                header?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
                 path: {
                     /** @description Id or name of the volume. */
                     volume: string;
@@ -6123,6 +8657,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `volume-not-found`: The volume is not known; `repository-not-found`: The repository is not known; `backup-not-found`: The backup is not known */
                 404: {
                     headers: {
@@ -6132,8 +8684,17 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `volume-not-ready`: The volume is not ready; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled */
+                /** @description `volume-not-ready`: The volume is not ready; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -6170,6 +8731,491 @@ export interface paths {
                 };
             };
         };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List tokens
+         * @description Oldest first, also those that let nobody in any more.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Most items of the page, 1 to 500. */
+                    limit?: number;
+                    /** @description `nextCursor` of the page before. */
+                    cursor?: string;
+                    /** @description Only tokens with this role. */
+                    role?: "viewer" | "operator" | "admin";
+                    /** @description unusable: expired or revoked. */
+                    state?: "usable" | "unusable";
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["TokenPage"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /**
+         * Create a token
+         * @description `secret` is the token itself: this answer is the only place where it ever stands.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreateToken"];
+                };
+            };
+            responses: {
+                /** @description Made; `location` says where it is. */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["CreatedToken"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid; `invalid-name`: The name is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `token-name-taken`: The token name is taken; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tokens/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Look at a token
+         * @description What it may do, until when, and when it was last used.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
+                path: {
+                    /** @description Id or name of the token. */
+                    token: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Token"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `token-not-found`: The token is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        /**
+         * Revoke a token
+         * @description At once and for good. It stays in the list, and its name stays taken. Good to repeat.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
+                path: {
+                    /** @description Id or name of the token. */
+                    token: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Token"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `token-not-found`: The token is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the audit log
+         * @description Newest first: every request that could change something, who sent it, and whether it was done. Entries are never changed or deleted.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Most items of the page, 1 to 500. */
+                    limit?: number;
+                    /** @description `nextCursor` of the page before. */
+                    cursor?: string;
+                    /** @description Only what they asked for. */
+                    actor?: string;
+                    /** @description Only where method and route hold this, such as `DELETE` or `/tokens`. */
+                    action?: string;
+                    /** @description Only paths that begin with this. */
+                    subject?: string;
+                    /** @description Only the request that started this run. */
+                    runId?: string;
+                    result?: "done" | "refused" | "failed";
+                    /**
+                     * @description From that moment on.
+                     * @example 2026-11-21T08:00:00.000Z
+                     */
+                    since?: string;
+                    /**
+                     * @description Before that moment.
+                     * @example 2026-11-21T08:00:00.000Z
+                     */
+                    until?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AuditEntryPage"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -6263,6 +9309,17 @@ export interface components {
             labels?: {
                 [key: string]: string;
             };
+        };
+        /**
+         * @example {
+         *       "storageNode": "beta"
+         *     }
+         */
+        MoveVolume: {
+            /** @description Id or name of the storage node that it moves to. */
+            storageNode: string;
+            /** @description Most bytes per second; no limit by default. */
+            speedBytesPerSecond?: number;
         };
         /**
          * @example {
@@ -6586,6 +9643,234 @@ export interface components {
         };
         /**
          * @example {
+         *       "repository": "nightly",
+         *       "keep": {
+         *         "last": 3,
+         *         "daily": 7,
+         *         "weekly": 4
+         *       },
+         *       "timeZone": "Europe/Berlin",
+         *       "dryRun": true
+         *     }
+         */
+        Prune: {
+            /** @description Id or name of the repository. */
+            repository: string;
+            /** @description Id or name of the volume whose backups are looked at; by default those of all volumes. */
+            volume?: string;
+            /** @description Rules, each for itself and for each volume: a backup stays when any of them keeps it. */
+            keep: {
+                /**
+                 * @description Keep so many of the newest backups.
+                 * @default 0
+                 */
+                last?: number;
+                /**
+                 * @description Keep the newest backup of each hour, for so many of them that have one.
+                 * @default 0
+                 */
+                hourly?: number;
+                /**
+                 * @description Keep the newest backup of each day, for so many of them that have one.
+                 * @default 0
+                 */
+                daily?: number;
+                /**
+                 * @description Keep the newest backup of each week (ISO 8601: from Monday on), for so many of them that have one.
+                 * @default 0
+                 */
+                weekly?: number;
+                /**
+                 * @description Keep the newest backup of each month, for so many of them that have one.
+                 * @default 0
+                 */
+                monthly?: number;
+                /**
+                 * @description Keep the newest backup of each year, for so many of them that have one.
+                 * @default 0
+                 */
+                yearly?: number;
+            };
+            /**
+             * @description Where hours, days, weeks, months and years are counted.
+             * @default UTC
+             */
+            timeZone?: string;
+            /**
+             * @description Say what would be done, and do nothing.
+             * @default false
+             */
+            dryRun?: boolean;
+            /** @description Most bytes per second; no limit by default. */
+            speedBytesPerSecond?: number;
+        };
+        /**
+         * @example {
+         *       "pinnedUntil": "2027-01-31T00:00:00.000Z"
+         *     }
+         */
+        UpdateBackup: {
+            /** @description Any text of up to 1024 characters. */
+            description?: string;
+            /** @description Protects it until then; null takes the protection away. */
+            pinnedUntil?: string | null;
+        };
+        /**
+         * @example {
+         *       "repository": "offsite"
+         *     }
+         */
+        ReplicateBackup: {
+            /** @description Id or name of the repository that will hold the replica. */
+            repository: string;
+            /**
+             * @description One full backup, with all that it stands on; otherwise what is missing below it comes first.
+             * @default false
+             */
+            flatten?: boolean;
+            /** @description Most bytes per second; no limit by default. */
+            speedBytesPerSecond?: number;
+        };
+        /**
+         * @example {
+         *       "name": "offsite",
+         *       "source": "nightly",
+         *       "target": "offsite",
+         *       "keep": {
+         *         "weekly": 8
+         *       }
+         *     }
+         */
+        CreateReplicationRule: {
+            /** @description 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id. */
+            name: string;
+            /** @description Id or name of the repository whose backups are replicated. */
+            source: string;
+            /** @description Id or name of the repository that they are copied to. */
+            target: string;
+            /**
+             * @description Backups of volumes with labels like these, such as `app=web`. Empty: all, also of volumes that are gone.
+             * @default
+             */
+            selector?: string;
+            /** @default true */
+            enabled?: boolean;
+            /**
+             * @description What is kept in the target of what was replicated there, by rules for each volume; what they would not keep is not copied. Null: everything.
+             * @default null
+             */
+            keep?: {
+                /**
+                 * @description Keep so many of the newest backups.
+                 * @default 0
+                 */
+                last?: number;
+                /**
+                 * @description Keep the newest backup of each hour, for so many of them that have one.
+                 * @default 0
+                 */
+                hourly?: number;
+                /**
+                 * @description Keep the newest backup of each day, for so many of them that have one.
+                 * @default 0
+                 */
+                daily?: number;
+                /**
+                 * @description Keep the newest backup of each week (ISO 8601: from Monday on), for so many of them that have one.
+                 * @default 0
+                 */
+                weekly?: number;
+                /**
+                 * @description Keep the newest backup of each month, for so many of them that have one.
+                 * @default 0
+                 */
+                monthly?: number;
+                /**
+                 * @description Keep the newest backup of each year, for so many of them that have one.
+                 * @default 0
+                 */
+                yearly?: number;
+            } | null;
+            /**
+             * @description Where hours, days, weeks, months and years are counted.
+             * @default UTC
+             */
+            timeZone?: string;
+            /**
+             * @description One full backup, with all that it stands on; otherwise what is missing below it comes first.
+             * @default false
+             */
+            flatten?: boolean;
+            /**
+             * @description What is newest comes first, with all that it stands on; otherwise the oldest that is missing.
+             * @default false
+             */
+            newestFirst?: boolean;
+            /**
+             * @description Volumes at a time.
+             * @default 2
+             */
+            concurrency?: number;
+            /** @description Most bytes per second; no limit by default. */
+            speedBytesPerSecond?: number;
+        };
+        /**
+         * @example {
+         *       "enabled": false
+         *     }
+         */
+        ChangeReplicationRule: {
+            /** @description 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id. */
+            name?: string;
+            /** @description Backups of volumes with labels like these, such as `app=web`. Empty: all, also of volumes that are gone. */
+            selector?: string;
+            enabled?: boolean;
+            /** @description What is kept in the target of what was replicated there, by rules for each volume; what they would not keep is not copied. Null: everything. */
+            keep?: {
+                /**
+                 * @description Keep so many of the newest backups.
+                 * @default 0
+                 */
+                last?: number;
+                /**
+                 * @description Keep the newest backup of each hour, for so many of them that have one.
+                 * @default 0
+                 */
+                hourly?: number;
+                /**
+                 * @description Keep the newest backup of each day, for so many of them that have one.
+                 * @default 0
+                 */
+                daily?: number;
+                /**
+                 * @description Keep the newest backup of each week (ISO 8601: from Monday on), for so many of them that have one.
+                 * @default 0
+                 */
+                weekly?: number;
+                /**
+                 * @description Keep the newest backup of each month, for so many of them that have one.
+                 * @default 0
+                 */
+                monthly?: number;
+                /**
+                 * @description Keep the newest backup of each year, for so many of them that have one.
+                 * @default 0
+                 */
+                yearly?: number;
+            } | null;
+            /** @description Where hours, days, weeks, months and years are counted. */
+            timeZone?: string;
+            /** @description One full backup, with all that it stands on; otherwise what is missing below it comes first. */
+            flatten?: boolean;
+            /** @description What is newest comes first, with all that it stands on; otherwise the oldest that is missing. */
+            newestFirst?: boolean;
+            /** @description Volumes at a time. */
+            concurrency?: number;
+            /** @description Most bytes per second of each run; null: no limit. */
+            speedBytesPerSecond?: number | null;
+        };
+        /**
+         * @example {
          *       "name": "nightly",
          *       "storageNode": "beta"
          *     }
@@ -6737,80 +10022,6 @@ export interface components {
         } & (unknown | unknown);
         /**
          * @example {
-         *       "repository": "nightly",
-         *       "keep": {
-         *         "last": 3,
-         *         "daily": 7,
-         *         "weekly": 4
-         *       },
-         *       "timeZone": "Europe/Berlin",
-         *       "dryRun": true
-         *     }
-         */
-        Prune: {
-            /** @description Id or name of the repository. */
-            repository: string;
-            /** @description Id or name of the volume whose backups are looked at; by default those of all volumes. */
-            volume?: string;
-            /** @description Rules, each for itself and for each volume: a backup stays when any of them keeps it. */
-            keep: {
-                /**
-                 * @description Keep so many of the newest backups.
-                 * @default 0
-                 */
-                last?: number;
-                /**
-                 * @description Keep the newest backup of each hour, for so many of them that have one.
-                 * @default 0
-                 */
-                hourly?: number;
-                /**
-                 * @description Keep the newest backup of each day, for so many of them that have one.
-                 * @default 0
-                 */
-                daily?: number;
-                /**
-                 * @description Keep the newest backup of each week (ISO 8601: from Monday on), for so many of them that have one.
-                 * @default 0
-                 */
-                weekly?: number;
-                /**
-                 * @description Keep the newest backup of each month, for so many of them that have one.
-                 * @default 0
-                 */
-                monthly?: number;
-                /**
-                 * @description Keep the newest backup of each year, for so many of them that have one.
-                 * @default 0
-                 */
-                yearly?: number;
-            };
-            /**
-             * @description Where hours, days, weeks, months and years are counted.
-             * @default UTC
-             */
-            timeZone?: string;
-            /**
-             * @description Say what would be done, and do nothing.
-             * @default false
-             */
-            dryRun?: boolean;
-            /** @description Most bytes per second; no limit by default. */
-            speedBytesPerSecond?: number;
-        };
-        /**
-         * @example {
-         *       "pinnedUntil": "2027-01-31T00:00:00.000Z"
-         *     }
-         */
-        UpdateBackup: {
-            /** @description Any text of up to 1024 characters. */
-            description?: string;
-            /** @description Protects it until then; null takes the protection away. */
-            pinnedUntil?: string | null;
-        };
-        /**
-         * @example {
          *       "name": "before-upgrade"
          *     }
          */
@@ -6861,6 +10072,33 @@ export interface components {
             labels: {
                 [key: string]: string;
             };
+        };
+        /**
+         * @example {
+         *       "name": "ci",
+         *       "role": "operator",
+         *       "scope": "env=prod"
+         *     }
+         */
+        CreateToken: {
+            /** @description 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id. */
+            name: string;
+            /**
+             * @description viewer: reads. operator: changes, too. admin: tokens, storage nodes and the audit log, too.
+             * @enum {string}
+             */
+            role: "viewer" | "operator" | "admin";
+            /**
+             * @description Selector over the labels of volumes. Others, and what belongs to them, are not there for the token; calls that are about no single volume are refused.
+             * @default
+             */
+            scope?: string;
+            /**
+             * Format: date-time
+             * @description Until revoked unless given.
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            expiresAt?: string;
         };
         /**
          * @example {
@@ -6942,7 +10180,7 @@ export interface components {
              * @description Stable; made for programs.
              * @enum {string}
              */
-            code: "invalid-request" | "invalid-volume-size" | "invalid-name" | "unauthenticated" | "forbidden" | "fleet-secret-refused" | "route-not-found" | "request-too-large" | "unsupported-media-type" | "storage-node-not-found" | "storage-node-name-taken" | "storage-node-address-taken" | "storage-node-unreachable" | "storage-node-not-ready" | "storage-node-in-use" | "volume-not-found" | "volume-name-taken" | "volume-busy" | "volume-not-ready" | "checkpoint-not-found" | "checkpoint-name-taken" | "checkpoint-inconsistent" | "checkpoint-in-use" | "checkpoint-not-ready" | "checkpoint-pinned" | "checkpoint-limit" | "checkpoint-invalid" | "moment-lost" | "export-expired" | "group-not-found" | "group-name-taken" | "group-not-ready" | "group-interrupted" | "group-incomplete" | "group-state" | "group-fence-broken" | "volume-in-group" | "hook-not-found" | "hook-failed" | "snapshot-not-found" | "snapshot-name-taken" | "snapshot-not-ready" | "snapshot-limit" | "commit-not-found" | "commit-not-ready" | "commit-invalid" | "repository-not-found" | "repository-name-taken" | "repository-not-ready" | "repository-in-use" | "repository-full" | "storage-full" | "backup-not-found" | "backup-exists" | "backup-not-usable" | "backup-in-use" | "backup-pinned" | "backup-damaged" | "audit-failed" | "difference-not-found" | "events-pruned" | "event-streams-limit" | "webhook-not-found" | "webhook-name-taken" | "webhook-delivery-not-found" | "policy-not-found" | "policy-name-taken" | "policy-invalid" | "firing-not-found" | "firing-complete" | "replication-rule-not-found" | "replication-rule-name-taken" | "file-exists" | "run-not-found" | "run-ended" | "run-not-controllable" | "run-cancelled" | "run-superseded" | "wait-timed-out" | "job-not-found" | "job-state" | "job-interrupted" | "image-invalid" | "io-error" | "catalog-unavailable" | "not-ready" | "internal-error";
+            code: "invalid-request" | "invalid-volume-size" | "invalid-name" | "unauthenticated" | "forbidden" | "token-not-found" | "token-name-taken" | "fleet-secret-refused" | "route-not-found" | "precondition-failed" | "idempotency-key-reused" | "idempotency-key-busy" | "idempotency-answer-lost" | "request-too-large" | "unsupported-media-type" | "storage-node-not-found" | "storage-node-name-taken" | "storage-node-address-taken" | "storage-node-unreachable" | "storage-node-not-ready" | "storage-node-cordoned" | "storage-node-lost" | "join-token-invalid" | "storage-node-in-use" | "volume-not-found" | "volume-name-taken" | "volume-busy" | "volume-not-ready" | "checkpoint-not-found" | "checkpoint-name-taken" | "checkpoint-inconsistent" | "checkpoint-in-use" | "checkpoint-not-ready" | "checkpoint-pinned" | "checkpoint-limit" | "checkpoint-invalid" | "moment-lost" | "export-expired" | "group-not-found" | "group-name-taken" | "group-not-ready" | "group-interrupted" | "group-incomplete" | "group-state" | "group-fence-broken" | "volume-in-group" | "hook-not-found" | "hook-failed" | "snapshot-not-found" | "snapshot-name-taken" | "snapshot-not-ready" | "snapshot-limit" | "commit-not-found" | "commit-not-ready" | "commit-invalid" | "repository-not-found" | "repository-name-taken" | "repository-not-ready" | "repository-in-use" | "repository-full" | "storage-full" | "backup-not-found" | "backup-exists" | "backup-not-usable" | "backup-in-use" | "backup-pinned" | "backup-damaged" | "audit-failed" | "difference-not-found" | "events-pruned" | "event-streams-limit" | "webhook-not-found" | "webhook-name-taken" | "webhook-delivery-not-found" | "policy-not-found" | "policy-name-taken" | "policy-invalid" | "firing-not-found" | "firing-complete" | "replication-rule-not-found" | "replication-rule-name-taken" | "file-exists" | "run-not-found" | "run-ended" | "run-not-controllable" | "run-cancelled" | "run-superseded" | "wait-timed-out" | "job-not-found" | "job-state" | "job-interrupted" | "image-invalid" | "io-error" | "catalog-unavailable" | "not-ready" | "internal-error";
             /** @description Finds the request in the service's log. */
             requestId: string;
             /**
@@ -7028,6 +10266,54 @@ export interface components {
             /** @constant */
             queue: "up";
         };
+        /**
+         * @example {
+         *       "id": 7,
+         *       "at": "2026-11-21T08:00:00.000Z",
+         *       "actor": "ci",
+         *       "tokenId": "d2c3b4a5-6f7e-4d8c-9b0a-1f2e3d4c5b09",
+         *       "action": "DELETE /v1/volumes/:volume",
+         *       "subject": "/v1/volumes/web-01",
+         *       "runId": "f1e2d3c4-4b5a-4d6c-9e7f-8a9b0c1d2e06",
+         *       "request": null,
+         *       "result": "done",
+         *       "code": null,
+         *       "remoteAddress": "10.0.0.7",
+         *       "requestId": "5b3c2d1e-0f9a-4b8c-8d7e-6f5a4b3c2d1e"
+         *     }
+         */
+        AuditEntry: {
+            id: number;
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            at: string;
+            /** @description Name of the token; `local` where none is needed. */
+            actor: string;
+            tokenId: string | null;
+            /** @description Method and route. */
+            action: string;
+            /** @description The path that was asked for. */
+            subject: string;
+            /** @description The run that was started: it tells how that ended. */
+            runId: string | null;
+            /** @description The body, without secrets; null where it is large. */
+            request: unknown;
+            /**
+             * @description done: what was asked for is written, or a run of it accepted. refused: by the code below. failed: inside.
+             * @enum {string}
+             */
+            result: "done" | "refused" | "failed";
+            code: string | null;
+            remoteAddress: string;
+            requestId: string;
+        };
+        AuditEntryPage: {
+            items: components["schemas"]["AuditEntry"][];
+            /** @description Give it back as `cursor` for the next page; null on the last page. */
+            nextCursor: string | null;
+        };
         RunStep: {
             /** @example prepare-target */
             name: string;
@@ -7092,7 +10378,7 @@ export interface components {
             /** Format: uuid */
             id: string;
             /** @enum {string} */
-            kind: "register-storage-node" | "remove-storage-node" | "create-volume" | "delete-volume" | "create-checkpoint" | "delete-checkpoint" | "update-checkpoint" | "redefine-checkpoints" | "create-snapshot" | "commit" | "finish-commit" | "create-repository" | "scan-repository" | "delete-repository" | "verify" | "backup" | "export" | "restore" | "prune" | "reconcile" | "repair-difference" | "audit" | "replicate" | "create-group" | "delete-group";
+            kind: "register-storage-node" | "remove-storage-node" | "create-volume" | "delete-volume" | "move-volume" | "create-checkpoint" | "delete-checkpoint" | "update-checkpoint" | "redefine-checkpoints" | "create-snapshot" | "commit" | "finish-commit" | "create-repository" | "scan-repository" | "delete-repository" | "verify" | "backup" | "export" | "restore" | "prune" | "reconcile" | "repair-difference" | "audit" | "replicate" | "create-group" | "delete-group";
             /** @enum {string} */
             state: "queued" | "running" | "succeeded" | "failed" | "cancelled";
             /** @description How often it was handed to a worker. */
@@ -7189,8 +10475,11 @@ export interface components {
             sizeBytes: number;
             /** @enum {string} */
             format: "raw" | "qcow2";
-            /** @enum {string} */
-            state: "creating" | "ready" | "deleting";
+            /**
+             * @description moving: to another storage node, its guest goes on. lost: with its storage node.
+             * @enum {string}
+             */
+            state: "creating" | "ready" | "deleting" | "moving" | "lost";
             /**
              * @description Where the guest connects; null until the volume is ready.
              * @example nbd://127.0.0.1:10809/web-01
@@ -7359,6 +10648,7 @@ export interface components {
          *       "checkpointId": "9a1f6c2d-7b5e-4e3a-8c4d-2e1f0a9b8c03",
          *       "checkpoint": "monday",
          *       "parentId": null,
+         *       "replicaOfId": null,
          *       "kind": "full",
          *       "reason": "full: asked for",
          *       "state": "available",
@@ -7393,6 +10683,8 @@ export interface components {
             checkpoint: string;
             /** @description The backup that this one builds on; null for a full one. */
             parentId: string | null;
+            /** @description The backup of another repository that it was copied from; it may be gone. */
+            replicaOfId: string | null;
             /** @enum {string} */
             kind: "full" | "incremental" | "differential";
             /** @description Why it is full or incremental. */
@@ -7796,71 +11088,6 @@ export interface components {
             run: components["schemas"]["Run"];
             group: components["schemas"]["Group"] | null;
         };
-        /**
-         * @example {
-         *       "id": "c3e2d1f0-1a2b-4c3d-9e4f-5a6b7c8d9e04",
-         *       "name": "nightly",
-         *       "storageNodeId": "0b6f3d5e-52a1-4d1c-8f5e-0c8f0b9c7a01",
-         *       "storageNode": "beta",
-         *       "limitBytes": null,
-         *       "compression": "none",
-         *       "verifyPercentPerDay": 5,
-         *       "usedBytes": 268500992,
-         *       "availableBytes": 402653184000,
-         *       "labels": {
-         *         "purpose": "nightly"
-         *       },
-         *       "state": "ready"
-         *     }
-         */
-        Repository: {
-            /** Format: uuid */
-            id: string;
-            name: string;
-            /** Format: uuid */
-            storageNodeId: string;
-            /** @description Name of its storage node. */
-            storageNode: string;
-            /** @description Null: as much as the file system has. */
-            limitBytes: number | null;
-            /**
-             * @description Of backups that do not say.
-             * @enum {string}
-             */
-            compression: "none" | "zstd";
-            /** @description Share of its backups that is verified each day. */
-            verifyPercentPerDay: number;
-            /** @description With what is set aside for backups under way; null when its storage node is away. */
-            usedBytes: number | null;
-            /** @description What a new backup may take. */
-            availableBytes: number | null;
-            /**
-             * @description Up to 32 keys with values, for selectors to choose by.
-             * @example {
-             *       "app": "web",
-             *       "tier": "gold"
-             *     }
-             */
-            labels: {
-                [key: string]: string;
-            };
-            /** @enum {string} */
-            state: "creating" | "ready" | "deleting";
-        };
-        RepositoryPage: {
-            items: components["schemas"]["Repository"][];
-            /** @description Give it back as `cursor` for the next page; null on the last page. */
-            nextCursor: string | null;
-        };
-        RepositoryRun: {
-            run: components["schemas"]["Run"];
-            repository: components["schemas"]["Repository"] | null;
-        };
-        /** @description The volume that is made or overwritten; null when the target is a file: then see `run.result`. */
-        RestoreRun: {
-            run: components["schemas"]["Run"];
-            volume: components["schemas"]["Volume"] | null;
-        };
         PruneCheckpoint: {
             /** Format: uuid */
             id: string;
@@ -7935,6 +11162,211 @@ export interface components {
             run: components["schemas"]["Run"];
             backup: components["schemas"]["Backup"] | null;
         };
+        ReplicaRun: {
+            run: components["schemas"]["Run"];
+            backup: components["schemas"]["Backup"] | null;
+        };
+        /**
+         * @example {
+         *       "id": "f1e2d3c4-4b5a-4d6c-9e7f-8a9b0c1d2e06",
+         *       "name": "offsite",
+         *       "sourceRepositoryId": "c3e2d1f0-1a2b-4c3d-9e4f-5a6b7c8d9e04",
+         *       "source": "nightly",
+         *       "targetRepositoryId": "a4b5c6d7-8e9f-4a0b-8c1d-2e3f4a5b6c07",
+         *       "target": "offsite",
+         *       "selector": "tier=gold",
+         *       "enabled": true,
+         *       "keep": {
+         *         "last": 3,
+         *         "hourly": 0,
+         *         "daily": 0,
+         *         "weekly": 8,
+         *         "monthly": 12,
+         *         "yearly": 0
+         *       },
+         *       "timeZone": "Europe/Berlin",
+         *       "flatten": false,
+         *       "newestFirst": false,
+         *       "concurrency": 2,
+         *       "speedBytesPerSecond": null,
+         *       "createdAt": "2026-11-21T08:00:00.000Z",
+         *       "status": {
+         *         "missing": {
+         *           "backups": 1,
+         *           "bytes": 268500992
+         *         },
+         *         "lagMs": 90000,
+         *         "newestPointInTime": "2026-11-21T08:00:00.000Z",
+         *         "running": 1,
+         *         "blocked": [],
+         *         "failures": 0,
+         *         "failedAt": null,
+         *         "error": null
+         *       }
+         *     }
+         */
+        ReplicationRule: {
+            /** Format: uuid */
+            id: string;
+            /** @description 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id. */
+            name: string;
+            /** @description Backups of volumes with labels like these, such as `app=web`. Empty: all, also of volumes that are gone. */
+            selector: string;
+            enabled: boolean;
+            /** @description What is kept in the target of what was replicated there, by rules for each volume; what they would not keep is not copied. Null: everything. */
+            keep: {
+                /**
+                 * @description Keep so many of the newest backups.
+                 * @default 0
+                 */
+                last: number;
+                /**
+                 * @description Keep the newest backup of each hour, for so many of them that have one.
+                 * @default 0
+                 */
+                hourly: number;
+                /**
+                 * @description Keep the newest backup of each day, for so many of them that have one.
+                 * @default 0
+                 */
+                daily: number;
+                /**
+                 * @description Keep the newest backup of each week (ISO 8601: from Monday on), for so many of them that have one.
+                 * @default 0
+                 */
+                weekly: number;
+                /**
+                 * @description Keep the newest backup of each month, for so many of them that have one.
+                 * @default 0
+                 */
+                monthly: number;
+                /**
+                 * @description Keep the newest backup of each year, for so many of them that have one.
+                 * @default 0
+                 */
+                yearly: number;
+            } | null;
+            /** @description Where hours, days, weeks, months and years are counted. */
+            timeZone: string;
+            /** @description One full backup, with all that it stands on; otherwise what is missing below it comes first. */
+            flatten: boolean;
+            /** @description What is newest comes first, with all that it stands on; otherwise the oldest that is missing. */
+            newestFirst: boolean;
+            /** @description Volumes at a time. */
+            concurrency: number;
+            /** Format: uuid */
+            sourceRepositoryId: string;
+            /** @description Name of the repository that is read. */
+            source: string;
+            /** Format: uuid */
+            targetRepositoryId: string;
+            /** @description Name of the repository that is written. */
+            target: string;
+            speedBytesPerSecond: number | null;
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            createdAt: string;
+            /** @description Null in lists. */
+            status: {
+                /** @description Wanted in the target and not there yet. */
+                missing: {
+                    backups: number;
+                    bytes: number;
+                };
+                /** @description Age of the oldest point in time that is missing; 0: none is. */
+                lagMs: number;
+                /** @description Of what is in both repositories. */
+                newestPointInTime: string | null;
+                /** @description Runs of the rule under way. */
+                running: number;
+                /** @description What is not copied until somebody does something about it. */
+                blocked: {
+                    /** Format: uuid */
+                    backup: string;
+                    why: string;
+                }[];
+                /** @description Runs that failed since the last one that succeeded. */
+                failures: number;
+                failedAt: string | null;
+                /** @description Of the last. */
+                error: {
+                    code: string;
+                    message: string;
+                } | null;
+            } | null;
+        };
+        ReplicationRulePage: {
+            items: components["schemas"]["ReplicationRule"][];
+            /** @description Give it back as `cursor` for the next page; null on the last page. */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "id": "c3e2d1f0-1a2b-4c3d-9e4f-5a6b7c8d9e04",
+         *       "name": "nightly",
+         *       "storageNodeId": "0b6f3d5e-52a1-4d1c-8f5e-0c8f0b9c7a01",
+         *       "storageNode": "beta",
+         *       "limitBytes": null,
+         *       "compression": "none",
+         *       "verifyPercentPerDay": 5,
+         *       "usedBytes": 268500992,
+         *       "availableBytes": 402653184000,
+         *       "labels": {
+         *         "purpose": "nightly"
+         *       },
+         *       "state": "ready"
+         *     }
+         */
+        Repository: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+            /** Format: uuid */
+            storageNodeId: string;
+            /** @description Name of its storage node. */
+            storageNode: string;
+            /** @description Null: as much as the file system has. */
+            limitBytes: number | null;
+            /**
+             * @description Of backups that do not say.
+             * @enum {string}
+             */
+            compression: "none" | "zstd";
+            /** @description Share of its backups that is verified each day. */
+            verifyPercentPerDay: number;
+            /** @description With what is set aside for backups under way; null when its storage node is away. */
+            usedBytes: number | null;
+            /** @description What a new backup may take. */
+            availableBytes: number | null;
+            /**
+             * @description Up to 32 keys with values, for selectors to choose by.
+             * @example {
+             *       "app": "web",
+             *       "tier": "gold"
+             *     }
+             */
+            labels: {
+                [key: string]: string;
+            };
+            /** @enum {string} */
+            state: "creating" | "ready" | "deleting" | "lost";
+        };
+        RepositoryPage: {
+            items: components["schemas"]["Repository"][];
+            /** @description Give it back as `cursor` for the next page; null on the last page. */
+            nextCursor: string | null;
+        };
+        RepositoryRun: {
+            run: components["schemas"]["Run"];
+            repository: components["schemas"]["Repository"] | null;
+        };
+        /** @description The volume that is made or overwritten; null when the target is a file: then see `run.result`. */
+        RestoreRun: {
+            run: components["schemas"]["Run"];
+            volume: components["schemas"]["Volume"] | null;
+        };
         /**
          * @example {
          *       "id": "a4b5c6d7-8e9f-4a0b-8c1d-2e3f4a5b6c07",
@@ -7976,6 +11408,7 @@ export interface components {
          *       "controlAddress": "127.0.0.1:7411",
          *       "nbdAddress": "127.0.0.1:10809",
          *       "state": "online",
+         *       "cordonedAt": null,
          *       "lastSeenAt": "2026-11-21T08:00:00.000Z",
          *       "capacityBytes": 2000000000000,
          *       "availableBytes": 1500000000000,
@@ -7993,7 +11426,9 @@ export interface components {
             /** @description host:port that its exports are reached at. */
             nbdAddress: string | null;
             /** @enum {string} */
-            state: "joining" | "online" | "unreachable";
+            state: "joining" | "online" | "unreachable" | "lost";
+            /** @description Nothing new goes there since then. */
+            cordonedAt: string | null;
             lastSeenAt: string | null;
             capacityBytes: number | null;
             availableBytes: number | null;
@@ -8018,6 +11453,75 @@ export interface components {
         StorageNodeRun: {
             run: components["schemas"]["Run"];
             storageNode: components["schemas"]["StorageNode"] | null;
+        };
+        /**
+         * @example {
+         *       "id": "d2c3b4a5-6f7e-4d8c-9b0a-1f2e3d4c5b09",
+         *       "name": "ci",
+         *       "prefix": "5f0c3a9e7b1d2486",
+         *       "role": "operator",
+         *       "scope": "env=prod",
+         *       "state": "usable",
+         *       "createdBy": "bootstrap",
+         *       "createdAt": "2026-11-21T08:00:00.000Z",
+         *       "expiresAt": null,
+         *       "lastUsedAt": "2026-11-21T08:00:00.000Z",
+         *       "revokedAt": null
+         *     }
+         */
+        Token: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+            /** @description The part of the token that is no secret. */
+            prefix: string;
+            /**
+             * @description viewer: reads. operator: changes, too. admin: tokens, storage nodes and the audit log, too.
+             * @enum {string}
+             */
+            role: "viewer" | "operator" | "admin";
+            /** @description Selector over the labels of volumes: what it is about. Empty: all there is. */
+            scope: string;
+            /** @enum {string} */
+            state: "usable" | "expired" | "revoked";
+            createdBy: string;
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            createdAt: string;
+            expiresAt: string | null;
+            /** @description To the minute. */
+            lastUsedAt: string | null;
+            revokedAt: string | null;
+        };
+        /**
+         * @example {
+         *       "token": {
+         *         "id": "d2c3b4a5-6f7e-4d8c-9b0a-1f2e3d4c5b09",
+         *         "name": "ci",
+         *         "prefix": "5f0c3a9e7b1d2486",
+         *         "role": "operator",
+         *         "scope": "env=prod",
+         *         "state": "usable",
+         *         "createdBy": "bootstrap",
+         *         "createdAt": "2026-11-21T08:00:00.000Z",
+         *         "expiresAt": null,
+         *         "lastUsedAt": "2026-11-21T08:00:00.000Z",
+         *         "revokedAt": null
+         *       },
+         *       "secret": "tidemark_5f0c3a9e7b1d2486_…"
+         *     }
+         */
+        CreatedToken: {
+            token: components["schemas"]["Token"];
+            /** @description The token itself. It is shown this once, and kept nowhere. */
+            secret: string;
+        };
+        TokenPage: {
+            items: components["schemas"]["Token"][];
+            /** @description Give it back as `cursor` for the next page; null on the last page. */
+            nextCursor: string | null;
         };
         /**
          * @example {
