@@ -12,6 +12,7 @@ import { etags } from './plugins/etags.ts';
 import { eventHubPlugin } from './plugins/event-hub.ts';
 import { idempotency } from './plugins/idempotency.ts';
 import { liveFactsPlugin } from './plugins/live-facts.ts';
+import { type MetricsOptions, metricsPlugin } from './plugins/metrics.ts';
 import { openapi } from './plugins/openapi.ts';
 import { queuePlugin } from './plugins/queue.ts';
 import { services } from './plugins/services.ts';
@@ -49,6 +50,8 @@ export interface AppOptions {
   readonly needsToken?: boolean | undefined;
   /** Lets the first admin in. */
   readonly bootstrapToken?: string | undefined;
+  /** Where metrics are shown; by default at `/metrics`, without those of the runtime. */
+  readonly metrics?: MetricsOptions | undefined;
   /** Told between any two durable steps of a request. */
   readonly pass?: PassPoint | undefined;
   readonly logger?: FastifyServerOptions['logger'];
@@ -119,6 +122,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await app.register(queuePlugin, { url: options.queueUrl });
   await app.register(liveFactsPlugin, { fleetSecret: options.fleetSecret });
   await app.register(eventHubPlugin, { databaseUrl: options.databaseUrl });
+  await app.register(metricsPlugin, options.metrics ?? { listen: undefined, runtime: false });
   await app.register(services, { pass: options.pass });
   await app.register(openapi);
   await app.register(healthRoutes);

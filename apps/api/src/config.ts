@@ -24,6 +24,7 @@ const environment = z
     TIDEMARK_API_ACCESS: z.enum(['open', 'tokens'], { error: 'must be open or tokens' }).default('open'),
     TIDEMARK_BOOTSTRAP_TOKEN: secretSetting,
     TIDEMARK_API_LISTEN: addressSetting('127.0.0.1:7400').prefault('127.0.0.1:7400'),
+    TIDEMARK_METRICS_LISTEN: addressSetting('127.0.0.1:7402').optional(),
     TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
@@ -45,6 +46,7 @@ const environment = z
     bootstrapToken: env.TIDEMARK_BOOTSTRAP_TOKEN,
     fleetSecret: env.TIDEMARK_FLEET_SECRET,
     listen: env.TIDEMARK_API_LISTEN,
+    metricsListen: env.TIDEMARK_METRICS_LISTEN,
     killPoints: env.TIDEMARK_KILL_POINTS,
     logLevel: env.TIDEMARK_LOG_LEVEL,
   }));

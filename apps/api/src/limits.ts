@@ -119,3 +119,5 @@ export const SIMULATED_DAYS_MAX = 366;
 export const SIMULATED_BACKUPS_MAX = 100_000;
 /** Backups at the same time on one storage node, or into one repository: each holds connections and buffers. */
 export const CONCURRENT_BACKUPS_MAX = 256;
+/** From what a row of the catalog takes to what a busy catalog or a storage node may take. */
+export const REQUEST_BUCKETS_SECONDS = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];

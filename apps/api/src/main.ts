@@ -12,6 +12,7 @@ async function main(): Promise<void> {
     fleetSecret: config.fleetSecret,
     needsToken: config.needsToken,
     bootstrapToken: config.bootstrapToken,
+    metrics: { listen: config.metricsListen, runtime: true },
     pass: killPoints(config.killPoints, 'api'),
     // Written at once: a line still on its way when the process ends is late or lost.
     logger: {

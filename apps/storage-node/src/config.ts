@@ -40,6 +40,7 @@ const environment = z
     TIDEMARK_NBD_LISTEN: address.prefault('127.0.0.1:10809'),
     TIDEMARK_NBD_ADVERTISE: address.optional(),
     TIDEMARK_HEALTH_LISTEN: address.optional(),
+    TIDEMARK_METRICS_LISTEN: address.optional(),
     TIDEMARK_QMP_LISTEN: z
       .string()
       .max(UNIX_PATH_BYTES_MAX, 'is longer than the path of a Unix socket may be')
@@ -92,6 +93,7 @@ export interface StorageNodeConfig {
   /** What URIs name; undefined: the address that is listened on. */
   readonly nbdAdvertise: HostPort | undefined;
   readonly healthListen: HostPort | undefined;
+  readonly metricsListen: HostPort | undefined;
   /** Path of the Unix socket on which QMP clients are served; undefined: none are. */
   readonly qmpListen: string | undefined;
   /** Most that the scratch of one frozen moment takes; 0: half of what the file system has free. */
@@ -116,6 +118,7 @@ export function parseConfig(variables: Readonly<Record<string, string | undefine
     nbdListen: value.TIDEMARK_NBD_LISTEN,
     nbdAdvertise: value.TIDEMARK_NBD_ADVERTISE,
     healthListen: value.TIDEMARK_HEALTH_LISTEN,
+    metricsListen: value.TIDEMARK_METRICS_LISTEN,
     qmpListen: value.TIDEMARK_QMP_LISTEN,
     scratchLimitBytes: value.TIDEMARK_SCRATCH_LIMIT_BYTES,
     targetReconnectMs: value.TIDEMARK_TARGET_RECONNECT_MS,

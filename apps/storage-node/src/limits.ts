@@ -117,3 +117,6 @@ export const HOOK_OUTPUT_BYTES_MAX = 4_096;
 export const HOOK_OUTPUT_WAIT_MS = 1_000;
 
 assert(FENCE_LIMIT_MS <= FENCE_LIMIT_MS_MAX);
+
+/** Volumes with series of their own: more than one host ever serves. */
+export const METRIC_VOLUMES_MAX = 2_000;

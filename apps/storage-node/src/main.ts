@@ -12,7 +12,7 @@ const log = pino(
   pino.destination({ dest: process.stdout.fd, sync: true }),
 );
 const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'));
-const storageNode = new StorageNode({ config, log, now: () => Date.now(), version });
+const storageNode = new StorageNode({ config, log, now: () => Date.now(), version, runtimeMetrics: true });
 
 let stopping: Promise<void> | undefined;
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {

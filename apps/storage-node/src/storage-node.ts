@@ -23,7 +23,9 @@ import { storageNodeService } from './grpc/storage-node-service.ts';
 import { volumeService } from './grpc/volume-service.ts';
 import { diskSpace } from './host/disk-space.ts';
 import { type Identity, loadIdentity } from './host/identity.ts';
+import type { JobSnapshot } from './host/job-record.ts';
 import { JobRunner } from './host/job-runner.ts';
+import { NodeMetrics } from './host/node-metrics.ts';
 import { StateStore } from './host/state-store.ts';
 import { StepLedger } from './host/step-ledger.ts';
 import { formatHostPort } from './host-port.ts';
@@ -46,6 +48,8 @@ export interface StorageNodeOptions {
   readonly log: Logger;
   readonly now: () => number;
   readonly version: string;
+  /** Whether metrics of process and runtime are shown, which a process has once. Default false. */
+  readonly runtimeMetrics?: boolean;
   /** For tests alone: see GroupHost. */
   readonly fencesOff?: boolean;
   /** For tests alone: told between durable steps; default: as the settings have it. */
@@ -68,6 +72,7 @@ export class StorageNode {
   readonly #repositories: RepositoryStore;
   readonly #volumes: VolumeRegistry;
   readonly #jobs: JobRunner;
+  readonly #metrics: NodeMetrics;
   readonly #frozen: MomentServices;
   readonly #together: GroupServices;
   readonly #restores: RestoreRunner;
@@ -91,12 +96,7 @@ export class StorageNode {
     this.#version = options.version;
     const pass = options.pass ?? killPoints(config.killPoints, config.nodeName);
     this.#store = new StateStore({ folder: config.stateDir, pass });
-    this.#ledger = new StepLedger({
-      store: this.#store,
-      pass,
-      elapsedMs: () => performance.now(),
-      report: problem => log.warn(problem, 'step ledger problem'),
-    });
+    this.#ledger = stepLedger(this.#store, log, pass);
     this.#exports = new NbdExports({
       listen: config.nbdListen,
       advertise: config.nbdAdvertise,
@@ -109,7 +109,9 @@ export class StorageNode {
       report: problem => log.warn(problem, 'repository problem'),
     });
     const graph = new BlockGraph();
-    this.#jobs = new JobRunner({ clock: systemClock, report: end => reportEnd(log, end, pass) });
+    this.#metrics = nodeMetrics(options);
+    const told = { log, pass, metrics: this.#metrics };
+    this.#jobs = new JobRunner({ clock: systemClock, report: end => reportEnd(end, told) });
     const jobs = this.#jobs;
     this.#streams = new StreamRunner({ graph, jobs });
     this.#volumes = new VolumeRegistry({
@@ -176,6 +178,7 @@ export class StorageNode {
       this.#undo.push(async () => hooks.close());
       await this.#begin(this.#grpc.start(), () => this.#grpc.close());
       await this.#begin(this.#startHealth(), async () => this.#health?.close());
+      await this.#begin(this.#startMetrics(), () => this.#metrics.close());
     } catch (error) {
       await this.close();
       throw error;
@@ -186,6 +189,7 @@ export class StorageNode {
         control: this.controlAddress,
         nbd: this.#exports.address,
         health: this.#health?.address,
+        metrics: this.#metrics.address,
         qmp: this.#config.qmpListen,
         volumes: this.#volumes.count,
         repositories: this.#repositories.count,
@@ -204,6 +208,10 @@ export class StorageNode {
   /** Where the control service listens; undefined before `start`. */
   get controlAddress(): string | undefined {
     return this.#grpc.address && formatHostPort(this.#grpc.address);
+  }
+
+  get metricsAddress(): string | undefined {
+    return this.#metrics.address;
   }
 
   get healthAddress(): string | undefined {
@@ -272,6 +280,15 @@ export class StorageNode {
     await starting;
   }
 
+  async #startMetrics(): Promise<void> {
+    const { metricsListen } = this.#config;
+    if (metricsListen === undefined) return;
+    const { moments } = this.#frozen;
+    const sources = { exports: this.#exports, jobs: this.#jobs, volumes: this.#volumes };
+    this.#metrics.show({ ...sources, moments, stateFolder: this.#store.folder });
+    await this.#metrics.listen(metricsListen);
+  }
+
   async #startHealth(): Promise<void> {
     const { healthListen } = this.#config;
     if (healthListen === undefined) return;
@@ -286,7 +303,21 @@ function logExportEvent(log: Logger, { what, ...fields }: ExportEvent): void {
   log[isUsual ? 'debug' : 'warn'](fields, `nbd ${what}`);
 }
 
-function reportEnd(log: Logger, end: object, pass: PassPoint | undefined): void {
-  pass?.('job ended');
-  log.info(end, 'job ended');
+function stepLedger(store: StateStore, log: Logger, pass: PassPoint | undefined): StepLedger {
+  const report = (problem: object) => log.warn(problem, 'step ledger problem');
+  return new StepLedger({ store, pass, elapsedMs: () => performance.now(), report });
+}
+
+function nodeMetrics({ log, runtimeMetrics = false }: StorageNodeOptions): NodeMetrics {
+  const failed = (error: unknown) => log.warn({ err: error }, 'metric not read');
+  return new NodeMetrics({ failed, runtime: runtimeMetrics });
+}
+
+function reportEnd(
+  end: JobSnapshot,
+  told: { log: Logger; pass: PassPoint | undefined; metrics: NodeMetrics },
+): void {
+  told.pass?.('job ended');
+  told.log.info(end, 'job ended');
+  told.metrics.jobEnded(end);
 }

@@ -55,6 +55,7 @@ const environment = z
       .max(64, 'must be at most 64')
       .default(8),
     TIDEMARK_HEALTH_LISTEN: addressSetting('127.0.0.1:7401').optional(),
+    TIDEMARK_METRICS_LISTEN: addressSetting('127.0.0.1:7403').optional(),
     TIDEMARK_WORKER_LEASE_MS: z.coerce
       .number('must be a number')
       .int('must be a whole number')
@@ -97,6 +98,7 @@ const environment = z
     fleetSecret: env.TIDEMARK_FLEET_SECRET,
     concurrency: env.TIDEMARK_WORKER_CONCURRENCY,
     healthListen: env.TIDEMARK_HEALTH_LISTEN,
+    metricsListen: env.TIDEMARK_METRICS_LISTEN,
     leaseMs: env.TIDEMARK_WORKER_LEASE_MS,
     reconcileMs: env.TIDEMARK_RECONCILE_INTERVAL_MS,
     reportOnly: env.TIDEMARK_RECONCILE_REPORT_ONLY,

@@ -192,3 +192,11 @@ export function checkLimits(limits: WorkerLimits): void {
 export function retryDelay(limits: WorkerLimits, failures: number): number {
   return Math.min(limits.retryDelayMs * 2 ** (failures - 1), limits.retryDelayMaxMs);
 }
+
+/** From what a row takes to what a long copy or a busy queue may take. */
+export const RUN_BUCKETS_SECONDS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 86_400];
+export const QUEUE_WAIT_BUCKETS_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3_600];
+/** Volumes with series of their own: five each, and as many lines for each worker. Further ones are only counted. */
+export const METRIC_VOLUMES_MAX = 10_000;
+/** What the catalog was asked for metrics is shown again for as long: several scrapers cost no more than one. */
+export const METRICS_KEPT_MS = 10_000;

@@ -26,6 +26,7 @@ const worker = new RunWorker({
     auditSampleBytes: config.auditSampleBytes,
     eventRetentionMs: config.eventRetentionMs,
   },
+  metrics: { listen: config.metricsListen, runtime: true },
   pass: killPoints(config.killPoints, 'worker'),
 });
 
@@ -60,4 +61,7 @@ try {
   log.fatal({ err: error }, 'not started');
   process.exit(1);
 }
-log.info({ owner, concurrency: config.concurrency, health: health?.address }, 'listening');
+log.info(
+  { owner, concurrency: config.concurrency, health: health?.address, metrics: worker.metricsAddress },
+  'listening',
+);

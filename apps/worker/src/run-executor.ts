@@ -17,6 +17,12 @@ import { NotYet, type RunContext, type RunDefinition, StartOver, type Step } fro
 /** How an attempt ended. `left`: nothing to do, or no longer ours to do. */
 export type Outcome = 'succeeded' | 'failed' | 'cancelled' | 'cleaned-up' | 'handed-back' | 'left';
 
+/** Told of attempts, for whoever counts them. Must not throw. */
+export interface RunObserver {
+  claimed(run: Run): void;
+  ended(run: Run, outcome: Outcome): void;
+}
+
 interface Claim {
   readonly run: Run;
   readonly lease: Lease;
@@ -34,9 +40,19 @@ export class RunExecutor {
   readonly #owner: string;
   readonly #log: Logger;
   readonly #pass: PassPoint | undefined;
+  readonly #observer: RunObserver | undefined;
 
-  constructor(services: RunServices, options: { owner: string; log: Logger; pass?: PassPoint | undefined }) {
+  constructor(
+    services: RunServices,
+    options: {
+      owner: string;
+      log: Logger;
+      pass?: PassPoint | undefined;
+      observer?: RunObserver | undefined;
+    },
+  ) {
     this.#services = services;
+    this.#observer = options.observer;
     this.#pass = options.pass;
     this.#owner = options.owner;
     this.#log = options.log;
@@ -57,6 +73,7 @@ export class RunExecutor {
     const log = this.#log.child({ runId, kind: run.kind, attempt, epoch: lease.epoch });
     this.#pass?.(`${run.kind} claimed`);
     log.info('run claimed');
+    this.#observer?.claimed(run);
     const controls = new LiveControls(run);
     const keeper = new LeaseKeeper(catalog, lease, limits, claimedAtMs, controls);
     keeper.start(run);
@@ -64,6 +81,7 @@ export class RunExecutor {
       const signals = { stop: AbortSignal.any([stop, keeper.lost]), cancel: keeper.cancelled, controls };
       const outcome = await this.#attempt({ run, lease, log }, signals);
       log.info({ outcome }, 'run attempt ended');
+      this.#observer?.ended(run, outcome);
       return outcome;
     } finally {
       await keeper.close();

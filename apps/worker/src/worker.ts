@@ -1,7 +1,13 @@
 // The worker: takes runs from the queue and drives them, fills the queue from the catalog, and watches the
 // storage nodes. Any number of workers may share one catalog and queue.
 import { Catalog } from '@tidemark/catalog';
-import { type PassPoint, QUEUE_NAME, type RunPayload, runPayloadSchema } from '@tidemark/proto';
+import {
+  type HostPort,
+  type PassPoint,
+  QUEUE_NAME,
+  type RunPayload,
+  runPayloadSchema,
+} from '@tidemark/proto';
 import { createQueueWorker } from '@tidemark/proto/queue-connection';
 import { UnrecoverableError } from 'bullmq';
 import type { Logger } from 'pino';
@@ -10,6 +16,7 @@ import { Dispatcher } from './dispatcher.ts';
 import { WorkerStopping } from './errors.ts';
 import { EventPruner } from './event-pruner.ts';
 import { checkLimits, WORKER_LIMITS, type WorkerLimits } from './limits.ts';
+import { WorkerMetrics } from './metrics.ts';
 import { Policies } from './policies/policies.ts';
 import { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
 import { ReplicationScheduler } from './replication-scheduler.ts';
@@ -33,6 +40,8 @@ export interface WorkerOptions {
   readonly limits?: Partial<WorkerLimits>;
   /** Names of differences that are only reported, also where their repair is safe. */
   readonly reportOnly?: readonly string[];
+  /** Where metrics are shown; nowhere unless told. Those of the runtime a process has once. */
+  readonly metrics?: { readonly listen: HostPort | undefined; readonly runtime: boolean } | undefined;
   /** Told between any two durable steps of a run. */
   readonly pass?: PassPoint | undefined;
   /** Milliseconds of the clock that schedules go by. */
@@ -67,6 +76,7 @@ export class RunWorker {
   readonly #eventPruner: EventPruner;
   readonly #webhooks: WebhookSender;
   readonly #policies: Policies;
+  readonly #metrics: WorkerMetrics;
   readonly #stop = new AbortController();
   #queueWorker: ReturnType<typeof createQueueWorker<RunPayload>> | undefined;
 
@@ -86,7 +96,10 @@ export class RunWorker {
     this.#storageNodes = storageNodes;
     const { pass } = options;
     const reportOnly = new Set(options.reportOnly);
-    this.#executor = new RunExecutor({ catalog, storageNodes, limits, reportOnly }, { owner, log, pass });
+    const metrics = new WorkerMetrics({ catalog, log, now, runtime: options.metrics?.runtime === true });
+    this.#metrics = metrics;
+    const told = { owner, log, pass, observer: metrics };
+    this.#executor = new RunExecutor({ catalog, storageNodes, limits, reportOnly }, told);
     const queue = { url: options.queueUrl };
     this.#dispatcher = new Dispatcher({ catalog, queue, limits, log: log.child({ part: 'dispatcher' }) });
     this.#audits = new AuditScheduler({ catalog, limits, log: log.child({ part: 'audit-scheduler' }), now });
@@ -102,6 +115,7 @@ export class RunWorker {
       ...{ catalog, owner, now, databaseUrl: options.databaseUrl },
       log: log.child({ part: 'webhook-sender' }),
       random: Math.random,
+      observer: metrics,
     });
     const parts = { catalog, storageNodes, queue, limits, now };
     this.#policies = new Policies({ ...parts, log: log.child({ part: 'policies' }) });
@@ -136,6 +150,13 @@ export class RunWorker {
     this.#replications.start();
     this.#eventPruner.start();
     this.#webhooks.start();
+    const listen = this.#options.metrics?.listen;
+    if (listen !== undefined) await this.#metrics.listen(listen);
+  }
+
+  /** host:port at which metrics are shown; undefined where they are not. */
+  get metricsAddress(): string | undefined {
+    return this.#metrics.address;
   }
 
   /** Rejects while the catalog does not answer. */
@@ -155,6 +176,7 @@ export class RunWorker {
       this.#replications.close(),
       this.#eventPruner.close(),
       this.#webhooks.close(),
+      this.#metrics.close(),
       this.#queueWorker?.close(),
     ]);
     this.#storageNodes.close();

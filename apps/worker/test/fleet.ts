@@ -13,7 +13,7 @@ import {
 import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import { pino } from 'pino';
 import { WORKER_LIMITS, type WorkerLimits } from '../src/limits.ts';
-import { RunWorker } from '../src/worker.ts';
+import { RunWorker, type WorkerOptions } from '../src/worker.ts';
 import { ScriptedStorageNode } from './scripted-storage-node.ts';
 
 export const FAST: WorkerLimits = {
@@ -78,7 +78,7 @@ export class Fleet {
 
   async startWorker(
     limits: Partial<WorkerLimits> = {},
-    options: { reportOnly?: readonly string[]; now?: () => number } = {},
+    options: Pick<WorkerOptions, 'reportOnly' | 'metrics' | 'now'> = {},
   ): Promise<RunWorker> {
     const worker = new RunWorker({
       databaseUrl: this.database.url,

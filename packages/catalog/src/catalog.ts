@@ -18,6 +18,7 @@ import { PrismaClient } from './generated/client.ts';
 import { GroupRepository } from './group-repository.ts';
 import { IdempotencyRepository } from './idempotency-repository.ts';
 import { InventoryRepository } from './inventory-repository.ts';
+import { MetricsRepository } from './metrics-repository.ts';
 import { MoveRepository } from './move-repository.ts';
 import { PolicyRepository } from './policy-repository.ts';
 import { ReplicationRuleRepository } from './replication-rule-repository.ts';
@@ -73,6 +74,7 @@ class Nouns {
   readonly leases: RunLeaseRepository;
   readonly events: EventRepository;
   readonly webhooks: WebhookRepository;
+  readonly metrics: MetricsRepository;
   /** Webhooks as a worker serves them. */
   readonly webhookDeliveries: WebhookDeliveryRepository;
   readonly differences: DifferenceRepository;
@@ -106,6 +108,7 @@ class Nouns {
     this.leases = new RunLeaseRepository(scope);
     this.events = new EventRepository(scope);
     this.webhooks = new WebhookRepository(scope);
+    this.metrics = new MetricsRepository(scope);
     this.webhookDeliveries = new WebhookDeliveryRepository(scope);
     this.differences = new DifferenceRepository(scope);
     this.tokens = new ApiTokenRepository(scope);

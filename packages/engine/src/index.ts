@@ -29,6 +29,7 @@ export {
   type ThrottleKind,
   type ThrottleLimits,
 } from './filter/throttle-group.ts';
+export { WaitHistogram } from './filter/wait-histogram.ts';
 export type { Attachment } from './graph/attachment.ts';
 export { BlockGraph } from './graph/block-graph.ts';
 export {

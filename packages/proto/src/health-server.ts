@@ -1,14 +1,8 @@
-// A tiny HTTP server for health checks of services that otherwise speak no HTTP.
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { formatHostPort, type HostPort } from './host-port.ts';
+// Health checks of services that otherwise speak no HTTP.
+import type { HostPort } from './host-port.ts';
+import { type HttpListener, jsonAnswer, listenHttp } from './http-listener.ts';
 
-export interface HealthServer {
-  /** host:port it listens on. */
-  readonly address: string;
-  close(): Promise<void>;
-}
+export type HealthServer = HttpListener;
 
 export interface HealthServerOptions {
   /** Port 0 takes any free one. */
@@ -18,34 +12,15 @@ export interface HealthServerOptions {
 }
 
 /** Resolves when it listens. `GET /healthz` answers 200, or 503 with what the check said; all else is 404. */
-export async function startHealthServer(options: HealthServerOptions): Promise<HealthServer> {
-  const server = createServer(async (request, response) => {
-    const known = request.url === '/healthz' && (request.method === 'GET' || request.method === 'HEAD');
-    const [status, body] = known ? await health(options.check) : [404, { status: 'not found' }];
-    response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
-    response.end(request.method === 'HEAD' ? undefined : `${JSON.stringify(body)}\n`);
+export function startHealthServer({ listen, check }: HealthServerOptions): Promise<HealthServer> {
+  return listenHttp(listen, async path => {
+    if (path !== '/healthz') return jsonAnswer(404, { status: 'not found' });
+    try {
+      await check();
+      return jsonAnswer(200, { status: 'ok' });
+    } catch (error) {
+      const detail = error instanceof Error ? error.message : String(error);
+      return jsonAnswer(503, { status: 'unavailable', detail });
+    }
   });
-  const { host } = options.listen;
-  server.listen(options.listen.port, host);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  return {
-    address: formatHostPort({ host, port }),
-    close: async () => {
-      server.close();
-      server.closeAllConnections();
-      await once(server, 'close');
-    },
-  };
-}
-
-async function health(
-  check: () => void | Promise<void>,
-): Promise<[number, { status: string; detail?: string }]> {
-  try {
-    await check();
-    return [200, { status: 'ok' }];
-  } catch (error) {
-    return [503, { status: 'unavailable', detail: error instanceof Error ? error.message : String(error) }];
-  }
 }

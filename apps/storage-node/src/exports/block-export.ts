@@ -11,6 +11,21 @@ import {
   type WriteZeroesOptions,
 } from '@tidemark/nbd';
 
+/** What clients asked for, in requests and bytes: plain numbers, so that counting costs an addition. */
+export class NbdTraffic {
+  readRequests = 0;
+  readBytes = 0;
+  writeRequests = 0;
+  writeBytes = 0;
+  writeZeroesRequests = 0;
+  writeZeroesBytes = 0;
+  trimRequests = 0;
+  trimBytes = 0;
+  flushRequests = 0;
+  cacheRequests = 0;
+  blockStatusRequests = 0;
+}
+
 /** What an export needs of a block node or of a handle to one. */
 export type ExportedNode = Pick<
   BlockNode,
@@ -46,6 +61,8 @@ export interface BlockExportOptions {
   readonly allocationDepth?: boolean | undefined;
   /** Asked anew by each client that negotiates: checkpoints come and go while a volume is exported. */
   readonly extraContexts?: (() => readonly ExtraContext[]) | undefined;
+  /** Where its requests are counted. */
+  readonly traffic?: NbdTraffic | undefined;
 }
 
 /** The largest payload a request may have: the protocol's customary one. */
@@ -65,6 +82,7 @@ export class BlockExport implements NbdExport {
   readonly maxBlockBytes = MAX_BLOCK_BYTES;
   readonly fastZero = false;
   readonly #node: ExportedNode;
+  readonly #traffic: NbdTraffic;
   readonly #writeThrough: boolean;
   readonly #ownContexts: readonly string[];
   readonly #extraContexts: () => readonly ExtraContext[];
@@ -78,6 +96,7 @@ export class BlockExport implements NbdExport {
     this.minBlockBytes = node.requestAlignmentBytes;
     this.preferredBlockBytes = Math.max(PREFERRED_BLOCK_BYTES, this.minBlockBytes);
     this.#node = node;
+    this.#traffic = options.traffic ?? new NbdTraffic();
     this.#writeThrough = options.writeThrough ?? false;
     this.#ownContexts =
       options.allocationDepth === false
@@ -96,31 +115,42 @@ export class BlockExport implements NbdExport {
   }
 
   read(offset: number, buffer: Buffer): Pending {
+    this.#traffic.readRequests += 1;
+    this.#traffic.readBytes += buffer.length;
     return this.#node.read(offset, buffer);
   }
 
   write(offset: number, buffer: Buffer, fua: boolean): Pending {
+    this.#traffic.writeRequests += 1;
+    this.#traffic.writeBytes += buffer.length;
     return this.#thenFlush(this.#node.write(offset, buffer), fua);
   }
 
   writeZeroes(offset: number, length: number, { mayUnmap, fua }: WriteZeroesOptions): Pending {
+    this.#traffic.writeZeroesRequests += 1;
+    this.#traffic.writeZeroesBytes += length;
     return this.#thenFlush(this.#node.writeZeroes(offset, length, { mayUnmap }), fua);
   }
 
   trim(offset: number, length: number, fua: boolean): Pending {
+    this.#traffic.trimRequests += 1;
+    this.#traffic.trimBytes += length;
     return this.#thenFlush(this.#node.discard(offset, length), fua);
   }
 
   flush(): Pending {
+    this.#traffic.flushRequests += 1;
     return this.#node.flush();
   }
 
   /** The page cache reads ahead by itself. */
   cache(): Pending {
+    this.#traffic.cacheRequests += 1;
     return undefined;
   }
 
   blockStatus(context: string, offset: number, length: number): StatusExtent[] | Promise<StatusExtent[]> {
+    this.#traffic.blockStatusRequests += 1;
     const toFlags = TO_FLAGS[context];
     if (toFlags === undefined) return this.#extraStatus(context, offset, length);
     const extents = this.#node.extents(offset, length);

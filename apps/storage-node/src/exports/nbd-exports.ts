@@ -2,7 +2,7 @@
 import { type NbdConnectionInfo, NbdServer, NbdServerError } from '@tidemark/nbd';
 import { formatHostPort, type HostPort } from '../host-port.ts';
 import { FAILURE_REPORT_INTERVAL_MS } from '../limits.ts';
-import { BlockExport, type BlockExportOptions } from './block-export.ts';
+import { BlockExport, type BlockExportOptions, NbdTraffic } from './block-export.ts';
 import { toNbdErrno } from './errno.ts';
 import { FailureLog, type RequestFailure } from './failure-log.ts';
 
@@ -23,6 +23,8 @@ export interface NbdExportsOptions {
 const UNLISTED = '(unlisted)';
 
 export class NbdExports {
+  /** Of all exports, since the process began. */
+  readonly traffic = new NbdTraffic();
   readonly #listen: HostPort;
   readonly #advertise: HostPort | undefined;
   readonly #server: NbdServer;
@@ -83,13 +85,18 @@ export class NbdExports {
 
   /** Serves the node and returns the URI. The node stays the caller's: close it after `remove`. */
   add(options: BlockExportOptions): string {
-    this.#server.addExport(new BlockExport(options));
+    this.#server.addExport(new BlockExport({ ...options, traffic: this.traffic }));
     if (options.listed) this.#listedNames.add(options.name);
     return this.uri(options.name);
   }
 
   has(name: string): boolean {
     return this.#server.find(name) !== undefined;
+  }
+
+  /** Clients at this moment. */
+  get clients(): number {
+    return this.#server.connections().length;
   }
 
   /** Clients of an export at this moment. */

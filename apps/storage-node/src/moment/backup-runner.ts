@@ -172,7 +172,8 @@ export class BackupRunner {
     const { target, targetUri, checkpointId } = start;
     const checkpoint = this.#checkpoint(start);
     const jobId = backupJobId(checkpointId);
-    const job = await startDirectBackup(volume, { ...start, jobs: this.#jobs, jobId, checkpoint });
+    const { waits } = this.#moments;
+    const job = await startDirectBackup(volume, { ...start, jobs: this.#jobs, jobId, checkpoint, waits });
     const record = this.#jobs.adopt(job, async succeeded => {
       await target.close();
       if (!succeeded) throw explainEnd({ job, volumeName: volume.record.name, targetUri });

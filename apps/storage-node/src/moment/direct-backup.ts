@@ -1,6 +1,12 @@
 // A backup without a scratch: what guests are about to overwrite goes to the target itself, over the network. It
 // takes no space here, and whatever fails at the target ends it.
-import { type BackupAction, type BackupJob, type OnCbwError, startBackup } from '@tidemark/engine';
+import {
+  type BackupAction,
+  type BackupJob,
+  type OnCbwError,
+  startBackup,
+  type WaitHistogram,
+} from '@tidemark/engine';
 import type { JobRunner } from '../host/job-runner.ts';
 import { CBW_TIMEOUT_MS } from '../limits.ts';
 import type { Volume } from '../volume/volume.ts';
@@ -20,6 +26,7 @@ export interface DirectBackupOptions {
   /** 0: CBW_TIMEOUT_MS. */
   readonly cbwTimeoutMs: number;
   readonly speedBytesPerSecond: number;
+  readonly waits: WaitHistogram;
 }
 
 /** The point in time lies between call and end; the job runs then. Rejects with nothing changed. */
@@ -38,6 +45,7 @@ export async function startDirectBackup(volume: Volume, options: DirectBackupOpt
     onCbwError: options.onCbwError,
     cbwTimeoutMs: options.cbwTimeoutMs || CBW_TIMEOUT_MS,
     targetIsZero,
+    waits: options.waits,
     ...(baseNames && { bitmap: contents, bitmapMode: 'never' as const }),
   });
   const choice = baseNames ? [chooseContents({ node, name: contents, union: baseNames, also })] : [];

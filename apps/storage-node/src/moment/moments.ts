@@ -8,6 +8,7 @@ import {
   runTransaction,
   startFleece,
   type TransactionAction,
+  WaitHistogram,
 } from '@tidemark/engine';
 import { TidemarkError } from '@tidemark/proto';
 import { checkId } from '../host/plain-id.ts';
@@ -55,6 +56,8 @@ export interface StagedMoment {
 export type MomentReport = (problem: { momentId: string; message: string }) => void;
 
 export class Moments {
+  /** How long guests waited for what they overwrite to be kept. */
+  readonly waits = new WaitHistogram();
   readonly #graph: BlockGraph;
   readonly #store: StateStore;
   readonly #clock: Clock;
@@ -77,6 +80,10 @@ export class Moments {
     this.#clock = options.clock;
     this.#scratchLimitBytes = options.scratchLimitBytes;
     this.#report = options.report;
+  }
+
+  get count(): number {
+    return this.#moments.size;
   }
 
   /** Removes what an earlier life of the process left. */
@@ -164,6 +171,7 @@ export class Moments {
       bitmap: baseNames && contents,
       onCbwError: request.onCbwError ?? 'break-snapshot',
       cbwTimeoutMs: request.cbwTimeoutMs || CBW_TIMEOUT_MS,
+      waits: this.waits,
       onBroken: reason => this.#broke(momentId, reason, held.moment),
     });
     const actions: TransactionAction[] = [changes.action()];

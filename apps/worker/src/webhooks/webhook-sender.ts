@@ -16,6 +16,8 @@ export interface WebhookSenderOptions {
   /** From 0 to below 1. */
   readonly random: () => number;
   readonly limits?: WebhookLimits;
+  /** Told of each attempt, for whoever counts them. */
+  readonly observer?: { attempted(delivered: boolean): void };
 }
 
 export class WebhookSender {
@@ -126,6 +128,7 @@ export class WebhookSender {
     });
     const attempt = { delivered: fault === null, status, detail: fault, delayMs: this.#delayMs(delivery) };
     const kept = await catalog.webhookDeliveries.record(delivery, attempt, this.#rules);
+    this.#options.observer?.attempted(fault === null);
     const about = { webhook: webhook.name, deliveryId: delivery.id, attempt: delivery.attempts + 1 };
     if (fault === null) log.debug({ ...about, status }, 'webhook delivered');
     else log.warn({ ...about, detail: fault }, 'webhook delivery failed');
@@ -133,7 +136,7 @@ export class WebhookSender {
     return kept && isOver;
   }
 
-  /** It doubles, from one half to one and a half of it at random: many endpoints of one host do not come back at once. */
+  /** It doubles; from a half to one and a half of it, at random, so that not all come back at once. */
   #delayMs({ attempts }: WebhookDelivery): number {
     const { delayMs, delayMaxMs } = this.#limits;
     return Math.min(delayMs * 2 ** attempts, delayMaxMs) * (0.5 + this.#options.random());

@@ -12,6 +12,7 @@ import type { Extent } from '../extent.ts';
 import type { BlockNode, WriteZeroesOptions } from '../node/block-node.ts';
 import type { Pending } from '../pending.ts';
 import { FrozenMoment } from './frozen-moment.ts';
+import type { WaitHistogram } from './wait-histogram.ts';
 
 /** QEMU's default is break-guest-write; callers of ours have to choose. */
 export const ON_CBW_ERROR = ['break-guest-write', 'break-snapshot'] as const;
@@ -29,6 +30,8 @@ export interface CopyBeforeWriteOptions {
   /** How long a guest request waits for its copy; 0 for ever. Being late is an error under the policy. */
   cbwTimeoutMs: number;
   clock: Clock;
+  /** Where is noted how long guest requests waited for their copies. */
+  waits?: WaitHistogram | undefined;
 }
 
 export class CopyBeforeWrite implements BlockNode {
@@ -40,6 +43,7 @@ export class CopyBeforeWrite implements BlockNode {
   readonly #onCbwError: OnCbwError;
   readonly #timeoutMs: number;
   readonly #clock: Clock;
+  readonly #waits: WaitHistogram | undefined;
   #broken: EngineError | undefined;
   /** Told once, when the frozen moment is lost. */
   onBroken: () => void = () => {};
@@ -51,6 +55,7 @@ export class CopyBeforeWrite implements BlockNode {
     this.#onCbwError = options.onCbwError;
     this.#timeoutMs = options.cbwTimeoutMs;
     this.#clock = options.clock;
+    this.#waits = options.waits;
     this.snapshot = new FrozenMoment({
       source: options.source,
       target: options.target,
@@ -124,14 +129,19 @@ export class CopyBeforeWrite implements BlockNode {
   }
 
   async #copyThen(offset: number, length: number, request: () => Pending): Promise<void> {
+    const sinceMs = this.#clock.monotonicMs();
     const failure = await this.#copyInTime(offset, length);
     // A copy that was stopped is nobody's any more: its end is no reason to fail a guest.
     if (failure !== undefined && this.#broken === undefined && !this.copy.stopped) {
-      if (this.#onCbwError === 'break-guest-write') throw failure.error;
+      if (this.#onCbwError === 'break-guest-write') {
+        this.#waits?.note((this.#clock.monotonicMs() - sinceMs) / 1000);
+        throw failure.error;
+      }
       this.#broken = brokenSnapshot(failure);
       this.onBroken();
     }
     if (this.#broken === undefined) await this.snapshot.untilFree(offset, length);
+    this.#waits?.note((this.#clock.monotonicMs() - sinceMs) / 1000);
     await request();
   }
 

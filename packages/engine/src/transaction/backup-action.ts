@@ -5,6 +5,7 @@ import { BlockCopy, type BlockCopyOptions, copyClusterBytes } from '../copy/bloc
 import { validateMinClusterBytes } from '../copy/min-cluster-size.ts';
 import { EngineError } from '../errors.ts';
 import { CopyBeforeWrite, type OnCbwError } from '../filter/copy-before-write.ts';
+import type { WaitHistogram } from '../filter/wait-histogram.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
 import type { Edge } from '../graph/edge.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
@@ -20,6 +21,8 @@ import type { PrepareContext, PreparedAction, TransactionAction } from './transa
 
 export interface BackupActionOptions extends Omit<JobOptions, 'clock'> {
   clock: Clock;
+  /** Where is noted how long guest requests waited for their copies. */
+  waits?: WaitHistogram | undefined;
   jobs: JobRegistry;
   /** Names of block nodes. */
   source: string;

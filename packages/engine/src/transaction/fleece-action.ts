@@ -9,6 +9,7 @@ import { validateMinClusterBytes } from '../copy/min-cluster-size.ts';
 import { EngineError } from '../errors.ts';
 import { CopyBeforeWrite, type OnCbwError } from '../filter/copy-before-write.ts';
 import { SnapshotAccess, snapshotAccessPermissions } from '../filter/snapshot-access.ts';
+import type { WaitHistogram } from '../filter/wait-histogram.ts';
 import type { BlockGraph } from '../graph/block-graph.ts';
 import type { GraphNode } from '../graph/graph-node.ts';
 import { copyBeforeWritePermissions } from '../graph/permissions.ts';
@@ -32,6 +33,8 @@ export interface FleeceOptions {
   /** 0: a guest write waits for its copy as long as it takes. */
   cbwTimeoutMs: number;
   minClusterBytes?: number | undefined;
+  /** Where is noted how long guest requests waited for their copies. */
+  waits?: WaitHistogram | undefined;
   /** Told once, when the moment is lost. */
   onBroken?: ((reason: EngineError) => void) | undefined;
 }
