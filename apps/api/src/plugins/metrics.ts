@@ -1,4 +1,4 @@
-// Counts answers, and shows the metrics of the process at `/metrics`: on the api's own listener, or on one of their own.
+// Counts answers, and shows the metrics of the process at `/metrics`: at the api's address, or at one of their own.
 
 import type { HostPort, HttpListener } from '@tidemark/proto';
 import { startMetricsServer } from '@tidemark/proto';
