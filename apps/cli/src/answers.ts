@@ -266,3 +266,45 @@ export interface Token {
   expiresAt: string | null;
   lastUsedAt: string | null;
 }
+
+export interface Policy {
+  name: string;
+  enabled: boolean;
+  selector: string;
+  schedule: { cron: string; timeZone: string };
+  kind: string;
+  fullEvery: number;
+  keep: Record<string, number> | null;
+  nextDueAt: string | null;
+}
+
+export interface Firing {
+  id: string;
+  cause: string;
+  dueAt: string;
+  state: string;
+  reason: string | null;
+  members: Record<string, number>;
+  followUps: { kind: string }[];
+  finishedAt: string | null;
+}
+
+export interface FiringMember {
+  volume: string;
+  kind: string;
+  state: string;
+  reason: string | null;
+  runId: string | null;
+  estimateBytes: number | null;
+}
+
+export interface SimulatedFiring {
+  startAt: string;
+  volumes: {
+    volume: string;
+    kind: string;
+    kept: number;
+    keeps: { pointInTime: string; reasons: string[] }[] | null;
+    pruned: { pointInTime: string }[];
+  }[];
+}

@@ -16,3 +16,6 @@ export const PAGE_ITEMS = 200;
 
 /** Before a stream of events that broke off is asked for again. */
 export const FOLLOW_AGAIN_MS = 2_000;
+
+/** A firing is looked at this often while somebody waits for its end; it takes seconds at least. */
+export const FIRING_LOOK_MS = 250;

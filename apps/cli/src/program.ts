@@ -7,6 +7,7 @@ import type { Surroundings } from './commands/context.ts';
 import { differenceCommands } from './commands/difference.ts';
 import { eventCommands } from './commands/event.ts';
 import { exportCommands } from './commands/export.ts';
+import { policyCommands } from './commands/policy.ts';
 import { pruneCommand } from './commands/prune.ts';
 import { replicationCommands } from './commands/replication.ts';
 import { repositoryCommands } from './commands/repository.ts';
@@ -75,6 +76,7 @@ function buildProgram({ url, token, tokenFile, terminal }: ProgramOptions): Comm
   exportCommands(program, around);
   restoreCommands(program, around);
   pruneCommand(program, around);
+  policyCommands(program, around);
   replicationCommands(program, around);
   runCommands(program, around);
   eventCommands(program, around);

@@ -1,0 +1,185 @@
+// tidemark policy
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Command } from 'commander';
+import type { Firing, FiringMember, Policy, SimulatedFiring } from '../answers.ts';
+import type { Query } from '../client.ts';
+import { FIRING_LOOK_MS } from '../limits.ts';
+import { type Column, moment, record, size, table } from '../output.ts';
+import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { bodyOf, type PolicyOptions, withPolicyOptions } from './policy-options.ts';
+
+const PATH = '/v1/policies';
+const pathOf = (ref: string) => `${PATH}/${segment(ref)}`;
+
+const columns: readonly Column<Policy>[] = [
+  ['NAME', policy => policy.name],
+  ['STATE', policy => (policy.enabled ? 'enabled' : 'disabled')],
+  ['SELECTOR', policy => policy.selector || 'all'],
+  ['SCHEDULE', ({ schedule }) => `${schedule.cron} ${schedule.timeZone}`],
+  ['KIND', ({ kind, fullEvery }) => (fullEvery > 0 ? `${kind}, full every ${fullEvery}` : kind)],
+  ['KEEPS', policy => keepText(policy)],
+  ['NEXT', policy => moment(policy.nextDueAt)],
+];
+
+const firingColumns: readonly Column<Firing>[] = [
+  ['ID', firing => firing.id],
+  ['DUE', firing => moment(firing.dueAt)],
+  ['CAUSE', firing => firing.cause],
+  ['STATE', firing => firing.state],
+  ['MEMBERS', ({ members }) => membersText(members)],
+  ['FOLLOWED BY', ({ followUps }) => followUps.map(({ kind }) => kind).join(', ') || null],
+  ['REASON', firing => firing.reason],
+];
+
+const memberColumns: readonly Column<FiringMember>[] = [
+  ['VOLUME', member => member.volume],
+  ['KIND', member => member.kind],
+  ['STATE', member => member.state],
+  ['RUN', member => member.runId],
+  ['EXPECTED', member => size(member.estimateBytes)],
+  ['REASON', member => member.reason],
+];
+
+function keepText({ keep }: Policy): string | null {
+  const rules = Object.entries(keep ?? {}).filter(([, count]) => count > 0);
+  return rules.map(([rule, count]) => `${rule} ${count}`).join(', ') || null;
+}
+
+function membersText(members: Firing['members']): string | null {
+  const some = Object.entries(members).filter(([, count]) => count > 0);
+  return some.map(([state, count]) => `${count} ${state}`).join(', ') || null;
+}
+
+export function policyCommands(program: Command, around: Surroundings): void {
+  const group = program.command('policy').description('what is backed up when, and for how long it is kept');
+  const show = async (command: Command, ask: (context: Context) => Promise<Policy>) => {
+    const context = new Context(command, around);
+    context.output.show(await ask(context), columns);
+  };
+
+  withPolicyOptions(group.command('create <name>').description('make a policy, switched off'))
+    .option('--enable', 'switch it on at once')
+    .action((name, { enable: enabled, ...options }: PolicyOptions & { enable?: true }, command) =>
+      show(command, ({ client }) => client.post(PATH, { name, enabled, ...bodyOf(options) })),
+    );
+  withPage(group.command('list').description('list policies')).action(async (options: Query, command) => {
+    const { client, output } = new Context(command, around);
+    output.list(await client.list<Policy>(PATH, options), columns);
+  });
+  group
+    .command('show <policy>')
+    .description('show a policy')
+    .action((ref, _options, command) => show(command, ({ client }) => client.get(pathOf(ref))));
+  withPolicyOptions(group.command('update <policy>').description('change what is given'))
+    .option('--name <name>', 'another name')
+    .action((ref, { name, ...options }: PolicyOptions & { name?: string }, command) =>
+      show(command, ({ client }) => client.patch(pathOf(ref), { name, ...bodyOf(options) })),
+    );
+  for (const [word, what] of [
+    ['enable', 'switch a policy on: due from now on'],
+    ['disable', 'switch a policy off: what waits is left out'],
+  ] as const) {
+    group
+      .command(`${word} <policy>`)
+      .description(what)
+      .action((ref, _options, command) =>
+        show(command, ({ client }) => client.post(`${pathOf(ref)}/${word}`)),
+      );
+  }
+  group
+    .command('delete <policy>')
+    .description('delete a policy; its backups stay')
+    .action((ref, _options, command) => show(command, ({ client }) => client.delete(pathOf(ref))));
+  simulateCommand(group, around);
+  firingCommands(group, around);
+}
+
+function simulateCommand(group: Command, around: Surroundings): void {
+  withPage(group.command('simulate <policy>').description('what it would do over the next days'))
+    .option('--days <count>', 'from now on (default: 30)', parseCount)
+    .option('--volume <ref>', 'only this volume, with all that is kept of it')
+    .action(async (ref, { days, volume, limit, cursor }, command) => {
+      const { client, output } = new Context(command, around);
+      const items: SimulatedFiring[] = [];
+      let next: string | null = cursor ?? null;
+      do {
+        const query = { days, volume, limit, cursor: next ?? undefined };
+        const page = await client.post<{ items: SimulatedFiring[]; nextCursor: string | null }>(
+          `${pathOf(ref)}/simulate${searchOf(query)}`,
+        );
+        items.push(...page.items);
+        next = page.nextCursor;
+      } while (next !== null && limit === undefined);
+      output.print({ items, nextCursor: next }, () => simulationText(items));
+    });
+}
+
+function searchOf(query: Query): string {
+  const given = Object.entries(query).flatMap(([name, value]): [string, string][] =>
+    value === undefined ? [] : [[name, String(value)]],
+  );
+  return given.length > 0 ? `?${new URLSearchParams(given)}` : '';
+}
+
+interface Line {
+  startAt: string;
+  volume: SimulatedFiring['volumes'][number];
+}
+
+const lineColumns: readonly Column<Line>[] = [
+  ['START', ({ startAt }) => moment(startAt)],
+  ['VOLUME', ({ volume }) => volume.volume],
+  ['KIND', ({ volume }) => volume.kind],
+  ['KEPT', ({ volume }) => volume.kept],
+  ['PRUNED', ({ volume }) => volume.pruned.map(({ pointInTime }) => moment(pointInTime)).join(', ') || null],
+];
+
+function simulationText(items: readonly SimulatedFiring[]): string {
+  const lines = items.flatMap(({ startAt, volumes }) => volumes.map(volume => ({ startAt, volume })));
+  if (lines.length === 0) return 'none';
+  const last = items.at(-1)!.volumes;
+  const kept = last.flatMap(({ volume, keeps }) =>
+    (keeps ?? []).map(
+      ({ pointInTime, reasons }) => `${volume} ${moment(pointInTime)}: ${reasons.join(', ')}`,
+    ),
+  );
+  const end = kept.length === 0 ? '' : `\n\nkept at the end:\n${kept.join('\n')}`;
+  return `${table(lines, lineColumns)}${end}`;
+}
+
+function firingCommands(group: Command, around: Surroundings): void {
+  const firingPath = (policy: string, firing: string) => `${pathOf(policy)}/firings/${segment(firing)}`;
+  const follow = async (context: Context, policy: string, firing: Firing, wait: boolean) => {
+    let current = firing;
+    while (wait && current.finishedAt === null) {
+      await sleep(FIRING_LOOK_MS);
+      current = await context.client.get<Firing>(firingPath(policy, firing.id));
+    }
+    context.output.print(current, () => record(current, firingColumns));
+  };
+  withWait(
+    group.command('fire <policy>').description('fire a policy now, whatever its schedule says'),
+  ).action(async (ref, { wait }: { wait: boolean }, command) => {
+    const context = new Context(command, around);
+    await follow(context, ref, await context.client.post<Firing>(`${pathOf(ref)}/fire`), wait);
+  });
+  withWait(group.command('retry <policy> <firing>').description('retry what failed or did not start')).action(
+    async (ref, firing, { wait }: { wait: boolean }, command) => {
+      const context = new Context(command, around);
+      await follow(context, ref, await context.client.post<Firing>(`${firingPath(ref, firing)}/retry`), wait);
+    },
+  );
+  withPage(group.command('runs <policy> [firing]').description('list firings, or the volumes of one')).action(
+    async (ref: string, firing: string | undefined, options: Query, command: Command) => {
+      const { client, output } = new Context(command, around);
+      if (firing === undefined) {
+        output.list(await client.list<Firing>(`${pathOf(ref)}/firings`, options), firingColumns);
+      } else {
+        output.list(
+          await client.list<FiringMember>(`${firingPath(ref, firing)}/members`, options),
+          memberColumns,
+        );
+      }
+    },
+  );
+}

@@ -1,0 +1,102 @@
+// Goal: an operator makes a policy from a shell, sees what it would do, switches it on, fires it and looks at what
+// became of it. Method: as in tidemark.test.ts; the worker's part of a firing is played by the catalog.
+import { PassThrough } from 'node:stream';
+import { buildApp } from '@tidemark/api/app';
+import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { runProgram } from '../src/program.ts';
+import { StandInWorker } from './support/stand-in-worker.ts';
+
+let database: TestDatabase;
+let app: Awaited<ReturnType<typeof buildApp>>;
+let worker: StandInWorker;
+let url: string;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  app = await buildApp({ databaseUrl: database.url, queueUrl: database.url });
+  url = await app.listen({ host: '127.0.0.1', port: 0 });
+  worker = new StandInWorker(app.catalog);
+  worker.start();
+  await done('storage-node', 'add', 'alpha', '--control-address', 'alpha.example:7411');
+  await done('repository', 'create', 'vault', '--storage-node', 'alpha');
+  await done('volume', 'create', 'web', '--storage-node', 'alpha', '--size', '1MiB');
+});
+
+afterAll(async () => {
+  await worker.stop();
+  await app.close();
+  await database.drop();
+});
+
+async function tidemark(...args: string[]) {
+  const out = new PassThrough();
+  const err = Object.assign(new PassThrough(), { isTTY: false });
+  const exit = await runProgram(args, { url, terminal: { out, err } });
+  return { exit, out: String(out.read() ?? ''), err: String(err.read() ?? '') };
+}
+
+async function done(...args: string[]): Promise<string> {
+  const { exit, out, err } = await tidemark(...args);
+  expect(exit, err).toBe(0);
+  return out;
+}
+
+test('a policy is made, simulated, switched, changed, fired and deleted', async () => {
+  const made = await done(
+    ...['policy', 'create', 'nightly', '--repository', 'vault', '--cron', '30 2 * * *'],
+    ...['--time-zone', 'Europe/Berlin', '--keep-daily', '2', '--full-every', '7', '--jitter', '60'],
+    ...['--bandwidth', '08:00-18:00@1,2,3,4,5=50MiB', '--bandwidth', '18:00-08:00=0', '--retries', '1'],
+  );
+  expect(made).toMatch(/^STATE +disabled$/m);
+  expect(made).toMatch(/^SCHEDULE +30 2 \* \* \* Europe\/Berlin$/m);
+  const whole = JSON.parse(await done('--json', 'policy', 'show', 'nightly'));
+  expect(whole).toMatchObject({
+    schedule: { jitterMs: 60_000 },
+    retry: { times: 1, delayMs: 300_000 },
+    bandwidth: [
+      { from: '08:00', to: '18:00', days: [1, 2, 3, 4, 5], bytesPerSecond: 50 * 2 ** 20 },
+      { from: '18:00', to: '08:00', days: [], bytesPerSecond: 0 },
+    ],
+  });
+  const simulated = (await done('policy', 'simulate', 'nightly', '--days', '3')).trim().split('\n');
+  expect(simulated).toHaveLength(4);
+  expect(simulated[1]).toMatch(/ web +full +1 +-$/);
+  expect(simulated[3]).toMatch(/ web +incremental +2 +\d{4}-\d\d-\d\d /);
+  expect(await done('policy', 'simulate', 'nightly', '--days', '3', '--volume', 'web')).toMatch(
+    /^kept at the end:\nweb .*: daily /m,
+  );
+  expect(await done('policy', 'enable', 'nightly')).toMatch(/^STATE +enabled$/m);
+  expect(await done('policy', 'update', 'nightly', '--cron', '@hourly')).toMatch(
+    /^SCHEDULE +@hourly Europe/m,
+  );
+  expect(await done('policy', 'list')).toMatch(/^nightly +enabled +all +@hourly/m);
+  expect(await done('policy', 'disable', 'nightly')).toMatch(/^STATE +disabled$/m);
+});
+
+test('a firing is waited for, and shown with its volumes', async () => {
+  const firing = done('policy', 'fire', 'nightly');
+  await expect.poll(async () => (await app.catalog.firings.listToBegin()).length).toBe(1);
+  const [id] = await app.catalog.firings.listToBegin();
+  await app.catalog.firings.begin(id!);
+  expect(await done('policy', 'runs', 'nightly')).toMatch(/ asked +running +1 waiting /);
+  expect(await done('policy', 'runs', 'nightly', id!)).toMatch(/^web +full +waiting /m);
+  const all = { policyIds: [], storageNodeIds: [], repositoryIds: [] };
+  const [member] = await app.catalog.admissions.candidates(all, 1);
+  await app.catalog.admissions.end(member!.id, { from: 'waiting', state: 'failed', reason: 'no luck' });
+  const end = () =>
+    app.catalog.transaction(async catalog => {
+      const found = await catalog.firings.lockToFinish(id!);
+      await catalog.firings.finish(found!.firing, { failed: true, followUps: [] });
+    });
+  await end();
+  expect(await firing).toMatch(/^STATE +failed$/m);
+  expect(await done('policy', 'retry', 'nightly', id!, '--no-wait')).toMatch(/^STATE +running$/m);
+  expect(await done('policy', 'delete', 'nightly')).toMatch(/^NAME +nightly$/m);
+  expect((await tidemark('policy', 'show', 'nightly')).exit).toBe(1);
+});
+
+test('what is not understood says what to give', async () => {
+  const bad = await tidemark('policy', 'create', 'x', '--bandwidth', 'always=1');
+  expect([bad.exit, bad.err]).toEqual([2, expect.stringContaining('08:00-18:00=50MiB')]);
+});
