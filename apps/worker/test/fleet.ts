@@ -78,7 +78,7 @@ export class Fleet {
 
   async startWorker(
     limits: Partial<WorkerLimits> = {},
-    options: Pick<WorkerOptions, 'reportOnly' | 'metrics' | 'now'> = {},
+    options: Partial<Pick<WorkerOptions, 'reportOnly' | 'metrics' | 'now' | 'concurrency'>> = {},
   ): Promise<RunWorker> {
     const worker = new RunWorker({
       databaseUrl: this.database.url,
