@@ -76,6 +76,40 @@ export interface Commit {
   finishedAt: string | null;
 }
 
+export interface Group {
+  id: string;
+  name: string;
+  kind: string;
+  completion: string;
+  selector: string | null;
+  state: string;
+  fenceLimitMs: number;
+  pointInTime: string | null;
+  runId: string;
+  members: {
+    volume: string;
+    checkpointId: string;
+    backupId: string | null;
+    state: string;
+    error: { code: string; message: string } | null;
+  }[];
+  proof: {
+    longestWaitMs: number;
+    nodes: {
+      storageNode: string;
+      fencedMs: number;
+      committedMs: number;
+      releasedMs: number;
+      held: boolean;
+      heldMs: number;
+      waitMaxMs: number;
+    }[];
+  } | null;
+  error: { code: string; message: string } | null;
+  createdAt: string;
+  finishedAt: string | null;
+}
+
 export interface Repository {
   id: string;
   name: string;

@@ -23,6 +23,7 @@ export function requireGoodResult({ kind, result, volumeId, backupId }: Run): vo
     const detail = typeof result.detail === 'string' ? result.detail : words;
     throw new ProblemFailure({ title: 'The backup is damaged', detail, code: 'backup-damaged' });
   }
+  if (kind === 'create-group') requireWholeGroup(result);
   if (kind === 'audit' && result.result === 'different') {
     throw new ProblemFailure({
       title: 'Bitmap and backup do not agree',
@@ -30,6 +31,23 @@ export function requireGoodResult({ kind, result, volumeId, backupId }: Run): vo
       code: 'audit-failed',
     });
   }
+}
+
+function requireWholeGroup({ state, failed, notThawed }: Record<string, unknown>): void {
+  if (state === 'incomplete') {
+    const lines = (failed as { volume: string; code: string; message: string }[]).map(
+      ({ volume, code, message }) => `${volume}: ${code}: ${message}`,
+    );
+    const detail = `Their checkpoints are good. Make backups of these volumes, or the group again.\n${lines.join('\n')}`;
+    throw new ProblemFailure({
+      title: 'Not all backups of the group came about',
+      detail,
+      code: 'group-incomplete',
+    });
+  }
+  if (!Array.isArray(notThawed) || notThawed.length === 0) return;
+  const detail = `The group is good, but these applications may still hold still:\n${notThawed.join('\n')}`;
+  throw new ProblemFailure({ title: 'A hook did not thaw', detail, code: 'hook-failed' });
 }
 
 function withHoles(damage: Damage): CompleteWithHoles {

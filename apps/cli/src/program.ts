@@ -8,6 +8,7 @@ import { differenceCommands } from './commands/difference.ts';
 import { eventCommands } from './commands/event.ts';
 import { exportCommands } from './commands/export.ts';
 import { policyCommands } from './commands/policy.ts';
+import { groupCommands } from './commands/group.ts';
 import { pruneCommand } from './commands/prune.ts';
 import { replicationCommands } from './commands/replication.ts';
 import { repositoryCommands } from './commands/repository.ts';
@@ -71,6 +72,7 @@ function buildProgram({ url, token, tokenFile, terminal }: ProgramOptions): Comm
   checkpointCommands(program, around);
   snapshotCommands(program, around);
   commitCommands(program, around);
+  groupCommands(program, around);
   repositoryCommands(program, around);
   backupCommands(program, around);
   exportCommands(program, around);

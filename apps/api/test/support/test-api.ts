@@ -8,7 +8,7 @@ import type { Problem } from '../../src/schemas/problem.ts';
 const LEASE_MS = 60_000;
 const NOUNS = ['storage_node', 'volume', 'checkpoint', 'snapshot', 'volume_commit', 'repository', 'backup'];
 const POLICIES = ['policy', 'policy_firing', 'policy_firing_member'];
-const TABLES = [...NOUNS, ...POLICIES, 'backup_lease', 'run', 'event'];
+const TABLES = [...NOUNS, ...POLICIES, 'checkpoint_group', 'backup_lease', 'run', 'event'];
 
 export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 

@@ -12,6 +12,7 @@ export class StandInWorker {
   #stopped = false;
   #failure: RunError | null = null;
   #damage: JsonObject | null = null;
+  #groupEnd: JsonObject | null = null;
 
   constructor(catalog: Catalog) {
     this.#catalog = catalog;
@@ -34,6 +35,11 @@ export class StandInWorker {
 
   damageNext(damage: JsonObject): void {
     this.#damage = damage;
+  }
+
+  /** The result of the next group. */
+  endNextGroup(result: JsonObject): void {
+    this.#groupEnd = result;
   }
 
   async #work(): Promise<void> {
@@ -108,6 +114,8 @@ export class StandInWorker {
     if (run.kind === 'prune') {
       for (const id of run.request.backupIds as string[]) await catalog.retention.finish(id, [], run.id);
     }
+    if (run.kind === 'create-group') return this.#makeGroup(run);
+    if (run.kind === 'delete-group') await catalog.groups.delete(String(run.request.groupId), run.id);
     if (run.kind !== 'restore') return {};
     const damage = this.#damage;
     this.#damage = null;
@@ -122,5 +130,40 @@ export class StandInWorker {
     await commits.markCopying(commitId, runId);
     if (request.active) await commits.markReady(commitId, runId);
     else await commits.end(commitId, { state: 'done' }, runId);
+  }
+
+  async #makeGroup({ request, id: runId }: Run): Promise<JsonObject> {
+    const id = String(request.groupId);
+    const storageNode = (await this.#catalog.storageNodes.list()).items[0]!;
+    const answers = {
+      fencedMs: 1,
+      committedMs: 2,
+      releasedMs: 3,
+      fencedAtMs: 1,
+      drainedInMs: 0,
+      committedInMs: 1,
+    };
+    const waits = { held: true, heldMs: 2.5, waits: 1, waitP99Ms: 3.5, waitMaxMs: 3.5 };
+    const place = { storageNodeId: storageNode.id, storageNode: storageNode.name, volumes: [], fenceId: 'f' };
+    const sent = { fenceSentMs: 0, commitSentMs: 1, releaseSentMs: 2 };
+    const proof = {
+      ...{
+        runId,
+        fenceLimitMs: 500,
+        longestWaitMs: 3.5,
+        hooks: [],
+        nodes: [{ ...place, ...answers, ...waits }],
+      },
+      coordinator: { ...sent, allFencedMs: 1, allCommittedMs: 2, allReleasedMs: 3 },
+    };
+    const pointInTime = new Date();
+    await this.#catalog.groups.decide(id, { pointInTime, proof });
+    for (const { checkpointId } of request.members as { checkpointId: string }[]) {
+      await this.#catalog.checkpoints.markReady(checkpointId, pointInTime, runId);
+    }
+    await this.#catalog.groups.end(id, { state: 'ready' });
+    const result = this.#groupEnd ?? { state: 'ready', failed: [], notThawed: [] };
+    this.#groupEnd = null;
+    return result;
   }
 }

@@ -1,0 +1,170 @@
+// tidemark group
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Group, Run } from '../answers.ts';
+import type { Query } from '../client.ts';
+import { type Column, moment, record, table } from '../output.ts';
+import { parseSize } from '../sizes.ts';
+import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
+
+const PATH = '/v1/groups';
+const pathOf = (group: string): string => `${PATH}/${segment(group)}`;
+
+const ms = (value: number): string => `${value.toFixed(1)} ms`;
+
+const columns: readonly Column<Group>[] = [
+  ['ID', group => group.id],
+  ['NAME', group => group.name],
+  ['KIND', group => group.kind],
+  ['STATE', group => group.state],
+  ['MEMBERS', group => group.members.length],
+  ['POINT IN TIME', group => moment(group.pointInTime)],
+  ['CREATED', group => moment(group.createdAt)],
+];
+
+const details: readonly Column<Group>[] = [
+  ...columns,
+  ['COMPLETION', group => group.completion],
+  ['SELECTOR', group => group.selector],
+  ['FENCE LIMIT', group => `${group.fenceLimitMs} ms`],
+  ['LONGEST WAIT', group => group.proof && ms(group.proof.longestWaitMs)],
+  ['FINISHED', group => moment(group.finishedAt)],
+  ['ERROR', group => group.error && `${group.error.code}: ${group.error.message}`],
+  ['RUN', group => group.runId],
+];
+
+const memberColumns: readonly Column<Group['members'][number]>[] = [
+  ['VOLUME', member => member.volume],
+  ['STATE', member => member.state],
+  ['CHECKPOINT', member => member.checkpointId],
+  ['BACKUP', member => member.backupId],
+  ['ERROR', member => member.error && `${member.error.code}: ${member.error.message}`],
+];
+
+type NodeProof = NonNullable<Group['proof']>['nodes'][number];
+
+const proofColumns: readonly Column<NodeProof>[] = [
+  ['STORAGE NODE', node => node.storageNode],
+  ['FENCED', node => ms(node.fencedMs)],
+  ['COMMITTED', node => ms(node.committedMs)],
+  ['RELEASED', node => ms(node.releasedMs)],
+  ['HELD', node => (node.held ? `yes, ${ms(node.heldMs)}` : 'no')],
+  ['LONGEST WAIT', node => ms(node.waitMaxMs)],
+];
+
+interface Answer {
+  run: Run;
+  group: Group | null;
+}
+
+function shown(group: Group | null): string {
+  if (group === null) return 'It is gone again.';
+  const parts = [record(group, details), table(group.members, memberColumns)];
+  if (group.proof) parts.push(table(group.proof.nodes, proofColumns));
+  return parts.join('\n\n');
+}
+
+export function groupCommands(program: Command, around: Surroundings): void {
+  const group = program.command('group').description('several volumes, on any storage nodes, at one instant');
+  createCommand(group, around);
+
+  withPage(group.command('list').description('list groups, newest first'))
+    .option('--state <state>', 'only groups in this state')
+    .action(async (options: Query, command) => {
+      const { client, output } = new Context(command, around);
+      output.list(await client.list<Group>(PATH, options), columns);
+    });
+
+  group
+    .command('show <group>')
+    .description('look at a group, its members, and the proof that they are of one instant')
+    .action(async (ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      const found = await client.get<Group>(pathOf(ref));
+      output.print(found, () => shown(found));
+    });
+
+  withWait(
+    group.command('delete <group>').description('delete a group, its checkpoints and its backups'),
+  ).action(async (ref, options, command) => {
+    const context = new Context(command, around);
+    const started = await context.client.delete<Answer>(pathOf(ref));
+    await context.finish(started, {
+      wait: options.wait,
+      refresh: async () => ({ group: null }),
+      forPeople: () => `group ${started.group?.name ?? ref} is deleted`,
+    });
+  });
+}
+
+interface CreateOptions {
+  volume?: string[];
+  selector?: string;
+  backup?: string;
+  kind?: string;
+  completion?: string;
+  fenceLimit?: number;
+  webhook: string[];
+  hook: { storageNode: string; command: string }[];
+  hookTimeout?: number;
+  description?: string;
+  compression?: string;
+  speed?: number;
+  wait: boolean;
+}
+
+function createCommand(group: Command, around: Surroundings): void {
+  const words = 'take a checkpoint of each volume, all of one instant or none, and back them up';
+  withWait(group.command('create <name>').description(words))
+    .addOption(new Option('--volume <ref...>', 'volumes of the group').conflicts('selector'))
+    .option('--selector <selector>', 'all volumes with labels like these, such as app=shop')
+    .option('--backup <repository>', 'back each volume up to this repository, too')
+    .addOption(
+      new Option(
+        '--kind <kind>',
+        'of the backups; one that has no base is full (default: incremental)',
+      ).choices(['full', 'incremental', 'differential']),
+    )
+    .addOption(
+      new Option(
+        '--completion <how>',
+        'what a backup that fails means for the others: nothing, or that all are taken back (default: grouped)',
+      ).choices(['individual', 'grouped']),
+    )
+    .option('--fence-limit <ms>', 'how long guests may wait at most (default: 500)', parseCount)
+    .option('--webhook <url>', 'called before (freeze) and after (thaw); may be repeated', collect, [])
+    .option('--hook <node=name>', "command of a storage node's allow list; may be repeated", collectHook, [])
+    .option('--hook-timeout <ms>', 'how long one call of a hook may take (default: 10000)', parseCount)
+    .option('--description <text>', 'of the checkpoints and backups')
+    .addOption(new Option('--compression <how>', 'how backups are stored').choices(['none', 'zstd']))
+    .option('--speed <size>', 'most bytes per second of each backup, like 50MiB', parseSize)
+    .action(async (name, options: CreateOptions, command) => {
+      const context = new Context(command, around);
+      const started = await context.client.post<Answer>(PATH, bodyOf(name, options));
+      await context.finish(started, {
+        wait: options.wait,
+        refresh: async () => ({ group: await context.client.get<Group>(pathOf(started.group!.id)) }),
+        forPeople: answer => shown(answer.group),
+      });
+    });
+}
+
+function bodyOf(name: string, options: CreateOptions): object {
+  const { volume: volumes, selector, completion, fenceLimit: fenceLimitMs, description } = options;
+  const { backup: repository, kind, compression, speed: speedBytesPerSecond } = options;
+  const timeout = options.hookTimeout === undefined ? {} : { timeoutMs: options.hookTimeout };
+  const hooks = [
+    ...options.hook.map(hook => ({ ...hook, ...timeout })),
+    ...options.webhook.map(webhook => ({ webhook, ...timeout })),
+  ];
+  const backup = repository && { repository, kind, compression, speedBytesPerSecond };
+  return { name, volumes, selector, completion, fenceLimitMs, description, hooks, backup };
+}
+
+const collect = (url: string, before: string[]): string[] => [...before, url];
+
+function collectHook(text: string, before: CreateOptions['hook']): CreateOptions['hook'] {
+  const at = text.indexOf('=');
+  if (at < 1 || at === text.length - 1)
+    throw new InvalidArgumentError('Give NODE=NAME, like alpha=freeze-db.');
+  return [...before, { storageNode: text.slice(0, at), command: text.slice(at + 1) }];
+}
