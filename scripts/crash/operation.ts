@@ -29,6 +29,8 @@ export interface Request {
   readonly body?: object;
   /** It takes a point in time. */
   readonly isInstant?: boolean;
+  /** Of all of these; by default of the one that it is about. */
+  readonly disks?: readonly Disk[];
 }
 
 const CANCEL_AFTER_MS_MAX = 700;
@@ -101,19 +103,22 @@ export class Operations {
    * Notes when the point in time of that name can be: between now and when it was last told that it is another. A run
    * that has lost one takes a new one, and says so.
    */
-  async #takeMoment({ guest, known }: Disk, name: string, request: Request) {
-    if (request.isInstant !== true) return { reached: () => {}, over: () => {} };
-    if (this.#isQuiet) await guest.pause();
-    const window = { from: guest.model.now(), to: Number.POSITIVE_INFINITY };
-    known.set(name, { name, window });
+  async #takeMoment(disk: Disk, name: string, { isInstant, disks = [disk] }: Request) {
+    if (isInstant !== true) return { reached: () => {}, over: () => {} };
+    if (this.#isQuiet) await Promise.all(disks.map(({ guest }) => guest.pause()));
+    const windows = disks.map(({ guest, known }) => {
+      const window = { from: guest.model.now(), to: Number.POSITIVE_INFINITY };
+      known.set(name, { name, window });
+      return { guest, window };
+    });
     let seen: string | undefined;
     const over = () => {
-      if (this.#isQuiet) guest.resume();
+      if (this.#isQuiet) for (const { guest } of disks) guest.resume();
     };
     const reached = (checkpointAt: string) => {
       if (seen === checkpointAt) return;
       seen = checkpointAt;
-      window.to = guest.model.now();
+      for (const { guest, window } of windows) window.to = guest.model.now();
       over();
     };
     return { reached, over };

@@ -1,5 +1,6 @@
 // What is asked of the api in a round, chosen by the seed: on every disk two lanes, one of backups, one of the rest.
 import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
+import { MAKES_GROUP } from './checks/group-check.ts';
 import { spoil } from './contents.ts';
 import { CHAIN_KEPT, CHECKPOINTS_KEPT, ROUNDS_OF_A_RESTORE } from './limits.ts';
 import type { Operation, Operations } from './operation.ts';
@@ -40,7 +41,7 @@ export class Repertoire {
 
   async perform(): Promise<void> {
     const lanes = this.#world.disks.flatMap(disk => [this.#backups(disk), this.#others(disk)]);
-    await Promise.all(lanes);
+    await Promise.all([...lanes, this.#groups()]);
   }
 
   async #backups(disk: Disk): Promise<void> {
@@ -50,6 +51,27 @@ export class Repertoire {
       const kind = this.#random.chance(0.15) ? 'differential' : 'incremental';
       await this.#backUp(disk, isFull ? 'full' : kind);
     }
+  }
+
+  /** Of all disks, whose storage nodes differ. */
+  async #groups(): Promise<void> {
+    const { disks } = this.#world;
+    if (this.#random.chance(0.5)) await this.#deleteGroup();
+    if (this.#random.chance(0.5)) return;
+    const name = this.#name('group');
+    // A busy machine may keep guests waiting: that is no fault here.
+    const body = { name, volumes: disks.map(disk => disk.name), fenceLimitMs: 10_000 };
+    const request = { method: 'POST', path: 'groups', body, isInstant: true, disks } as const;
+    await this.#operations.ask(MAKES_GROUP, disks[0]!, name, request);
+  }
+
+  async #deleteGroup(): Promise<void> {
+    const { body } = await this.#world.rest.call('GET', 'groups?state=ready&limit=10');
+    const groups: { name: string }[] = body.items ?? [];
+    if (groups.length === 0) return;
+    const { name } = this.#random.pick(groups);
+    const request = { method: 'DELETE', path: `groups/${name}` } as const;
+    await this.#operations.ask('delete-group', this.#world.disks[0]!, name, request);
   }
 
   async #others(disk: Disk): Promise<void> {

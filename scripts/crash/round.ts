@@ -4,6 +4,7 @@ import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts
 import { checkKinds } from './checks/backup-kind-check.ts';
 import { checkBitmaps } from './checks/bitmap-check.ts';
 import { checkBackups, checkGuest, checkRestores, type Findings } from './checks/contents-check.ts';
+import { checkGroups } from './checks/group-check.ts';
 import { checkDifferences, checkLeftovers } from './checks/leftover-check.ts';
 import { checkRuns } from './checks/run-check.ts';
 import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION } from './limits.ts';
@@ -116,6 +117,7 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
   points.look();
   const circumstances = { operations: operations.done, victim: plan.victim };
   await checkRuns(world, { circumstances, findings });
+  await checkGroups(world, { circumstances, findings });
   for (const disk of world.disks) {
     await checkKinds(world, disk, { circumstances, findings });
     await checkGuest(disk, findings);

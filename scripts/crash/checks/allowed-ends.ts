@@ -65,7 +65,14 @@ const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
       why: 'it is being taken away by a request that was not answered',
       when: checkpointsWereRemoved,
     },
+    {
+      kinds: ['delete-group', 'delete-checkpoint'],
+      why: 'a group goes, or one of its members',
+      when: always,
+    },
   ],
+  'group-not-found': [{ kinds: ['delete-group'], why: 'another request deleted it', when: always }],
+  'group-not-ready': [{ kinds: ['delete-group'], why: 'another request deletes it', when: always }],
   'backup-in-use': [{ kinds: ['delete-backup'], why: 'an increment is being made over it', when: always }],
   'backup-not-usable': [
     {
@@ -82,6 +89,22 @@ const FAILURES: Readonly<Record<string, readonly Allowed[]>> = {
   'io-error': [{ kinds: [''], why: 'the other side of a copy died', when: storageNodeDied }],
   'storage-node-unreachable': [
     { kinds: [''], why: 'it stayed away for longer than its caller waits', when: storageNodeDied },
+  ],
+  'group-interrupted': [
+    {
+      kinds: ['create-group'],
+      why: 'whoever took its instant died, or lost the run',
+      when: (_, { victim }) => victim === 'worker' || victim === 'postgres',
+    },
+  ],
+  'group-fence-broken': [
+    { kinds: ['create-group'], why: 'fences end with their process', when: storageNodeDied },
+  ],
+  'group-not-found': [
+    { kinds: ['create-group'], why: 'what was prepared is undone at the start', when: storageNodeDied },
+  ],
+  'group-state': [
+    { kinds: ['create-group'], why: 'what was prepared is undone at the start', when: storageNodeDied },
   ],
   'backup-not-found': [
     { kinds: ['audit', 'verify'], why: 'nothing to compare with, or no more', when: always },

@@ -10,7 +10,7 @@ import type { World } from '../world.ts';
 import type { Findings } from './contents-check.ts';
 
 /** Files of a storage node that are always allowed, relative to its state directory. */
-const ALWAYS = [/^identity\.json$/, /^lock\.\d+$/, /^runs\/[^/]+\.json$/];
+const ALWAYS = [/^identity\.json$/, /^lock\.\d+$/, /^runs\/[^/]+\.json$/, /^groups\/[^/]+\.json$/];
 
 const EXPORTS = 'exports.json';
 const IN_PASSING_MS = 1_500;

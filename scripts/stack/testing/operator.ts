@@ -111,8 +111,8 @@ export class Operator {
     return this.#rest.follow(runId, () => {});
   }
 
-  async createVolume(name: string, size: string): Promise<void> {
-    await this.tidemark('volume', 'create', name, '--storage-node', 'alpha', '--size', size);
+  async createVolume(name: string, size: string, node = 'alpha', ...more: string[]): Promise<void> {
+    await this.tidemark('volume', 'create', name, '--storage-node', node, '--size', size, ...more);
   }
 
   /** The answer, with run and backup. */
