@@ -1,6 +1,6 @@
 // Goal: an operator takes volumes of two storage nodes at one instant while a guest writes to both, backs that instant
-// up, and restores it; whichever process is killed between any two steps, it is one instant or nothing. Method: the real
-// services and the real command; a guest whose writes on one volume follow those on the other.
+// up, and restores it; whichever process is killed between any two steps, it is one instant or nothing. Method: the
+// real services and the real command; a guest whose writes on one volume follow those on the other.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -38,7 +38,8 @@ function requireWholeGroup({ state, failed, notThawed }: Record<string, unknown>
     const lines = (failed as { volume: string; code: string; message: string }[]).map(
       ({ volume, code, message }) => `${volume}: ${code}: ${message}`,
     );
-    const detail = `Their checkpoints are good. Make backups of these volumes, or the group again.\n${lines.join('\n')}`;
+    const advice = 'Their checkpoints are good. Make backups of these volumes, or the group again.';
+    const detail = [advice, ...lines].join('\n');
     throw new ProblemFailure({
       title: 'Not all backups of the group came about',
       detail,

@@ -1,6 +1,6 @@
 // Goal: the backups of a group are all of its instant; grouped, all are published or none; individual, one that fails
-// touches no other; whoever fails, cancels or dies, the record says so and nothing half-made stays. Method: real workers
-// and catalog; storage nodes that fail on command.
+// touches no other; whoever fails, cancels or dies, the record says so and nothing half-made stays. Method: real
+// workers and catalog; storage nodes that fail on command.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasEnded } from '@tidemark/catalog';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
