@@ -27,6 +27,7 @@ import { differenceRoutes } from './routes/v1/differences.ts';
 import { eventRoutes } from './routes/v1/events.ts';
 import { exportRoutes } from './routes/v1/exports.ts';
 import { groupRoutes } from './routes/v1/groups.ts';
+import { joinTokenRoutes } from './routes/v1/join-tokens.ts';
 import { policyRoutes } from './routes/v1/policies.ts';
 import { replicationRoutes } from './routes/v1/replications.ts';
 import { repositoryRoutes } from './routes/v1/repositories.ts';
@@ -58,6 +59,7 @@ export interface AppOptions {
 }
 
 const V1 = [
+  joinTokenRoutes,
   storageNodeRoutes,
   volumeRoutes,
   checkpointRoutes,

@@ -121,3 +121,8 @@ export const SIMULATED_BACKUPS_MAX = 100_000;
 export const CONCURRENT_BACKUPS_MAX = 256;
 /** From what a row of the catalog takes to what a busy catalog or a storage node may take. */
 export const REQUEST_BUCKETS_SECONDS = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+/** Long enough to start a storage node by hand, short enough that one left in a script is soon worth nothing. */
+export const JOIN_TOKEN_DEFAULT_MS = 60 * 60 * 1000;
+/** For those that set up many machines over days. */
+export const JOIN_TOKEN_MAX_MS = 7 * 24 * 60 * 60 * 1000;

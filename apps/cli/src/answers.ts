@@ -13,6 +13,13 @@ export interface StorageNode {
   labels: Record<string, string>;
 }
 
+export interface JoinToken {
+  id: string;
+  name: string | null;
+  expiresAt: string;
+  usedAt: string | null;
+}
+
 export interface Volume {
   id: string;
   name: string;

@@ -5,6 +5,8 @@ import {
   FLEET_SECRET,
   isLoopback,
   killPointsSetting,
+  type Labels,
+  labelsFault,
   logLevelSetting,
   readSettings,
   secretSetting,
@@ -24,6 +26,34 @@ const bytesSetting = z.coerce
   .min(0, 'must not be negative')
   .max(Number.MAX_SAFE_INTEGER, 'is too large');
 
+const JOIN_TOKEN = 'TIDEMARK_JOIN_TOKEN';
+
+const joinUrlSetting = z
+  .string()
+  .refine(
+    text => /^https?:\/\//.test(text) && URL.canParse(text),
+    'must be the address of the API, such as http://127.0.0.1:7400',
+  )
+  .optional();
+
+/** `key=value`, separated by commas. */
+const labelsSetting = z
+  .string()
+  .default('')
+  .transform((text, context): Labels => {
+    const pairs = text
+      .split(',')
+      .map(pair => pair.trim())
+      .filter(pair => pair !== '');
+    const labels = Object.fromEntries(pairs.map(pair => pair.split(/=(.*)/s, 2) as [string, string]));
+    const fault = pairs.every(pair => pair.includes('='))
+      ? labelsFault(labels)
+      : 'must be key=value, separated by commas';
+    if (fault === null) return Object.freeze(labels);
+    context.addIssue({ code: 'custom', message: fault });
+    return z.NEVER;
+  });
+
 const environment = z
   .object({
     TIDEMARK_NODE_NAME: z
@@ -37,6 +67,10 @@ const environment = z
       .min(1, 'must not be empty'),
     TIDEMARK_CONTROL_LISTEN: address.prefault('127.0.0.1:7411'),
     TIDEMARK_FLEET_SECRET: secretSetting,
+    TIDEMARK_CONTROL_ADVERTISE: address.optional(),
+    TIDEMARK_JOIN_URL: joinUrlSetting,
+    TIDEMARK_JOIN_TOKEN: z.string().min(1, 'must not be empty').optional(),
+    TIDEMARK_NODE_LABELS: labelsSetting,
     TIDEMARK_NBD_LISTEN: address.prefault('127.0.0.1:10809'),
     TIDEMARK_NBD_ADVERTISE: address.optional(),
     TIDEMARK_HEALTH_LISTEN: address.optional(),
@@ -63,6 +97,13 @@ const environment = z
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
   .superRefine((value, context) => {
+    if ((value.TIDEMARK_JOIN_TOKEN === undefined) !== (value.TIDEMARK_JOIN_URL === undefined)) {
+      context.addIssue({
+        code: 'custom',
+        path: ['TIDEMARK_JOIN_TOKEN'],
+        message: 'and TIDEMARK_JOIN_URL go together: set both, or none',
+      });
+    }
     if (value.TIDEMARK_FLEET_SECRET === undefined && !isLoopback(value.TIDEMARK_CONTROL_LISTEN)) {
       context.addIssue({
         code: 'custom',
@@ -89,6 +130,12 @@ export interface StorageNodeConfig {
   readonly controlListen: HostPort;
   /** Undefined: all who reach `controlListen` are obeyed. */
   readonly fleetSecret: string | undefined;
+  /** Where others reach it; undefined: the address that is listened on. */
+  readonly controlAdvertise: HostPort | undefined;
+  /** How to join the fleet at the start; undefined: an operator registers it. */
+  readonly join: { readonly url: string; readonly token: string } | undefined;
+  /** Told with each status. */
+  readonly labels: Labels;
   readonly nbdListen: HostPort;
   /** What URIs name; undefined: the address that is listened on. */
   readonly nbdAdvertise: HostPort | undefined;
@@ -109,12 +156,16 @@ export interface StorageNodeConfig {
 
 /** Throws `SettingsError`, which names every faulty variable. */
 export function parseConfig(variables: Readonly<Record<string, string | undefined>>): StorageNodeConfig {
-  const value = readSettings(environment, variables, [FLEET_SECRET]);
+  const value = readSettings(environment, variables, [FLEET_SECRET, JOIN_TOKEN]);
+  const { TIDEMARK_JOIN_URL: url, TIDEMARK_JOIN_TOKEN: token } = value;
   return Object.freeze({
     nodeName: value.TIDEMARK_NODE_NAME,
     stateDir: resolve(value.TIDEMARK_STATE_DIR),
     controlListen: value.TIDEMARK_CONTROL_LISTEN,
     fleetSecret: value.TIDEMARK_FLEET_SECRET,
+    controlAdvertise: value.TIDEMARK_CONTROL_ADVERTISE,
+    join: url === undefined || token === undefined ? undefined : { url, token },
+    labels: value.TIDEMARK_NODE_LABELS,
     nbdListen: value.TIDEMARK_NBD_LISTEN,
     nbdAdvertise: value.TIDEMARK_NBD_ADVERTISE,
     healthListen: value.TIDEMARK_HEALTH_LISTEN,

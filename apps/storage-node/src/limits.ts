@@ -120,3 +120,8 @@ assert(FENCE_LIMIT_MS <= FENCE_LIMIT_MS_MAX);
 
 /** Volumes with series of their own: more than one host ever serves. */
 export const METRIC_VOLUMES_MAX = 2_000;
+/** Pauses between attempts to join a fleet whose API is away: it may be started after its storage nodes. */
+export const JOIN_PAUSE_MS_MIN = 500;
+export const JOIN_PAUSE_MS_MAX = 30_000;
+/** An API that is silent for so long is asked again. */
+export const JOIN_ANSWER_MAX_MS = 15_000;

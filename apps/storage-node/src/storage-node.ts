@@ -22,6 +22,7 @@ import { snapshotService } from './grpc/snapshot-service.ts';
 import { storageNodeService } from './grpc/storage-node-service.ts';
 import { volumeService } from './grpc/volume-service.ts';
 import { diskSpace } from './host/disk-space.ts';
+import { FleetMembership } from './host/fleet-membership.ts';
 import { type Identity, loadIdentity } from './host/identity.ts';
 import type { JobSnapshot } from './host/job-record.ts';
 import { JobRunner } from './host/job-runner.ts';
@@ -137,8 +138,7 @@ export class StorageNode {
     this.#restores = new RestoreRunner({ graph, store: this.#store, volumes, jobs, now, reconnectMs });
     this.#moves = new MoveRunner({ graph, volumes, jobs, reconnectMs });
     this.#commits = new CommitRunner({ graph, volumes, jobs });
-    const { moments } = this.#frozen;
-    this.#audits = new AuditRunner({ graph, volumes, jobs, moments });
+    this.#audits = new AuditRunner({ graph, volumes, jobs, moments: this.#frozen.moments });
     const { qmpListen } = config;
     this.#qmp =
       qmpListen === undefined
@@ -179,6 +179,7 @@ export class StorageNode {
       await this.#begin(this.#grpc.start(), () => this.#grpc.close());
       await this.#begin(this.#startHealth(), async () => this.#health?.close());
       await this.#begin(this.#startMetrics(), () => this.#metrics.close());
+      this.#joinFleet(identity);
     } catch (error) {
       await this.close();
       throw error;
@@ -259,6 +260,19 @@ export class StorageNode {
     ];
   }
 
+  #joinFleet({ instanceId }: Identity): void {
+    const { join, nodeName: name, controlAdvertise, labels } = this.#config;
+    if (join === undefined) return;
+    const controlAddress = controlAdvertise ? formatHostPort(controlAdvertise) : this.controlAddress!;
+    const membership = new FleetMembership({
+      ...{ store: this.#store, clock: systemClock, join },
+      member: { name, controlAddress, instanceId, labels },
+      report: ({ joined, message }) => this.#log[joined ? 'info' : 'error']({ message }, 'fleet'),
+    });
+    membership.start();
+    this.#undo.push(() => membership.close());
+  }
+
   async #status(): Promise<StorageNodeStatus> {
     const started = this.#started;
     if (started === undefined) throw new Error('The storage node has not started yet.');
@@ -271,6 +285,7 @@ export class StorageNode {
       startedAtMs: started.startedAtMs,
       volumes: this.#volumes.count,
       repositories: this.#repositories.count,
+      labels: this.#config.labels,
     };
   }
 

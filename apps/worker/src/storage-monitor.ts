@@ -1,6 +1,6 @@
 // Asks every storage node for its status, and keeps what the catalog says of them true.
 import type { Catalog, StorageNode } from '@tidemark/catalog';
-import { TidemarkError } from '@tidemark/proto';
+import { soundLabels, TidemarkError } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import type { WorkerLimits } from './limits.ts';
 import type { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
@@ -45,8 +45,8 @@ export class StorageMonitor {
     do {
       const page: Awaited<ReturnType<Catalog['storageNodes']['list']>> =
         await this.#catalog.storageNodes.list({ cursor });
-      // One that is joining is asked by its own run.
-      const members = page.items.filter(node => node.state !== 'joining');
+      // One that is joining is asked by its own run, and one that is lost is not asked any more.
+      const members = page.items.filter(node => node.state !== 'joining' && node.state !== 'lost');
       const looks = await Promise.allSettled(members.map(node => this.#lookAt(node)));
       for (const look of looks) if (look.status === 'rejected') failures.push(look.reason);
       cursor = page.nextCursor;
@@ -57,14 +57,11 @@ export class StorageMonitor {
   async #lookAt(node: StorageNode): Promise<void> {
     const { storageNodes } = this.#catalog;
     try {
-      const { instanceId, nbdAddress, version, capacityBytes, availableBytes, startedAtMs } =
+      const { instanceId, nbdAddress, version, capacityBytes, availableBytes, startedAtMs, labels } =
         await this.#ask(node);
       await storageNodes.markOnline(node.id, {
-        instanceId,
-        nbdAddress,
-        version,
-        capacityBytes,
-        availableBytes,
+        ...{ instanceId, nbdAddress, version, capacityBytes, availableBytes },
+        labels: soundLabels(labels),
       });
       const wasAway = node.state !== 'online';
       if (wasAway) this.#log.info({ storageNode: node.name }, 'storage node online');

@@ -18,6 +18,7 @@ import { PrismaClient } from './generated/client.ts';
 import { GroupRepository } from './group-repository.ts';
 import { IdempotencyRepository } from './idempotency-repository.ts';
 import { InventoryRepository } from './inventory-repository.ts';
+import { JoinTokenRepository } from './join-token-repository.ts';
 import { MetricsRepository } from './metrics-repository.ts';
 import { MoveRepository } from './move-repository.ts';
 import { PolicyRepository } from './policy-repository.ts';
@@ -52,6 +53,7 @@ const IDLE_IN_TRANSACTION_MS = 3_000;
 class Nouns {
   readonly storageNodes: StorageNodeRepository;
   readonly volumes: VolumeRepository;
+  readonly joinTokens: JoinTokenRepository;
   /** Of volumes, from one storage node to another. */
   readonly moves: MoveRepository;
   readonly checkpoints: CheckpointRepository;
@@ -89,6 +91,7 @@ class Nouns {
   constructor(scope: Scope) {
     this.storageNodes = new StorageNodeRepository(scope);
     this.volumes = new VolumeRepository(scope);
+    this.joinTokens = new JoinTokenRepository(scope);
     this.moves = new MoveRepository(scope);
     this.checkpoints = new CheckpointRepository(scope);
     this.snapshots = new SnapshotRepository(scope);

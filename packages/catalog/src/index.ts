@@ -115,6 +115,7 @@ export { intendPrune, type WantedPrune } from './intents/prune-intent.ts';
 export { type IntendedReplica, intendReplica, type WantedReplica } from './intents/replica-intent.ts';
 export { requireOnline, requireOpen } from './intents/require-online.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
+export type { Joined, Joining, JoinToken, JoinTokenRepository } from './join-token-repository.ts';
 export type { CatalogCounts, MetricsRepository, VolumeBackupFacts } from './metrics-repository.ts';
 export { applyMigrations } from './migrate.ts';
 export { hasPassed, latestPossible } from './moments.ts';

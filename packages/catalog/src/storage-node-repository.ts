@@ -45,6 +45,8 @@ export interface StorageNodeReport {
   version: string;
   capacityBytes: number;
   availableBytes: number;
+  /** Those of its settings; other keys stay as they are. Default none. */
+  labels?: Labels;
 }
 
 const bytes = (value: bigint | null) => (value === null ? null : Number(value));
@@ -140,7 +142,13 @@ export class StorageNodeRepository {
       const before = await db.storageNode.findUnique({ where: { id } });
       if (!before) throw notFound('storage-node', id);
       const row = await db.storageNode
-        .update({ where: { id }, data: { ...report, state: 'online', lastSeenAt: this.#scope.now() } })
+        .update({
+          where: { id },
+          data: {
+            ...{ ...report, state: 'online', lastSeenAt: this.#scope.now() },
+            labels: { ...(before.labels as Labels), ...report.labels },
+          },
+        })
         .catch(async error => {
           if (!isUniqueViolation(error)) throw error;
           throw new CatalogError(

@@ -46,6 +46,11 @@ export function labelsFault(labels: Labels): string | null {
   return null;
 }
 
+/** None of what another process says where not all of it is sound. */
+export function soundLabels(labels: Labels): Labels {
+  return labelsFault(labels) === null ? labels : {};
+}
+
 interface Place {
   readonly text: string;
   /** From 1. */

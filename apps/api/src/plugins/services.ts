@@ -18,6 +18,7 @@ import { RetentionService } from '../retention/retention-service.ts';
 import { RunService } from '../runs/run-service.ts';
 import { RunStarter } from '../runs/run-starter.ts';
 import { SnapshotService } from '../snapshots/snapshot-service.ts';
+import { JoinService } from '../storage-nodes/join-service.ts';
 import { StorageNodeService } from '../storage-nodes/storage-node-service.ts';
 import { AuditService } from '../volumes/audit-service.ts';
 import { VolumeService } from '../volumes/volume-service.ts';
@@ -25,6 +26,7 @@ import { WebhookService } from '../webhooks/webhook-service.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
+    joins: JoinService;
     storageNodes: StorageNodeService;
     volumes: VolumeService;
     checkpoints: CheckpointService;
@@ -52,6 +54,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
   async (app, { pass }) => {
     const starter = new RunStarter(app.catalog, app.runQueue, pass);
     const runs = new RunService(app.catalog);
+    app.decorate('joins', new JoinService(app.catalog, starter));
     app.decorate('storageNodes', new StorageNodeService(app.catalog, starter));
     app.decorate('volumes', new VolumeService(app.catalog, starter));
     app.decorate('checkpoints', new CheckpointService(app.catalog, starter, app.liveFacts));

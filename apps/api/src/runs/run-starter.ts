@@ -27,6 +27,11 @@ export class RunStarter {
     this.#pass = pass;
   }
 
+  /** Tells the queue of a run that is written. */
+  handOver(run: Run): void {
+    this.#queue.handOver(run);
+  }
+
   /**
    * `write` runs in one transaction of the catalog: it checks, writes and returns what it wrote. When it
    * throws, nothing was written.

@@ -20,7 +20,7 @@ const HOST_PORT = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/;
 /** A host name has at most 253 characters (RFC 1035, section 2.3.4), and a port five. */
 const ADDRESS_CHARACTERS_MAX = 253 + 1 + 5;
 
-const controlAddress = z
+export const controlAddressField = z
   .string()
   .max(ADDRESS_CHARACTERS_MAX)
   .refine(text => Number(HOST_PORT.exec(text)?.[2] ?? 0) > 0 && Number(HOST_PORT.exec(text)?.[2]) <= 65_535, {
@@ -66,7 +66,7 @@ export const storageNodeSchema = z
   });
 
 export const createStorageNodeSchema = z
-  .strictObject({ name: nameField, controlAddress, labels: labelsField.optional() })
+  .strictObject({ name: nameField, controlAddress: controlAddressField, labels: labelsField.optional() })
   .meta({ id: 'CreateStorageNode', examples: [{ name: 'alpha', controlAddress: '127.0.0.1:7411' }] });
 
 export const updateStorageNodeSchema = z
@@ -78,6 +78,10 @@ export const storageNodePageSchema = pageOf(storageNodeSchema, 'StorageNodePage'
 export const storageNodeRunSchema = z
   .object({ run: runSchema, storageNode: storageNodeSchema.nullable() })
   .meta({ id: 'StorageNodeRun', description: 'The storage node is null once it is removed.' });
+
+export const joinedSchema = z
+  .object({ run: runSchema.nullable(), storageNode: storageNodeSchema })
+  .meta({ id: 'JoinedStorageNode', description: 'The run is null for a storage node that was known.' });
 
 export type StorageNodeJson = z.output<typeof storageNodeSchema>;
 export type UpdateStorageNode = z.output<typeof updateStorageNodeSchema>;

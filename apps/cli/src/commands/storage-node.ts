@@ -4,6 +4,7 @@ import type { Run, StorageNode } from '../answers.ts';
 import type { Query } from '../client.ts';
 import { type Column, moment, recordOrGone, size } from '../output.ts';
 import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { joinTokenCommands } from './join-token.ts';
 import { labelCommand, labelText, withLabels, withSelector } from './labels.ts';
 
 const PATH = '/v1/storage-nodes';
@@ -56,6 +57,8 @@ export function storageNodeCommands(program: Command, around: Surroundings): voi
       const node = await client.get<StorageNode>(`${PATH}/${segment(ref)}`);
       output.show(node, [['ID', item => item.id], ...columns, ['LABELS', labelText]]);
     });
+
+  joinTokenCommands(group, around);
 
   labelCommand(group, { noun: 'storage-node', path: PATH, around });
 

@@ -1,4 +1,5 @@
 // A storage node joins the fleet once it has answered.
+import { soundLabels } from '@tidemark/proto';
 import type { RunDefinition } from './run-definition.ts';
 
 export const registerStorageNodeRun: RunDefinition<'register-storage-node'> = {
@@ -10,9 +11,10 @@ export const registerStorageNodeRun: RunDefinition<'register-storage-node'> = {
         const options = { signal: stop, timeoutMs: limits.statusTimeoutMs };
         const status = await storageNode.storageNode.getStatus({}, options);
         const { instanceId, nbdAddress, version, capacityBytes, availableBytes } = status;
-        const report = { instanceId, nbdAddress, version, capacityBytes, availableBytes };
+        const facts = { instanceId, nbdAddress, version, capacityBytes, availableBytes };
+        const report = { ...facts, labels: soundLabels(status.labels) };
         return {
-          output: report,
+          output: facts,
           commit: async catalog => {
             await catalog.storageNodes.markOnline(request.storageNodeId, report);
           },

@@ -34,6 +34,13 @@ export interface StorageNodeStatus {
   startedAtMs: number;
   volumes: number;
   repositories: number;
+  /** Of its settings. */
+  labels: { [key: string]: string };
+}
+
+export interface StorageNodeStatus_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 function createBaseGetStatusRequest(): GetStatusRequest {
@@ -99,6 +106,7 @@ function createBaseStorageNodeStatus(): StorageNodeStatus {
     startedAtMs: 0,
     volumes: 0,
     repositories: 0,
+    labels: {},
   };
 }
 
@@ -131,6 +139,9 @@ export const StorageNodeStatus: MessageFns<StorageNodeStatus> = {
     if (message.repositories !== 0) {
       writer.uint32(72).uint32(message.repositories);
     }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      StorageNodeStatus_LabelsEntry.encode({ key: key as any, value }, writer.uint32(82).fork()).join();
+    });
     return writer;
   },
 
@@ -219,6 +230,17 @@ export const StorageNodeStatus: MessageFns<StorageNodeStatus> = {
             message.repositories = reader.uint32();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            const entry10 = StorageNodeStatus_LabelsEntry.decode(reader, reader.uint32());
+            if (entry10.value !== undefined) {
+              message.labels[entry10.key] = entry10.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -262,6 +284,20 @@ export const StorageNodeStatus: MessageFns<StorageNodeStatus> = {
         : 0,
       volumes: isSet(object.volumes) ? globalThis.Number(object.volumes) : 0,
       repositories: isSet(object.repositories) ? globalThis.Number(object.repositories) : 0,
+      labels: isObject(object.labels)
+        ? (globalThis.Object.entries(object.labels) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -294,6 +330,15 @@ export const StorageNodeStatus: MessageFns<StorageNodeStatus> = {
     if (message.repositories !== 0) {
       obj.repositories = Math.round(message.repositories);
     }
+    if (message.labels) {
+      const entries = globalThis.Object.entries(message.labels) as [string, string][];
+      if (entries.length > 0) {
+        obj.labels = {};
+        entries.forEach(([k, v]) => {
+          obj.labels[k] = v;
+        });
+      }
+    }
     return obj;
   },
 
@@ -311,6 +356,102 @@ export const StorageNodeStatus: MessageFns<StorageNodeStatus> = {
     message.startedAtMs = object.startedAtMs ?? 0;
     message.volumes = object.volumes ?? 0;
     message.repositories = object.repositories ?? 0;
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseStorageNodeStatus_LabelsEntry(): StorageNodeStatus_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const StorageNodeStatus_LabelsEntry: MessageFns<StorageNodeStatus_LabelsEntry> = {
+  encode(message: StorageNodeStatus_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StorageNodeStatus_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStorageNodeStatus_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StorageNodeStatus_LabelsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: StorageNodeStatus_LabelsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StorageNodeStatus_LabelsEntry>, I>>(base?: I): StorageNodeStatus_LabelsEntry {
+    return StorageNodeStatus_LabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StorageNodeStatus_LabelsEntry>, I>>(
+    object: I,
+  ): StorageNodeStatus_LabelsEntry {
+    const message = createBaseStorageNodeStatus_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -382,6 +523,10 @@ function longToNumber(int64: { toString(): string }): number {
     throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
   }
   return num;
+}
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 function isSet(value: any): boolean {

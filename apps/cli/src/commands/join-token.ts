@@ -1,0 +1,58 @@
+// tidemark storage-node join-token
+import type { Command } from 'commander';
+import type { JoinToken } from '../answers.ts';
+import type { Query } from '../client.ts';
+import { type Column, moment, record } from '../output.ts';
+import { Context, parseCount, type Surroundings, segment, withPage } from './context.ts';
+
+const PATH = '/v1/join-tokens';
+const MINUTE_MS = 60_000;
+
+const columns: readonly Column<JoinToken>[] = [
+  ['ID', token => token.id],
+  ['FOR', token => token.name],
+  ['EXPIRES', token => moment(token.expiresAt)],
+  ['USED', token => moment(token.usedAt)],
+];
+
+interface Created {
+  joinToken: JoinToken;
+  secret: string;
+}
+
+export function joinTokenCommands(parent: Command, around: Surroundings): void {
+  const group = parent
+    .command('join-token')
+    .description('let storage nodes join by themselves, each with a token of its own');
+
+  group
+    .command('create')
+    .description('make a token for one storage node; it is printed this once')
+    .option('--name <name>', 'only a storage node of this name may use it')
+    .option('--expires-in <minutes>', 'worth nothing after that (default: 60)', parseCount)
+    .action(async ({ name, expiresIn }, command) => {
+      const { client, output } = new Context(command, around);
+      const expiresInMs = expiresIn === undefined ? undefined : expiresIn * MINUTE_MS;
+      const made = await client.post<Created>(PATH, { name, expiresInMs });
+      const cells: readonly Column<Created>[] = [
+        ...columns.map(([heading, value]): Column<Created> => [heading, ({ joinToken }) => value(joinToken)]),
+        ['TOKEN', ({ secret }) => secret],
+      ];
+      output.print(made, () => record(made, cells));
+      output.note('Start the storage node with TIDEMARK_JOIN_TOKEN and TIDEMARK_JOIN_URL.');
+    });
+
+  withPage(group.command('list').description('list join tokens')).action(async (options: Query, command) => {
+    const { client, output } = new Context(command, around);
+    output.list(await client.list<JoinToken>(PATH, options), columns);
+  });
+
+  group
+    .command('delete <id>')
+    .description('let nobody join with it any more')
+    .action(async (id, _options, command) => {
+      const { client, output } = new Context(command, around);
+      await client.delete(`${PATH}/${segment(id)}`);
+      output.print({ id }, () => `deleted join token ${id}`);
+    });
+}

@@ -1,0 +1,98 @@
+// Joins the fleet by itself: says to the API, with a join token, who it is and where it is reached. It serves its guests
+// whether the API answers or not; what has been said once is remembered, and said again when the address has changed.
+import { createHash } from 'node:crypto';
+import type { Clock } from '@tidemark/engine';
+import type { Labels } from '@tidemark/proto';
+import { z } from 'zod';
+import { JOIN_ANSWER_MAX_MS, JOIN_PAUSE_MS_MAX, JOIN_PAUSE_MS_MIN } from '../limits.ts';
+import type { StateStore } from './state-store.ts';
+
+const NAME = 'joined.json';
+const joinedSchema = z.strictObject({ version: z.literal(1), controlAddress: z.string(), fleet: z.string() });
+const joinedAnswerSchema = z.object({ storageNode: z.object({ state: z.string() }) });
+const problemSchema = z.object({ code: z.string(), detail: z.string() });
+
+export interface MembershipOptions {
+  readonly store: StateStore;
+  readonly clock: Clock;
+  readonly join: { readonly url: string; readonly token: string };
+  readonly member: { name: string; controlAddress: string; instanceId: string; labels: Labels };
+  /** Never told the token. */
+  report(outcome: { joined: boolean; message: string }): void;
+}
+
+export class FleetMembership {
+  readonly #options: MembershipOptions;
+  readonly #stop = new AbortController();
+  #joining: Promise<void> = Promise.resolve();
+
+  constructor(options: MembershipOptions) {
+    this.#options = options;
+  }
+
+  /** Does not wait for the API. */
+  start(): void {
+    this.#joining = this.#join().catch((error: unknown) => {
+      if (!this.#stop.signal.aborted) this.#options.report({ joined: false, message: String(error) });
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#joining;
+  }
+
+  async #join(): Promise<void> {
+    const { store, clock, report, join, member } = this.#options;
+    const said = { version: 1 as const, controlAddress: member.controlAddress, fleet: fleetOf(join.url) };
+    const known = await store.read(NAME, joinedSchema);
+    if (known?.controlAddress === said.controlAddress && known.fleet === said.fleet) return;
+    let told = '';
+    for (let pauseMs = JOIN_PAUSE_MS_MIN; ; pauseMs = Math.min(pauseMs * 2, JOIN_PAUSE_MS_MAX)) {
+      const answer = await this.#say();
+      if (answer.isFinal) {
+        if (answer.joined) await store.write(NAME, said);
+        return report(answer);
+      }
+      if (answer.message !== told) report(answer);
+      told = answer.message;
+      await clock.sleep(pauseMs, this.#stop.signal);
+      if (this.#stop.signal.aborted) return;
+    }
+  }
+
+  async #say(): Promise<{ joined: boolean; isFinal: boolean; message: string }> {
+    const { join, member } = this.#options;
+    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(JOIN_ANSWER_MAX_MS)]);
+    try {
+      const response = await fetch(new URL('/v1/storage-nodes/join', join.url), {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ token: join.token, ...member }),
+        signal,
+      });
+      const body: unknown = await response.json();
+      const joined = joinedAnswerSchema.safeParse(body);
+      // Not before the fleet has reached it: an address that nobody reaches is told again, or told of by its run.
+      if (joined.success) {
+        const isFinal = joined.data.storageNode.state !== 'joining';
+        const message = isFinal ? `joined as '${member.name}'` : 'waits to be asked at its address';
+        return { joined: isFinal, isFinal, message };
+      }
+      const problem = problemSchema.safeParse(body);
+      const message = problem.success
+        ? `${problem.data.code}: ${problem.data.detail}`
+        : `answered ${response.status}`;
+      // What is refused now is refused again.
+      return { joined: false, isFinal: !response.ok && response.status < 500, message };
+    } catch (error) {
+      const message = `the API at ${join.url} does not answer: ${error instanceof Error ? error.message : String(error)}`;
+      return { joined: false, isFinal: false, message };
+    }
+  }
+}
+
+/** Another fleet has to be joined anew; its address as such need not stand on the disk. */
+function fleetOf(url: string): string {
+  return createHash('sha256').update(new URL(url).origin).digest('hex');
+}

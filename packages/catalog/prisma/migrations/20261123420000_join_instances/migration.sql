@@ -1,0 +1,2 @@
+-- AlterTable
+ALTER TABLE "join_token" ADD COLUMN "instance_id" TEXT;
