@@ -222,11 +222,12 @@ export class StorageNode {
   #services(): GrpcService[] {
     const context: CallContext = {
       ledger: this.#ledger,
-      report: ({ method, error }) => {
-        const fields = { method, code: error.code, message: error.message };
+      report: ({ error, ...call }) => {
+        const fields = { ...call, code: error.code, message: error.message };
         if (error.code === 'internal-error') this.#log.error({ ...fields, err: error }, 'call failed');
         else this.#log.info(fields, 'call refused');
       },
+      reportStep: done => this.#log.info(done, 'step done'),
     };
     return [
       storageNodeService({ context, status: () => this.#status() }),

@@ -52,7 +52,7 @@ declare module 'fastify' {
 
 export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
   async (app, { pass }) => {
-    const starter = new RunStarter(app.catalog, app.runQueue, pass);
+    const starter = new RunStarter({ catalog: app.catalog, queue: app.runQueue, log: app.log, pass });
     const runs = new RunService(app.catalog);
     app.decorate('joins', new JoinService(app.catalog, starter));
     app.decorate('storageNodes', new StorageNodeService(app.catalog, starter));

@@ -47,6 +47,7 @@ export class RunQueue {
   handOver(run: { id: string; attempt: number }): void {
     if (this.#closed || this.#handOvers.size >= HAND_OVERS_MAX) return;
     const handOver = this.#add({ runId: run.id, attempt: run.attempt })
+      .then(() => this.#log.debug({ runId: run.id, attempt: run.attempt }, 'run handed to the queue'))
       .catch(error => this.#log.warn({ err: error, runId: run.id }, 'run not handed over'))
       .finally(() => this.#handOvers.delete(handOver));
     this.#handOvers.add(handOver);

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Catalog, CatalogTransaction, JsonObject, Run } from '@tidemark/catalog';
 import type { PassPoint } from '@tidemark/proto';
+import type { FastifyBaseLogger } from 'fastify';
 import { currentRequest } from '../access/current-request.ts';
 import type { RunQueue } from '../queue/run-queue.ts';
 import { type StartedRun, toRunJson } from './run-json.ts';
@@ -19,12 +20,19 @@ function acceptWith({ run, ...noun }: { run: Run }): void {
 export class RunStarter {
   readonly #catalog: Catalog;
   readonly #queue: RunQueue;
+  readonly #log: FastifyBaseLogger;
   readonly #pass: PassPoint | undefined;
 
-  constructor(catalog: Catalog, queue: RunQueue, pass?: PassPoint) {
-    this.#catalog = catalog;
-    this.#queue = queue;
-    this.#pass = pass;
+  constructor(options: {
+    catalog: Catalog;
+    queue: RunQueue;
+    log: FastifyBaseLogger;
+    pass?: PassPoint | undefined;
+  }) {
+    this.#catalog = options.catalog;
+    this.#queue = options.queue;
+    this.#log = options.log;
+    this.#pass = options.pass;
   }
 
   /** Tells the queue of a run that is written. */
@@ -46,6 +54,8 @@ export class RunStarter {
       return written;
     });
     this.#pass?.(`${run.kind} intent written`);
+    const { id: runId, kind, requestedBy } = run;
+    this.#log.info({ runId, kind, requestedBy }, 'run accepted');
     this.#queue.handOver(run);
     this.#pass?.(`${run.kind} handing over`);
     return { ...noun, run: toRunJson(run) };

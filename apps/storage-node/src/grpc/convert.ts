@@ -99,7 +99,7 @@ export function toChangedBlocks({ ranges, ...part }: ChangedPart): ChangedBlocks
   return ChangedBlocks.fromPartial({ ...part, ranges: [...ranges] });
 }
 
-export function toJobStatus(snapshot: JobSnapshot): JobStatus {
+export function toJobStatus({ runId: _, ...snapshot }: JobSnapshot): JobStatus {
   return JobStatus.fromPartial(snapshot);
 }
 

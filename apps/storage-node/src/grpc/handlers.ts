@@ -2,16 +2,26 @@
 // through the step ledger. A handler itself converts, calls one host method and converts back.
 import type { handleUnaryCall, MethodDefinition } from '@grpc/grpc-js';
 import { type StepContext, TidemarkError, toServiceError } from '@tidemark/proto';
+import { forRun } from '../host/current-run.ts';
 import type { RepeatPolicy, StepKey, StepLedger } from '../host/step-ledger.ts';
 import { toTidemarkError } from './errors.ts';
 
 /** Told of each failed call, for the log. */
-export type CallReport = (failure: { method: string; error: TidemarkError }) => void;
+export type CallReport = (failure: {
+  method: string;
+  error: TidemarkError;
+  runId?: string | undefined;
+  step?: string | undefined;
+}) => void;
+
+/** Told of each step that was carried out, or was answered as before, for the log. */
+export type StepReport = (done: { method: string; runId: string; step: string; durationMs: number }) => void;
 
 /** What services need beside their host objects. */
 export interface CallContext {
   readonly ledger: StepLedger;
   readonly report: CallReport;
+  readonly reportStep?: StepReport | undefined;
 }
 
 /** A call that only reads. */
@@ -26,7 +36,8 @@ export function query<Request, Answer>(
       value => callback(null, value),
       (thrown: unknown) => {
         const error = toTidemarkError(thrown);
-        report({ method: definition.path, error });
+        const { runId, step } = (call.request as { step?: StepContext }).step ?? {};
+        report({ method: definition.path, error, runId, step });
         callback(toServiceError(error));
       },
     );
@@ -45,9 +56,12 @@ export function step<Request extends { step?: StepContext | undefined }, Answer>
 ): handleUnaryCall<Request, Answer> {
   return query(context, definition, async request => {
     const key = keyOf(request.step, definition.path);
+    const sinceMs = performance.now();
     const bytes = await context.ledger.perform(key, { method: definition.path, repeat }, async () =>
-      definition.responseSerialize(await action(request, key)),
+      definition.responseSerialize(await forRun(key.runId, () => action(request, key))),
     );
+    const durationMs = Math.round(performance.now() - sinceMs);
+    context.reportStep?.({ method: definition.path, runId: key.runId, step: key.step, durationMs });
     return definition.responseDeserialize(Buffer.from(bytes));
   });
 }

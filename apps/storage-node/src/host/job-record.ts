@@ -3,9 +3,12 @@
 import type { Job, JobState } from '@tidemark/engine';
 import type { TidemarkErrorJson } from '@tidemark/proto';
 import { JobDamage } from '../restore/job-damage.ts';
+import { currentRunId } from './current-run.ts';
 
 export interface JobSnapshot {
   readonly jobId: string;
+  /** For which it was started; undefined: for none. */
+  readonly runId: string | undefined;
   readonly type: string;
   readonly state: JobState;
   readonly currentBytes: number;
@@ -22,6 +25,7 @@ export class JobRecord {
   readonly job: Job;
   /** Filled by whoever started the job. */
   readonly damage: JobDamage;
+  readonly #runId = currentRunId();
   #settled = false;
   #error: TidemarkErrorJson | undefined;
   readonly #changes = new Set<() => void>();
@@ -67,6 +71,7 @@ export class JobRecord {
       ...{ currentBytes, totalBytes, sentBytes, speedBytesPerSecond },
       damagedBytes: this.damage.bytes,
       jobId: id,
+      runId: this.#runId,
       type,
       // What follows the job may still fail: to callers it is pending until that is done.
       state: this.#settled ? 'concluded' : over ? 'pending' : state,
