@@ -12,6 +12,7 @@ import {
   type Volume,
 } from '@tidemark/proto';
 import type { Handlers } from './scripted-handlers.ts';
+import { refuse } from './scripted-refusal.ts';
 
 /** What it needs of its storage node. */
 interface Host {
@@ -64,7 +65,11 @@ export class ScriptedInventory {
           Repository.fromPartial({ repositoryId, name }),
         ),
       }),
-      getBackup: ({ backupId }) => StoredBackup.fromPartial({ ...published.get(backupId), hasSums: true }),
+      getBackup: ({ backupId }) => {
+        const stored = published.get(backupId);
+        if (stored === undefined) throw refuse('backup-not-found', backupId);
+        return StoredBackup.fromPartial({ ...stored, hasSums: true });
+      },
       listRepositoryWork: () =>
         RepositoryWork.fromPartial({
           partials: [...partial.keys()].map(backupId => ({ backupId })),

@@ -1,5 +1,5 @@
 // What a scripted storage node says of its repositories beyond backups: verifications, scans, deletions.
-import { JobDamage, JobStatus, ScanReport } from '@tidemark/proto';
+import { JobDamage, JobStatus, ScanReport, type StartReplicationRequest } from '@tidemark/proto';
 import type { Handlers } from './scripted-handlers.ts';
 import { refuse } from './scripted-refusal.ts';
 import type { ScriptedStorageNode } from './scripted-storage-node.ts';
@@ -13,6 +13,10 @@ export class ScriptedVerifications {
   ranges: { offset: number; length: number }[] = [];
   /** Of the next checks before publication; none: they find nothing. */
   faults: JobStatus['error'][] = [];
+  /** What the next replications end with; none: they succeed. */
+  replicationErrors: JobStatus['error'][] = [];
+  /** All that were asked for. */
+  readonly replications: StartReplicationRequest[] = [];
   readonly #node: ScriptedStorageNode;
 
   constructor(node: ScriptedStorageNode) {
@@ -27,6 +31,25 @@ export class ScriptedVerifications {
         if (node.published.has(backupId)) return { jobId };
         if (node.partial.get(backupId)?.uri !== targetUri) throw refuse('backup-not-found', backupId);
         if (node.jobs.get(jobId)?.state !== 'running') this.#runJob(jobId, this.faults.shift(), 'check');
+        return { jobId };
+      },
+      startReplication: request => {
+        const { step, backupId, targetUri, sourceUri } = request;
+        this.replications.push(request);
+        const jobId = `replication-${step.runId}-${backupId}`;
+        const partial = node.partial.get(backupId);
+        if (partial?.uri !== targetUri) throw refuse('backup-not-found', backupId);
+        const known = node.jobs.get(jobId);
+        if (known?.state === 'running' || known?.state === 'paused') return { jobId };
+        const isAway = !node.canReach(sourceUri);
+        const error = isAway
+          ? { code: 'io-error', message: 'the source is away' }
+          : this.replicationErrors.shift();
+        if (error?.code === 'backup-damaged') {
+          const ranges = [{ offset: 0, length: 1024 }];
+          node.restores.damage.set(jobId, JobDamage.fromPartial({ ranges, bytes: 1024 }));
+        }
+        this.#runJob(jobId, error, 'replication');
         return { jobId };
       },
       startVerify: ({ step, backupId }) => {
@@ -58,6 +81,7 @@ export class ScriptedVerifications {
       if (status.state === 'concluded') return clearInterval(timer);
       if (this.#node.holdJobs && status.currentBytes >= status.totalBytes / 2) return;
       status.currentBytes += TICK_BYTES;
+      if (type === 'replication') status.sentBytes = status.currentBytes;
       if (status.currentBytes < status.totalBytes) return;
       status.state = 'concluded';
       status.error = error;

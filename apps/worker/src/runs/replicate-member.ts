@@ -33,15 +33,13 @@ export async function replicateMember(
     try {
       const row = await context.catalog.backups.get(member.backupId);
       if (row.state === 'available') return row.sentBytes ?? 0;
-      const known = await findPublished(context, member);
-      if (known === undefined) {
-        sentBytes += await copyOnce(context, {
-          member,
-          row,
-          behind: { ...behind, sentBytes: behind.sentBytes + sentBytes },
-        });
+      let stored = await findPublished(context, member);
+      if (stored === undefined) {
+        const soFar = { ...behind, sentBytes: behind.sentBytes + sentBytes };
+        const copied = await copyOnce(context, { member, row, behind: soFar });
+        sentBytes += copied.sentBytes;
+        stored = await publish(context, { member, row, targetUri: copied.targetUri });
       }
-      const stored = known ?? (await publish(context, { member, row }));
       await record(context, { member, stored, sentBytes });
       await close(context, member, 'close');
       return sentBytes;
@@ -56,22 +54,22 @@ export async function replicateMember(
 
 /** Afterwards nothing is left of what was begun; one that was published meanwhile stays, and is recorded. */
 export async function undoMember(context: ReplicateContext, member: Member): Promise<void> {
-  const { backups } = context.catalog;
-  if ((await backups.find(member.backupId))?.state !== 'creating') return;
+  // None any more where the run has ended, and storage nodes were away when it did.
+  const row = await context.catalog.backups.find(member.backupId);
   for (const job of [await replicationJob(context, member), await checkJob(context)]) {
     await endJob(context, job, 'undo-job');
     await dismissJob(context, job, 'undo-job');
   }
   const stored = await findPublished(context, member);
-  if (stored !== undefined) await record(context, { member, stored, sentBytes: 0 });
-  else await discard(context, member, 'undo-copy');
+  if (stored === undefined) await discard(context, member, 'undo-copy');
+  else if (row?.state === 'creating') await record(context, { member, stored, sentBytes: 0 });
   await close(context, member, 'undo-close');
 }
 
 async function copyOnce(
   context: ReplicateContext,
   { member, row, behind }: { member: Member; row: Backup; behind: Behind },
-): Promise<number> {
+): Promise<{ sentBytes: number; targetUri: string }> {
   const { request, controls, call, stop } = context;
   const { sourceBackupId, backupId } = member;
   const { repositoryId, flatten } = request;
@@ -91,7 +89,7 @@ async function copyOnce(
   const { sentBytes } = await end.catch(error => explainEnd(context, { error, job, sourceBackupId }));
   await dismissJob(context, job, `dismiss-${backupId}`);
   await check(context, { backupId, targetUri });
-  return sentBytes;
+  return { sentBytes, targetUri };
 }
 
 /** The repository reads back what came. */
@@ -112,13 +110,13 @@ async function check(
 
 async function publish(
   context: ReplicateContext,
-  { member, row }: { member: Member; row: Backup },
+  { member, row, targetUri }: { member: Member; row: Backup; targetUri: string },
 ): Promise<StoredBackup> {
   const { request, call, stop } = context;
   const { repositories } = await targetNode(context);
   const { volumeName, checkpointId, checkpointName, pointInTimeMs } = await sourceBackup(context, member);
   const { kind, reason } = row;
-  const manifest = { volumeName, checkpointId, checkpointName, pointInTimeMs, kind, reason };
+  const manifest = { volumeName, checkpointId, checkpointName, pointInTimeMs, kind, reason, targetUri };
   const { backupId, sourceBackupId: replicaOfBackupId } = member;
   return repositories.publishBackup(
     {

@@ -49,7 +49,7 @@ export const replicateRun: RunDefinition<'replicate'> = {
 /** Nothing of those behind it was begun. */
 async function firstToCome({ request, catalog }: ReplicateContext) {
   for (const member of request.members) {
-    if ((await catalog.backups.find(member.backupId))?.state === 'creating') return member;
+    if ((await catalog.backups.find(member.backupId))?.state !== 'available') return member;
   }
   return undefined;
 }
