@@ -3,46 +3,23 @@ import { randomUUID } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { NbdClient } from '@tidemark/nbd';
 import type { StepContext } from '@tidemark/proto';
-import { violations } from '../../apps/storage-node/src/testing/causal-writers.ts';
-import type { Taken } from './coordinator.ts';
+import type { Taken } from './group-way.ts';
 import type { Host } from './host.ts';
-import { CHAINS, FENCE_LIMIT_MS, SETTLE_MS, VOLUME_BYTES, WAIT_TOLERANCE_MS } from './limits.ts';
+import { FENCE_LIMIT_MS, SETTLE_MS, VOLUME_BYTES, WAIT_TOLERANCE_MS } from './limits.ts';
 
 export interface Vault {
   readonly host: Host;
   readonly repositoryId: string;
 }
 
-export interface Verdict {
-  readonly faults: string[];
-  /** All of its moments were whole, and were copied and looked at. */
-  readonly restored: boolean;
+export function waitFaults({ released }: Taken): string[] {
+  const limitMs = FENCE_LIMIT_MS + WAIT_TOLERANCE_MS;
+  const late = released.filter(({ waitMaxMs }) => waitMaxMs > limitMs);
+  return late.map(({ waitMaxMs }) => `a guest waited ${waitMaxMs} ms at a fence`);
 }
 
-/** Afterwards nothing of the group is on the hosts. */
-export async function checkGroup(hosts: readonly Host[], vault: Vault, taken: Taken): Promise<Verdict> {
-  const faults: string[] = [];
-  for (const [index, host] of hosts.entries()) {
-    const expected = taken.kept ? [taken.checkpointIds[index]!] : [];
-    faults.push(...(await leftOn(host, expected)).map(fault => `${host.name}: ${fault}`));
-  }
-  for (const { waitMaxMs } of taken.released) {
-    if (waitMaxMs > FENCE_LIMIT_MS + WAIT_TOLERANCE_MS) faults.push(`a guest waited ${waitMaxMs} ms`);
-  }
-  if (!taken.kept) return { faults, restored: false };
-  const whole = await Promise.all(hosts.map((host, index) => hasMoment(host, taken.checkpointIds[index]!)));
-  const restored = whole.every(Boolean);
-  if (restored) {
-    const disks = await Promise.all(
-      hosts.map((host, index) => contentsOf(host, vault, taken.checkpointIds[index]!)),
-    );
-    faults.push(...violations(disks, CHAINS));
-  }
-  for (const [index, host] of hosts.entries()) await forget(host, taken.checkpointIds[index]!);
-  return { faults, restored };
-}
-
-async function leftOn(host: Host, checkpoints: readonly string[]): Promise<string[]> {
+/** What is there of groups beside these checkpoints, in words. */
+export async function leftOn(host: Host, checkpoints: readonly string[]): Promise<string[]> {
   const { volumeId } = host.volume;
   const { groups } = await host.clients.groups.listGroups({});
   const listed = (await host.clients.checkpoints.listCheckpoints({ volumeId })).checkpoints;
@@ -64,13 +41,13 @@ async function leftOn(host: Host, checkpoints: readonly string[]): Promise<strin
   return faults;
 }
 
-async function hasMoment(host: Host, checkpointId: string): Promise<boolean> {
+export async function hasMoment(host: Host, checkpointId: string): Promise<boolean> {
   const { moments } = await host.clients.jobs.listMoments({});
   return moments.some(({ momentId, broken }) => momentId === checkpointId && broken === '');
 }
 
 /** A volume as of the instant, by way of a backup's target on the vault. */
-async function contentsOf(
+export async function contentsOf(
   host: Host,
   { host: vault, repositoryId }: Vault,
   checkpointId: string,
@@ -97,7 +74,7 @@ async function contentsOf(
   return contents;
 }
 
-async function forget(host: Host, checkpointId: string): Promise<void> {
+export async function forget(host: Host, checkpointId: string): Promise<void> {
   const { volumeId } = host.volume;
   await host.clients.jobs.releaseMoment({ step: newStep(), volumeId, momentId: checkpointId });
   await host.clients.checkpoints.deleteCheckpoint({ step: newStep(), volumeId, checkpointId });

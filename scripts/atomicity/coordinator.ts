@@ -3,20 +3,10 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { GroupReleased, StepContext } from '@tidemark/proto';
+import type { Taken } from './group-way.ts';
 import type { Host } from './host.ts';
 import { CALL_TIMEOUT_MS, FENCE_LIMIT_MS, RETRY_MS, SETTLE_MS } from './limits.ts';
 import type { Plan, Step, Trouble } from './plan.ts';
-
-export interface Taken {
-  readonly groupId: string;
-  /** By host. */
-  readonly checkpointIds: readonly string[];
-  readonly kept: boolean;
-  /** Why it was not kept. */
-  readonly reason: string;
-  /** As far as hosts have answered. */
-  readonly released: readonly GroupReleased[];
-}
 
 const DECIDED = { keep: true, undo: false } as const;
 
@@ -42,7 +32,7 @@ export class Coordinator {
   }
 
   /** Resolves when it is decided, everybody has been told, and the plan's trouble is over. */
-  async take(): Promise<Taken> {
+  async take(): Promise<Taken & { checkpointIds: readonly string[] }> {
     let released: GroupReleased[] = [];
     let reason = '';
     try {
@@ -57,7 +47,7 @@ export class Coordinator {
     const kept = reason === '' && released.length === this.#hosts.length;
     await this.#step('decide', host => this.#decide(host, kept ? 'keep' : 'undo'));
     await Promise.all(this.#troubles);
-    return { groupId: this.#groupId, checkpointIds: this.#checkpointIds, kept, reason, released };
+    return { checkpointIds: this.#checkpointIds, kept, reason, released };
   }
 
   /** Rejects, when all have answered or failed, with the first failure. */

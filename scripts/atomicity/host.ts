@@ -53,6 +53,10 @@ export class Host {
     return this.#options.name;
   }
 
+  get controlAddress(): string {
+    return `${this.#options.address}:7411`;
+  }
+
   get volume(): Volume {
     if (this.#volume === undefined) throw new Error(`${this.name} has no volume yet`);
     return this.#volume;

@@ -26,3 +26,6 @@ export const RETRY_MS = 50;
 export const UNFENCED_GROUPS_MAX = 60;
 /** Between the commits of two hosts there. */
 export const UNFENCED_PAUSE_MS = 20;
+
+/** Groups of the product that stay at a time, each the base of the next one's increments. */
+export const GROUPS_KEPT_MAX = 3;

@@ -9,7 +9,7 @@ import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts
 import { outcomeLines } from '../testing/outcome.ts';
 import { FENCE_LIMIT_MS, UNFENCED_GROUPS_MAX, UNFENCED_PAUSE_MS, WAIT_TOLERANCE_MS } from './limits.ts';
 import { whyNoNetwork } from './network.ts';
-import { type Plan, planGroup, STEPS } from './plan.ts';
+import { hostOf, type Plan, planGroup, STEPS, type Trouble, type Way } from './plan.ts';
 import { Tally } from './tally.ts';
 import { type Played, World } from './world.ts';
 
@@ -17,6 +17,8 @@ const { values } = parseArgs({
   options: {
     groups: { type: 'string', default: '40' },
     seed: { type: 'string', default: '1' },
+    /** Who takes the groups' steps: the product (rest), or the suite itself (grpc). */
+    through: { type: 'string', default: 'rest' },
     /** No new group begins after this. */
     minutes: { type: 'string', default: '1000' },
     /** Fewer than these are a failure. */
@@ -28,6 +30,7 @@ const { values } = parseArgs({
   },
 });
 const seed = Number(values.seed);
+const way: Way = values.through === 'grpc' ? 'grpc' : 'rest';
 const until = performance.now() + Number(values.minutes) * 60_000;
 const folder = mkdtempSync(join(tmpdir(), 'tidemark-atomicity-'));
 const tally = new Tally();
@@ -35,8 +38,11 @@ let passed = 0;
 let failed = 0;
 let stopping = false;
 
-async function withWorld(name: string, options: { fenced: boolean }, play: (world: World) => Promise<void>) {
-  const home = join(folder, name);
+async function withWorld(
+  options: { fenced: boolean; way: Way },
+  play: (world: World) => Promise<void>,
+): Promise<void> {
+  const home = join(folder, options.fenced ? 'fenced' : 'unfenced');
   mkdirSync(home);
   const world = await World.create(home, options);
   try {
@@ -51,7 +57,7 @@ async function playFenced(world: World): Promise<void> {
   for (let number = 1; number <= Number(values.groups); number++) {
     if (stopping || performance.now() > until) return;
     // Each by itself: a group is repeated without those before it.
-    const plan = planGroup(new SeededRandom(seed * 100_003 + number), number);
+    const plan = planGroup(new SeededRandom(seed * 100_003 + number), { number, way });
     const played = await world.play(plan);
     const limitMs = FENCE_LIMIT_MS + WAIT_TOLERANCE_MS;
     if (played.longestWaitMs > limitMs) {
@@ -88,21 +94,30 @@ function slowCommits(number: number): Plan {
   const nothing = Object.fromEntries(STEPS.map(step => [step, [0, 0, 0]])) as unknown as Plan['lagMs'];
   const pauseMs = Object.fromEntries(STEPS.map(step => [step, 0])) as Plan['pauseMs'];
   const lagMs = { ...nothing, commit: [0, UNFENCED_PAUSE_MS, 2 * UNFENCED_PAUSE_MS] };
-  return { number, kind: 'calm', pauseMs, lagMs, trouble: undefined, at: { step: 'prepare', afterMs: 0 } };
+  const none = { trouble: undefined, at: { step: 'prepare', afterMs: 0 }, completion: 'grouped' } as const;
+  return { number, kind: 'calm', pauseMs, lagMs, ...none };
 }
 
 function tell({ plan, taken, faults, restored, longestWaitMs, deaths }: Played): void {
-  const { trouble, at } = plan;
-  const place = `${at.afterMs < 0 ? 'before' : 'in'} ${at.step}`;
-  const point = trouble?.kind === 'kill-point' ? ` '${trouble.point}'${deaths > 0 ? '' : ' (not met)'}` : '';
-  const what = trouble === undefined ? plan.kind : `${trouble.kind}${point} host${trouble.host + 1} ${place}`;
+  const { trouble, number, kind } = plan;
+  const what = trouble === undefined ? kind : troubleText(plan, trouble, deaths);
   const end = taken.kept ? (restored ? 'kept, restored' : 'kept, moment lost') : `undone (${taken.reason})`;
   console.log(
-    `${faults.length === 0 ? '✓' : '✗'} ${plan.number} ${what}: ${end}, ${Math.round(longestWaitMs)} ms`,
+    `${faults.length === 0 ? '✓' : '✗'} ${number} ${what}: ${end}, ${Math.round(longestWaitMs)} ms`,
   );
   if (faults.length === 0) return;
   for (const fault of faults) console.log(`  ${fault}`);
-  console.log(`  repeat: npm run test:atomicity -- --seed ${seed} --groups ${plan.number}; state: ${folder}`);
+  const again = `--seed ${seed} --groups ${number} --through ${way}`;
+  console.log(`  repeat: npm run test:atomicity -- ${again}; state: ${folder}`);
+}
+
+function troubleText({ at }: Plan, trouble: Trouble, deaths: number): string {
+  const index = hostOf(trouble);
+  const whom = index === undefined ? 'worker' : `host${index + 1}`;
+  const notMet = index !== undefined && deaths === 0 ? ' (not met)' : '';
+  if ('point' in trouble) return `${whom} dies at '${trouble.point}'${notMet}`;
+  const place = `${at.afterMs < 0 ? 'before' : 'in'} ${at.step}`;
+  return `${trouble.kind} ${whom}${'forMs' in trouble ? ` for ${trouble.forMs} ms` : ''} ${place}`;
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -119,8 +134,8 @@ if (missing !== undefined) {
   console.log(`✗ ${missing}`);
 } else {
   try {
-    await withWorld('fenced', { fenced: true }, playFenced);
-    if (failed === 0) await withWorld('unfenced', { fenced: false }, playUnfenced);
+    await withWorld({ fenced: true, way }, playFenced);
+    if (failed === 0) await withWorld({ fenced: false, way }, playUnfenced);
   } catch (error) {
     console.log(`✗ the suite broke off: ${error instanceof Error ? error.stack : String(error)}`);
     failed++;

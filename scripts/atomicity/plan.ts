@@ -7,6 +7,9 @@ export const STEPS = ['prepare', 'fence', 'commit', 'release', 'decide'] as cons
 export type Step = (typeof STEPS)[number];
 
 export type Trouble =
+  | { readonly kind: 'kill-worker' }
+  /** It dies between two steps of the group's run. */
+  | { readonly kind: 'worker-point'; readonly point: string }
   | { readonly kind: 'cut'; readonly host: number; readonly forMs: number }
   | { readonly kind: 'kill'; readonly host: number }
   /** It dies between two of its durable steps. */
@@ -14,7 +17,7 @@ export type Trouble =
 
 export interface Plan {
   readonly number: number;
-  readonly kind: 'calm' | 'slow' | 'cut' | 'kill' | 'kill-point';
+  readonly kind: 'calm' | 'slow' | Trouble['kind'];
   /** Before each step. */
   readonly pauseMs: Readonly<Record<Step, number>>;
   /** Of each step, until each host is called. */
@@ -22,6 +25,13 @@ export interface Plan {
   readonly trouble: Trouble | undefined;
   /** It comes so long after the step's calls were sent; before the step's pause where it is negative. */
   readonly at: { readonly step: Step; readonly afterMs: number };
+  /** Of a group whose backups are the product's own. */
+  readonly completion: 'individual' | 'grouped';
+}
+
+/** The one that it is about; undefined: the worker. */
+export function hostOf(trouble: Trouble): number | undefined {
+  return 'host' in trouble ? trouble.host : undefined;
 }
 
 /** What lies between the durable steps of a group, as storage nodes call it. */
@@ -38,14 +48,25 @@ const POINTS = [
   ...STEPS.flatMap(step => [`call ${callOf(step)} ${step} begins`, `call ${callOf(step)} ${step} done`]),
 ];
 
-const KINDS = ['calm', 'slow', 'cut', 'kill', 'kill', 'kill-point', 'kill-point'] as const;
+/** Those that a run of a group goes by, as the worker calls them. */
+const WORKER_POINTS = ['prepare', 'instant', 'keep', 'start-backups', 'wait-for-backups'].flatMap(step =>
+  ['begun', 'done, not recorded', 'recorded'].map(moment => `create-group ${step} ${moment}`),
+);
+
+/** By the one who takes the group's steps: the suite itself, or the product. */
+const KINDS_OF = {
+  grpc: ['calm', 'slow', 'cut', 'kill', 'kill', 'kill-point', 'kill-point'],
+  rest: ['calm', 'slow', 'cut', 'kill', 'kill-point', 'kill-point', 'kill-worker', 'worker-point'],
+} as const;
 
 export function callOf(step: Step): string {
   return `${step[0]!.toUpperCase()}${step.slice(1)}Group`;
 }
 
-export function planGroup(random: SeededRandom, number: number): Plan {
-  const kind = random.pick(KINDS);
+export type Way = keyof typeof KINDS_OF;
+
+export function planGroup(random: SeededRandom, { number, way }: { number: number; way: Way }): Plan {
+  const kind = random.pick<Plan['kind']>(KINDS_OF[way]);
   const mostMs = kind === 'slow' ? FENCE_LIMIT_MS : 20;
   const each = <T>(make: () => T) => Object.fromEntries(STEPS.map(step => [step, make()])) as Record<Step, T>;
   const lags = () => Array.from({ length: HOSTS }, () => random.int(0, random.chance(0.3) ? 40 : 3));
@@ -56,11 +77,15 @@ export function planGroup(random: SeededRandom, number: number): Plan {
     lagMs: each(lags),
     trouble: troubleOf(random, kind),
     at: { step: random.pick(STEPS), afterMs: random.chance(0.4) ? -1 : random.int(0, 15) },
+    completion: random.chance(0.5) ? 'grouped' : 'individual',
   };
 }
 
 function troubleOf(random: SeededRandom, kind: Plan['kind']): Trouble | undefined {
   const host = random.int(0, HOSTS - 1);
+  if (kind === 'slow') return { kind: 'cut', host, forMs: random.int(5, 150) };
+  if (kind === 'kill-worker') return { kind };
+  if (kind === 'worker-point') return { kind, point: random.pick(WORKER_POINTS) };
   if (kind === 'cut') return { kind, host, forMs: random.int(20, 2_500) };
   if (kind === 'kill') return { kind, host };
   if (kind === 'kill-point') return { kind, host, point: random.pick(POINTS) };

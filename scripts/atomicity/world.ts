@@ -4,12 +4,14 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { checkGroup, newStep, type Vault, type Verdict } from './checks.ts';
-import { Coordinator, type Taken } from './coordinator.ts';
+import { newStep } from './checks.ts';
+import type { GroupWay, Taken, Verdict } from './group-way.ts';
+import { GrpcWay } from './grpc-way.ts';
 import { Host } from './host.ts';
-import { CHAINS, HOSTS, VOLUME_BYTES } from './limits.ts';
+import { CHAINS, HOSTS, SETTLE_MS, VOLUME_BYTES } from './limits.ts';
 import { Network } from './network.ts';
-import type { Plan, Trouble } from './plan.ts';
+import { hostOf, type Plan, type Trouble, type Way } from './plan.ts';
+import { RestWay } from './rest-way.ts';
 import { Writers } from './writers.ts';
 
 export interface Played extends Verdict {
@@ -20,52 +22,62 @@ export interface Played extends Verdict {
   readonly deaths: number;
 }
 
+interface WorldOptions {
+  /** False: the negative control. */
+  readonly fenced: boolean;
+  readonly way: Way;
+}
+
+interface Parts {
+  readonly network: Network;
+  readonly hosts: readonly Host[];
+  readonly vault: Host;
+  readonly way: GroupWay;
+  readonly product: RestWay | undefined;
+}
+
 export class World {
   readonly writers: Writers;
-  readonly #network: Network;
+  readonly #parts: Parts;
   readonly #hosts: readonly Host[];
-  readonly #vault: Vault;
   /** When hosts were cut off or dead, by the guests' clock. */
   readonly #disturbed: { fromMs: number; untilMs: number }[] = [];
 
-  private constructor(parts: { network: Network; hosts: readonly Host[]; vault: Vault }) {
-    this.#network = parts.network;
+  private constructor(parts: Parts) {
+    this.#parts = parts;
     this.#hosts = parts.hosts;
-    this.#vault = parts.vault;
-    this.writers = new Writers(this.#hosts, CHAINS);
+    this.writers = new Writers(parts.hosts, CHAINS);
   }
 
-  /** `fenced` false: the negative control. */
-  static async create(folder: string, { fenced }: { fenced: boolean }): Promise<World> {
-    const network = Network.create();
+  static async create(folder: string, { fenced, way }: WorldOptions): Promise<World> {
     const killPoints = join(folder, 'points');
     mkdirSync(killPoints, { recursive: true });
-    const fleetSecret = randomUUID() + randomUUID();
-    const started: Host[] = [];
-    const start = async (name: string, place: Pick<Parameters<typeof Host.start>[0], 'link' | 'address'>) => {
-      const options = { name, stateDir: join(folder, name), killPoints, fleetSecret, fenced };
-      const host = await Host.start({ ...options, ...place });
-      started.push(host);
-      return host;
-    };
+    const undo: (() => Promise<void>)[] = [];
     try {
+      const product = way === 'rest' ? await RestWay.start(join(folder, 'stack'), killPoints) : undefined;
+      if (product) undo.push(() => product.close());
+      const network = Network.create();
+      undo.push(async () => network.remove());
+      const fleetSecret = product?.fleetSecret ?? randomUUID() + randomUUID();
+      const start = async (
+        name: string,
+        place: Pick<Parameters<typeof Host.start>[0], 'link' | 'address'>,
+      ) => {
+        const options = { name, stateDir: join(folder, name), killPoints, fleetSecret, fenced };
+        const host = await Host.start({ ...options, ...place });
+        undo.push(() => host.stop());
+        return host;
+      };
+      const links = Array.from({ length: HOSTS }, (_, index) => network.addHost(index));
       const hosts: Host[] = [];
-      for (let index = 0; index < HOSTS; index++) {
-        const link = network.addHost(index);
-        const host = await start(`host${index + 1}`, { link, address: link.address });
-        hosts.push(host);
-        host.volume = await host.clients.volumes.createVolume({
-          ...{ step: newStep(), volumeId: randomUUID(), name: `disk-${host.name}` },
-          ...{ sizeBytes: VOLUME_BYTES, format: 'raw' },
-        });
+      for (const [index, link] of links.entries()) {
+        hosts.push(await start(`host${index + 1}`, { link, address: link.address }));
       }
       const vault = await start('vault', { address: network.address });
-      const repositoryId = randomUUID();
-      await vault.clients.repositories.createRepository({ step: newStep(), repositoryId, name: 'vault' });
-      return new World({ network, hosts, vault: { host: vault, repositoryId } });
+      await product?.furnish(hosts, vault);
+      return new World({ network, hosts, vault, product, way: product ?? (await furnish(hosts, vault)) });
     } catch (error) {
-      for (const host of started) await host.stop();
-      network.remove();
+      for (const step of undo.reverse()) await step();
       throw error;
     }
   }
@@ -73,11 +85,12 @@ export class World {
   async play(plan: Plan): Promise<Played> {
     const rounds = this.writers.rounds;
     const deaths = this.#deaths();
-    const cause = (trouble: Trouble) => this.#cause(trouble);
-    const taken = await new Coordinator({ hosts: this.#hosts, plan, cause }).take();
+    const { way, product } = this.#parts;
+    const taken = await way.take(plan, trouble => this.#cause(trouble));
     for (const host of this.#hosts) host.disarm();
+    product?.armWorker('');
     for (const host of this.#hosts) await host.isBack();
-    const verdict = await checkGroup(this.#hosts, this.#vault, taken);
+    const verdict = await way.check();
     const fault = await this.#writersGoOn(rounds);
     const longestWaitMs = this.writers.longestWaitMs(this.#disturbed);
     const faults = fault === undefined ? verdict.faults : [...verdict.faults, fault];
@@ -86,33 +99,43 @@ export class World {
 
   /** Leaves nothing behind. */
   async close(): Promise<void> {
+    const { way, vault, network } = this.#parts;
     for (const host of this.#hosts) host.heal();
     await this.writers.stop().catch(() => undefined);
-    for (const host of [...this.#hosts, this.#vault.host]) await host.stop();
-    this.#network.remove();
+    await way.close();
+    for (const host of [...this.#hosts, vault]) await host.stop();
+    network.remove();
   }
 
   #deaths(): number {
     return this.#hosts.reduce((sum, { deaths }) => sum + deaths, 0);
   }
 
-  /** Resolves when it is over; of a point at which nobody comes by: at once. */
+  /** Resolves when it is over; of a point at which nobody has come by yet: at once. */
   async #cause(trouble: Trouble): Promise<void> {
-    const host = this.#hosts[trouble.host]!;
+    const { product } = this.#parts;
+    const index = hostOf(trouble);
+    if (index === undefined) {
+      if (trouble.kind === 'worker-point') product!.armWorker(trouble.point);
+      else product!.killWorker();
+      return;
+    }
+    const host = this.#hosts[index]!;
     const disturbance = { fromMs: performance.now(), untilMs: Infinity };
     this.#disturbed.push(disturbance);
+    if (trouble.kind === 'kill-point') return host.arm(trouble.point);
     if (trouble.kind === 'cut') {
       host.cut();
       await delay(trouble.forMs);
       host.heal();
-    } else if (trouble.kind === 'kill') host.kill();
-    else return host.arm(trouble.point);
+    } else host.kill();
     await host.isBack();
     disturbance.untilMs = performance.now();
   }
 
+  /** What is over by then disturbs no later group. */
   async #writersGoOn(since: number): Promise<string | undefined> {
-    const deadline = performance.now() + GO_ON_MS;
+    const deadline = performance.now() + SETTLE_MS;
     while (this.writers.rounds === since) {
       if (performance.now() > deadline) return 'guests do not go on';
       await delay(5);
@@ -124,4 +147,15 @@ export class World {
   }
 }
 
-const GO_ON_MS = 30_000;
+/** By hand, where no product does it. */
+async function furnish(hosts: readonly Host[], vault: Host): Promise<GrpcWay> {
+  for (const host of hosts) {
+    host.volume = await host.clients.volumes.createVolume({
+      ...{ step: newStep(), volumeId: randomUUID(), name: `disk-${host.name}` },
+      ...{ sizeBytes: VOLUME_BYTES, format: 'raw' },
+    });
+  }
+  const repositoryId = randomUUID();
+  await vault.clients.repositories.createRepository({ step: newStep(), repositoryId, name: 'vault' });
+  return new GrpcWay({ hosts, vault: { host: vault, repositoryId } });
+}
