@@ -18,7 +18,11 @@ export const WAIT_TOLERANCE_MS = 2_000;
 /** A call of a step that gets no answer for so long is taken for lost. */
 export const CALL_TIMEOUT_MS = 3_000;
 /** Until a killed storage node serves again, a cut link is healed, and every one has been told the decision. */
-export const SETTLE_MS = 60_000;
+export const SETTLE_MS = 120_000;
+/** Of one run of the product, whose worker may have died: on a busy machine each of its steps takes a second. */
+export const RUN_MS_MAX = 300_000;
+/** Of each writer between two numbers: without it guests take all of the processor. */
+export const WRITER_PAUSE_MS = 2;
 /** Pauses between attempts to reach a storage node. */
 export const RETRY_MS = 50;
 

@@ -35,7 +35,7 @@ export function hostOf(trouble: Trouble): number | undefined {
 }
 
 /** What lies between the durable steps of a group, as storage nodes call it. */
-const POINTS = [
+const pointsOf = (way: Way) => [
   'write groups/*.json begins',
   'write groups/*.json synced',
   'write groups/*.json renamed',
@@ -45,8 +45,16 @@ const POINTS = [
   'write volumes/*/volume.json begins',
   'write volumes/*/volume.json renamed',
   'write volumes/*/volume.json durable',
-  ...STEPS.flatMap(step => [`call ${callOf(step)} ${step} begins`, `call ${callOf(step)} ${step} done`]),
+  ...STEPS.flatMap(step =>
+    ['begins', 'done'].map(moment => `call ${callOf(step)} ${DECIDED_AS[way][step] ?? step} ${moment}`),
+  ),
 ];
+
+/** Who calls a step by another name than its own. */
+const DECIDED_AS: Readonly<Record<Way, Partial<Record<Step, string>>>> = {
+  grpc: {},
+  rest: { decide: 'keep' },
+};
 
 /** Those that a run of a group goes by, as the worker calls them. */
 const WORKER_POINTS = ['prepare', 'instant', 'keep', 'start-backups', 'wait-for-backups'].flatMap(step =>
@@ -75,19 +83,22 @@ export function planGroup(random: SeededRandom, { number, way }: { number: numbe
     kind,
     pauseMs: each(() => (random.chance(0.5) ? 0 : random.int(0, mostMs))),
     lagMs: each(lags),
-    trouble: troubleOf(random, kind),
+    trouble: troubleOf(random, { kind, way }),
     at: { step: random.pick(STEPS), afterMs: random.chance(0.4) ? -1 : random.int(0, 15) },
     completion: random.chance(0.5) ? 'grouped' : 'individual',
   };
 }
 
-function troubleOf(random: SeededRandom, kind: Plan['kind']): Trouble | undefined {
+function troubleOf(
+  random: SeededRandom,
+  { kind, way }: { kind: Plan['kind']; way: Way },
+): Trouble | undefined {
   const host = random.int(0, HOSTS - 1);
-  if (kind === 'slow') return { kind: 'cut', host, forMs: random.int(5, 150) };
+  if (kind === 'slow' && way === 'rest') return { kind: 'cut', host, forMs: random.int(5, 150) };
   if (kind === 'kill-worker') return { kind };
   if (kind === 'worker-point') return { kind, point: random.pick(WORKER_POINTS) };
   if (kind === 'cut') return { kind, host, forMs: random.int(20, 2_500) };
   if (kind === 'kill') return { kind, host };
-  if (kind === 'kill-point') return { kind, host, point: random.pick(POINTS) };
+  if (kind === 'kill-point') return { kind, host, point: random.pick(pointsOf(way)) };
   return undefined;
 }

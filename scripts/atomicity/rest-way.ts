@@ -11,7 +11,15 @@ import { Stack } from '../stack/stack.ts';
 import { leftOn, waitFaults } from './checks.ts';
 import type { GroupWay, Taken, Verdict } from './group-way.ts';
 import type { Host } from './host.ts';
-import { CHAINS, FENCE_LIMIT_MS, GROUPS_KEPT_MAX, RETRY_MS, SETTLE_MS, VOLUME_BYTES } from './limits.ts';
+import {
+  CHAINS,
+  FENCE_LIMIT_MS,
+  GROUPS_KEPT_MAX,
+  RETRY_MS,
+  RUN_MS_MAX,
+  SETTLE_MS,
+  VOLUME_BYTES,
+} from './limits.ts';
 import { callOf, type Plan, type Trouble } from './plan.ts';
 
 /** As short as a lease may be: a group waits for those of dead workers. */
@@ -92,7 +100,7 @@ export class RestWay implements GroupWay {
     const troubled =
       plan.trouble === undefined ? undefined : this.#trouble(plan, plan.trouble, { cause, over });
     const { run, group } = await this.#ask(plan);
-    const ended = await this.#rest.follow(run.id, () => {}, SETTLE_MS);
+    const ended = await this.#rest.follow(run.id, () => {}, RUN_MS_MAX);
     over.abort();
     await troubled;
     if (ended === undefined) throw new Error(`the run of group ${plan.number} does not end`);
@@ -143,9 +151,10 @@ export class RestWay implements GroupWay {
   async #restored({ members }: GroupJson): Promise<Buffer[]> {
     const disks = this.#hosts.map(async host => {
       const { backupId } = members.find(({ volume }) => volume === `disk-${host.name}`)!;
-      const target = { file: { name: backupId, storageNode: 'vault' } };
+      const name = `disk-${backupId}`;
+      const target = { file: { name, storageNode: 'vault' } };
       await this.#rest.make('restores', { backup: backupId, target });
-      const file = this.#vault!.path('restores', backupId);
+      const file = this.#vault!.path('restores', name);
       const disk = readFileSync(file);
       rmSync(file);
       return disk;

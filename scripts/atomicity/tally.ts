@@ -46,7 +46,7 @@ export class Tally {
         `| ${kind} | ${groups} | ${restored} | ${lost} | ${undone} | ${deaths} |`,
     );
     return [
-      '| what happens | groups | kept and restored | kept, moment lost with its process | undone | deaths |',
+      '| what happens | groups | kept and restored | kept, a moment lost with its process | undone | deaths |',
       '|---|---:|---:|---:|---:|---:|',
       ...rows,
       '',

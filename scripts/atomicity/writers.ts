@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { NbdClient } from '@tidemark/nbd';
 import { blockOf } from '../../apps/storage-node/src/testing/causal-writers.ts';
 import type { Host } from './host.ts';
-import { RETRY_MS, VOLUME_BYTES } from './limits.ts';
+import { RETRY_MS, VOLUME_BYTES, WRITER_PAUSE_MS } from './limits.ts';
 
 interface Wait {
   readonly fromMs: number;
@@ -53,6 +53,7 @@ export class Writers {
           await this.#writeOne(guests, { place, host, index, number });
         }
         this.rounds++;
+        await delay(WRITER_PAUSE_MS);
       }
     } finally {
       for (const guest of guests) void guest?.disconnect().catch(() => undefined);
