@@ -308,9 +308,13 @@ export class Fleet {
   }
 }
 
-/** The first defined answer of `look`; rejects after 15 s. */
-export async function poll<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
-  const until = performance.now() + WAIT_MS;
+/** The first defined answer of `look`; rejects after 15 s, unless told otherwise. */
+export async function poll<T>(
+  what: string,
+  look: () => Promise<T | undefined>,
+  waitMs: number = WAIT_MS,
+): Promise<T> {
+  const until = performance.now() + waitMs;
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;

@@ -27,6 +27,10 @@ export interface Candidate extends FiringMember {
 /** Of members whose runs have ended since. */
 export interface EndedMember extends FiringMember {
   readonly runState: string;
+  /** Of a run that makes a group. */
+  readonly groupId: string | null;
+  /** Repositories that its backup is copied to. */
+  readonly replicaIds: readonly string[];
   readonly runError: { code: string; message: string } | null;
   readonly retry: PolicyDefinition['retry'];
 }
@@ -120,6 +124,17 @@ export class AdmissionRepository {
     });
   }
 
+  /** All of a firing that wait, held until the end of the transaction, by the names of their volumes. */
+  holdAll(firingId: string): Promise<FiringMember[]> {
+    return this.#scope.write(async db => {
+      await db.$queryRaw`
+        SELECT 1 FROM policy_firing_member WHERE firing_id = ${firingId}::uuid AND state = 'waiting'
+        ORDER BY id FOR UPDATE`;
+      const where = { firingId, state: 'waiting' };
+      return (await db.policyFiringMember.findMany({ where, orderBy: { volumeName: 'asc' } })).map(toMember);
+    });
+  }
+
   /** Within the transaction that made the run. */
   admit(memberId: string, { estimateBytes, ...ids }: Admitted): Promise<void> {
     return this.#scope.write(async db => {
@@ -158,15 +173,16 @@ export class AdmissionRepository {
     await this.#scope.write(db => db.policyFiringMember.updateMany({ where, data: { reason } }));
   }
 
+  /** False where it is not in that state any more. */
   async end(
     memberId: string,
     end: { from: 'waiting' | 'admitted'; state: 'succeeded' | 'failed' | 'skipped'; reason: string | null },
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { from, state, reason } = end;
     const data = { state, reason, finishedAt: this.#scope.now() };
-    await this.#scope.write(db =>
-      db.policyFiringMember.updateMany({ where: { id: memberId, state: from }, data }),
-    );
+    const where = { id: memberId, state: from };
+    const { count } = await this.#scope.write(db => db.policyFiringMember.updateMany({ where, data }));
+    return count > 0;
   }
 
   /** Its run failed, and it is given another one after the delay. */
@@ -182,7 +198,8 @@ export class AdmissionRepository {
     return this.#scope.read(async db => {
       const found = await db.$queryRaw<EndedRow[]>`
         SELECT member.id::text AS id, run.state AS "runState", run.error AS "runError",
-          firing.definition->'retry' AS retry
+          CASE WHEN run.kind = 'create-group' THEN run.request->>'groupId' END AS "groupId",
+          firing.definition->'retry' AS retry, firing.definition->'replicaIds' AS "replicaIds"
         FROM policy_firing_member AS member
           JOIN policy_firing AS firing ON firing.id = member.firing_id
           LEFT JOIN run ON run.id = member.run_id
@@ -190,9 +207,9 @@ export class AdmissionRepository {
         LIMIT ${limit}`;
       const rows = await db.policyFiringMember.findMany({ where: { id: { in: found.map(({ id }) => id) } } });
       const byId = new Map(rows.map(row => [row.id, row]));
-      return found.flatMap(({ id, runState, runError, retry }) => {
+      return found.flatMap(({ id, runState, ...rest }) => {
         const row = byId.get(id);
-        return row ? [{ ...toMember(row), runState: runState ?? 'gone', runError, retry }] : [];
+        return row ? [{ ...rest, ...toMember(row), runState: runState ?? 'gone' }] : [];
       });
     });
   }
@@ -215,6 +232,8 @@ export interface SpeedOfRun {
 interface EndedRow {
   id: string;
   runState: string | null;
+  groupId: string | null;
+  replicaIds: string[];
   runError: EndedMember['runError'];
   retry: PolicyDefinition['retry'];
 }
@@ -236,7 +255,7 @@ function speedRows(db: Db) {
         AS "speedBytesPerSecond",
       jsonb_array_length(firing.definition->'bandwidth') > 0 AS "wasLimited"
     FROM policy_firing_member AS member
-      JOIN run ON run.id = member.run_id JOIN policy_firing AS firing ON firing.id = member.firing_id
+      JOIN run ON run.backup_id = member.backup_id JOIN policy_firing AS firing ON firing.id = member.firing_id
     WHERE member.state = 'admitted' AND run.kind = 'backup' AND run.state IN ('queued', 'running')`;
 }
 

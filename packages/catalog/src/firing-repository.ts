@@ -27,6 +27,8 @@ export type FiringWithCounts = Firing & { members: MemberCounts };
 
 /** A statement has at most 65,535 parameters, and each member takes about ten. */
 const MEMBERS_AT_ONCE = 2_000;
+/** Of one firing, in its row: the rest is found among the runs. */
+const FOLLOW_UPS_MAX = 500;
 const OPEN = ['waiting', 'admitted'];
 const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject;
 
@@ -149,6 +151,17 @@ export class FiringRepository {
       if (rows.some(({ state }) => OPEN.includes(state))) return null;
       return { ...found, members: rows.map(toMember) };
     });
+  }
+
+  /** More of what followed: as many as one can look at are kept. */
+  async addFollowUps(id: string, followUps: readonly FollowUp[]): Promise<void> {
+    if (followUps.length === 0) return;
+    const more = JSON.stringify(followUps);
+    await this.#scope.write(
+      db => db.$executeRaw`
+        UPDATE policy_firing SET follow_ups = follow_ups || ${more}::jsonb
+        WHERE id = ${id}::uuid AND jsonb_array_length(follow_ups) < ${FOLLOW_UPS_MAX}`,
+    );
   }
 
   /** Within the transaction of `lockToFinish`. */

@@ -14,6 +14,7 @@ import type { TidemarkError } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import { toTidemarkError } from '../errors.ts';
 import type { WorkerLimits } from '../limits.ts';
+import { intendMembers } from './group-intent.ts';
 import { intendMember } from './member-intent.ts';
 import type { Needs } from './needs.ts';
 
@@ -27,6 +28,8 @@ const NOT_NOW: ReadonlySet<string> = new Set([
   'storage-node-not-ready',
   'volume-not-ready',
   'volume-busy',
+  'volume-in-group',
+  'internal-error',
   'repository-not-ready',
 ]);
 
@@ -79,23 +82,31 @@ export class Admission {
   /** Resolves when nobody else can begin now. */
   async admitAll(signal: AbortSignal): Promise<void> {
     const full = new FullOnes();
+    /** Firings whose members were considered together. */
+    const grouped = new Set<string>();
     for (let round = 0; round < ROUNDS_MAX; round++) {
       const candidates = await this.#catalog.admissions.candidates(full.lists(), CANDIDATES_AT_ONCE);
       if (candidates.length === 0) return;
       for (const candidate of candidates) {
         if (signal.aborted) return;
-        if (!full.has(candidate)) await this.#consider(candidate, full);
+        if (grouped.has(candidate.firingId) || full.has(candidate)) continue;
+        if (candidate.definition.grouped !== null) grouped.add(candidate.firingId);
+        await this.#consider(candidate, full);
       }
     }
   }
 
   async #consider(candidate: Candidate, full: FullOnes): Promise<void> {
     try {
-      const verdict = await this.#admit(candidate, await this.#facts(candidate));
+      const isGroup = candidate.definition.grouped !== null;
+      const verdict = isGroup
+        ? await this.#admitGroup(candidate)
+        : await this.#admit(candidate, await this.#facts(candidate));
       if (verdict !== null) await this.#heed(candidate, verdict, full);
     } catch (error) {
       const failure = toTidemarkError(error);
-      if (failure.code === 'catalog-unavailable' || failure.code === 'internal-error') throw error;
+      if (failure.code === 'catalog-unavailable') throw error;
+      if (failure.code === 'internal-error') this.#log.error({ err: error }, 'admission failed');
       await this.#refused(candidate, failure);
     }
   }
@@ -119,6 +130,22 @@ export class Admission {
       const speedBytesPerSecond = shareOf(allowed, running + 1);
       const made = await intendMember(catalog, randomUUID(), { candidate, speedBytesPerSecond });
       await catalog.admissions.admit(candidate.id, { ...made, estimateBytes: facts.needBytes });
+      return verdict;
+    });
+  }
+
+  /** All that wait of its firing at once, or none; their needs are not known before they are one. */
+  #admitGroup(candidate: Candidate): Promise<Verdict | null> {
+    return this.#catalog.transaction(async catalog => {
+      await catalog.admissions.lock();
+      const members = await catalog.admissions.holdAll(candidate.firingId);
+      if (members.length === 0) return null;
+      const { verdict } = await this.#judge(catalog, candidate, { needBytes: null, availableBytes: null });
+      if (verdict.kind !== 'admit') return verdict;
+      const { bandwidth, schedule } = candidate.policy.definition;
+      const allowed = bandwidthAt(bandwidth, { timeZone: schedule.timeZone, now: new Date(this.#now()) });
+      const speedBytesPerSecond = shareOf(allowed, members.length);
+      await intendMembers(catalog, randomUUID(), { candidate, members, speedBytesPerSecond });
       return verdict;
     });
   }
@@ -154,7 +181,10 @@ export class Admission {
     const { admissions } = this.#catalog;
     if (verdict.kind === 'admit') return;
     const { reason } = verdict;
-    if (verdict.kind === 'refuse') return admissions.end(id, { from: 'waiting', state: 'failed', reason });
+    if (verdict.kind === 'refuse') {
+      await admissions.end(id, { from: 'waiting', state: 'failed', reason });
+      return;
+    }
     if (verdict.who === 'room') return admissions.defer(id, { reason, delayMs: this.#limits.policyWaitMs });
     if (verdict.who === 'policy') {
       full.policyIds.add(policyId);
@@ -168,14 +198,18 @@ export class Admission {
     return admissions.tellWaiting({ repositoryId: repositoryId! }, reason);
   }
 
-  async #refused(
-    { id, volumeName, policy }: Candidate,
-    { code, message: reason }: TidemarkError,
-  ): Promise<void> {
-    this.#log.info({ policy: policy.name, volume: volumeName, code }, 'member not admitted');
+  /** Of a group what is wrong with one is wrong with all. */
+  async #refused(candidate: Candidate, { code, message: reason }: TidemarkError): Promise<void> {
+    const { policy, firingId, definition } = candidate;
+    this.#log.info({ policy: policy.name, volume: candidate.volumeName, code }, 'member not admitted');
     const { admissions } = this.#catalog;
-    if (NOT_NOW.has(code)) return admissions.defer(id, { reason, delayMs: this.#limits.policyWaitMs });
-    const state = code === 'volume-not-found' ? 'skipped' : 'failed';
-    return admissions.end(id, { from: 'waiting', state, reason });
+    const members = definition.grouped === null ? [candidate] : await admissions.holdAll(firingId);
+    for (const { id } of members) {
+      if (NOT_NOW.has(code)) await admissions.defer(id, { reason, delayMs: this.#limits.policyWaitMs });
+      else {
+        const state = code === 'volume-not-found' ? 'skipped' : 'failed';
+        await admissions.end(id, { from: 'waiting', state, reason });
+      }
+    }
   }
 }

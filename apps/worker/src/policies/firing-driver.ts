@@ -3,10 +3,11 @@
 // one transaction and good to repeat, so that workers may die, come and be several.
 import type { Catalog, EndedMember } from '@tidemark/catalog';
 import type { Logger } from 'pino';
+import { toTidemarkError } from '../errors.ts';
 import type { WorkerLimits } from '../limits.ts';
 import type { Admission } from './admission.ts';
 import type { BandwidthKeeper } from './bandwidth-keeper.ts';
-import { followUpsOf } from './follow-ups.ts';
+import { followUpsOf, replicated } from './follow-ups.ts';
 
 /** Ended members that are looked at in one go. */
 const ENDED_AT_ONCE = 500;
@@ -59,14 +60,26 @@ export class FiringDriver {
     if (this.#stop.signal.aborted) return;
     // The queue wakes workers when something is due; where it did not, this finds it.
     const late = new Date(this.#options.now() - limits.policyLateMs);
-    for (const id of await catalog.policies.listDue(late)) {
-      await catalog.policies.planDue(id, { graceMs: limits.policyGraceMs });
-    }
-    for (const id of await catalog.firings.listToBegin()) await this.#begin(id);
-    for (const member of await catalog.admissions.listEnded(ENDED_AT_ONCE)) await this.#settle(member);
+    const graceMs = limits.policyGraceMs;
+    await this.#each(await catalog.policies.listDue(late), id => catalog.policies.planDue(id, { graceMs }));
+    await this.#each(await catalog.firings.listToBegin(), id => this.#begin(id));
+    await this.#each(await catalog.admissions.listEnded(ENDED_AT_ONCE), member => this.#settle(member));
     await admission.admitAll(this.#stop.signal);
-    for (const id of await catalog.firings.listToFinish()) await this.#finish(id);
+    await this.#each(await catalog.firings.listToFinish(), id => this.#finish(id));
     await bandwidth.keep();
+  }
+
+  /** What is wrong with one must not hold up the others: it is told, and tried again with the next beat. */
+  async #each<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
+    for (const item of items) {
+      if (this.#stop.signal.aborted) return;
+      try {
+        await work(item);
+      } catch (error) {
+        if (toTidemarkError(error).code === 'catalog-unavailable') throw error;
+        this.#options.log.error({ err: error }, 'policy work failed; will try again');
+      }
+    }
   }
 
   async #begin(id: string): Promise<void> {
@@ -77,16 +90,36 @@ export class FiringDriver {
 
   async #settle(member: EndedMember): Promise<void> {
     const { admissions } = this.#options.catalog;
-    const { id, runState, runError, attempts, retry, runId } = member;
-    if (runState === 'succeeded') {
-      return admissions.end(id, { from: 'admitted', state: 'succeeded', reason: null });
-    }
-    const reason = runError ? `run ${runId}: ${runError.message}` : `run ${runId} was ${runState}`;
+    const { id, attempts, retry } = member;
+    const failure = await this.#failureOf(member);
+    if (failure === null) return this.#succeeded(member);
     // What an operator cancelled is not begun again.
-    if (runState === 'failed' && attempts <= retry.times) {
-      return admissions.again(id, { reason, delayMs: retry.delayMs });
+    if (member.runState !== 'cancelled' && attempts <= retry.times) {
+      return admissions.again(id, { reason: failure, delayMs: retry.delayMs });
     }
-    return admissions.end(id, { from: 'admitted', state: 'failed', reason });
+    await admissions.end(id, { from: 'admitted', state: 'failed', reason: failure });
+  }
+
+  /** Null: it succeeded. A group's run may succeed without all of its members. */
+  async #failureOf({ runState, runError, runId, groupId, volumeId }: EndedMember): Promise<string | null> {
+    const group = groupId === null ? null : await this.#options.catalog.groups.find(groupId);
+    const member = group?.members.find(one => one.volumeId === volumeId);
+    if (member?.state === 'ready') return null;
+    if (member?.error) return `run ${runId}: ${member.error.message}`;
+    if (runState === 'succeeded' && groupId === null) return null;
+    return runError ? `run ${runId}: ${runError.message}` : `run ${runId} was ${runState}`;
+  }
+
+  /** With the runs that bring it to other repositories; what cannot be started says why. */
+  async #succeeded({ id, firingId, backupId, policyId, replicaIds }: EndedMember): Promise<void> {
+    const policy = await this.#options.catalog.policies.find(policyId);
+    await this.#options.catalog.transaction(async catalog => {
+      if (!(await catalog.admissions.end(id, { from: 'admitted', state: 'succeeded', reason: null }))) return;
+      if (backupId === null || policy === null) return;
+      const requestedBy = `policy ${policy.name}`;
+      const followUps = await replicated(catalog, { backupId, replicaIds, requestedBy });
+      await catalog.firings.addFollowUps(firingId, followUps);
+    });
   }
 
   async #finish(id: string): Promise<void> {

@@ -1,5 +1,5 @@
-// What comes after the backups of a firing: its prune, and the verification of a share of them. Written in the
-// transaction that ends the firing, so that each is started once.
+// What comes after the backups of a firing: replicas of each, its prune, and the verification of a share of them. Written
+// in the transaction that ends the member or the firing, so that each is started once.
 import { createHash, randomUUID } from 'node:crypto';
 import {
   type CatalogTransaction,
@@ -7,6 +7,7 @@ import {
   type FiringMember,
   type FollowUp,
   intendPrune,
+  intendReplica,
   keptOf,
   type Policy,
   type PolicyDefinition,
@@ -21,6 +22,31 @@ interface Ended {
   readonly policy: Policy;
   readonly members: readonly FiringMember[];
   readonly now: Date;
+}
+
+/** Verified of one firing: more are for the repository's own share a day. */
+const VERIFIED_MAX = 200;
+
+/** Of one backup: a run for each repository that it is to be copied to. */
+export async function replicated(
+  catalog: CatalogTransaction,
+  wanted: { backupId: string; replicaIds: readonly string[]; requestedBy: string },
+): Promise<FollowUp[]> {
+  const { backupId, replicaIds, requestedBy } = wanted;
+  const settings = { flatten: false, speedBytesPerSecond: null, ruleId: null };
+  const followUps: FollowUp[] = [];
+  for (const repository of replicaIds) {
+    const runId = randomUUID();
+    try {
+      await intendReplica(catalog, runId, { backupId, repository, requestedBy, ...settings });
+      followUps.push({ kind: 'replicate', runId, reason: null });
+    } catch (error) {
+      const failure = toTidemarkError(error);
+      if (failure.code === 'internal-error' || failure.code === 'catalog-unavailable') throw error;
+      followUps.push({ kind: 'replicate', runId: null, reason: failure.message });
+    }
+  }
+  return followUps;
 }
 
 /** What cannot be started says why. */
@@ -82,7 +108,7 @@ async function verified(catalog: CatalogTransaction, work: Work): Promise<Follow
   if (verifyPercent === 0) return [];
   const refusal = await whyNot(catalog, repository);
   if (refusal !== null) return [{ kind: 'verify', runId: null, reason: refusal }];
-  const count = Math.ceil((made.length * verifyPercent) / 100);
+  const count = Math.min(VERIFIED_MAX, Math.ceil((made.length * verifyPercent) / 100));
   const place = ({ backupId }: FiringMember) =>
     createHash('sha256').update(`${firing.id} ${backupId}`).digest('hex');
   const chosen = made.toSorted((a, b) => (place(a) < place(b) ? -1 : 1)).slice(0, count);

@@ -9,7 +9,7 @@ import {
 import { TidemarkError } from '@tidemark/proto';
 
 /** Names of one policy, volume and due moment that are tried: others come from earlier attempts. */
-const NAMES_MAX = 100;
+export const NAMES_MAX = 100;
 
 type Intended = Omit<Admitted, 'estimateBytes'>;
 
@@ -20,7 +20,7 @@ export async function intendMember(
   { candidate, speedBytesPerSecond }: { candidate: Candidate; speedBytesPerSecond: number },
 ): Promise<Intended> {
   const { policy, definition, volumeId, volumeName, repositoryId, kind, dueAt } = candidate;
-  const name = await freeName(catalog, volumeId, `${policy.name}-${compact(dueAt)}`);
+  const name = await freeName(catalog, volumeId, { policy: policy.name, dueAt });
   const common = {
     volume: volumeId,
     description: `by policy '${policy.name}', due at ${dueAt.toISOString()}`,
@@ -49,19 +49,24 @@ export async function intendMember(
   return { kind: backup.kind, runId, backupId: backup.id };
 }
 
-async function freeName(catalog: CatalogTransaction, volumeId: string, name: string): Promise<string> {
+async function freeName(
+  catalog: CatalogTransaction,
+  volumeId: string,
+  { policy, dueAt }: { policy: string; dueAt: Date },
+): Promise<string> {
   for (let count = 1; count < NAMES_MAX; count++) {
-    const next = count === 1 ? name : `${name}-${count}`;
+    const name = checkpointName(policy, dueAt, count);
     const taken =
-      (await catalog.checkpoints.find(volumeId, next)) ??
-      (await catalog.checkpoints.renamedFrom(volumeId, next));
-    if (taken === null) return next;
+      (await catalog.checkpoints.find(volumeId, name)) ??
+      (await catalog.checkpoints.renamedFrom(volumeId, name));
+    if (taken === null) return name;
   }
-  throw new TidemarkError(
-    'checkpoint-name-taken',
-    `There are ${NAMES_MAX} checkpoints named '${name}' already.`,
-  );
+  const text = `There are ${NAMES_MAX} checkpoints named '${checkpointName(policy, dueAt, 1)}' already.`;
+  throw new TidemarkError('checkpoint-name-taken', text);
 }
 
-/** 20261121T020000Z: names hold no colons. */
-const compact = (moment: Date) => `${moment.toISOString().slice(0, 19).replaceAll(/[-:]/g, '')}Z`;
+/** Such as nightly-20261121T020000Z: names hold no colons. `count`: from 1, of those alike. */
+export function checkpointName(policy: string, dueAt: Date, count: number): string {
+  const moment = dueAt.toISOString().slice(0, 19).replaceAll(/[-:]/g, '');
+  return `${policy}-${moment}Z${count === 1 ? '' : `-${count}`}`;
+}

@@ -36,6 +36,8 @@ export interface WantedGroup extends ChosenBy {
     | undefined;
   /** Of the run beside others that wait; 0, the default, before all that have a number. */
   readonly priority?: number | undefined;
+  /** Default: on whose behalf the catalog is used. */
+  readonly requestedBy?: string | undefined;
 }
 
 /** Within a transaction: afterwards all rows are there or, when it rejects and the transaction with it, none is. */
@@ -77,7 +79,14 @@ export async function intendGroup(
   };
   const priority = wanted.priority ?? 0;
   const about = { id: runId, kind: 'create-group', repositoryId: repository?.id ?? null, priority } as const;
-  return { group, run: await catalog.runs.create({ ...about, request }) };
+  return {
+    group,
+    run: await catalog.runs.create({
+      ...(wanted.requestedBy !== undefined && { requestedBy: wanted.requestedBy }),
+      ...about,
+      request,
+    }),
+  };
 }
 
 async function repositoryOf(

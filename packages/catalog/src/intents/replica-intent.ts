@@ -18,6 +18,8 @@ export interface WantedReplica {
   readonly speedBytesPerSecond: number | null;
   /** The rule that asks; null: somebody does. */
   readonly ruleId: string | null;
+  /** Default: on whose behalf the catalog is used. */
+  readonly requestedBy?: string | undefined;
 }
 
 export interface IntendedReplica {
@@ -122,6 +124,7 @@ async function write(catalog: CatalogTransaction, intent: Place & Members): Prom
     ...{ id: runId, kind: 'replicate', storageNodeId: target.storageNodeId, repositoryId: target.id },
     ...{ volumeId: backup.volumeId, checkpointId: backup.checkpointId, backupId: backup.id },
     reason: `${made.length} of '${source.name}' ${made.length === 1 ? 'is' : 'are'} missing in '${target.name}'`,
+    ...(wanted.requestedBy !== undefined && { requestedBy: wanted.requestedBy }),
     request,
   });
   return { run, backup };
