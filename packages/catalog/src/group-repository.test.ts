@@ -132,6 +132,7 @@ test('a volume of a group being made is not deleted, and a deletion that is give
   await expect(catalog.volumes.markDeleting(volume.id, randomUUID())).rejects.toThrow(
     `belongs to group '${name}', which is creating`,
   );
+  await expect(catalog.moves.begin(volume.id, randomUUID())).rejects.toMatchObject({ code: 'volume-busy' });
   await expect(catalog.groups.markDeleting(group.id, randomUUID())).rejects.toMatchObject({
     code: 'group-not-ready',
   });

@@ -3,6 +3,7 @@
 import { CatalogError, notFound } from './errors.ts';
 import type { Db, Scope } from './scope.ts';
 import { requireNoCommit } from './unended-commit.ts';
+import { requireNoGroup } from './unended-group.ts';
 
 export class MoveRepository {
   readonly #scope: Scope;
@@ -31,6 +32,7 @@ export class MoveRepository {
       }
       await requireNoSnapshots(db, { id, name });
       await requireNoCommit(db, volume);
+      await requireNoGroup(db, volume);
       const live = { volumeId: id, id: { not: runId }, state: { in: ['queued', 'running'] } };
       const run = await db.run.findFirst({ where: live });
       if (run) {

@@ -10,6 +10,7 @@ import type { JsonObject } from './run.ts';
 import type { Db, Scope } from './scope.ts';
 import { chosenIds, selectorCondition } from './selected.ts';
 import { requireNoCommit } from './unended-commit.ts';
+import { requireNoGroup } from './unended-group.ts';
 import { isVisible, requireVisible } from './visibility.ts';
 
 /** `moving`: to another storage node. `lost`: with its storage node. */
@@ -315,19 +316,6 @@ export class VolumeRepository {
       if (count === 1) tell({ kind: 'volume-deleted', subjectType: 'volume', subjectId: id, runId });
     });
   }
-}
-
-/** Groups are worked on by one run for all members, which is about no volume in particular. */
-async function requireNoGroup(db: Db, volume: Pick<Volume, 'id' | 'name'>): Promise<void> {
-  const group = { state: { in: ['creating', 'deleting'] } };
-  const member = await db.checkpointGroupMember.findFirst({
-    where: { volumeId: volume.id, group },
-    include: { group: true },
-  });
-  if (!member) return;
-  const { name, state } = member.group;
-  const text = `Volume '${volume.name}' belongs to group '${name}', which is ${state}. Wait for it, or cancel its run.`;
-  throw new CatalogError('volume', 'busy', text);
 }
 
 /**

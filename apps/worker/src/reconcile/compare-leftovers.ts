@@ -114,6 +114,8 @@ function findStuckRuns(sides: Sides, find: Find): void {
     const isOurs =
       run.storageNodeId === storageNodeId ||
       (run.volumeId !== null && volumes.has(run.volumeId)) ||
+      // Of a group it is about many.
+      (run.kind === 'create-group' && run.ids.some(id => volumes.has(id))) ||
       (run.repositoryId !== null && repositories.has(run.repositoryId));
     if (!isOurs || seen.has(run.id)) continue;
     seen.add(run.id);
