@@ -1,7 +1,6 @@
 // Goal: the backups of a group are all of its instant; grouped, all are published or none; individual, one that fails
 // touches no other; whoever fails, cancels or dies, the record says so and nothing half-made stays. Method: real
 // workers and catalog; storage nodes that fail on command.
-import { setTimeout as sleep } from 'node:timers/promises';
 import { hasEnded } from '@tidemark/catalog';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Fleet, poll } from './fleet.ts';
@@ -105,11 +104,13 @@ describe('grouped', () => {
   test('publishes nothing before the last member is checked', async () => {
     fleet.alpha.holdJobs = true;
     const made = await groups.backUp();
-    await poll('the member of beta', async () => {
-      const { other } = await groups.states(made);
-      return other === 'checked' || undefined;
-    });
-    await sleep(300);
+    // Looked at again and again, it waits.
+    const waiting = await fleet.until(
+      await groups.child(made, 'other'),
+      run => hasEnded(run) || run.attempt > 3,
+    );
+    expect(waiting.steps.at(-1)).toMatchObject({ name: 'await-group', state: 'running' });
+    expect(await groups.states(made)).toMatchObject({ other: 'checked' });
     expect(fleet.beta.published.size).toBe(0);
     fleet.alpha.holdJobs = false;
     await fleet.succeed(made.run);
