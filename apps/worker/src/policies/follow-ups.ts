@@ -1,5 +1,5 @@
-// What comes after the backups of a firing: replicas of each, its prune, and the verification of a share of them. Written
-// in the transaction that ends the member or the firing, so that each is started once.
+// What comes after the backups of a firing: replicas of each, its prune, and the verification of a share of them.
+// Written in the transaction that ends the member or the firing, so that each is started once.
 import { createHash, randomUUID } from 'node:crypto';
 import {
   type CatalogTransaction,
