@@ -1,8 +1,9 @@
 // The first lines of every command that the project installs: whichever `node` the shell found, the program
 // runs on one that is new enough.
 
+import module from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { handOver, withThreads } from './process/node-process.mjs';
+import { compiledFolder, handOver, nodeEnvironment } from './process/node-process.mjs';
 import { findNode, NODE_MAJOR_MIN, ownNodeIsEnough } from './setup/find-node.mjs';
 
 /**
@@ -13,7 +14,9 @@ import { findNode, NODE_MAJOR_MIN, ownNodeIsEnough } from './setup/find-node.mjs
  */
 export async function launch(mainUrl) {
   if (ownNodeIsEnough()) {
-    Object.assign(process.env, withThreads(process.env));
+    Object.assign(process.env, nodeEnvironment(process.env));
+    // For this process the variable comes too late.
+    module.enableCompileCache(compiledFolder);
     hideTypeStrippingWarning();
     await import(mainUrl.href);
     return;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connectStorageNode, type StorageNodeClients, type Volume } from '@tidemark/proto';
-import { withThreads } from '../process/node-process.mjs';
+import { nodeEnvironment } from '../process/node-process.mjs';
 import { rootFolder } from '../setup/find-node.mjs';
 import { RETRY_MS, SETTLE_MS } from './limits.ts';
 import type { Link } from './network.ts';
@@ -121,7 +121,7 @@ export class Host {
     const inside = link === undefined ? [] : ['ip', 'netns', 'exec', link.namespace];
     const [file, ...args] = [...inside, ...program];
     const child = spawn(file!, args, {
-      env: withThreads({
+      env: nodeEnvironment({
         PATH: process.env.PATH,
         TIDEMARK_NODE_NAME: name,
         TIDEMARK_STATE_DIR: stateDir,

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { registerStorageNode, waitForApi } from '../stack/registration.ts';
 
 /** All of it: the services are healthy before this is started. */
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 600_000;
 
 const environment = z.object({ TIDEMARK_TOKEN: z.string().optional() });
 const url = process.env.TIDEMARK_URL;

@@ -7,6 +7,7 @@ export interface NodeProcessOptions {
   stdio?: Array<'inherit' | 'ignore' | number>;
 }
 
-export declare function withThreads(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv;
+export declare const compiledFolder: string;
+export declare function nodeEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv;
 export declare function spawnNode(node: string, args: string[], options?: NodeProcessOptions): ChildProcess;
 export declare function handOver(node: string, args: string[], options?: NodeProcessOptions): Promise<never>;

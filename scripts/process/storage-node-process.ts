@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { connectStorageNode, type StorageNodeClients } from '@tidemark/proto';
-import { withThreads } from './node-process.mjs';
+import { nodeEnvironment } from './node-process.mjs';
 
 const PROGRAM = fileURLToPath(new URL('../../apps/storage-node/src/main.ts', import.meta.url));
 const FOLLOW_PARENT = fileURLToPath(new URL('./follow-parent.mjs', import.meta.url));
@@ -35,7 +35,7 @@ export class StorageNodeProcess {
   }): Promise<StorageNodeProcess> {
     const { name, stateDir, flags = [] } = options;
     const child = spawn(process.execPath, [...flags, '--import', FOLLOW_PARENT, PROGRAM], {
-      env: withThreads({
+      env: nodeEnvironment({
         PATH: process.env.PATH,
         TIDEMARK_NODE_NAME: name,
         TIDEMARK_STATE_DIR: stateDir,

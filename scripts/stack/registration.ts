@@ -3,8 +3,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { READY_POLL_MS, READY_TIMEOUT_MS } from './limits.ts';
 
-/** A registration calls the storage node: on a busy machine that takes a moment. */
-const REGISTRATION_TIMEOUT_MS = 30_000;
+/** A registration calls the storage node: on a busy machine whose services have just started that takes a while. */
+const REGISTRATION_TIMEOUT_MS = 120_000;
 
 /** Resolves when the api answers that catalog and queue are there. */
 export async function waitForApi(url: string, signal: AbortSignal): Promise<void> {

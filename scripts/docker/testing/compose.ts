@@ -63,7 +63,10 @@ export class ComposeProject {
   /** Resolves when all that lasts is healthy and all that ends has ended well. Good to repeat. */
   async up(scale: Record<string, number> = {}): Promise<void> {
     const scales = Object.entries(scale).flatMap(([service, count]) => ['--scale', `${service}=${count}`]);
-    await this.compose('up', '--detach', '--no-build', ...scales);
+    await this.compose('up', '--detach', '--no-build', ...scales).catch(async (error: Error) => {
+      const log = await this.compose('logs', '--tail', '20').catch(String);
+      throw new Error(`${error.message}\n${log}`);
+    });
     const deadline = performance.now() + READY_MS_MAX;
     for (;;) {
       const containers = await this.containers();
