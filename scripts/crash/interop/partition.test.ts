@@ -28,15 +28,24 @@ let rest: Rest;
 let remote: RemoteStorageNode;
 let guest: Guest;
 
-beforeEach(async ({ skip }) => {
+beforeEach(({ skip }) => {
   const why = whyNoNetwork();
   skip(why !== undefined, why);
+});
+
+/** With a guest that writes. How long the copy waits for its target by itself, and the run for the storage node. */
+async function open({ reconnectMs, awayMs }: { reconnectMs: number; awayMs: number }): Promise<void> {
   home = mkdtempSync(join(tmpdir(), 'tidemark-home-'));
   stack = new Stack({
     home,
     ports: 'free',
     nodes: ['alpha'],
-    environment: { TIDEMARK_WORKER_LEASE_MS: '3000', TIDEMARK_TARGET_AWAY_MS: '60000' },
+    environment: {
+      TIDEMARK_WORKER_LEASE_MS: '3000',
+      TIDEMARK_TARGET_RECONNECT_MS: `${reconnectMs}`,
+      TIDEMARK_TARGET_AWAY_MS: `${awayMs}`,
+      TIDEMARK_WORKER_RETRY_MAX_MS: '2000',
+    },
   });
   await stack.start();
   remote = await RemoteStorageNode.start({
@@ -57,7 +66,7 @@ beforeEach(async ({ skip }) => {
   guest.move();
   await guest.start();
   await delay(2_000);
-});
+}
 
 afterEach(async () => {
   await guest?.close();
@@ -93,6 +102,7 @@ async function end(runId: string): Promise<RunJson> {
 }
 
 test('a target that is cut off for seconds costs neither the backup nor the guest anything', async () => {
+  await open({ reconnectMs: 15_000, awayMs: 60_000 });
   const { runId, from } = await startBackup();
   const to = guest.model.now();
   await delay(3_000);
@@ -113,6 +123,7 @@ test('a target that is cut off for seconds costs neither the backup nor the gues
 test(
   'a target that stays away ends the backup, and nothing is left',
   async () => {
+    await open({ reconnectMs: 2_000, awayMs: 10_000 });
     const { runId } = await startBackup();
     const run = await end(runId);
     expect(run.state).toBe('failed');
