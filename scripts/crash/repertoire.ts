@@ -16,6 +16,7 @@ interface Backup {
   readonly checkpoint: string;
   readonly state: string;
   readonly kind: string;
+  readonly repositoryId: string;
 }
 
 /** Runs slow enough to be cut in two: bytes a second. */
@@ -85,7 +86,9 @@ export class Repertoire {
       [12, one => this.#restore(one, 'instant')],
       [16, one => this.#restoreInPlace(one)],
       [8, one => this.#ofBackup('verify', one)],
-      [12, one => this.#prune(one)],
+      [12, one => this.#prune(one, one.repository)],
+      [12, one => this.#replicate(one)],
+      [5, one => this.#prune(one, this.#elsewhere(one))],
       [6, one => this.#ofBackup('delete-backup', one)],
       [6, one => this.#ask('audit', one, { path: `volumes/${one.name}/audit`, body: {} })],
       [4, one => this.#ask('reconcile', one, { path: 'reconcile', body: {} })],
@@ -183,10 +186,29 @@ export class Repertoire {
     await this.#operations.ask(what, disk, backup.checkpoint, request);
   }
 
-  async #prune(disk: Disk): Promise<void> {
+  /** To the repository of another disk. */
+  async #replicate(disk: Disk): Promise<void> {
+    const backup = await this.#someBackup(disk, disk.repositoryId);
+    if (backup === undefined) return;
+    const speedBytesPerSecond = this.#random.pick(SLOW_BYTES);
+    const flatten = this.#random.chance(0.3);
+    const body = {
+      repository: this.#elsewhere(disk),
+      flatten,
+      ...(speedBytesPerSecond && { speedBytesPerSecond }),
+    };
+    const request = { method: 'POST', path: `backups/${backup.id}/replicate`, body } as const;
+    await this.#operations.ask('replicate', disk, backup.checkpoint, request);
+  }
+
+  #elsewhere(disk: Disk): string {
+    return this.#world.disks.find(other => other !== disk)!.repository;
+  }
+
+  async #prune(disk: Disk, repository: string): Promise<void> {
     disk.proven.clear();
     const keep = { last: this.#random.int(2, 6) };
-    const body = { volume: disk.name, repository: disk.repository, keep };
+    const body = { volume: disk.name, repository, keep };
     await this.#ask('prune', disk, { path: 'prune', body });
   }
 
@@ -257,9 +279,11 @@ export class Repertoire {
     return this.#operations.ask(kind, disk, this.#name(kind), { method: 'POST', ...request });
   }
 
-  async #someBackup(disk: Disk): Promise<Backup | undefined> {
+  async #someBackup(disk: Disk, repositoryId?: string): Promise<Backup | undefined> {
     const { body } = await this.#world.rest.call('GET', `backups?volume=${disk.id}&limit=50`);
-    const available = ((body.items ?? []) as Backup[]).filter(backup => backup.state === 'available');
+    const available = ((body.items ?? []) as Backup[])
+      .filter(backup => backup.state === 'available')
+      .filter(backup => repositoryId === undefined || backup.repositoryId === repositoryId);
     return available.length === 0 ? undefined : this.#random.pick(available);
   }
 
@@ -269,7 +293,8 @@ export class Repertoire {
   }
 
   async #chainLength(disk: Disk): Promise<number> {
-    const { body } = await this.#world.rest.call('GET', `backups?volume=${disk.id}&limit=50`);
+    const place = `volume=${disk.id}&repository=${disk.repository}`;
+    const { body } = await this.#world.rest.call('GET', `backups?${place}&limit=50`);
     const newestFirst: Backup[] = body.items ?? [];
     const length = newestFirst.findIndex(backup => backup.kind === 'full');
     return length < 0 ? newestFirst.length : length + 1;

@@ -73,13 +73,18 @@ const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
   ],
   'group-not-found': [{ kinds: ['delete-group'], why: 'another request deleted it', when: always }],
   'group-not-ready': [{ kinds: ['delete-group'], why: 'another request deletes it', when: always }],
-  'backup-in-use': [{ kinds: ['delete-backup'], why: 'an increment is being made over it', when: always }],
+  'backup-in-use': [
+    { kinds: ['delete-backup'], why: 'an increment is being made over it', when: always },
+    { kinds: ['replicate'], why: 'its replica is being made, or is on its way out', when: always },
+  ],
+  'backup-exists': [{ kinds: ['replicate'], why: 'it was replicated before', when: always }],
   'backup-not-usable': [
     {
-      kinds: ['restore-', 'verify', 'backup-'],
+      kinds: ['restore-', 'verify', 'backup-', 'replicate'],
       why: 'it, or the base, is being removed',
       when: backupsWereRemoved,
     },
+    { kinds: ['replicate'], why: 'what it stands on is on its way out, here or there', when: always },
   ],
   'backup-not-found': [{ kinds: ['audit'], why: 'there is none to compare with', when: always }],
 };

@@ -16,6 +16,7 @@ interface BackupJson {
   readonly parentId: string | null;
   readonly kind: string;
   readonly reason: string;
+  readonly repositoryId: string;
 }
 
 export async function checkKinds(
@@ -23,8 +24,9 @@ export async function checkKinds(
   disk: Disk,
   { circumstances, findings }: { circumstances: Circumstances; findings: Findings },
 ): Promise<void> {
-  const backups: BackupJson[] = await world.rest.list(`backups?volume=${disk.id}`);
-  for (const { id, kind, reason } of backups) {
+  const all: BackupJson[] = await world.rest.list(`backups?volume=${disk.id}`);
+  const backups = all.filter(({ repositoryId }) => repositoryId === disk.repositoryId);
+  for (const { id, kind, reason } of all) {
     if (!reason.startsWith(`${kind}: `))
       findings.faults.push(`${disk.name}: backup ${id} is ${kind}, and its reason is '${reason}'`);
   }

@@ -12,6 +12,8 @@ interface BackupJson {
   readonly checkpoint: string;
   readonly state: string;
   readonly volumeId: string;
+  readonly repositoryId: string;
+  readonly replicaOfId: string | null;
 }
 
 export interface Findings {
@@ -45,13 +47,18 @@ export async function checkBackups(
     const what = `${disk.name}: backup ${backup.checkpoint} (${backup.id})`;
     if (backup.state === 'creating') findings.faults.push(`${what} is left in state ${backup.state}`);
     if (backup.state !== 'available') continue;
-    const path = join(world.stateDir(disk.repositoryNode), 'repositories', disk.repositoryId, 'backups');
+    const path = folderOf(world, backup);
     await judge(disk, { what, checkpoint: backup.checkpoint, findings }, () =>
       readImage(join(path, `${backup.id}.qcow2`), 'qcow2'),
     );
     disk.proven.add(backup.id);
-    count(findings, 'backups read');
+    count(findings, backup.replicaOfId === null ? 'backups read' : 'replicas read');
   }
+}
+
+function folderOf(world: World, { repositoryId }: BackupJson): string {
+  const { repositoryNode } = world.disks.find(disk => disk.repositoryId === repositoryId)!;
+  return join(world.stateDir(repositoryNode), 'repositories', repositoryId, 'backups');
 }
 
 /** Files and volumes that were restored; the files go. */
