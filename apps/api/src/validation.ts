@@ -2,6 +2,7 @@
 import type { ErrorCode } from '@tidemark/proto';
 import type { FastifySchemaCompiler } from 'fastify';
 import type { z } from 'zod';
+import { withoutTokens } from './access/api-token.ts';
 import type { Problem } from './schemas/problem.ts';
 
 type Issue = z.core.$ZodRawIssue;
@@ -44,7 +45,7 @@ function kindOf(input: unknown): string {
   if (input === null) return 'null';
   if (Array.isArray(input)) return 'an array';
   if (Number.isNaN(input)) return 'no number';
-  return `the ${typeof input} ${JSON.stringify(input)?.slice(0, 80)}`;
+  return `the ${typeof input} ${withoutTokens(JSON.stringify(input) ?? '').slice(0, 80)}`;
 }
 
 function boundFault(

@@ -83,9 +83,9 @@ test('a token is shown once, and the catalog keeps nothing that lets anybody in'
 });
 
 test.each([
-  ['viewer', [200, 403, 403, 403]],
-  ['operator', [200, 200, 403, 403]],
-  ['admin', [200, 200, 200, 201]],
+  ['viewer', [200, 403, 403, 403, 403]],
+  ['operator', [200, 200, 403, 403, 403]],
+  ['admin', [200, 200, 200, 201, 202]],
 ] as const)('%s may do what the role says', async (role, expected) => {
   const { headers } = await token({ role });
   const calls: [Method, string, object?][] = [
@@ -93,6 +93,7 @@ test.each([
     ['PATCH', '/v1/volumes/prod-1', { checkpointLimit: 32 }],
     ['GET', '/v1/tokens'],
     ['POST', '/v1/tokens', { name: `by-${role}`, role: 'viewer' }],
+    ['POST', '/v1/storage-nodes', { name: `by-${role}`, controlAddress: 'by.example:1' }],
   ];
   const statuses = [];
   for (const [method, url, body] of calls) statuses.push((await api.call(method, url, body, headers)).status);

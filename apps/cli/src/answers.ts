@@ -349,3 +349,14 @@ export interface SimulatedFiring {
     pruned: { pointInTime: string }[];
   }[];
 }
+
+export interface AuditEntry {
+  at: string;
+  actor: string;
+  action: string;
+  subject: string;
+  result: string;
+  code: string | null;
+  runId: string | null;
+  remoteAddress: string;
+}

@@ -1,5 +1,6 @@
 // Builds the command and runs it once. Exit codes: 0 done, 1 failed, 2 not understood, 3 done with holes.
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { auditLogCommand } from './commands/audit-log.ts';
 import { backupCommands } from './commands/backup.ts';
 import { checkpointCommands } from './commands/checkpoint.ts';
 import { commitCommands } from './commands/commit.ts';
@@ -85,6 +86,7 @@ function buildProgram({ url, token, tokenFile, terminal }: ProgramOptions): Comm
   webhookCommands(program, around);
   differenceCommands(program, around);
   tokenCommands(program, around);
+  auditLogCommand(program, around);
   return program;
 }
 

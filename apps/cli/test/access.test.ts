@@ -79,3 +79,12 @@ test('a token file that is not there is told before anything is asked', async ()
   expect(exit).toBe(2);
   expect(err).toBe(`error: The token file ${path} cannot be read (ENOENT).\n`);
 });
+
+test('the audit log tells who made and revoked tokens', async () => {
+  await tidemark(admin, 'token', 'create', 'seen', '--role', 'viewer');
+  await tidemark(admin, 'token', 'create', 'seen', '--role', 'viewer');
+  const { out } = await tidemark(admin, 'audit-log', '--action', '/tokens', '--since', '2020-01-01');
+  expect(out).toMatch(/bootstrap +POST \/v1\/tokens +\/v1\/tokens +done +- +127\.0\.0\.1$/m);
+  expect(out).toMatch(/bootstrap +POST \/v1\/tokens +\/v1\/tokens +token-name-taken/);
+  expect((await tidemark(admin, 'audit-log', '--actor', 'nobody')).out).toBe('none\n');
+});

@@ -17,7 +17,7 @@ import { groupService } from './grpc/group-service.ts';
 import type { CallContext } from './grpc/handlers.ts';
 import { jobService } from './grpc/job-service.ts';
 import { repositoryService } from './grpc/repository-service.ts';
-import { GrpcServer, type GrpcService } from './grpc/server.ts';
+import { GrpcServer, type GrpcService, type Refusal } from './grpc/server.ts';
 import { snapshotService } from './grpc/snapshot-service.ts';
 import { storageNodeService } from './grpc/storage-node-service.ts';
 import { volumeService } from './grpc/volume-service.ts';
@@ -151,7 +151,12 @@ export class StorageNode {
             version: options.version,
           });
     const { controlListen: listen, fleetSecret } = config;
-    this.#grpc = new GrpcServer({ listen, fleetSecret, services: this.#services() });
+    this.#grpc = new GrpcServer({
+      listen,
+      fleetSecret,
+      refused: logRefusal(log),
+      services: this.#services(),
+    });
   }
 
   /** Rejects with what went wrong; everything started before is stopped again then. */
@@ -328,6 +333,11 @@ function nodeMetrics({ log, runtimeMetrics = false }: StorageNodeOptions): NodeM
   const failed = (error: unknown) => log.warn({ err: error }, 'metric not read');
   return new NodeMetrics({ failed, runtime: runtimeMetrics });
 }
+
+const logRefusal =
+  (log: Logger) =>
+  ({ peer, error: { code, message } }: Refusal): void =>
+    log.warn({ peer, code, message }, 'call refused');
 
 function reportEnd(
   end: JobSnapshot,

@@ -9,14 +9,18 @@ import { type JobServiceServer, JobServiceService, JobStatus } from './generated
 const SECRET = 'a-secret-of-the-fleet-that-is-long-enough';
 const open: (() => void)[] = [];
 let calls = 0;
+const refusals: { peer: string; error: Error }[] = [];
 
 afterEach(() => {
   calls = 0;
+  refusals.length = 0;
   for (const close of open.splice(0)) close();
 });
 
 async function start(): Promise<string> {
-  const server = new Server({ interceptors: [requireFleetSecret(SECRET)] });
+  const server = new Server({
+    interceptors: [requireFleetSecret(SECRET, refused => refusals.push(refused))],
+  });
   server.addService(JobServiceService, {
     getJob: (call, reply) => {
       calls += 1;
@@ -68,6 +72,8 @@ test.each([
   await expect(watched(clients)).rejects.toMatchObject(refused);
   await expect(clients.jobs.getJob({ jobId: 'j' })).rejects.not.toThrow(SECRET);
   expect(calls).toBe(0);
+  expect(refusals).toHaveLength(3);
+  expect(refusals[0]).toMatchObject({ peer: expect.stringMatching(/^127\.0\.0\.1:/), error: refused });
 });
 
 test('a server without one is good to ask with one', async () => {

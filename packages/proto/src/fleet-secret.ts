@@ -29,8 +29,14 @@ export function sendFleetSecret(secret: string): Interceptor {
     });
 }
 
-/** Of a server: calls without the secret, or with another one, end as `fleet-secret-refused` before they begin. */
-export function requireFleetSecret(secret: string): ServerInterceptor {
+/**
+ * Of a server: calls without the secret, or with another one, end as `fleet-secret-refused` before they begin, and
+ * `report` is told of them.
+ */
+export function requireFleetSecret(
+  secret: string,
+  report: (refused: { peer: string; error: TidemarkError }) => void,
+): ServerInterceptor {
   return ({ path }, call) =>
     new ServerInterceptingCall(call, {
       start(next) {
@@ -39,7 +45,9 @@ export function requireFleetSecret(secret: string): ServerInterceptor {
             const [given] = metadata.get(HEADER);
             metadata.remove(HEADER);
             if (typeof given === 'string' && isSameSecret(given, secret)) return pass(metadata);
-            call.sendStatus({ code: 0, details: '', ...toServiceError(refusal(path, given !== undefined)) });
+            const error = refusal(path, given !== undefined);
+            report({ peer: call.getPeer(), error });
+            call.sendStatus({ code: 0, details: '', ...toServiceError(error) });
           })
           .build();
         next(listener);

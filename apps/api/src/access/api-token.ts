@@ -5,6 +5,11 @@ const SECRET_BYTES = 32;
 const PREFIX_BYTES = 8;
 const PATTERN = /^tidemark_([0-9a-f]{16})_[A-Za-z0-9_-]{43}$/;
 
+const ANYWHERE = /tidemark_[0-9a-f]{16}_[A-Za-z0-9_-]{43}/g;
+
+/** A token that somebody put where it does not belong is not repeated. */
+export const withoutTokens = (text: string): string => text.replaceAll(ANYWHERE, 'tidemark_(a token)');
+
 export interface ParsedToken {
   /** No secret: stands in lists. */
   readonly prefix: string;

@@ -1,6 +1,7 @@
 // A request as the audit log keeps it: bounded, and without what nobody may read there.
 import type { Json, JsonObject } from '@tidemark/catalog';
 import { AUDIT_REQUEST_CHARACTERS_MAX } from '../limits.ts';
+import { withoutTokens } from './api-token.ts';
 
 const SECRET_NAMES = /secret|token|password|passphrase|authorization|credential/i;
 const HIDDEN = '(not kept)';
@@ -8,7 +9,7 @@ const HIDDEN = '(not kept)';
 const USER_INFO = /^([a-z][a-z0-9+.-]*:\/\/)[^/@\s]+@/i;
 
 function withoutSecrets(value: Json): Json {
-  if (typeof value === 'string') return value.replace(USER_INFO, `$1${HIDDEN}@`);
+  if (typeof value === 'string') return withoutTokens(value.replace(USER_INFO, `$1${HIDDEN}@`));
   if (Array.isArray(value)) return value.map(withoutSecrets);
   if (value === null || typeof value !== 'object') return value;
   const entries = Object.entries(value).map(([name, part]): [string, Json] => {

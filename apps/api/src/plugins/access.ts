@@ -18,7 +18,7 @@ declare module 'fastify' {
   }
 
   interface FastifyContextConfig {
-    /** Least role of who may call it; by default `viewer` to read and `operator` to change. */
+    /** Least role of who may call it; by default `viewer` to read, `operator` to change, `admin` for the fleet. */
     role?: Role | 'anybody';
     /** Whether tokens with a scope may call it; by default what is about volumes that it looks up. */
     scoped?: boolean;
@@ -42,12 +42,16 @@ const SCOPED_PATHS = /^\/v1\/(volumes|backups|exports|restores|runs)(\/|$)/;
 /** Names to choose from. */
 const SCOPED_READS = /^\/v1\/(repositories|storage-nodes)(\/[^/]*)?$/;
 
+/** Who changes these commands machines, or sends what happens elsewhere. */
+const FLEET_PATHS = /^\/v1\/(storage-nodes|join-tokens|webhooks)(\/|$)/;
+
 export const isChange = (request: FastifyRequest): boolean => !READS.has(request.method);
 
 const placeOf = ({ method, routeOptions, url }: FastifyRequest) => `${method} ${routeOptions.url ?? url}`;
 
 function requireRole(request: FastifyRequest): void {
-  const { role = isChange(request) ? 'operator' : 'viewer' } = request.routeOptions.config;
+  const { config, url = '' } = request.routeOptions;
+  const { role = isChange(request) ? (FLEET_PATHS.test(url) ? 'admin' : 'operator') : 'viewer' } = config;
   if (role === 'anybody' || mayAct(request.actor, role)) return;
   const { name, role: own } = request.actor;
   throw new TidemarkError(

@@ -6,9 +6,15 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { requireFleetSecret } from '@tidemark/proto';
+import { requireFleetSecret, type TidemarkError } from '@tidemark/proto';
 import { formatHostPort, type HostPort } from '../host-port.ts';
 import { CLOSE_GRACE_MS } from '../limits.ts';
+
+/** A caller that does not know the fleet's secret. */
+export interface Refusal {
+  readonly peer: string;
+  readonly error: TidemarkError;
+}
 
 /** One service as the generated code defines it, and what answers it. */
 export interface GrpcService {
@@ -25,11 +31,13 @@ export class GrpcServer {
   constructor(options: {
     listen: HostPort;
     fleetSecret: string | undefined;
+    /** Told of each call that is refused before it begins. */
+    refused: (refusal: Refusal) => void;
     services: readonly GrpcService[];
   }) {
-    const { listen, fleetSecret } = options;
+    const { listen, fleetSecret, refused } = options;
     this.#listen = listen;
-    const interceptors = fleetSecret === undefined ? [] : [requireFleetSecret(fleetSecret)];
+    const interceptors = fleetSecret === undefined ? [] : [requireFleetSecret(fleetSecret, refused)];
     this.#server = new Server({ interceptors });
     for (const { definition, implementation } of options.services) {
       this.#server.addService(definition, implementation);

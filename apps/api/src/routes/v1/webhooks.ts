@@ -19,6 +19,7 @@ const params = z.object({ webhook: ref('webhook') });
 const deliveryParams = params.extend({ delivery: idField });
 // Addresses of other systems, and who is told of what, are not for everybody.
 const config = { role: 'admin' } as const;
+const withSecret = { ...config, secretAnswer: true } as const;
 const known = problems('invalid-request', 'webhook-not-found');
 
 const list = {
@@ -33,7 +34,7 @@ const list = {
 };
 
 const create = {
-  config,
+  config: withSecret,
   schema: {
     tags,
     summary: 'Add a webhook',
@@ -74,7 +75,7 @@ const update = {
 };
 
 const renewSecret = {
-  config,
+  config: withSecret,
   schema: {
     tags,
     summary: 'Give a webhook a new secret',
