@@ -35,6 +35,7 @@ import { restoreRoutes } from './routes/v1/restores.ts';
 import { retentionRoutes } from './routes/v1/retention.ts';
 import { runRoutes } from './routes/v1/runs.ts';
 import { snapshotRoutes } from './routes/v1/snapshots.ts';
+import { storageNodeCareRoutes } from './routes/v1/storage-node-care.ts';
 import { storageNodeRoutes } from './routes/v1/storage-nodes.ts';
 import { tokenRoutes } from './routes/v1/tokens.ts';
 import { verificationRoutes } from './routes/v1/verifications.ts';
@@ -61,6 +62,7 @@ export interface AppOptions {
 const V1 = [
   joinTokenRoutes,
   storageNodeRoutes,
+  storageNodeCareRoutes,
   volumeRoutes,
   checkpointRoutes,
   changeRoutes,

@@ -7,6 +7,7 @@ export interface StorageNode {
   nbdAddress: string | null;
   state: string;
   lastSeenAt: string | null;
+  cordonedAt: string | null;
   capacityBytes: number | null;
   availableBytes: number | null;
   version: string | null;

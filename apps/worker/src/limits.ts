@@ -5,6 +5,9 @@ import { strict as assert } from 'node:assert';
 export const LEASE_MS_MIN = 3_000;
 export const LEASE_MS_MAX = 600_000;
 
+/** Runs that one run has going at a time: more would only share the same disks and network. */
+export const CHILD_RUNS_MAX = 2;
+
 export interface WorkerLimits {
   /** How long a run is left alone after its worker was last heard of. */
   leaseMs: number;

@@ -19,6 +19,7 @@ import { GroupRepository } from './group-repository.ts';
 import { IdempotencyRepository } from './idempotency-repository.ts';
 import { InventoryRepository } from './inventory-repository.ts';
 import { JoinTokenRepository } from './join-token-repository.ts';
+import { LossRepository } from './loss-repository.ts';
 import { MetricsRepository } from './metrics-repository.ts';
 import { MoveRepository } from './move-repository.ts';
 import { PolicyRepository } from './policy-repository.ts';
@@ -54,6 +55,8 @@ class Nouns {
   readonly storageNodes: StorageNodeRepository;
   readonly volumes: VolumeRepository;
   readonly joinTokens: JoinTokenRepository;
+  /** Of storage nodes, for good. */
+  readonly losses: LossRepository;
   /** Of volumes, from one storage node to another. */
   readonly moves: MoveRepository;
   readonly checkpoints: CheckpointRepository;
@@ -91,6 +94,7 @@ class Nouns {
   constructor(scope: Scope) {
     this.storageNodes = new StorageNodeRepository(scope);
     this.volumes = new VolumeRepository(scope);
+    this.losses = new LossRepository(scope);
     this.joinTokens = new JoinTokenRepository(scope);
     this.moves = new MoveRepository(scope);
     this.checkpoints = new CheckpointRepository(scope);

@@ -116,10 +116,12 @@ export { type IntendedReplica, intendReplica, type WantedReplica } from './inten
 export { requireOnline, requireOpen } from './intents/require-online.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export type { Joined, Joining, JoinToken, JoinTokenRepository } from './join-token-repository.ts';
+export type { BestBackup, LossRepository, LostVolume } from './loss-repository.ts';
 export type { CatalogCounts, MetricsRepository, VolumeBackupFacts } from './metrics-repository.ts';
 export { applyMigrations } from './migrate.ts';
 export { hasPassed, latestPossible } from './moments.ts';
 export { PAGE_ITEMS_MAX, type Page, type PageOptions } from './page.ts';
+export { chooseRoomiest, type Promised } from './placement.ts';
 export { type AdmissionFacts, judge, type Load, type Room, type Verdict } from './policy/admission.ts';
 export { bandwidthAt, isTimeOfDay, shareOf } from './policy/bandwidth.ts';
 export {

@@ -7,6 +7,8 @@ export const RUN_KINDS = [
   'create-volume',
   'delete-volume',
   'move-volume',
+  'drain-storage-node',
+  'recover-storage-node',
   'create-checkpoint',
   'delete-checkpoint',
   'update-checkpoint',

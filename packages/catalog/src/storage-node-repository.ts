@@ -133,6 +133,20 @@ export class StorageNodeRepository {
     });
   }
 
+  /** From here on nothing new goes there, or something may again. Good to repeat. Rejects `not-found`. */
+  setCordoned(id: string, isCordoned: boolean): Promise<StorageNode> {
+    return this.#scope.write(async (db, tell) => {
+      const before = await db.storageNode.findUnique({ where: { id } });
+      if (!before) throw notFound('storage-node', id);
+      if ((before.cordonedAt !== null) === isCordoned) return toStorageNode(before);
+      const cordonedAt = isCordoned ? this.#scope.now() : null;
+      const row = await db.storageNode.update({ where: { id }, data: { cordonedAt } });
+      const kind = isCordoned ? 'storage-node-cordoned' : 'storage-node-uncordoned';
+      tell({ kind, subjectType: 'storage-node', subjectId: id, data: { name: row.name } });
+      return toStorageNode(row);
+    });
+  }
+
   /**
    * It answered: `online`, seen now, with what it said. Tells an event when the state or the NBD address
    * changed. Rejects `address-taken` when another name already stands for this very storage node.
@@ -190,6 +204,15 @@ export class StorageNodeRepository {
     const kind = { notIn: ['register-storage-node', 'remove-storage-node', 'reconcile'] };
     const where = { storageNodeId: id, kind, state: { in: ['queued', 'running'] } };
     return this.#scope.read(db => db.run.findFirst({ where, select: { id: true, kind: true } }));
+  }
+
+  /** By name. */
+  async repositoryNames(storageNodeId: string): Promise<string[]> {
+    const select = { name: true };
+    const rows = await this.#scope.read(db =>
+      db.repository.findMany({ where: { storageNodeId }, select, orderBy: { name: 'asc' } }),
+    );
+    return rows.map(({ name }) => name);
   }
 
   /** What lives on it; with anything it cannot be removed. */

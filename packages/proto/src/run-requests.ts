@@ -67,6 +67,23 @@ export const runRequestSchemas = {
     /** Null: as fast as it goes. */
     speedBytesPerSecond: bytes.nullable(),
   }),
+  /** All volumes that can move go elsewhere. */
+  'drain-storage-node': z.object({
+    storageNodeId: id,
+    name,
+    /** Of the storage nodes that they go to; empty: any. */
+    selector: z.string(),
+    /** Of each move. Null: as fast as it goes. */
+    speedBytesPerSecond: bytes.nullable(),
+  }),
+  /** It is lost for good: its volumes are restored elsewhere. */
+  'recover-storage-node': z.object({
+    storageNodeId: id,
+    name,
+    selector: z.string(),
+    /** They read from their backups at once, and pull them behind. */
+    instant: z.boolean(),
+  }),
   'create-checkpoint': z.object({
     volumeId: id,
     checkpointId: id,
@@ -220,6 +237,8 @@ export const runRequestSchemas = {
     speedBytesPerSecond: bytes.nullable().default(null),
     /** What to do about what cannot be read of the backup: leave it out and tell, or give up. */
     onDamage: z.enum(['skip', 'fail']).default('skip'),
+    /** The volume was lost with this storage node, and is again where the restore fails; null: it is a new one. */
+    recovers: id.nullable().default(null),
     /** The first checkpoint of a new volume; null: none. */
     checkpoint: z.object({ checkpointId: id, name }).nullable().default(null),
     target: z.union([

@@ -18,6 +18,7 @@ import { RetentionService } from '../retention/retention-service.ts';
 import { RunService } from '../runs/run-service.ts';
 import { RunStarter } from '../runs/run-starter.ts';
 import { SnapshotService } from '../snapshots/snapshot-service.ts';
+import { CareService } from '../storage-nodes/care-service.ts';
 import { JoinService } from '../storage-nodes/join-service.ts';
 import { StorageNodeService } from '../storage-nodes/storage-node-service.ts';
 import { AuditService } from '../volumes/audit-service.ts';
@@ -27,6 +28,7 @@ import { WebhookService } from '../webhooks/webhook-service.ts';
 declare module 'fastify' {
   interface FastifyInstance {
     joins: JoinService;
+    care: CareService;
     storageNodes: StorageNodeService;
     volumes: VolumeService;
     checkpoints: CheckpointService;
@@ -54,6 +56,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
   async (app, { pass }) => {
     const starter = new RunStarter({ catalog: app.catalog, queue: app.runQueue, log: app.log, pass });
     const runs = new RunService(app.catalog);
+    app.decorate('care', new CareService(app.catalog, starter));
     app.decorate('joins', new JoinService(app.catalog, starter));
     app.decorate('storageNodes', new StorageNodeService(app.catalog, starter));
     app.decorate('volumes', new VolumeService(app.catalog, starter));

@@ -107,6 +107,7 @@ export class RestoreService {
         sizeBytes: backup.sizeBytes,
         speedBytesPerSecond: body.speedBytesPerSecond ?? null,
         onDamage: body.onDamage,
+        recovers: null,
         checkpoint,
         target,
       };

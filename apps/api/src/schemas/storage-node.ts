@@ -1,4 +1,5 @@
 // Storage nodes: the machines that own volumes and repositories.
+import { SELECTOR_CHARACTERS_MAX } from '@tidemark/proto';
 import { z } from 'zod';
 import {
   bytesField,
@@ -12,6 +13,7 @@ import {
   NO_CHANGE,
   nameField,
   pageOf,
+  speedField,
 } from './common.ts';
 import { runSchema } from './run.ts';
 
@@ -79,10 +81,31 @@ export const storageNodeRunSchema = z
   .object({ run: runSchema, storageNode: storageNodeSchema.nullable() })
   .meta({ id: 'StorageNodeRun', description: 'The storage node is null once it is removed.' });
 
+const targets = z
+  .string()
+  .max(SELECTOR_CHARACTERS_MAX)
+  .default('')
+  .meta({ description: 'Of the storage nodes that volumes may go to, by their labels; any by default.' });
+
+export const drainStorageNodeSchema = z
+  .strictObject({ selector: targets, speedBytesPerSecond: speedField })
+  .meta({ id: 'DrainStorageNode', examples: [{ selector: 'zone=b' }] });
+
+export const recoverStorageNodeSchema = z
+  .strictObject({
+    selector: targets,
+    instant: z.boolean().default(false).meta({
+      description: 'The volumes are there at once, and pull their backups behind; they become qcow2.',
+    }),
+  })
+  .meta({ id: 'RecoverStorageNode', examples: [{ selector: 'zone=b', instant: true }] });
+
 export const joinedSchema = z
   .object({ run: runSchema.nullable(), storageNode: storageNodeSchema })
   .meta({ id: 'JoinedStorageNode', description: 'The run is null for a storage node that was known.' });
 
+export type DrainStorageNode = z.output<typeof drainStorageNodeSchema>;
+export type RecoverStorageNode = z.output<typeof recoverStorageNodeSchema>;
 export type StorageNodeJson = z.output<typeof storageNodeSchema>;
 export type UpdateStorageNode = z.output<typeof updateStorageNodeSchema>;
 export type CreateStorageNode = z.output<typeof createStorageNodeSchema>;

@@ -6,12 +6,13 @@ import { type Column, moment, recordOrGone, size } from '../output.ts';
 import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
 import { joinTokenCommands } from './join-token.ts';
 import { labelCommand, labelText, withLabels, withSelector } from './labels.ts';
+import { storageNodeCareCommands } from './storage-node-care.ts';
 
 const PATH = '/v1/storage-nodes';
 
 const columns: readonly Column<StorageNode>[] = [
   ['NAME', node => node.name],
-  ['STATE', node => node.state],
+  ['STATE', node => (node.cordonedAt && node.state !== 'lost' ? `${node.state}, cordoned` : node.state)],
   ['CONTROL', node => node.controlAddress],
   ['NBD', node => node.nbdAddress],
   ['AVAILABLE', node => size(node.availableBytes)],
@@ -59,6 +60,7 @@ export function storageNodeCommands(program: Command, around: Surroundings): voi
     });
 
   joinTokenCommands(group, around);
+  storageNodeCareCommands(group, around);
 
   labelCommand(group, { noun: 'storage-node', path: PATH, around });
 

@@ -12,11 +12,13 @@ import { deleteCheckpointRun } from './delete-checkpoint-run.ts';
 import { deleteGroupRun } from './delete-group-run.ts';
 import { deleteRepositoryRun } from './delete-repository-run.ts';
 import { deleteVolumeRun } from './delete-volume-run.ts';
+import { drainStorageNodeRun } from './drain-storage-node-run.ts';
 import { exportRun } from './export-run.ts';
 import { finishCommitRun } from './finish-commit-run.ts';
 import { moveVolumeRun } from './move-volume-run.ts';
 import { pruneRun } from './prune-run.ts';
 import { reconcileRun } from './reconcile-run.ts';
+import { recoverStorageNodeRun } from './recover-storage-node-run.ts';
 import { redefineCheckpointsRun } from './redefine-checkpoints-run.ts';
 import { registerStorageNodeRun } from './register-storage-node-run.ts';
 import { removeStorageNodeRun } from './remove-storage-node-run.ts';
@@ -34,6 +36,8 @@ export const RUN_DEFINITIONS: { readonly [K in RunRequestKind]: RunDefinition<K>
   'create-volume': createVolumeRun,
   'delete-volume': deleteVolumeRun,
   'move-volume': moveVolumeRun,
+  'drain-storage-node': drainStorageNodeRun,
+  'recover-storage-node': recoverStorageNodeRun,
   'create-checkpoint': createCheckpointRun,
   'delete-checkpoint': deleteCheckpointRun,
   'update-checkpoint': updateCheckpointRun,

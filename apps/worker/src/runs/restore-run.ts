@@ -158,7 +158,9 @@ export const restoreRun: RunDefinition<'restore'> = {
   async withdraw(catalog, context) {
     const { request, run } = context;
     const volumeId = newVolumeIdOf(request);
-    if (volumeId !== undefined) await catalog.volumes.delete(volumeId, run.id);
+    if (volumeId !== undefined && request.recovers !== null) {
+      await catalog.losses.endRestore(volumeId, request.recovers, run.id);
+    } else if (volumeId !== undefined) await catalog.volumes.delete(volumeId, run.id);
     const mayHaveStarted = context.findOutput('start', started) !== undefined || context.isInDoubt('start');
     if (!('inPlace' in request.target) || !mayHaveStarted) return;
     await catalog.volumes.noteMixed(request.target.inPlace.volumeId, { backupId: request.backupId }, run.id);

@@ -1,0 +1,110 @@
+// tidemark storage-node cordon, uncordon, drain, recover
+import type { Command } from 'commander';
+import type { Run, StorageNode } from '../answers.ts';
+import { type Column, moment, table } from '../output.ts';
+import { parseSize } from '../sizes.ts';
+import { Context, type Surroundings, segment, withWait } from './context.ts';
+
+const PATH = '/v1/storage-nodes';
+const HOUR_MS = 3_600_000;
+
+interface Answer {
+  run: Run;
+  storageNode: StorageNode | null;
+}
+
+interface Drained {
+  moved: { name: string; to: string }[];
+  stays: { name: string; reason: string }[];
+  repositories: string[];
+}
+
+interface Recovered {
+  volumes: {
+    name: string;
+    state: string;
+    storageNode: string | null;
+    repository: string | null;
+    pointInTime: string | null;
+    ageMs: number | null;
+    lost: string;
+  }[];
+  repositories: string[];
+}
+
+function drainReport({ moved, stays, repositories }: Drained): string {
+  return [
+    ...moved.map(({ name, to }) => `moved: ${name} to ${to}`),
+    ...stays.map(({ name, reason }) => `stays: ${name}: ${reason}`),
+    ...repositories.map(name => `stays: repository ${name}`),
+    `${moved.length} volumes moved, ${stays.length} stay, ${repositories.length} repositories stay`,
+  ].join('\n');
+}
+
+const columns: readonly Column<Recovered['volumes'][number]>[] = [
+  ['VOLUME', volume => volume.name],
+  ['STATE', volume => volume.state],
+  ['STORAGE NODE', volume => volume.storageNode],
+  ['FROM', volume => volume.repository],
+  ['AS OF', volume => moment(volume.pointInTime)],
+  ['AGE', volume => (volume.ageMs === null ? null : `${(volume.ageMs / HOUR_MS).toFixed(1)} h`)],
+  ['LOST', volume => volume.lost],
+];
+
+function recoverReport({ volumes, repositories }: Recovered): string {
+  const lost = repositories.map(name => `repository ${name} is lost, and its backups are missing`);
+  return [volumes.length > 0 ? table(volumes, columns) : 'it had no volumes', ...lost].join('\n');
+}
+
+export function storageNodeCareCommands(group: Command, around: Surroundings): void {
+  for (const verb of ['cordon', 'uncordon'] as const) {
+    group
+      .command(`${verb} <storage-node>`)
+      .description(verb === 'cordon' ? 'let nothing new go there' : 'let what is new go there again')
+      .action(async (ref, _options, command) => {
+        const { client, output } = new Context(command, around);
+        const node = await client.post<StorageNode>(`${PATH}/${segment(ref)}/${verb}`, {});
+        output.print(node, () => `${verb}ed ${node.name}`);
+      });
+  }
+
+  withWait(group.command('drain <storage-node>').description('move all of its volumes to others'))
+    .option('--to <selector>', 'only to storage nodes with such labels')
+    .option('--speed <size>', 'most bytes a second of each move', parseSize)
+    .action(async (ref, options, command) => {
+      const body = { selector: options.to, speedBytesPerSecond: options.speed };
+      const context = new Context(command, around);
+      await finish(context, `${PATH}/${segment(ref)}`, { verb: 'drain', body, wait: options.wait }, run =>
+        drainReport(run.result as unknown as Drained),
+      );
+    });
+
+  withWait(
+    group
+      .command('recover <storage-node>')
+      .description('give up one that is lost for good, and restore its volumes elsewhere'),
+  )
+    .option('--to <selector>', 'only to storage nodes with such labels')
+    .option('--instant', 'have the volumes at once, and pull their backups behind')
+    .action(async (ref, options, command) => {
+      const body = { selector: options.to, instant: options.instant };
+      const context = new Context(command, around);
+      await finish(context, `${PATH}/${segment(ref)}`, { verb: 'recover', body, wait: options.wait }, run =>
+        recoverReport(run.result as unknown as Recovered),
+      );
+    });
+}
+
+async function finish(
+  context: Context,
+  path: string,
+  { verb, body, wait }: { verb: string; body: object; wait: boolean },
+  report: (run: Run) => string,
+): Promise<void> {
+  const started = await context.client.post<Answer>(`${path}/${verb}`, body);
+  await context.finish(started, {
+    wait,
+    refresh: async () => ({ storageNode: await context.client.get<StorageNode>(path) }),
+    forPeople: ({ run }) => report(run),
+  });
+}

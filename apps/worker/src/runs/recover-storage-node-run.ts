@@ -1,0 +1,131 @@
+// A storage node is lost for good: each of its volumes is restored elsewhere, under its id and name, from the newest
+// backup that can be restored, and the result says of each from which, how old that is, and what is lost with it.
+import { chooseRoomiest, hasEnded, type LostVolume, type Run } from '@tidemark/catalog';
+import { z } from 'zod';
+import { CHILD_RUNS_MAX } from '../limits.ts';
+import { childRunId, findChild } from './child-runs.ts';
+import { nodesToChooseFrom } from './placement-nodes.ts';
+import { NotYet, type RunContext, type RunDefinition, type Step } from './run-definition.ts';
+
+type Context = RunContext<'recover-storage-node'>;
+
+const lost = z.object({
+  volumes: z.array(
+    z.object({ id: z.string(), name: z.string(), sizeBytes: z.number(), format: z.enum(['raw', 'qcow2']) }),
+  ),
+  repositories: z.array(z.string()),
+});
+const reportSchema = z.object({
+  volumeId: z.string(),
+  name: z.string(),
+  state: z.enum(['restored', 'lost']),
+  storageNode: z.string().nullable(),
+  backupId: z.string().nullable(),
+  repository: z.string().nullable(),
+  pointInTime: z.string().nullable(),
+  /** When the recovery was asked for, how long ago that was. */
+  ageMs: z.number().nullable(),
+  /** What is lost, in words. */
+  lost: z.string(),
+});
+type Report = z.output<typeof reportSchema>;
+const restored = z.object({ volumes: z.array(reportSchema) });
+
+const list: Step<'recover-storage-node'> = {
+  name: 'list',
+  async run({ catalog, request: { storageNodeId } }) {
+    const volumes = await catalog.losses.lostVolumes(storageNodeId);
+    const repositories = await catalog.storageNodes.repositoryNames(storageNodeId);
+    return { output: { volumes: volumes.map(volume => ({ ...volume })), repositories } };
+  },
+};
+
+const restore: Step<'recover-storage-node'> = {
+  name: 'restore',
+  final: true,
+  patient: true,
+  async run(context) {
+    const { volumes } = context.output('list', lost);
+    const reports: Report[] = [];
+    const promised = new Map<string, number>();
+    let open = 0;
+    for (const volume of volumes) {
+      const child = await findChild(context, volume.id);
+      if (child === null && open >= CHILD_RUNS_MAX) open += 1;
+      else if (child === null) {
+        const report = await begin(context, volume, promised);
+        if (report === null) open += 1;
+        else reports.push(report);
+      } else {
+        const report = await reportOf(context, volume, child);
+        if (report === null) open += 1;
+        else reports.push(report);
+      }
+    }
+    if (open > 0) throw new NotYet(`${open} volumes are to be restored still`, context.limits.turnMs);
+    return { output: { volumes: reports } };
+  },
+};
+
+export const recoverStorageNodeRun: RunDefinition<'recover-storage-node'> = {
+  steps: [list, restore],
+  result(context) {
+    const { volumes } = context.output('restore', restored);
+    const isComplete = volumes.every(({ state }) => state === 'restored');
+    const { repositories } = context.output('list', lost);
+    return { state: isComplete ? 'complete' : 'incomplete', volumes, repositories };
+  },
+  withdraw: async () => {},
+};
+
+const stillLost = ({ id, name }: LostVolume, why: string): Report => ({
+  ...{ volumeId: id, name, state: 'lost', storageNode: null, backupId: null, repository: null },
+  ...{ pointInTime: null, ageMs: null, lost: `all of it: ${why}` },
+});
+
+/** Its report, where it cannot be restored; null: a run does. */
+async function begin(
+  context: Context,
+  volume: LostVolume,
+  promised: Map<string, number>,
+): Promise<Report | null> {
+  const { catalog, run, request } = context;
+  const { best, why } = await catalog.losses.bestBackup(volume.id);
+  if (best === null) return stillLost(volume, why);
+  const { storageNodeId: from, selector, instant: isInstant } = request;
+  const nodes = await nodesToChooseFrom(context, { selector, without: from });
+  const target = chooseRoomiest(nodes, best.sizeBytes, promised);
+  if (target === null) return stillLost(volume, 'no storage node that may be chosen has room for it');
+  promised.set(target.id, (promised.get(target.id) ?? 0) + best.sizeBytes);
+  const id = childRunId(run.id, volume.id);
+  await catalog.transaction(async tx => {
+    await tx.backupLeases.take(best.id, 'run', id);
+    if (isInstant) await tx.backupLeases.take(best.id, 'volume', volume.id);
+    const wanted = { volume, backup: best, from, to: target.id, isInstant };
+    const asked = await tx.losses.beginRestore(id, wanted);
+    const ids = { volumeId: volume.id, repositoryId: best.repositoryId, backupId: best.id };
+    await tx.runs.create({ id, kind: 'restore', storageNodeId: target.id, ...ids, request: asked });
+  });
+  return null;
+}
+
+/** Null while it goes on. A volume that is instant is there long before its run ends. */
+async function reportOf({ catalog, run }: Context, volume: LostVolume, child: Run): Promise<Report | null> {
+  const now = await catalog.volumes.find(volume.id);
+  if (now?.state !== 'ready') {
+    if (!hasEnded(child)) return null;
+    return stillLost(volume, child.error?.message ?? `its restore was ${child.state}`);
+  }
+  const backup = await catalog.backups.get(child.backupId!);
+  const { name: repository } = await catalog.repositories.get(backup.repositoryId);
+  const { pointInTime } = backup;
+  const since = pointInTime?.toISOString() ?? 'an unknown moment';
+  const damaged =
+    child.result?.damage == null ? '' : '; and what of the backup could not be read: see its run';
+  return {
+    ...{ volumeId: volume.id, name: volume.name, state: 'restored', storageNode: now.storageNode },
+    ...{ backupId: backup.id, repository, pointInTime: pointInTime?.toISOString() ?? null },
+    ageMs: pointInTime === null ? null : run.createdAt.getTime() - pointInTime.getTime(),
+    lost: `what was written since ${since}, its checkpoints and its snapshots${damaged}`,
+  };
+}
