@@ -103,7 +103,7 @@ function requireUsable(token: JoinTokenModel | null, { name, instanceId }: Joini
 async function requireFreeAddress(db: Db, { controlAddress, instanceId }: Joining): Promise<void> {
   const holder = await db.storageNode.findUnique({ where: { controlAddress } });
   if (holder === null || holder.instanceId === instanceId) return;
-  const text = `Address ${controlAddress} belongs to storage node '${holder.name}'. Give this one an address of its own.`;
+  const text = `Address ${controlAddress} belongs to storage node '${holder.name}'. Give this one another address.`;
   throw new CatalogError('storage-node', 'address-taken', text);
 }
 
@@ -114,8 +114,8 @@ async function takeOver(
 ): Promise<StorageNodeModel> {
   if (known.state === 'lost') {
     const text =
-      `Storage node '${known.name}' was given up as lost, and its volumes may be served elsewhere. Copy away what you ` +
-      'need, and let it join with an empty state directory.';
+      `Storage node '${known.name}' was given up as lost, and its volumes may be served elsewhere. Copy away what ` +
+      'you need, and let it join with an empty state directory.';
     throw new TidemarkError('storage-node-lost', text);
   }
   if (known.name !== name) {

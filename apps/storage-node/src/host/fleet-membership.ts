@@ -1,5 +1,5 @@
-// Joins the fleet by itself: says to the API, with a join token, who it is and where it is reached. It serves its guests
-// whether the API answers or not; what has been said once is remembered, and said again when the address has changed.
+// Joins the fleet by itself: says to the API, with a join token, who it is and where it is reached. Guests are
+// served whether the API answers or not. What has been said once is remembered, and said again when the address has changed.
 import { createHash } from 'node:crypto';
 import type { Clock } from '@tidemark/engine';
 import type { Labels } from '@tidemark/proto';
@@ -86,7 +86,8 @@ export class FleetMembership {
       // What is refused now is refused again.
       return { joined: false, isFinal: !response.ok && response.status < 500, message };
     } catch (error) {
-      const message = `the API at ${join.url} does not answer: ${error instanceof Error ? error.message : String(error)}`;
+      const why = error instanceof Error ? error.message : String(error);
+      const message = `the API at ${join.url} does not answer: ${why}`;
       return { joined: false, isFinal: false, message };
     }
   }

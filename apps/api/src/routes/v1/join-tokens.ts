@@ -32,7 +32,7 @@ const create = {
     tags,
     summary: 'Create a join token',
     description:
-      'Lets one storage node join by itself, once. `secret` is the token: this answer is the only place where it stands.',
+      'Lets one storage node join by itself, once. `secret` is the token: only this answer has it.',
     body: createJoinTokenSchema,
     response: { 201: createdJoinTokenSchema, ...problems('invalid-request', 'invalid-name') },
   },
@@ -56,8 +56,8 @@ const join = {
     tags,
     summary: 'Join the fleet',
     description:
-      'Called by a storage node at its start. Unknown so far, it is registered by a run; known by its instance, it is ' +
-      'found at its new address from here on. Good to repeat by the same instance until the token expires.',
+      'Called by a storage node at its start. Unknown so far, it is registered by a run; known by its instance, it ' +
+      'is found at its new address. Good to repeat by the same instance until the token expires.',
     body: joinSchema,
     response: {
       202: joinedSchema,
