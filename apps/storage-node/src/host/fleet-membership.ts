@@ -1,5 +1,5 @@
 // Joins the fleet by itself: says to the API, with a join token, who it is and where it is reached. Guests are
-// served whether the API answers or not. What has been said once is remembered, and said again when the address has changed.
+// served whether the API answers or not. What was said once is said again only when the address has changed.
 import { createHash } from 'node:crypto';
 import type { Clock } from '@tidemark/engine';
 import type { Labels } from '@tidemark/proto';

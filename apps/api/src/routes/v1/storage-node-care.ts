@@ -71,7 +71,8 @@ const recover = {
     description:
       'For one that is lost for good; refused while it answers. Its repositories are lost, their backups missing. ' +
       'Each volume keeps its name and is restored from the newest sound backup in any other repository; ' +
-      '`result.volumes` tells of each from which, how old it was, and what is lost. Asked for again, it tries what is still lost.',
+      '`result.volumes` tells of each from which, how old it was, and what is lost. ' +
+      'Asked for again, it tries what is still lost.',
     params,
     querystring: waitQuery,
     body: recoverStorageNodeSchema,
