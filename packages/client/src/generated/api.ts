@@ -100,6 +100,395 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/join-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List join tokens
+         * @description Oldest first, also those that are used up or have expired.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Most items of the page, 1 to 500. */
+                    limit?: number;
+                    /** @description `nextCursor` of the page before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["JoinTokenPage"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /**
+         * Create a join token
+         * @description Lets one storage node join by itself, once. `secret` is the token: only this answer has it.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreateJoinToken"];
+                };
+            };
+            responses: {
+                /** @description Made; `location` says where it is. */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["CreatedJoinToken"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid; `invalid-name`: The name is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/join-tokens/{joinToken}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete a join token
+         * @description Nobody joins with it any more; whoever has joined stays. Good to repeat.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
+                path: {
+                    joinToken: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["DeletedJoinToken"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/storage-nodes/join": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Join the fleet
+         * @description Called by a storage node at its start. Unknown so far, it is registered by a run; known by its instance, it is found at its new address. Good to repeat by the same instance until the token expires.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["JoinStorageNode"];
+                };
+            };
+            responses: {
+                /** @description Accepted and going on; `location` is the run. */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["JoinedStorageNode"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid; `invalid-name`: The name is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that; `join-token-invalid`: The join token cannot be used */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-name-taken`: The storage node name is taken; `storage-node-address-taken`: The storage node address is taken; `storage-node-lost`: The storage node is lost for good; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/storage-nodes": {
         parameters: {
             query?: never;
@@ -627,6 +1016,528 @@ export interface paths {
                 };
             };
         };
+        trace?: never;
+    };
+    "/v1/storage-nodes/{storageNode}/cordon": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cordon a storage node
+         * @description No new volume, restore, repository or move goes there. What it has is used as before. Good to repeat.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    /** @description Id or name of the storage node. */
+                    storageNode: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["StorageNode"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-not-found`: The storage node is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/storage-nodes/{storageNode}/uncordon": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Uncordon a storage node
+         * @description It takes what is new again. Good to repeat.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    /** @description Id or name of the storage node. */
+                    storageNode: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["StorageNode"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-not-found`: The storage node is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/storage-nodes/{storageNode}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Drain a storage node
+         * @description Cordons it and starts a drain-storage-node run: each volume moves, a few at a time, to the storage node with the most room. `result.stays` names what cannot move and why, `result.repositories` what stays in any case.
+         */
+        post: {
+            parameters: {
+                query?: {
+                    /** @description accepted: answer 202 at once. checkpoint: answer 202 when the point in time is taken (runs without one: as done). done: answer when the run has ended. */
+                    wait?: "accepted" | "checkpoint" | "done";
+                    /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
+                    waitTimeoutMs?: number;
+                };
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    /** @description Id or name of the storage node. */
+                    storageNode: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["DrainStorageNode"];
+                };
+            };
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["StorageNodeRun"];
+                    };
+                };
+                /** @description Accepted and going on; `location` is the run. */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["StorageNodeRun"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-not-found`: The storage node is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-not-ready`: The storage node is not ready; `storage-node-lost`: The storage node is lost for good; `storage-node-in-use`: The storage node still owns volumes or repositories; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `wait-timed-out`: The run is still going on */
+                504: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/storage-nodes/{storageNode}/recover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give up a storage node and restore its volumes elsewhere
+         * @description For one that is lost for good; refused while it answers. Its repositories are lost, their backups missing. Each volume keeps its name and is restored from the newest sound backup in any other repository; `result.volumes` tells of each from which, how old it was, and what is lost. Asked for again, it tries what is still lost.
+         */
+        post: {
+            parameters: {
+                query?: {
+                    /** @description accepted: answer 202 at once. checkpoint: answer 202 when the point in time is taken (runs without one: as done). done: answer when the run has ended. */
+                    wait?: "accepted" | "checkpoint" | "done";
+                    /** @description After this the answer is the problem `wait-timed-out`; the run goes on. */
+                    waitTimeoutMs?: number;
+                };
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    /** @description Id or name of the storage node. */
+                    storageNode: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["RecoverStorageNode"];
+                };
+            };
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["StorageNodeRun"];
+                    };
+                };
+                /** @description Accepted and going on; `location` is the run. */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["StorageNodeRun"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-not-found`: The storage node is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-not-ready`: The storage node is not ready; `storage-node-lost`: The storage node is lost for good; `storage-node-in-use`: The storage node still owns volumes or repositories; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `wait-timed-out`: The run is still going on */
+                504: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/v1/volumes": {
@@ -6279,6 +7190,1520 @@ export interface paths {
         };
         trace?: never;
     };
+    "/v1/policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List policies
+         * @description Oldest first.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Most items of the page, 1 to 500. */
+                    limit?: number;
+                    /** @description `nextCursor` of the page before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["PolicyPage"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        /**
+         * Create a policy
+         * @description Switched off unless `enabled` says otherwise: simulate it first.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreatePolicy"];
+                };
+            };
+            responses: {
+                /** @description Made; `location` says where it is. */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Policy"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid; `invalid-name`: The name is not valid; `policy-invalid`: The policy cannot be like this */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `repository-not-found`: The repository is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-name-taken`: The policy name is taken; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/simulate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Simulate a policy that is not saved
+         * @description As for a saved one.
+         */
+        post: {
+            parameters: {
+                query?: {
+                    /** @description Most items of the page, 1 to 500. */
+                    limit?: number;
+                    /** @description `nextCursor` of the page before. */
+                    cursor?: string;
+                    /** @description From now on. */
+                    days?: number;
+                    /** @description Id or name of the volume: only this one, and with all that is kept of it. */
+                    volume?: string;
+                };
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CreatePolicy"];
+                };
+            };
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Simulation"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid; `invalid-name`: The name is not valid; `policy-invalid`: The policy cannot be like this */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `repository-not-found`: The repository is not known; `volume-not-found`: The volume is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{policy}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Look at a policy
+         * @description With the next moment at which it is due.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Policy"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        /**
+         * Delete a policy
+         * @description With its firings. Its backups stay, and so do runs that it started.
+         */
+        delete: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Policy"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        /**
+         * Change a policy
+         * @description Only what is given. A changed schedule counts from now on. Of firings under way, concurrency, bandwidth and priority change at once; all else stays as it was when they began.
+         */
+        patch: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An `etag` that was read: the call is refused where it has changed since. */
+                    "if-match"?: string;
+                };
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["UpdatePolicy"];
+                };
+            };
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Policy"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid; `invalid-name`: The name is not valid; `policy-invalid`: The policy cannot be like this */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known; `repository-not-found`: The repository is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-name-taken`: The policy name is taken */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `precondition-failed`: It has changed since it was read */
+                412: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        trace?: never;
+    };
+    "/v1/policies/{policy}/enable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Switch a policy on
+         * @description It is due from now on; what was due before is not made up for.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Policy"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{policy}/disable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Switch a policy off
+         * @description What waits in its firings is left out; what was begun goes on.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Policy"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{policy}/simulate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Simulate a policy
+         * @description Each firing of the next days with the kind of each volume’s backup and what retention would take away after it, by the code that does it: as if it were switched on, nobody failed, and nobody else made or pruned backups.
+         */
+        post: {
+            parameters: {
+                query?: {
+                    /** @description Most items of the page, 1 to 500. */
+                    limit?: number;
+                    /** @description `nextCursor` of the page before. */
+                    cursor?: string;
+                    /** @description From now on. */
+                    days?: number;
+                    /** @description Id or name of the volume: only this one, and with all that is kept of it. */
+                    volume?: string;
+                };
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Simulation"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid; `policy-invalid`: The policy cannot be like this */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known; `volume-not-found`: The volume is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{policy}/fire": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fire a policy now
+         * @description Whatever its schedule says, also while it is switched off.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Accepted and going on; `location` is the run. */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Firing"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{policy}/firings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List firings of a policy
+         * @description Newest first, with those that were skipped.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Most items of the page, 1 to 500. */
+                    limit?: number;
+                    /** @description `nextCursor` of the page before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["FiringPage"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{policy}/firings/{firing}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Look at a firing
+         * @description How many of its members are where, and what followed.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description An `etag` that was read: answered 304 where it is the same. */
+                    "if-none-match"?: string;
+                };
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                    firing: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Firing"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known; `firing-not-found`: The firing is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{policy}/firings/{firing}/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List members of a firing
+         * @description Each volume with its run, and why it waits, failed or was left out.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Most items of the page, 1 to 500. */
+                    limit?: number;
+                    /** @description `nextCursor` of the page before. */
+                    cursor?: string;
+                    /** @description Only those in this state. */
+                    state?: "waiting" | "admitted" | "succeeded" | "failed" | "skipped";
+                };
+                header?: never;
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                    firing: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked for. */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["FiringMemberPage"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known; `firing-not-found`: The firing is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{policy}/firings/{firing}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retry a firing
+         * @description Only members that failed or did not start.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Chosen by the caller, such as a UUID. Sent again within a day with the same body, the call is answered as before and carried out once. */
+                    "idempotency-key"?: string;
+                };
+                path: {
+                    /** @description Id or name of the policy. */
+                    policy: string;
+                    firing: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Accepted and going on; `location` is the run. */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Firing"];
+                    };
+                };
+                /** @description `invalid-request`: The request is not valid */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unauthenticated`: Nobody says who asks */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `forbidden`: The caller may not do that */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `policy-not-found`: The policy is not known; `firing-not-found`: The firing is not known */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `firing-complete`: The firing has nothing to retry; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal-error`: Something went wrong inside */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `catalog-unavailable`: The catalog does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs": {
         parameters: {
             query?: never;
@@ -6300,7 +8725,7 @@ export interface paths {
                     /** @description Only runs in this state. */
                     state?: "queued" | "running" | "succeeded" | "failed" | "cancelled";
                     /** @description Only runs of this kind. */
-                    kind?: "register-storage-node" | "remove-storage-node" | "create-volume" | "delete-volume" | "move-volume" | "create-checkpoint" | "delete-checkpoint" | "update-checkpoint" | "redefine-checkpoints" | "create-snapshot" | "commit" | "finish-commit" | "create-repository" | "scan-repository" | "delete-repository" | "verify" | "backup" | "export" | "restore" | "prune" | "reconcile" | "repair-difference" | "audit" | "replicate" | "create-group" | "delete-group";
+                    kind?: "register-storage-node" | "remove-storage-node" | "create-volume" | "delete-volume" | "move-volume" | "drain-storage-node" | "recover-storage-node" | "create-checkpoint" | "delete-checkpoint" | "update-checkpoint" | "redefine-checkpoints" | "create-snapshot" | "commit" | "finish-commit" | "create-repository" | "scan-repository" | "delete-repository" | "verify" | "backup" | "export" | "restore" | "prune" | "reconcile" | "repair-difference" | "audit" | "replicate" | "create-group" | "delete-group";
                     /** @description Only runs about this volume, by its id or name. */
                     volume?: string;
                     /** @description Only runs on this storage node. */
@@ -9643,6 +12068,135 @@ export interface components {
         };
         /**
          * @example {
+         *       "name": "alpha",
+         *       "controlAddress": "127.0.0.1:7411"
+         *     }
+         */
+        CreateStorageNode: {
+            /** @description 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id. */
+            name: string;
+            /**
+             * @description host:port of its control service.
+             * @example 127.0.0.1:7411
+             */
+            controlAddress: string;
+            /**
+             * @description Up to 32 keys with values, for selectors to choose by.
+             * @example {
+             *       "app": "web",
+             *       "tier": "gold"
+             *     }
+             */
+            labels?: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * @example {
+         *       "labels": {
+         *         "zone": "a"
+         *       }
+         *     }
+         */
+        UpdateStorageNode: {
+            /**
+             * @description Up to 32 keys with values, for selectors to choose by.
+             * @example {
+             *       "app": "web",
+             *       "tier": "gold"
+             *     }
+             */
+            labels?: {
+                [key: string]: string;
+            };
+            /** @description Backups at the same time, whoever asked for them, until those of policies wait. */
+            maxConcurrentBackups?: number;
+        };
+        /**
+         * @example {
+         *       "selector": "zone=b"
+         *     }
+         */
+        DrainStorageNode: {
+            /**
+             * @description Of the storage nodes that volumes may go to, by their labels; any by default.
+             * @default
+             */
+            selector?: string;
+            /** @description Most bytes per second; no limit by default. */
+            speedBytesPerSecond?: number;
+        };
+        /**
+         * @example {
+         *       "selector": "zone=b",
+         *       "instant": true
+         *     }
+         */
+        RecoverStorageNode: {
+            /**
+             * @description Of the storage nodes that volumes may go to, by their labels; any by default.
+             * @default
+             */
+            selector?: string;
+            /**
+             * @description The volumes are there at once, and pull their backups behind; they become qcow2.
+             * @default false
+             */
+            instant?: boolean;
+        };
+        /**
+         * @example {
+         *       "name": "gamma"
+         *     }
+         */
+        CreateJoinToken: {
+            /** @description Only a storage node of this name may use it. */
+            name?: string;
+            /**
+             * @description An hour by default, at most a week.
+             * @default 3600000
+             */
+            expiresInMs?: number;
+        };
+        /**
+         * @example {
+         *       "token": "tmj_5f0c3a9e7b1d2486",
+         *       "name": "gamma",
+         *       "controlAddress": "10.0.0.3:7411",
+         *       "instanceId": "0b6f3d5e-52a1-4d1c-8f5e-0c8f0b9c7a01",
+         *       "labels": {
+         *         "zone": "a"
+         *       }
+         *     }
+         */
+        JoinStorageNode: {
+            token: string;
+            /** @description 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id. */
+            name: string;
+            /**
+             * @description host:port of its control service.
+             * @example 127.0.0.1:7411
+             */
+            controlAddress: string;
+            /**
+             * Format: uuid
+             * @description Given once, at its first start, and kept on its disk.
+             */
+            instanceId: string;
+            /**
+             * @description Up to 32 keys with values, for selectors to choose by.
+             * @default {}
+             * @example {
+             *       "app": "web",
+             *       "tier": "gold"
+             *     }
+             */
+            labels?: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * @example {
          *       "repository": "nightly",
          *       "keep": {
          *         "last": 3,
@@ -9714,6 +12268,258 @@ export interface components {
             description?: string;
             /** @description Protects it until then; null takes the protection away. */
             pinnedUntil?: string | null;
+        };
+        BandwidthWindowInput: {
+            from: string;
+            /** @description Before `from`: on the next day. Equal to it: a whole day. */
+            to: string;
+            /**
+             * @description Days that it begins on, from 1, Monday, to 7; empty: all.
+             * @default []
+             */
+            days?: number[];
+            /** @description Of all backups of the policy together, shared evenly; 0: no limit. */
+            bytesPerSecond: number;
+        };
+        /**
+         * @example {
+         *       "name": "nightly",
+         *       "selector": "app=web",
+         *       "schedule": {
+         *         "cron": "30 2 * * *",
+         *         "timeZone": "Europe/Berlin",
+         *         "missed": "once"
+         *       },
+         *       "repository": "vault",
+         *       "fullEvery": 30,
+         *       "keep": {
+         *         "daily": 7,
+         *         "weekly": 4,
+         *         "monthly": 12
+         *       }
+         *     }
+         */
+        CreatePolicy: {
+            /** @description 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id. */
+            name: string;
+            /**
+             * @description Any text of up to 1024 characters.
+             * @default
+             */
+            description?: string;
+            /**
+             * @description Due from now on. Simulate it first.
+             * @default false
+             */
+            enabled?: boolean;
+            /** @default  */
+            selector?: string;
+            schedule: {
+                /**
+                 * @description Five fields of cron, or @hourly, @daily, @weekly, @monthly, @yearly. Where clocks are set, a rule that names hours is due once: at the next moment that exists where its time is left out, at the first where it comes twice. A rule for every hour is due in each hour that passes.
+                 * @example 30 2 * * *
+                 */
+                cron: string;
+                /**
+                 * @description Where its times, the days of its rules and its windows are counted.
+                 * @default UTC
+                 */
+                timeZone?: string;
+                /**
+                 * @description What becomes of due moments at which no worker was there: nothing, one firing for all of them, or one for each of the newest `missedMax`.
+                 * @default once
+                 * @enum {string}
+                 */
+                missed?: "skip" | "once" | "all";
+                /** @default 1 */
+                missedMax?: number;
+                /**
+                 * @description A firing starts up to this much later than it is due, but before the next; each by its own.
+                 * @default 0
+                 */
+                jitterMs?: number;
+            };
+            /**
+             * @description checkpoint: no backup at all. A volume with nothing to build on gets a full backup.
+             * @default incremental
+             * @enum {string}
+             */
+            kind?: "full" | "incremental" | "differential" | "checkpoint";
+            /**
+             * @description The first of each so many firings is full; 0: only where there is nothing to build on.
+             * @default 0
+             */
+            fullEvery?: number;
+            /** @description Id or name of the repository. */
+            repository?: string;
+            /**
+             * @description Repositories that each backup is copied to, ids or names.
+             * @default []
+             */
+            replicas?: string[];
+            /** @description Rules by which the backups of its volumes in the repository are pruned after each firing. */
+            keep?: {
+                /**
+                 * @description Keep so many of the newest backups.
+                 * @default 0
+                 */
+                last?: number;
+                /**
+                 * @description Keep the newest backup of each hour, for so many of them that have one.
+                 * @default 0
+                 */
+                hourly?: number;
+                /**
+                 * @description Keep the newest backup of each day, for so many of them that have one.
+                 * @default 0
+                 */
+                daily?: number;
+                /**
+                 * @description Keep the newest backup of each week (ISO 8601: from Monday on), for so many of them that have one.
+                 * @default 0
+                 */
+                weekly?: number;
+                /**
+                 * @description Keep the newest backup of each month, for so many of them that have one.
+                 * @default 0
+                 */
+                monthly?: number;
+                /**
+                 * @description Keep the newest backup of each year, for so many of them that have one.
+                 * @default 0
+                 */
+                yearly?: number;
+            };
+            /**
+             * @description Share of the backups of each firing to verify.
+             * @default 0
+             */
+            verifyPercent?: number;
+            /**
+             * @description Backups at the same time.
+             * @default 4
+             */
+            concurrency?: number;
+            /**
+             * @description The first window that holds a moment counts; outside of all there is no limit.
+             * @default []
+             */
+            bandwidth?: components["schemas"]["BandwidthWindowInput"][];
+            /**
+             * @description Lower ones go first.
+             * @default 100
+             */
+            priority?: number;
+            /** @default {} */
+            retry?: {
+                /** @default 2 */
+                times?: number;
+                /** @default 300000 */
+                delayMs?: number;
+            };
+            /**
+             * @description The oldest checkpoint of a volume that has as many as it may have goes for the new one.
+             * @default true
+             */
+            dropOldest?: boolean;
+            /** @description All its volumes at one instant, as a group; by default each by itself. */
+            grouped?: {
+                /** @default 500 */
+                fenceLimitMs?: number;
+            };
+        };
+        /**
+         * @example {
+         *       "schedule": {
+         *         "cron": "0 3 * * *"
+         *       }
+         *     }
+         */
+        UpdatePolicy: {
+            /** @description 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id. */
+            name?: string;
+            /** @description Any text of up to 1024 characters. */
+            description?: string;
+            selector?: string;
+            schedule?: {
+                /**
+                 * @description Five fields of cron, or @hourly, @daily, @weekly, @monthly, @yearly. Where clocks are set, a rule that names hours is due once: at the next moment that exists where its time is left out, at the first where it comes twice. A rule for every hour is due in each hour that passes.
+                 * @example 30 2 * * *
+                 */
+                cron?: string;
+                /** @description Where its times, the days of its rules and its windows are counted. */
+                timeZone?: string;
+                /**
+                 * @description What becomes of due moments at which no worker was there: nothing, one firing for all of them, or one for each of the newest `missedMax`.
+                 * @enum {string}
+                 */
+                missed?: "skip" | "once" | "all";
+                missedMax?: number;
+                /** @description A firing starts up to this much later than it is due, but before the next; each by its own. */
+                jitterMs?: number;
+            };
+            /**
+             * @description checkpoint: no backup at all. A volume with nothing to build on gets a full backup.
+             * @enum {string}
+             */
+            kind?: "full" | "incremental" | "differential" | "checkpoint";
+            /** @description The first of each so many firings is full; 0: only where there is nothing to build on. */
+            fullEvery?: number;
+            repository?: string | null;
+            /** @description Repositories that each backup is copied to, ids or names. */
+            replicas?: string[];
+            keep?: {
+                /**
+                 * @description Keep so many of the newest backups.
+                 * @default 0
+                 */
+                last?: number;
+                /**
+                 * @description Keep the newest backup of each hour, for so many of them that have one.
+                 * @default 0
+                 */
+                hourly?: number;
+                /**
+                 * @description Keep the newest backup of each day, for so many of them that have one.
+                 * @default 0
+                 */
+                daily?: number;
+                /**
+                 * @description Keep the newest backup of each week (ISO 8601: from Monday on), for so many of them that have one.
+                 * @default 0
+                 */
+                weekly?: number;
+                /**
+                 * @description Keep the newest backup of each month, for so many of them that have one.
+                 * @default 0
+                 */
+                monthly?: number;
+                /**
+                 * @description Keep the newest backup of each year, for so many of them that have one.
+                 * @default 0
+                 */
+                yearly?: number;
+            } | null;
+            /** @description Share of the backups of each firing to verify. */
+            verifyPercent?: number;
+            /** @description Backups at the same time. */
+            concurrency?: number;
+            /** @description The first window that holds a moment counts; outside of all there is no limit. */
+            bandwidth?: components["schemas"]["BandwidthWindowInput"][];
+            /** @description Lower ones go first. */
+            priority?: number;
+            retry?: {
+                /** @default 2 */
+                times?: number;
+                /** @default 300000 */
+                delayMs?: number;
+            };
+            /** @description The oldest checkpoint of a volume that has as many as it may have goes for the new one. */
+            dropOldest?: boolean;
+            grouped?: {
+                /** @default 500 */
+                fenceLimitMs?: number;
+            } | null;
         };
         /**
          * @example {
@@ -9921,6 +12727,8 @@ export interface components {
             labels?: {
                 [key: string]: string;
             };
+            /** @description Backups at the same time, whoever asked for them, until those of policies wait. */
+            maxConcurrentBackups?: number;
         };
         /**
          * @example {
@@ -10028,50 +12836,6 @@ export interface components {
         CreateSnapshot: {
             /** @description 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id. */
             name: string;
-        };
-        /**
-         * @example {
-         *       "name": "alpha",
-         *       "controlAddress": "127.0.0.1:7411"
-         *     }
-         */
-        CreateStorageNode: {
-            /** @description 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit; not in the form of an id. */
-            name: string;
-            /**
-             * @description host:port of its control service.
-             * @example 127.0.0.1:7411
-             */
-            controlAddress: string;
-            /**
-             * @description Up to 32 keys with values, for selectors to choose by.
-             * @example {
-             *       "app": "web",
-             *       "tier": "gold"
-             *     }
-             */
-            labels?: {
-                [key: string]: string;
-            };
-        };
-        /**
-         * @example {
-         *       "labels": {
-         *         "zone": "a"
-         *       }
-         *     }
-         */
-        UpdateStorageNode: {
-            /**
-             * @description Up to 32 keys with values, for selectors to choose by.
-             * @example {
-             *       "app": "web",
-             *       "tier": "gold"
-             *     }
-             */
-            labels: {
-                [key: string]: string;
-            };
         };
         /**
          * @example {
@@ -10219,7 +12983,7 @@ export interface components {
             id: number;
             /** @example volume-ready */
             kind: string;
-            /** @description storage-node, volume, checkpoint, snapshot, commit, group, repository, backup or run */
+            /** @description storage-node, volume, checkpoint, snapshot, commit, group, repository, backup, policy or run */
             subjectType: string;
             /** Format: uuid */
             subjectId: string;
@@ -10378,7 +13142,7 @@ export interface components {
             /** Format: uuid */
             id: string;
             /** @enum {string} */
-            kind: "register-storage-node" | "remove-storage-node" | "create-volume" | "delete-volume" | "move-volume" | "create-checkpoint" | "delete-checkpoint" | "update-checkpoint" | "redefine-checkpoints" | "create-snapshot" | "commit" | "finish-commit" | "create-repository" | "scan-repository" | "delete-repository" | "verify" | "backup" | "export" | "restore" | "prune" | "reconcile" | "repair-difference" | "audit" | "replicate" | "create-group" | "delete-group";
+            kind: "register-storage-node" | "remove-storage-node" | "create-volume" | "delete-volume" | "move-volume" | "drain-storage-node" | "recover-storage-node" | "create-checkpoint" | "delete-checkpoint" | "update-checkpoint" | "redefine-checkpoints" | "create-snapshot" | "commit" | "finish-commit" | "create-repository" | "scan-repository" | "delete-repository" | "verify" | "backup" | "export" | "restore" | "prune" | "reconcile" | "repair-difference" | "audit" | "replicate" | "create-group" | "delete-group";
             /** @enum {string} */
             state: "queued" | "running" | "succeeded" | "failed" | "cancelled";
             /** @description How often it was handed to a worker. */
@@ -11088,6 +13852,279 @@ export interface components {
             run: components["schemas"]["Run"];
             group: components["schemas"]["Group"] | null;
         };
+        /**
+         * @example {
+         *       "id": "0b6f3d5e-52a1-4d1c-8f5e-0c8f0b9c7a01",
+         *       "name": "alpha",
+         *       "controlAddress": "127.0.0.1:7411",
+         *       "nbdAddress": "127.0.0.1:10809",
+         *       "state": "online",
+         *       "cordonedAt": null,
+         *       "lastSeenAt": "2026-11-21T08:00:00.000Z",
+         *       "capacityBytes": 2000000000000,
+         *       "availableBytes": 1500000000000,
+         *       "version": "0.1.0",
+         *       "maxConcurrentBackups": 4,
+         *       "labels": {
+         *         "zone": "a"
+         *       }
+         *     }
+         */
+        StorageNode: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+            controlAddress: string;
+            /** @description host:port that its exports are reached at. */
+            nbdAddress: string | null;
+            /** @enum {string} */
+            state: "joining" | "online" | "unreachable" | "lost";
+            /** @description Nothing new goes there since then. */
+            cordonedAt: string | null;
+            lastSeenAt: string | null;
+            capacityBytes: number | null;
+            availableBytes: number | null;
+            version: string | null;
+            /** @description Backups at the same time, whoever asked for them, until those of policies wait. */
+            maxConcurrentBackups: number;
+            /**
+             * @description Up to 32 keys with values, for selectors to choose by.
+             * @example {
+             *       "app": "web",
+             *       "tier": "gold"
+             *     }
+             */
+            labels: {
+                [key: string]: string;
+            };
+        };
+        StorageNodePage: {
+            items: components["schemas"]["StorageNode"][];
+            /** @description Give it back as `cursor` for the next page; null on the last page. */
+            nextCursor: string | null;
+        };
+        /** @description The storage node is null once it is removed. */
+        StorageNodeRun: {
+            run: components["schemas"]["Run"];
+            storageNode: components["schemas"]["StorageNode"] | null;
+        };
+        /** @description The run is null for a storage node that was known. */
+        JoinedStorageNode: {
+            run: components["schemas"]["Run"] | null;
+            storageNode: components["schemas"]["StorageNode"];
+        };
+        /**
+         * @example {
+         *       "id": "e3d4c5b6-7a8f-4e9d-8c1b-2a3f4e5d6c0a",
+         *       "name": "gamma",
+         *       "expiresAt": "2026-11-21T08:00:00.000Z",
+         *       "usedAt": null,
+         *       "storageNodeId": null,
+         *       "createdAt": "2026-11-21T08:00:00.000Z"
+         *     }
+         */
+        JoinToken: {
+            /** Format: uuid */
+            id: string;
+            /** @description Only a storage node of this name may use it; null: any. */
+            name: string | null;
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            expiresAt: string;
+            usedAt: string | null;
+            /** @description Which one has used it. */
+            storageNodeId: string | null;
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            createdAt: string;
+        };
+        /**
+         * @example {
+         *       "joinToken": {
+         *         "id": "e3d4c5b6-7a8f-4e9d-8c1b-2a3f4e5d6c0a",
+         *         "name": "gamma",
+         *         "expiresAt": "2026-11-21T08:00:00.000Z",
+         *         "usedAt": null,
+         *         "storageNodeId": null,
+         *         "createdAt": "2026-11-21T08:00:00.000Z"
+         *       },
+         *       "secret": "tmj_5f0c3a9e7b1d2486"
+         *     }
+         */
+        CreatedJoinToken: {
+            joinToken: components["schemas"]["JoinToken"];
+            /** @description The token itself; it cannot be shown again. */
+            secret: string;
+        };
+        DeletedJoinToken: {
+            /** Format: uuid */
+            id: string;
+        };
+        JoinTokenPage: {
+            items: components["schemas"]["JoinToken"][];
+            /** @description Give it back as `cursor` for the next page; null on the last page. */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "id": "3e4f5061-7b8c-4d9e-8f0a-2b3c4d5e6f22",
+         *       "policyId": "2d3e4f50-6a7b-4c8d-9e0f-1a2b3c4d5e21",
+         *       "number": 12,
+         *       "cause": "schedule",
+         *       "dueAt": "2026-11-21T08:00:00.000Z",
+         *       "startAt": "2026-11-21T08:00:00.000Z",
+         *       "standsFor": 1,
+         *       "state": "running",
+         *       "reason": null,
+         *       "members": {
+         *         "waiting": 3,
+         *         "admitted": 4,
+         *         "succeeded": 13,
+         *         "failed": 0,
+         *         "skipped": 0
+         *       },
+         *       "followUps": [],
+         *       "createdAt": "2026-11-21T08:00:00.000Z",
+         *       "startedAt": "2026-11-21T08:00:00.000Z",
+         *       "finishedAt": null
+         *     }
+         */
+        Firing: {
+            /** Format: uuid */
+            id: string;
+            /** Format: uuid */
+            policyId: string;
+            /** @description From 0; null: it was skipped, and counts for nothing. */
+            number: number | null;
+            /** @enum {string} */
+            cause: "schedule" | "missed" | "asked";
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            dueAt: string;
+            /**
+             * Format: date-time
+             * @description Due, and the jitter of the policy.
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            startAt: string;
+            /** @description Due moments that it stands for, with those missed. */
+            standsFor: number;
+            /**
+             * @description failed: some of its members did.
+             * @enum {string}
+             */
+            state: "planned" | "running" | "succeeded" | "failed" | "skipped";
+            reason: string | null;
+            members: {
+                waiting: number;
+                admitted: number;
+                succeeded: number;
+                failed: number;
+                skipped: number;
+            };
+            /** @description What was started after its backups. */
+            followUps: {
+                /** @enum {string} */
+                kind: "prune" | "verify" | "replicate";
+                runId: string | null;
+                /** @description Why it was not started. */
+                reason: string | null;
+            }[];
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            createdAt: string;
+            startedAt: string | null;
+            finishedAt: string | null;
+        };
+        FiringMember: {
+            /** Format: uuid */
+            volumeId: string;
+            volume: string;
+            /** Format: uuid */
+            storageNodeId: string;
+            /** @enum {string} */
+            kind: "full" | "incremental" | "differential" | "checkpoint";
+            /**
+             * @description admitted: its run was started.
+             * @enum {string}
+             */
+            state: "waiting" | "admitted" | "succeeded" | "failed" | "skipped";
+            /** @description Why it waits, failed or was left out. */
+            reason: string | null;
+            repositoryId: string | null;
+            runId: string | null;
+            backupId: string | null;
+            /** @description What it was expected to take, at most. */
+            estimateBytes: number | null;
+            /** @description Runs that were started for it. */
+            attempts: number;
+            notBefore: string | null;
+            admittedAt: string | null;
+            finishedAt: string | null;
+        };
+        FiringPage: {
+            items: components["schemas"]["Firing"][];
+            /** @description Give it back as `cursor` for the next page; null on the last page. */
+            nextCursor: string | null;
+        };
+        FiringMemberPage: {
+            items: components["schemas"]["FiringMember"][];
+            /** @description Give it back as `cursor` for the next page; null on the last page. */
+            nextCursor: string | null;
+        };
+        SimulatedFiring: {
+            number: number;
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            dueAt: string;
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            startAt: string;
+            volumes: {
+                /** Format: uuid */
+                volumeId: string;
+                volume: string;
+                /** @enum {string} */
+                kind: "full" | "incremental" | "differential" | "checkpoint";
+                /** @description Backups after the prune. */
+                kept: number;
+                /** @description Each of them, with what keeps it; null unless one volume was asked for. */
+                keeps: {
+                    /**
+                     * Format: date-time
+                     * @example 2026-11-21T08:00:00.000Z
+                     */
+                    pointInTime: string;
+                    reasons: string[];
+                }[] | null;
+                pruned: {
+                    /**
+                     * Format: date-time
+                     * @example 2026-11-21T08:00:00.000Z
+                     */
+                    pointInTime: string;
+                    /** @description Null: it would be made by the policy itself. */
+                    backup: string | null;
+                }[];
+            }[];
+        };
+        Simulation: {
+            items: components["schemas"]["SimulatedFiring"][];
+            /** @description Give it back as `cursor` for the next page; null on the last page. */
+            nextCursor: string | null;
+        };
         PruneCheckpoint: {
             /** Format: uuid */
             id: string;
@@ -11161,6 +14198,170 @@ export interface components {
         DeletedBackup: {
             run: components["schemas"]["Run"];
             backup: components["schemas"]["Backup"] | null;
+        };
+        BandwidthWindow: {
+            from: string;
+            /** @description Before `from`: on the next day. Equal to it: a whole day. */
+            to: string;
+            /**
+             * @description Days that it begins on, from 1, Monday, to 7; empty: all.
+             * @default []
+             */
+            days: number[];
+            /** @description Of all backups of the policy together, shared evenly; 0: no limit. */
+            bytesPerSecond: number;
+        };
+        /**
+         * @example {
+         *       "id": "2d3e4f50-6a7b-4c8d-9e0f-1a2b3c4d5e21",
+         *       "name": "nightly",
+         *       "enabled": true,
+         *       "nextDueAt": "2026-11-22T01:30:00.000Z",
+         *       "revision": 1,
+         *       "description": "",
+         *       "selector": "app=web",
+         *       "schedule": {
+         *         "cron": "30 2 * * *",
+         *         "timeZone": "Europe/Berlin",
+         *         "missed": "once",
+         *         "missedMax": 1,
+         *         "jitterMs": 0
+         *       },
+         *       "kind": "incremental",
+         *       "fullEvery": 30,
+         *       "repositoryId": "c3e2d1f0-1a2b-4c3d-9e4f-5a6b7c8d9e04",
+         *       "replicaIds": [],
+         *       "keep": {
+         *         "last": 0,
+         *         "hourly": 0,
+         *         "daily": 7,
+         *         "weekly": 4,
+         *         "monthly": 12,
+         *         "yearly": 0
+         *       },
+         *       "verifyPercent": 5,
+         *       "concurrency": 4,
+         *       "bandwidth": [
+         *         {
+         *           "from": "08:00",
+         *           "to": "18:00",
+         *           "days": [
+         *             1,
+         *             2,
+         *             3,
+         *             4,
+         *             5
+         *           ],
+         *           "bytesPerSecond": 52428800
+         *         }
+         *       ],
+         *       "priority": 100,
+         *       "retry": {
+         *         "times": 2,
+         *         "delayMs": 300000
+         *       },
+         *       "dropOldest": true,
+         *       "grouped": null,
+         *       "createdAt": "2026-11-21T08:00:00.000Z",
+         *       "updatedAt": "2026-11-21T08:00:00.000Z"
+         *     }
+         */
+        Policy: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+            enabled: boolean;
+            /** @description Null while it is disabled. */
+            nextDueAt: string | null;
+            revision: number;
+            description: string;
+            selector: string;
+            schedule: {
+                cron: string;
+                timeZone: string;
+                /**
+                 * @description What becomes of due moments at which no worker was there: nothing, one firing for all of them, or one for each of the newest `missedMax`.
+                 * @enum {string}
+                 */
+                missed: "skip" | "once" | "all";
+                missedMax: number;
+                /** @description A firing starts up to this much later than it is due, but before the next; each by its own. */
+                jitterMs: number;
+            };
+            /**
+             * @description checkpoint: no backup at all. A volume with nothing to build on gets a full backup.
+             * @enum {string}
+             */
+            kind: "full" | "incremental" | "differential" | "checkpoint";
+            /** @description The first of each so many firings is full; 0: only where there is nothing to build on. */
+            fullEvery: number;
+            repositoryId: string | null;
+            replicaIds: string[];
+            keep: {
+                /**
+                 * @description Keep so many of the newest backups.
+                 * @default 0
+                 */
+                last: number;
+                /**
+                 * @description Keep the newest backup of each hour, for so many of them that have one.
+                 * @default 0
+                 */
+                hourly: number;
+                /**
+                 * @description Keep the newest backup of each day, for so many of them that have one.
+                 * @default 0
+                 */
+                daily: number;
+                /**
+                 * @description Keep the newest backup of each week (ISO 8601: from Monday on), for so many of them that have one.
+                 * @default 0
+                 */
+                weekly: number;
+                /**
+                 * @description Keep the newest backup of each month, for so many of them that have one.
+                 * @default 0
+                 */
+                monthly: number;
+                /**
+                 * @description Keep the newest backup of each year, for so many of them that have one.
+                 * @default 0
+                 */
+                yearly: number;
+            } | null;
+            /** @description Share of the backups of each firing to verify. */
+            verifyPercent: number;
+            /** @description Backups at the same time. */
+            concurrency: number;
+            bandwidth: components["schemas"]["BandwidthWindow"][];
+            /** @description Lower ones go first. */
+            priority: number;
+            retry: {
+                /** @default 2 */
+                times: number;
+                /** @default 300000 */
+                delayMs: number;
+            };
+            dropOldest: boolean;
+            grouped: {
+                /** @default 500 */
+                fenceLimitMs: number;
+            } | null;
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @example 2026-11-21T08:00:00.000Z
+             */
+            updatedAt: string;
+        };
+        PolicyPage: {
+            items: components["schemas"]["Policy"][];
+            /** @description Give it back as `cursor` for the next page; null on the last page. */
+            nextCursor: string | null;
         };
         ReplicaRun: {
             run: components["schemas"]["Run"];
@@ -11313,6 +14514,7 @@ export interface components {
          *       "verifyPercentPerDay": 5,
          *       "usedBytes": 268500992,
          *       "availableBytes": 402653184000,
+         *       "maxConcurrentBackups": 8,
          *       "labels": {
          *         "purpose": "nightly"
          *       },
@@ -11340,6 +14542,8 @@ export interface components {
             usedBytes: number | null;
             /** @description What a new backup may take. */
             availableBytes: number | null;
+            /** @description Backups at the same time, whoever asked for them, until those of policies wait. */
+            maxConcurrentBackups: number;
             /**
              * @description Up to 32 keys with values, for selectors to choose by.
              * @example {
@@ -11400,59 +14604,6 @@ export interface components {
         SnapshotRun: {
             run: components["schemas"]["Run"];
             snapshot: components["schemas"]["Snapshot"] | null;
-        };
-        /**
-         * @example {
-         *       "id": "0b6f3d5e-52a1-4d1c-8f5e-0c8f0b9c7a01",
-         *       "name": "alpha",
-         *       "controlAddress": "127.0.0.1:7411",
-         *       "nbdAddress": "127.0.0.1:10809",
-         *       "state": "online",
-         *       "cordonedAt": null,
-         *       "lastSeenAt": "2026-11-21T08:00:00.000Z",
-         *       "capacityBytes": 2000000000000,
-         *       "availableBytes": 1500000000000,
-         *       "version": "0.1.0",
-         *       "labels": {
-         *         "zone": "a"
-         *       }
-         *     }
-         */
-        StorageNode: {
-            /** Format: uuid */
-            id: string;
-            name: string;
-            controlAddress: string;
-            /** @description host:port that its exports are reached at. */
-            nbdAddress: string | null;
-            /** @enum {string} */
-            state: "joining" | "online" | "unreachable" | "lost";
-            /** @description Nothing new goes there since then. */
-            cordonedAt: string | null;
-            lastSeenAt: string | null;
-            capacityBytes: number | null;
-            availableBytes: number | null;
-            version: string | null;
-            /**
-             * @description Up to 32 keys with values, for selectors to choose by.
-             * @example {
-             *       "app": "web",
-             *       "tier": "gold"
-             *     }
-             */
-            labels: {
-                [key: string]: string;
-            };
-        };
-        StorageNodePage: {
-            items: components["schemas"]["StorageNode"][];
-            /** @description Give it back as `cursor` for the next page; null on the last page. */
-            nextCursor: string | null;
-        };
-        /** @description The storage node is null once it is removed. */
-        StorageNodeRun: {
-            run: components["schemas"]["Run"];
-            storageNode: components["schemas"]["StorageNode"] | null;
         };
         /**
          * @example {
