@@ -29,6 +29,8 @@ export type FiringWithCounts = Firing & { members: MemberCounts };
 const MEMBERS_AT_ONCE = 2_000;
 /** Of one firing, in its row: the rest is found among the runs. */
 const FOLLOW_UPS_MAX = 500;
+/** Each may have thousands of members. */
+const FORGOTTEN_AT_ONCE = 20;
 const OPEN = ['waiting', 'admitted'];
 const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject;
 
@@ -181,6 +183,17 @@ export class FiringRepository {
         data: { firingId: id },
       });
     });
+  }
+
+  /** Those of the policy that ended longer ago, with their members; the oldest first, so many at once. */
+  async forget(policyId: string, { olderThanMs }: { olderThanMs: number }): Promise<number> {
+    const before = new Date(this.#scope.now().getTime() - olderThanMs);
+    return this.#scope.write(
+      db => db.$executeRaw`
+        DELETE FROM policy_firing WHERE id IN (
+          SELECT id FROM policy_firing WHERE policy_id = ${policyId}::uuid AND finished_at < ${before}
+          ORDER BY created_at, id LIMIT ${FORGOTTEN_AT_ONCE})`,
+    );
   }
 
   /**

@@ -123,7 +123,7 @@ export class FiringDriver {
   }
 
   async #finish(id: string): Promise<void> {
-    const { catalog, log, now } = this.#options;
+    const { catalog, limits, log, now } = this.#options;
     const ended = await catalog.transaction(async nouns => {
       const found = await nouns.firings.lockToFinish(id);
       if (found === null) return null;
@@ -132,6 +132,8 @@ export class FiringDriver {
       await nouns.firings.finish(found.firing, { failed, followUps });
       return { policyId: found.policy.id, failed, followUps: followUps.length };
     });
-    if (ended) log.info({ firingId: id, ...ended }, 'firing ended');
+    if (ended === null) return;
+    log.info({ firingId: id, ...ended }, 'firing ended');
+    await catalog.firings.forget(ended.policyId, { olderThanMs: limits.policyFiringKeepMs });
   }
 }
