@@ -123,6 +123,10 @@ test.skipIf(missing !== undefined)(
       expect.soft(sum, file.name).toBe(wanted);
     }
 
+    for (const service of ['api', 'worker', 'storage-alpha', 'storage-beta']) {
+      await inside('api', 'node', 'scripts/docker/healthcheck.mjs', `http://${service}:7402/metrics`);
+    }
+
     // All ends by itself when it is asked to, and comes back with what it had.
     await project.compose('stop');
     const ended = (await project.containers()).map(({ service, state }) => `${service} ${state.ExitCode}`);
