@@ -1,11 +1,11 @@
 // Repositories: places on storage nodes that hold backups.
-import type { Labels, Selector } from '@tidemark/proto';
+import type { Labels } from '@tidemark/proto';
 import { CatalogError, isForeignKeyViolation, nameTaken, notFound } from './errors.ts';
 import type { RepositoryModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { Scope } from './scope.ts';
-import { chosenIds } from './selected.ts';
+import { type ChosenFilter, chosenIds } from './selected.ts';
 
 /** `lost`: with its storage node. */
 export type RepositoryState = 'creating' | 'ready' | 'deleting' | 'lost';
@@ -116,10 +116,10 @@ export class RepositoryRepository {
   }
 
   /** Oldest first. */
-  list(options: PageOptions & { selector?: Selector | undefined } = {}): Promise<Page<Repository>> {
+  list(options: PageOptions & ChosenFilter = {}): Promise<Page<Repository>> {
     const { after, orderBy, take, limit } = pageQuery(options, 'asc');
     return this.#scope.read(async db => {
-      const where = { AND: [after, await chosenIds(db, 'repository', options.selector, options)] };
+      const where = { AND: [after, await chosenIds(db, 'repository', options)] };
       return toPage(await db.repository.findMany({ where, orderBy, take, include }), limit, toRepository);
     });
   }

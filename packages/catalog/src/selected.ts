@@ -27,21 +27,40 @@ export function selectorCondition(selector: Selector): Prisma.Sql {
   return selector.length === 0 ? Prisma.sql`TRUE` : Prisma.join(selector.map(condition), ' AND ');
 }
 
+/** What lists can be narrowed by beside labels. */
+export interface ChosenFilter {
+  selector?: Selector | undefined;
+  state?: string | undefined;
+  /** Part of the name. */
+  name?: string | undefined;
+  /** Of volumes and repositories alone. */
+  storageNodeId?: string | undefined;
+}
+
+function filterConditions({ selector = [], state, name, storageNodeId }: ChosenFilter): Prisma.Sql[] {
+  return [
+    ...(selector.length > 0 ? [selectorCondition(selector)] : []),
+    ...(state !== undefined ? [Prisma.sql`state = ${state}`] : []),
+    ...(name !== undefined ? [Prisma.sql`position(${name} in name) > 0`] : []),
+    ...(storageNodeId !== undefined ? [Prisma.sql`storage_node_id = ${storageNodeId}::uuid`] : []),
+  ];
+}
+
 /**
- * Narrows a page, oldest first, to what the selector chooses: for `where`, beside the page's own condition. Rejects
+ * Narrows a page, oldest first, to what the filter chooses: for `where`, beside the page's own condition. Rejects
  * `invalid-cursor`.
  */
 export async function chosenIds(
   db: Db,
   table: LabelledTable,
-  selector: Selector | undefined,
-  options: PageOptions,
+  options: PageOptions & ChosenFilter,
 ): Promise<{ id?: { in: string[] } }> {
-  if (!selector || selector.length === 0) return {};
+  const conditions = filterConditions(options);
+  if (conditions.length === 0) return {};
   const { key, take } = pageQuery(options, 'asc');
   const after = key ? Prisma.sql`(created_at, id) > (${key.createdAt}, ${key.id}::uuid)` : Prisma.sql`TRUE`;
   const rows = await db.$queryRaw<{ id: string }[]>`
-    SELECT id FROM ${TABLES[table]} WHERE ${after} AND ${selectorCondition(selector)}
+    SELECT id FROM ${TABLES[table]} WHERE ${after} AND ${Prisma.join(conditions, ' AND ')}
     ORDER BY created_at, id LIMIT ${take}`;
   return { id: { in: rows.map(({ id }) => id) } };
 }

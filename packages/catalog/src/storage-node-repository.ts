@@ -1,5 +1,5 @@
 // Storage nodes as the catalog knows them: name, address, and what they last said of themselves.
-import type { Labels, Selector } from '@tidemark/proto';
+import type { Labels } from '@tidemark/proto';
 import {
   CatalogError,
   isForeignKeyViolation,
@@ -12,7 +12,7 @@ import type { StorageNodeModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { Scope } from './scope.ts';
-import { chosenIds } from './selected.ts';
+import { type ChosenFilter, chosenIds } from './selected.ts';
 
 /** `lost`: for good, as an operator said. */
 export type StorageNodeState = 'joining' | 'online' | 'unreachable' | 'lost';
@@ -110,10 +110,10 @@ export class StorageNodeRepository {
   }
 
   /** Oldest first. */
-  list(options: PageOptions & { selector?: Selector | undefined } = {}): Promise<Page<StorageNode>> {
+  list(options: PageOptions & Omit<ChosenFilter, 'storageNodeId'> = {}): Promise<Page<StorageNode>> {
     const { after, orderBy, take, limit } = pageQuery(options, 'asc');
     return this.#scope.read(async db => {
-      const where = { AND: [after, await chosenIds(db, 'storage_node', options.selector, options)] };
+      const where = { AND: [after, await chosenIds(db, 'storage_node', options)] };
       return toPage(await db.storageNode.findMany({ where, orderBy, take }), limit, toStorageNode);
     });
   }

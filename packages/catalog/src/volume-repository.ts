@@ -8,7 +8,7 @@ import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { JsonObject } from './run.ts';
 import type { Db, Scope } from './scope.ts';
-import { chosenIds, selectorCondition } from './selected.ts';
+import { type ChosenFilter, chosenIds, selectorCondition } from './selected.ts';
 import { requireNoCommit } from './unended-commit.ts';
 import { requireNoGroup } from './unended-group.ts';
 import { isVisible, requireVisible } from './visibility.ts';
@@ -136,24 +136,13 @@ export class VolumeRepository {
   }
 
   /** Oldest first. */
-  list(
-    options: PageOptions & { storageNodeId?: string | undefined; selector?: Selector | undefined } = {},
-  ): Promise<Page<Volume>> {
-    const page = pageQuery(options, 'asc');
-    const filter = options.storageNodeId ? { storageNodeId: options.storageNodeId } : {};
-    const chosen = this.#visible(options.selector);
-    return this.#scope.read(async db =>
-      toPage(
-        await db.volume.findMany({
-          where: { AND: [page.after, filter, await chosenIds(db, 'volume', chosen, options)] },
-          orderBy: page.orderBy,
-          take: page.take,
-          include,
-        }),
-        page.limit,
-        toVolume,
-      ),
-    );
+  list(options: PageOptions & ChosenFilter = {}): Promise<Page<Volume>> {
+    const { after, orderBy, take, limit } = pageQuery(options, 'asc');
+    const chosen = { ...options, selector: this.#visible(options.selector) };
+    return this.#scope.read(async db => {
+      const where = { AND: [after, await chosenIds(db, 'volume', chosen)] };
+      return toPage(await db.volume.findMany({ where, orderBy, take, include }), limit, toVolume);
+    });
   }
 
   /** All that the selector chooses, oldest first. `states`: only these; all unless told. */

@@ -1,6 +1,7 @@
 // Backups: intents to make them, and what there is.
 import { type Backup, type Catalog, type DroppedCheckpoint, intendBackup, isId } from '@tidemark/catalog';
 import type { z } from 'zod';
+import { momentOf } from '../filters.ts';
 import { iso, isoOrNull } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
@@ -54,11 +55,15 @@ export class BackupService {
   }
 
   /** Newest first. */
-  async list({ volume, repository, ...page }: z.output<typeof backupQuery>) {
+  async list({ volume, repository, since, until, ...page }: z.output<typeof backupQuery>) {
     const volumeId = volume === undefined ? undefined : await this.#volumeId(volume);
     const repositoryId =
       repository === undefined ? undefined : (await this.#catalog.repositories.get(repository)).id;
-    const { items, nextCursor } = await this.#catalog.backups.list({ ...page, volumeId, repositoryId });
+    const { items, nextCursor } = await this.#catalog.backups.list({
+      ...{ ...page, volumeId, repositoryId },
+      since: momentOf(since),
+      until: momentOf(until),
+    });
     return { items: items.map(toBackupJson), nextCursor };
   }
 

@@ -2,10 +2,11 @@
 import { randomUUID } from 'node:crypto';
 import { type Catalog, type CatalogTransaction, type Repository, requireOpen } from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import { idOf } from '../filters.ts';
 import type { LiveFacts } from '../live/live-facts.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
-import { type ChosenPageQuery, chosenPage } from '../schemas/common.ts';
+import { chosenPage, type PlacedPageQuery } from '../schemas/common.ts';
 import type { ChangeRepository, CreateRepository, RepositoryJson } from '../schemas/repository.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
 
@@ -116,8 +117,10 @@ export class RepositoryService {
     });
   }
 
-  async list(query: ChosenPageQuery) {
-    const { items, nextCursor } = await this.#catalog.repositories.list(chosenPage(query));
+  async list({ storageNode, ...query }: PlacedPageQuery) {
+    const storageNodeId = await idOf(storageNode, this.#catalog.storageNodes);
+    const found = await this.#catalog.repositories.list({ ...chosenPage(query), storageNodeId });
+    const { items, nextCursor } = found;
     return { items: await Promise.all(items.map(repository => this.#withRoom(repository))), nextCursor };
   }
 

@@ -169,6 +169,10 @@ export const backupQuery = pageQuery.extend({
     .default('false')
     .transform(value => value === 'true')
     .meta({ description: 'Also those that wait to be taken out of their chains.' }),
+  state: backupSchema.shape.state.optional().meta({ description: 'Only backups in this state.' }),
+  kind: kind.optional().meta({ description: 'Only backups of this kind.' }),
+  since: momentField.optional().meta({ description: 'Only points in time from that moment on.' }),
+  until: momentField.optional().meta({ description: 'Only points in time before that moment.' }),
 });
 
 export const backupPageSchema = pageOf(backupSchema, 'BackupPage');

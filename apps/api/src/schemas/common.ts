@@ -8,7 +8,6 @@ import {
   labelsFault,
   parseSelector,
   SELECTOR_CHARACTERS_MAX,
-  type Selector,
 } from '@tidemark/proto';
 import { z } from 'zod';
 import {
@@ -153,12 +152,17 @@ export const selectorField = z
   });
 
 /** Of lists that can be narrowed by labels. */
-export const chosenPageQuery = pageQuery.extend({ selector: selectorField });
+export const chosenPageQuery = pageQuery.extend({
+  selector: selectorField,
+  name: refField.optional().meta({ description: 'Only those whose name holds this.' }),
+});
 
 export type PageQuery = z.output<typeof pageQuery>;
-export type ChosenPageQuery = z.output<typeof chosenPageQuery>;
+export type ChosenPageQuery = z.output<typeof chosenPageQuery> & { state?: string | undefined };
+/** Of what is on a storage node. */
+export type PlacedPageQuery = ChosenPageQuery & { storageNode?: string | undefined };
 
 /** For the catalog, which takes selectors as they are read. Throws `invalid-request`. */
-export function chosenPage({ selector, ...page }: ChosenPageQuery): PageQuery & { selector?: Selector } {
-  return selector === undefined ? page : { ...page, selector: parseSelector(selector) };
+export function chosenPage<Q extends ChosenPageQuery>({ selector, ...page }: Q) {
+  return { ...page, selector: selector === undefined ? undefined : parseSelector(selector) };
 }

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import {
   bytesField,
+  chosenPageQuery,
   concurrentBackupsField,
   EXAMPLE_IDS,
   hasChange,
@@ -75,6 +76,11 @@ export const changeRepositorySchema = z
   })
   .refine(hasChange, { error: NO_CHANGE })
   .meta({ id: 'ChangeRepository', minProperties: 1, examples: [{ verifyPercentPerDay: 10 }] });
+
+export const repositoryQuery = chosenPageQuery.extend({
+  state: repositorySchema.shape.state.optional().meta({ description: 'Only those in this state.' }),
+  storageNode: ref('storage node').optional().meta({ description: 'Only those on this storage node.' }),
+});
 
 export const repositoryPageSchema = pageOf(repositorySchema, 'RepositoryPage');
 export const repositoryRunSchema = z

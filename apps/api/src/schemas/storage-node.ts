@@ -3,6 +3,7 @@ import { SELECTOR_CHARACTERS_MAX } from '@tidemark/proto';
 import { z } from 'zod';
 import {
   bytesField,
+  chosenPageQuery,
   concurrentBackupsField,
   EXAMPLE_IDS,
   EXAMPLE_MOMENT,
@@ -75,6 +76,10 @@ export const updateStorageNodeSchema = z
   .strictObject({ labels: labelsField.optional(), maxConcurrentBackups: concurrentBackupsField.optional() })
   .refine(hasChange, { error: NO_CHANGE })
   .meta({ id: 'UpdateStorageNode', minProperties: 1, examples: [{ labels: { zone: 'a' } }] });
+
+export const storageNodeQuery = chosenPageQuery.extend({
+  state: storageNodeSchema.shape.state.optional().meta({ description: 'Only those in this state.' }),
+});
 
 export const storageNodePageSchema = pageOf(storageNodeSchema, 'StorageNodePage');
 export const storageNodeRunSchema = z

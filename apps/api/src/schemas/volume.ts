@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { CHECKPOINT_LIMIT_MAX } from '../limits.ts';
 import {
   bytesField,
+  chosenPageQuery,
   EXAMPLE_IDS,
   EXAMPLE_MOMENT,
   hasChange,
@@ -135,6 +136,11 @@ export const updateVolumeSchema = z
 export const moveVolumeSchema = z
   .strictObject({ storageNode: ref('storage node that it moves to'), speedBytesPerSecond: speedField })
   .meta({ id: 'MoveVolume', examples: [{ storageNode: 'beta' }] });
+
+export const volumeQuery = chosenPageQuery.extend({
+  state: volumeSchema.shape.state.optional().meta({ description: 'Only those in this state.' }),
+  storageNode: ref('storage node').optional().meta({ description: 'Only those on this storage node.' }),
+});
 
 export const volumePageSchema = pageOf(volumeSchema, 'VolumePage');
 export const volumeRunSchema = z

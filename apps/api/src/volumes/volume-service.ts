@@ -8,10 +8,11 @@ import {
   type Volume,
 } from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import { idOf } from '../filters.ts';
 import { iso, isoOrNull } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
-import { type ChosenPageQuery, chosenPage } from '../schemas/common.ts';
+import { chosenPage, type PlacedPageQuery } from '../schemas/common.ts';
 import type { CreateVolume, MoveVolume, UpdateVolume, VolumeJson } from '../schemas/volume.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
 
@@ -85,8 +86,9 @@ export class VolumeService {
     });
   }
 
-  async list(query: ChosenPageQuery) {
-    const { items, nextCursor } = await this.#catalog.volumes.list(chosenPage(query));
+  async list({ storageNode, ...query }: PlacedPageQuery) {
+    const storageNodeId = await idOf(storageNode, this.#catalog.storageNodes);
+    const { items, nextCursor } = await this.#catalog.volumes.list({ ...chosenPage(query), storageNodeId });
     return { items: items.map(toVolumeJson), nextCursor };
   }
 

@@ -1,12 +1,13 @@
 // Repositories: list, look at, create, change, scan, delete.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { chosenPageQuery, ref } from '../../schemas/common.ts';
+import { ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
 import {
   changeRepositorySchema,
   createRepositorySchema,
   repositoryPageSchema,
+  repositoryQuery,
   repositoryRunSchema,
   repositorySchema,
 } from '../../schemas/repository.ts';
@@ -20,8 +21,8 @@ const list = {
     tags,
     summary: 'List repositories',
     description: 'Oldest first.',
-    querystring: chosenPageQuery,
-    response: { 200: repositoryPageSchema, ...problems('invalid-request') },
+    querystring: repositoryQuery,
+    response: { 200: repositoryPageSchema, ...problems('invalid-request', 'storage-node-not-found') },
   },
 };
 

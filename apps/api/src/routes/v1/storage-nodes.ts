@@ -1,12 +1,13 @@
 // Storage nodes: list, look at, add, change, remove.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { chosenPageQuery, ref } from '../../schemas/common.ts';
+import { ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
 import { waitQuery } from '../../schemas/run.ts';
 import {
   createStorageNodeSchema,
   storageNodePageSchema,
+  storageNodeQuery,
   storageNodeRunSchema,
   storageNodeSchema,
   updateStorageNodeSchema,
@@ -21,7 +22,7 @@ const list = {
     tags,
     summary: 'List storage nodes',
     description: 'Oldest first.',
-    querystring: chosenPageQuery,
+    querystring: storageNodeQuery,
     response: { 200: storageNodePageSchema, ...problems('invalid-request') },
   },
 };

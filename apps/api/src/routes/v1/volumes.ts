@@ -1,7 +1,7 @@
 // Volumes: list, look at, create, change, delete.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { chosenPageQuery, ref } from '../../schemas/common.ts';
+import { ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
 import { waitQuery } from '../../schemas/run.ts';
 import {
@@ -9,6 +9,7 @@ import {
   moveVolumeSchema,
   updateVolumeSchema,
   volumePageSchema,
+  volumeQuery,
   volumeRunSchema,
   volumeSchema,
 } from '../../schemas/volume.ts';
@@ -22,8 +23,8 @@ const list = {
     tags,
     summary: 'List volumes',
     description: 'Oldest first.',
-    querystring: chosenPageQuery,
-    response: { 200: volumePageSchema, ...problems('invalid-request') },
+    querystring: volumeQuery,
+    response: { 200: volumePageSchema, ...problems('invalid-request', 'storage-node-not-found') },
   },
 };
 
