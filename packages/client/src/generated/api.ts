@@ -512,6 +512,10 @@ export interface paths {
                      * @example app=web,tier in (gold,silver)
                      */
                     selector?: string;
+                    /** @description Only those whose name holds this. */
+                    name?: string;
+                    /** @description Only those in this state. */
+                    state?: "joining" | "online" | "unreachable" | "lost";
                 };
                 header?: never;
                 path?: never;
@@ -1563,6 +1567,12 @@ export interface paths {
                      * @example app=web,tier in (gold,silver)
                      */
                     selector?: string;
+                    /** @description Only those whose name holds this. */
+                    name?: string;
+                    /** @description Only those in this state. */
+                    state?: "creating" | "ready" | "deleting" | "moving" | "lost";
+                    /** @description Only those on this storage node. */
+                    storageNode?: string;
                 };
                 header?: never;
                 path?: never;
@@ -1599,6 +1609,15 @@ export interface paths {
                 };
                 /** @description `forbidden`: The caller may not do that */
                 403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-not-found`: The storage node is not known */
+                404: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -4625,6 +4644,12 @@ export interface paths {
                      * @example app=web,tier in (gold,silver)
                      */
                     selector?: string;
+                    /** @description Only those whose name holds this. */
+                    name?: string;
+                    /** @description Only those in this state. */
+                    state?: "creating" | "ready" | "deleting" | "lost";
+                    /** @description Only those on this storage node. */
+                    storageNode?: string;
                 };
                 header?: never;
                 path?: never;
@@ -4661,6 +4686,15 @@ export interface paths {
                 };
                 /** @description `forbidden`: The caller may not do that */
                 403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `storage-node-not-found`: The storage node is not known */
+                404: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -5467,6 +5501,20 @@ export interface paths {
                     repository?: string;
                     /** @description Also those that wait to be taken out of their chains. */
                     hidden?: "true" | "false";
+                    /** @description Only backups in this state. */
+                    state?: "creating" | "available" | "hidden" | "removing" | "missing";
+                    /** @description Only backups of this kind. */
+                    kind?: "full" | "incremental" | "differential";
+                    /**
+                     * @description Only points in time from that moment on.
+                     * @example 2026-11-21T08:00:00.000Z
+                     */
+                    since?: string;
+                    /**
+                     * @description Only points in time before that moment.
+                     * @example 2026-11-21T08:00:00.000Z
+                     */
+                    until?: string;
                 };
                 header?: never;
                 path?: never;
