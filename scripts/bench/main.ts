@@ -1,5 +1,6 @@
 // `npm run bench`: what the storage node does beside QEMU's and nbdkit's servers, measured in one run, in
 // turn, on one file. `npm run bench -- --operations`: what an operator waits for instead (operations.ts);
+// `--orchestration`: what a backup takes beside the engine's work (orchestration.ts);
 // `--write-intents`: what it costs guests that dirty bits survive crashes. With `--quick` each only shows that it
 // works; figures need the whole run on a machine that does nothing else. `--rounds 5` measures more often. How to
 // read them stands in docs/PERFORMANCE.md.
@@ -17,6 +18,7 @@ import { type Disk, makeDisk, makeSource } from './disk.ts';
 import { measureImages } from './images.ts';
 import { type Latency, measureLatency } from './latency.ts';
 import { measureOperations, OPERATIONS_FULL, OPERATIONS_QUICK } from './operations.ts';
+import { measureOrchestration } from './orchestration.ts';
 import {
   backupTable,
   daemonTable,
@@ -162,6 +164,17 @@ async function benchOperations(isQuick: boolean, rounds: number | undefined): Pr
   await measureOperations({ ...scale, rounds: rounds ?? scale.rounds }, options);
 }
 
+async function benchOrchestration(isQuick: boolean, rounds: number | undefined): Promise<void> {
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+  const figures = await measureOrchestration(rounds ?? (isQuick ? 5 : 60), {
+    signal: stop.signal,
+    say: progress,
+  });
+  progress('');
+  console.log(figures);
+}
+
 function readRounds(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (/^[1-9]\d?$/.test(text)) return Number(text);
@@ -173,6 +186,7 @@ const { values } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     operations: { type: 'boolean', default: false },
+    orchestration: { type: 'boolean', default: false },
     'write-intents': { type: 'boolean', default: false },
     rounds: { type: 'string' },
   },
@@ -194,6 +208,8 @@ if (load > QUIET_LOAD) {
 }
 if (values.operations) {
   await benchOperations(values.quick, rounds);
+} else if (values.orchestration) {
+  await benchOrchestration(values.quick, rounds);
 } else if (values['write-intents']) {
   await bench(async cleanup => [await benchWriteIntents(scale, cleanup)]);
 } else {

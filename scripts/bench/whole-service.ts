@@ -40,6 +40,16 @@ export class WholeService {
     return new WholeService(stack, home, signal);
   }
 
+  /** Folder of its state and logs. */
+  get home(): string {
+    return this.#home;
+  }
+
+  /** Process ids of the services by name. */
+  get processes(): ReadonlyMap<string, number | null> {
+    return new Map([...this.#stack.services].map(([name, { pid }]) => [name, pid]));
+  }
+
   async stop(): Promise<void> {
     await this.#stack.stop();
     await rm(this.#home, { recursive: true, force: true });

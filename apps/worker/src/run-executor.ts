@@ -175,11 +175,15 @@ export class RunExecutor {
     const { catalog } = this.#services;
     const { output = {}, facts, commit } = await step.run(context);
     this.#pass?.(`${run.kind} ${step.name} done, not recorded`);
-    await catalog.transaction(async tx => {
-      await tx.leases.finishStep(lease, step.name, output);
-      if (facts !== undefined) await tx.leases.update(lease, facts);
-      await commit?.(tx);
-    });
+    if (facts === undefined && commit === undefined) {
+      await catalog.leases.finishStep(lease, step.name, output);
+    } else {
+      await catalog.transaction(async tx => {
+        await tx.leases.finishStep(lease, step.name, output);
+        if (facts !== undefined) await tx.leases.update(lease, facts);
+        await commit?.(tx);
+      });
+    }
     this.#pass?.(`${run.kind} ${step.name} recorded`);
     context.budget.renew();
     outcomes.set(step.name, { state: 'succeeded', output, error: null });

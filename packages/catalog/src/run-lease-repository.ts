@@ -2,7 +2,7 @@
 // row, so that a worker that was taken for dead cannot change what its successor does.
 import { dropLeases } from './backup-lease-repository.ts';
 import { CatalogError } from './errors.ts';
-import { Prisma } from './generated/client.ts';
+import type { Prisma } from './generated/client.ts';
 import {
   type JsonObject,
   type Run,
@@ -104,7 +104,7 @@ export class RunLeaseRepository {
 
   /** Holds the run for another `leaseMs`; tells what was asked of it meanwhile. Rejects `superseded`. */
   renew(lease: Lease, leaseMs: number): Promise<RunControls & { cancelRequested: boolean }> {
-    return this.#scope.write(async db => {
+    return this.#scope.single(async db => {
       const rows = await db.$queryRaw<ControlRow[]>`
         UPDATE run SET lease_until = now() + ${leaseMs}::float8 * interval '1 millisecond',
           lease_ms = ${leaseMs}::float8
@@ -122,29 +122,37 @@ export class RunLeaseRepository {
   }
 
   /** A step begins, or begins again. Rejects `superseded`. */
-  startStep(lease: Lease, name: string): Promise<void> {
-    return this.#holding(lease, async db => {
-      const key = { runId_name: { runId: lease.runId, name } };
-      const position = await db.runStep.count({ where: { runId: lease.runId } });
-      const startedAt = this.#scope.now();
-      await db.runStep.upsert({
-        where: key,
-        create: { runId: lease.runId, name, position, state: 'running', startedAt },
-        update: { state: 'running', finishedAt: null },
-      });
-    });
+  async startStep(lease: Lease, name: string): Promise<void> {
+    const begun = await this.#scope.single(
+      db => db.$queryRaw<unknown[]>`
+        WITH held AS (
+          SELECT id FROM run WHERE id = ${lease.runId}::uuid AND lease_epoch = ${lease.epoch}
+            AND lease_owner = ${lease.owner} FOR UPDATE)
+        INSERT INTO run_step (run_id, name, position, state, started_at)
+        SELECT id, ${name}, (SELECT count(*) FROM run_step WHERE run_id = held.id), 'running', ${this.#scope.now()}
+        FROM held
+        ON CONFLICT (run_id, name) DO UPDATE SET state = 'running', finished_at = NULL
+        RETURNING 1`,
+    );
+    if (begun.length === 0) throw superseded(lease);
   }
 
   /**
    * The step is done; what it gave is kept for later steps, attempts and the undo, and earlier failures do not count
    * against the run any more. Rejects `superseded`.
    */
-  finishStep(lease: Lease, name: string, output: JsonObject): Promise<void> {
-    return this.#holding(lease, async db => {
-      const done = { state: 'succeeded', output: json(output), error: Prisma.DbNull };
-      await this.#setStep(db, { lease, name, data: done });
-      await db.run.update({ where: { id: lease.runId }, data: FRESH });
-    });
+  async finishStep(lease: Lease, name: string, output: JsonObject): Promise<void> {
+    const done = await this.#scope.single(
+      db => db.$queryRaw<unknown[]>`
+        WITH held AS (
+          UPDATE run SET failures_in_a_row = 0, target_away_ms = 0 WHERE id = ${lease.runId}::uuid
+            AND lease_epoch = ${lease.epoch} AND lease_owner = ${lease.owner} RETURNING id)
+        UPDATE run_step SET state = 'succeeded', output = ${JSON.stringify(output)}::jsonb, error = NULL,
+          finished_at = ${this.#scope.now()}
+        FROM held WHERE run_id = held.id AND name = ${name}
+        RETURNING 1`,
+    );
+    if (done.length === 0) throw superseded(lease);
   }
 
   /** Rejects `superseded`. */
@@ -162,25 +170,23 @@ export class RunLeaseRepository {
   update(lease: Lease, facts: RunFacts): Promise<void> {
     const { reason, checkpointAt, result, progress = {}, goesOn = false } = facts;
     const sizes = Object.entries(progress).map(([name, value]) => [name, BigInt(value)]);
+    const data = {
+      ...Object.fromEntries(sizes),
+      ...(goesOn && FRESH),
+      ...(reason !== undefined && { reason }),
+      ...(result !== undefined && { result: json(result) }),
+      ...(checkpointAt !== undefined && { checkpointAt }),
+    };
+    if (checkpointAt === undefined) return this.#updateRun(lease, data);
     return this.#holding(lease, async (db, tell) => {
-      await db.run.update({
-        where: { id: lease.runId },
-        data: {
-          ...Object.fromEntries(sizes),
-          ...(goesOn && FRESH),
-          ...(reason !== undefined && { reason }),
-          ...(result !== undefined && { result: json(result) }),
-          ...(checkpointAt !== undefined && { checkpointAt }),
-        },
-      });
-      if (checkpointAt === undefined) return;
-      const data = { checkpointAt: checkpointAt.toISOString() };
+      await db.run.update({ where: { id: lease.runId }, data });
+      const told = { checkpointAt: checkpointAt.toISOString() };
       tell({
         kind: 'run-checkpoint-reached',
         subjectType: 'run',
         subjectId: lease.runId,
         runId: lease.runId,
-        data,
+        data: told,
       });
     });
   }
@@ -286,6 +292,12 @@ export class RunLeaseRepository {
       tell({ kind, subjectType: 'run', subjectId: lease.runId, runId: lease.runId, data });
       return attempt;
     });
+  }
+
+  async #updateRun(lease: Lease, data: Prisma.RunUpdateManyMutationInput): Promise<void> {
+    const where = { id: lease.runId, leaseEpoch: lease.epoch, leaseOwner: lease.owner };
+    const { count } = await this.#scope.single(db => db.run.updateMany({ where, data }));
+    if (count === 0) throw superseded(lease);
   }
 
   async #setStep(

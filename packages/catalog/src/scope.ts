@@ -33,6 +33,8 @@ export interface Scope {
   /** Null: nobody but the system itself. */
   acting(): Acting | null;
   read<T>(use: (db: Db) => Promise<T>): Promise<T>;
+  /** One statement that writes, all or nothing by itself: no transaction is opened for it, and it tells no events. */
+  single<T>(use: (db: Db) => Promise<T>): Promise<T>;
   /** All that `use` does, with the events it tells, happens at once or not at all. */
   write<T>(use: (db: Db, tell: Tell) => Promise<T>): Promise<T>;
 }
@@ -114,6 +116,10 @@ export class ClientScope implements Scope {
     return translated(use(this.#client));
   }
 
+  single<T>(use: (db: Db) => Promise<T>): Promise<T> {
+    return this.read(use);
+  }
+
   write<T>(use: (db: Db, tell: Tell) => Promise<T>): Promise<T> {
     return this.transaction((scope, db) => scope.write(() => use(db, event => scope.tell(event))));
   }
@@ -162,6 +168,10 @@ export class TransactionScope implements Scope {
 
   read<T>(use: (db: Db) => Promise<T>): Promise<T> {
     return use(this.#db);
+  }
+
+  single<T>(use: (db: Db) => Promise<T>): Promise<T> {
+    return this.read(use);
   }
 
   write<T>(use: (db: Db, tell: Tell) => Promise<T>): Promise<T> {

@@ -89,16 +89,21 @@ export class JobRunner {
   async *watch(jobId: string, signal: AbortSignal): AsyncGenerator<JobSnapshot> {
     const record = this.get(jobId);
     let shown = '';
-    while (!signal.aborted) {
-      const snapshot = record.snapshot();
-      const ended = record.isEnded;
-      const text = JSON.stringify(snapshot);
-      if (text !== shown) yield snapshot;
-      shown = text;
-      if (ended) return;
-      const change = new AbortController();
-      const unsubscribe = record.onChange(() => change.abort());
-      await this.clock.sleep(JOB_WATCH_INTERVAL_MS, AbortSignal.any([signal, change.signal]));
+    // Listened to all the time: a change that comes while the last one is being sent must not wait for the interval.
+    let change = new AbortController();
+    const unsubscribe = record.onChange(() => change.abort());
+    try {
+      while (!signal.aborted) {
+        change = new AbortController();
+        const snapshot = record.snapshot();
+        const ended = record.isEnded;
+        const text = JSON.stringify(snapshot);
+        if (text !== shown) yield snapshot;
+        shown = text;
+        if (ended) return;
+        await this.clock.sleep(JOB_WATCH_INTERVAL_MS, AbortSignal.any([signal, change.signal]));
+      }
+    } finally {
       unsubscribe();
     }
   }
