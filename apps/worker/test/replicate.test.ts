@@ -1,4 +1,4 @@
-// Goal: a replicate run copies what is missing, oldest first, once each; either storage node, the worker and the network
+// Goal: a replicate run copies what is missing, oldest first, once each; either host, the worker and the network
 // may fail between any two steps, and what fails for good leaves nothing half-made. Method: a real worker and catalog,
 // and storage nodes that fail on command.
 import { randomUUID } from 'node:crypto';
