@@ -1,5 +1,5 @@
-// Goal: lists are narrowed to what somebody looks for, page by page, without missing any. Method: more items than a page
-// holds, of which every third matches.
+// Goal: lists are narrowed to what somebody looks for, page by page, without missing any. Method: more items than a
+// page holds, of which every third matches.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestApi } from './support/test-api.ts';
 
