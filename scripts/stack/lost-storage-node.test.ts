@@ -101,4 +101,6 @@ test('one that is lost is given up, and its volumes come back', { timeout: 300_0
   expect((await operator.get('volumes/disk')).storageNode).toBe('beta');
   const again = await operator.json('storage-node', 'recover', 'gamma', '--instant');
   expect(again.run.result.volumes.map(({ name }: Answer) => name)).toEqual(['bare']);
+  // Where there is nothing to come back from, its name is free again.
+  expect(await operator.tidemark('volume', 'delete', 'bare')).toBe('deleted volume bare\n');
 });

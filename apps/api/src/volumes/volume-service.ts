@@ -116,10 +116,12 @@ export class VolumeService {
 
   remove(ref: string): Promise<StartedRun<{ volume: VolumeJson }>> {
     return this.#runs.start(async (catalog, runId) => {
-      const { id } = await catalog.volumes.getReady(ref);
+      const { id, state } = await catalog.volumes.get(ref);
+      // Of one that is lost there is nothing but its row.
+      if (state !== 'lost') await catalog.volumes.getReady(id);
       await catalog.volumes.markDeleting(id, runId);
       const volume = await catalog.volumes.get(id);
-      requireOnline(await catalog.storageNodes.get(volume.storageNodeId));
+      if (state !== 'lost') requireOnline(await catalog.storageNodes.get(volume.storageNodeId));
       const run = await catalog.runs.create({
         id: runId,
         kind: 'delete-volume',
