@@ -16,6 +16,7 @@ const TASKS = {
   'test:oracle': ['testing/main.ts', 'oracle'],
   'test:crash': ['crash/main.ts'],
   'test:atomicity': ['atomicity/main.ts'],
+  scale: ['scale/main.ts'],
   check: ['testing/main.ts', 'check'],
   build: ['testing/main.ts', 'build'],
   generate: ['generate.ts'],
