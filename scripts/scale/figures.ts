@@ -60,7 +60,7 @@ export async function throughput(database: Client, kind: string, since: Date): P
 export async function unended(database: Client): Promise<number> {
   const { rows } = await database.query<{ left: string }>(
     `select (select count(*) from run where state in ('queued', 'running'))
-          + (select count(*) from policy_firing_member where state in ('waiting', 'admitted')) as left`,
+          + (select count(*) from policy_firing where state in ('planned', 'running')) as left`,
   );
   return Number(rows[0]!.left);
 }

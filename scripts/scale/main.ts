@@ -73,10 +73,10 @@ async function hourly(fleet: SimulatedFleet): Promise<void> {
 
 /** Shares of the fleet all at once, each twice the one before: where the queue stops keeping up. */
 async function bursts(fleet: SimulatedFleet, policies: readonly string[]): Promise<void> {
-  for (let slots = SLOTS / 8; slots <= SLOTS; slots *= 2) {
+  for (let slots = Math.ceil(SLOTS / 8); slots <= SLOTS; slots *= 2) {
     const since = new Date();
     const clock = new ProcessorTime(fleet.stack, fleet.pids);
-    const fired = policies.slice(0, Math.ceil(slots));
+    const fired = policies.slice(0, slots);
     await Promise.all(fired.map(id => fleet.call('POST', `/v1/policies/${id}/fire`, {})));
     await settled(fleet);
     const { runs, failed, perSecond, seconds, tookMs } = await throughput(fleet.database, 'backup', since);

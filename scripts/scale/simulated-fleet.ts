@@ -97,7 +97,7 @@ export class SimulatedFleet {
     const ids: string[] = [];
     for (let slot = 0; slot < slots; slot += 1) {
       const repository = `repository-node-${String((slot % repositories) * 10 + 1).padStart(3, '0')}`;
-      const answer = await this.call<{ policy: { id: string } }>('POST', '/v1/policies', {
+      const answer = await this.call<{ id: string }>('POST', '/v1/policies', {
         name: `hourly-${slot}`,
         selector: `slot=${slot}`,
         schedule: { cron: `${slot % 60} * * * *`, timeZone: 'UTC', missed: 'skip' },
@@ -106,7 +106,7 @@ export class SimulatedFleet {
         concurrency: 100,
         enabled: true,
       });
-      ids.push(answer.policy.id);
+      ids.push(answer.id);
     }
     return ids;
   }
