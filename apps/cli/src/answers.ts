@@ -134,6 +134,7 @@ export interface Repository {
 export interface Backup {
   id: string;
   volumeId: string;
+  volumeName: string;
   repositoryId: string;
   checkpoint: string;
   parentId: string | null;

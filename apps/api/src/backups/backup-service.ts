@@ -11,6 +11,7 @@ export function toBackupJson(backup: Backup): BackupJson {
   return {
     id: backup.id,
     volumeId: backup.volumeId,
+    volumeName: backup.volumeName,
     repositoryId: backup.repositoryId,
     checkpointId: backup.checkpointId,
     checkpoint: backup.checkpoint,

@@ -26,6 +26,7 @@ export const backupSchema = z
   .object({
     id: idField,
     volumeId: idField,
+    volumeName: z.string().meta({ description: 'As it was when the backup was made.' }),
     repositoryId: idField,
     checkpointId: idField,
     checkpoint: z.string().meta({ description: 'Name of the checkpoint.' }),
@@ -72,6 +73,7 @@ export const backupSchema = z
       {
         id: EXAMPLE_IDS.backup,
         volumeId: EXAMPLE_IDS.volume,
+        volumeName: 'web-01',
         repositoryId: EXAMPLE_IDS.repository,
         checkpointId: EXAMPLE_IDS.checkpoint,
         checkpoint: 'monday',

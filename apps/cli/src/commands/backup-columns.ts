@@ -4,6 +4,7 @@ import { type Column, moment, seconds, size } from '../output.ts';
 
 export const backupColumns: readonly Column<Backup>[] = [
   ['ID', backup => backup.id],
+  ['VOLUME', backup => backup.volumeName],
   ['CHECKPOINT', backup => backup.checkpoint],
   ['KIND', backup => backup.kind],
   ['STATE', backup => backup.state],
@@ -29,7 +30,7 @@ export const backupDetails: readonly Column<Backup>[] = [
   ['PARENT', backup => backup.parentId],
   ['REPLICA OF', backup => backup.replicaOfId],
   ['SIZE', backup => size(backup.sizeBytes)],
-  ['VOLUME', backup => backup.volumeId],
+  ['VOLUME ID', backup => backup.volumeId],
   ['REPOSITORY', backup => backup.repositoryId],
   ['FILE', backup => backup.fileName],
   ['COMPRESSION', backup => backup.compression],
