@@ -102,7 +102,7 @@ export const FENCE_LIMIT_MS = 500;
 /** As told at most: guests take a disk for dead at 30 s and more. */
 export const FENCE_LIMIT_MS_MAX = 10_000;
 /** A group that is not fenced so long after it was prepared is given up: its volumes' other changes wait for it. */
-export const GROUP_PREPARED_MS_MAX = 30_000;
+export const GROUP_PREPARED_MS_MAX = 150_000;
 /** Volumes of one group on one storage node: all are staged, and have to be released, at once. */
 export const GROUP_MEMBERS_MAX = 256;
 /** Decided groups that are remembered, to answer late calls: far more than there can be calls on their way. */
@@ -117,6 +117,8 @@ export const HOOK_OUTPUT_BYTES_MAX = 4_096;
 export const HOOK_OUTPUT_WAIT_MS = 1_000;
 
 assert(FENCE_LIMIT_MS <= FENCE_LIMIT_MS_MAX);
+// What is frozen for a group is frozen between the two.
+assert(HOOK_TIMEOUT_MS_MAX < GROUP_PREPARED_MS_MAX);
 
 /** Volumes with series of their own: more than one host ever serves. */
 export const METRIC_VOLUMES_MAX = 2_000;
