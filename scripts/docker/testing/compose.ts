@@ -11,6 +11,7 @@ import type { Docker } from './docker-daemon.ts';
 /** The services on a machine that is busy with other things. */
 const READY_MS_MAX = 300_000;
 const POLL_MS = 500;
+const TRIES_MAX = 4;
 
 interface ContainerState {
   readonly Status: string;
@@ -63,10 +64,7 @@ export class ComposeProject {
   /** Resolves when all that lasts is healthy and all that ends has ended well. Good to repeat. */
   async up(scale: Record<string, number> = {}): Promise<void> {
     const scales = Object.entries(scale).flatMap(([service, count]) => ['--scale', `${service}=${count}`]);
-    await this.compose('up', '--detach', '--no-build', ...scales).catch(async (error: Error) => {
-      const log = await this.compose('logs', '--tail', '20').catch(String);
-      throw new Error(`${error.message}\n${log}`);
-    });
+    for (let tries = 1; !(await this.#tryUp(scales, tries === TRIES_MAX)); tries++);
     const deadline = performance.now() + READY_MS_MAX;
     for (;;) {
       const containers = await this.containers();
@@ -79,6 +77,18 @@ export class ComposeProject {
         throw new Error(`${culprit.service} is ${JSON.stringify(culprit.state)}:\n${log}`);
       }
       await delay(POLL_MS);
+    }
+  }
+
+  /** A service that came too early on a busy machine is started again, but Compose has given up waiting by then. */
+  async #tryUp(scales: readonly string[], isLast: boolean): Promise<boolean> {
+    try {
+      await this.compose('up', '--detach', '--no-build', ...scales);
+      return true;
+    } catch (error) {
+      if (!isLast) return false;
+      const log = await this.compose('logs', '--tail', '20').catch(String);
+      throw new Error(`${(error as Error).message}\n${log}`);
     }
   }
 
