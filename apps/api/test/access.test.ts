@@ -208,6 +208,13 @@ test('a scope keeps what it makes inside, and has no say about the rest', async 
   }
   const made = await api.call('POST', '/v1/volumes', { ...volume, labels: { env: 'prod' } }, headers);
   expect(made.status).toBe(202);
+  const { id } = await open.backup({ volume: 'prod-1', repository: 'vault', checkpoint: 'r1', kind: 'full' });
+  const restored = (labels?: object) => {
+    const target = { volume: { name: 'back', storageNode: 'alpha', ...(labels && { labels }) } };
+    return api.call('POST', '/v1/restores', { backup: id, target }, headers);
+  };
+  expect((await restored()).body.code).toBe('forbidden');
+  expect((await restored({ env: 'prod' })).body.volume).toMatchObject({ labels: { env: 'prod' } });
   const out = await api.call('PATCH', '/v1/volumes/prod-1', { labels: { env: 'test' } }, headers);
   expect([out.status, out.body.code]).toEqual([403, 'forbidden']);
   for (const [method, url, body] of [

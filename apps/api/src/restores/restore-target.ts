@@ -7,7 +7,7 @@ import {
   type StorageNode,
   type Volume,
 } from '@tidemark/catalog';
-import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import { type Labels, type RunRequest, TidemarkError } from '@tidemark/proto';
 import type { CreateRestore } from '../schemas/restore.ts';
 import { requireOnline } from '../storage-nodes/storage-node-service.ts';
 import { requireFreeVolumeName } from '../volumes/volume-service.ts';
@@ -46,16 +46,22 @@ async function onlineNode(catalog: CatalogTransaction, ref: string): Promise<Sto
 /** It begins with the backup's checkpoint: increments since then build on the backup. */
 async function newVolume(
   catalog: CatalogTransaction,
-  wanted: { name: string; storageNode: string; format: 'raw' | 'qcow2'; isInstant: boolean },
+  wanted: {
+    name: string;
+    storageNode: string;
+    format: 'raw' | 'qcow2';
+    labels?: Labels | undefined;
+    isInstant: boolean;
+  },
   { backup, runId }: Intent,
 ): Promise<WrittenTarget> {
-  const { name, format, isInstant } = wanted;
+  const { name, format, labels = {}, isInstant } = wanted;
   const node = await onlineNode(catalog, wanted.storageNode);
   requireOpen(node);
   await requireFreeVolumeName(catalog, name);
   const facts = { name, storageNodeId: node.id, format };
   const reads = isInstant && { sourceBackupId: backup.id };
-  const row = { id: randomUUID(), ...facts, sizeBytes: backup.sizeBytes, ...reads };
+  const row = { id: randomUUID(), ...facts, sizeBytes: backup.sizeBytes, labels, ...reads };
   const volume = await catalog.volumes.create(row, runId);
   const first = { id: randomUUID(), volumeId: volume.id, name: backup.checkpoint, originBackupId: backup.id };
   await catalog.checkpoints.create(first, runId);

@@ -1,6 +1,6 @@
 // Restores: a backup, or a checkpoint that has one, brought back to a new volume, over a volume, or to a plain file.
 import { z } from 'zod';
-import { idField, nameField, ref, speedField } from './common.ts';
+import { idField, labelsField, nameField, ref, speedField } from './common.ts';
 import { runSchema } from './run.ts';
 import { formatField, volumeSchema } from './volume.ts';
 
@@ -8,6 +8,7 @@ const volumeTarget = z.strictObject({
   name: nameField.meta({ description: 'Name of the new volume.' }),
   storageNode: ref('storage node that will hold it'),
   format: formatField.default('raw'),
+  labels: labelsField.optional(),
 });
 
 const fileTarget = z.strictObject({
@@ -22,6 +23,7 @@ const instantTarget = z.strictObject({
     .literal('qcow2')
     .default('qcow2')
     .meta({ description: 'Only a qcow2 image can lack what is not pulled yet.' }),
+  labels: labelsField.optional(),
 });
 
 const inPlaceTarget = z.strictObject({

@@ -12838,6 +12838,16 @@ export interface components {
                      * @enum {string}
                      */
                     format?: "raw" | "qcow2";
+                    /**
+                     * @description Up to 32 keys with values, for selectors to choose by.
+                     * @example {
+                     *       "app": "web",
+                     *       "tier": "gold"
+                     *     }
+                     */
+                    labels?: {
+                        [key: string]: string;
+                    };
                 };
                 file?: {
                     /** @description Id or name of the storage node that will hold it. */
@@ -12865,6 +12875,16 @@ export interface components {
                      * @constant
                      */
                     format?: "qcow2";
+                    /**
+                     * @description Up to 32 keys with values, for selectors to choose by.
+                     * @example {
+                     *       "app": "web",
+                     *       "tier": "gold"
+                     *     }
+                     */
+                    labels?: {
+                        [key: string]: string;
+                    };
                 };
             } & (unknown | unknown | unknown | unknown);
             /** @description Most bytes per second; no limit by default. */
