@@ -36,7 +36,7 @@ const ENTRIES = [
   /\.(test|config)\.ts$/,
   /\.d\.mts$/,
   /\/bin\/[^/]+\.mjs$/,
-  /^scripts\/(setup\.mjs|generate\.ts)$/,
+  /^scripts\/(setup\.mjs|(generate|openapi-document)\.ts)$/,
   /^scripts\/docker\//,
   /\/test\/oracle\/planted-defects\/[^/]+\.ts$/,
 ];
