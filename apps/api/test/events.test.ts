@@ -254,6 +254,30 @@ test('a client that stops reading a real connection does not hold up the end of 
   socket.destroy();
 });
 
+test('an end that comes while a page is being read is not held up by writing it', async () => {
+  await queue(api.app.catalog);
+  const hub = new EventHub({ catalog: api.app.catalog, databaseUrl: api.database.url, log: api.app.log });
+  let isFirst = true;
+  const sink = {
+    // Takes its greeting, and nothing after that.
+    write: () => {
+      const takes = isFirst;
+      isFirst = false;
+      // The stream begins to read right after this; it is ended before its page is there.
+      setImmediate(() => stream.end());
+      return takes;
+    },
+    end: () => {},
+    destroy: () => {},
+    on: () => {},
+  };
+  const options = { hub, sink, filter: {}, after: 0, log: api.app.log, slowClientMs: 2 ** 30 };
+  const stream: EventStream = new EventStream(options);
+  hub.follow(stream);
+  await expect.poll(() => hub.streams, PATIENCE).toBe(0);
+  await hub.close();
+});
+
 test('the number of streams is bounded', async () => {
   const hub = api.app.eventHub;
   const idle = { write: () => true, end: () => {}, destroy: () => {}, on: () => {} };

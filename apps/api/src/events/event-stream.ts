@@ -158,7 +158,8 @@ export class EventStream {
 
   /** Resolves when the client has room for more. Rejects when it is too slow, and when it has to be left. */
   async #write(text: string): Promise<void> {
-    if (this.#gone) return;
+    // Whoever ends it waits for nobody to take more: what was not sent can be resumed.
+    if (this.#gone || this.#ended) return;
     const { sink, slowClientMs = EVENT_SLOW_CLIENT_MS } = this.#options;
     this.#wroteAt = performance.now();
     if (sink.write(text)) return;
