@@ -35,8 +35,9 @@ const PATHS = [
 ];
 
 const line = (text: string) => console.log(text);
-const ms = (figure: Quantiles) =>
-  `p50 ${figure.p50.toFixed(0)} ms, p99 ${figure.p99.toFixed(0)} ms, most ${figure.most.toFixed(0)} ms (${figure.count})`;
+const whole = (value: number) => `${value.toFixed(0)} ms`;
+const ms = ({ p50, p99, most, count }: Quantiles) =>
+  `p50 ${whole(p50)}, p99 ${whole(p99)}, most ${whole(most)} (${count})`;
 
 function told(clock: ProcessorTime): string {
   const shares = Object.entries(clock.shares()).filter(([, share]) => share >= 0.01);

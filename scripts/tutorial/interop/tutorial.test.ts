@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { rootFolder } from '../../setup/find-node.mjs';
-import { type CommandBlock, fits, readWalk } from '../walk.ts';
+import { type CommandBlock, fits, readWalk } from '../../testing/walk.ts';
 
 const START_MS = 120_000;
 const BLOCK_MS = 120_000;

@@ -13476,6 +13476,7 @@ export interface components {
          * @example {
          *       "id": "e7f8a9b0-2c3d-4e5f-8a6b-7c8d9e0f1a05",
          *       "volumeId": "5d0c0a3e-3f4b-4a57-9a3d-7f8f6f1b2c02",
+         *       "volumeName": "web-01",
          *       "repositoryId": "c3e2d1f0-1a2b-4c3d-9e4f-5a6b7c8d9e04",
          *       "checkpointId": "9a1f6c2d-7b5e-4e3a-8c4d-2e1f0a9b8c03",
          *       "checkpoint": "monday",
@@ -13507,6 +13508,8 @@ export interface components {
             id: string;
             /** Format: uuid */
             volumeId: string;
+            /** @description As it was when the backup was made. */
+            volumeName: string;
             /** Format: uuid */
             repositoryId: string;
             /** Format: uuid */
