@@ -126,7 +126,7 @@ export class Stack {
   }
 
   /** The services by name (`api`, `worker`, `worker-2`, the storage nodes), for their process ids and logs. */
-  get services(): ReadonlyMap<string, Pick<Service, 'name' | 'pid' | 'logPath'>> {
+  get services(): ReadonlyMap<string, Pick<Service, 'name' | 'pid' | 'logPath' | 'stop'>> {
     return this.#services;
   }
 
