@@ -1,23 +1,14 @@
 // Goal: an operator makes, looks at and deletes groups from a shell, is shown the proof and each member, and is told by
 // the exit status when not all of a group came about. Method: as in tidemark.test.ts.
-import { PassThrough } from 'node:stream';
-import { buildApp } from '@tidemark/api/app';
-import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { runProgram } from '../src/program.ts';
-import { StandInWorker } from './support/stand-in-worker.ts';
+import { Shell } from './support/shell.ts';
 
-let database: TestDatabase;
-let app: Awaited<ReturnType<typeof buildApp>>;
-let worker: StandInWorker;
-let url: string;
+let shell: Shell;
+const tidemark = (...args: string[]) => shell.run(...args);
+const done = (...args: string[]) => shell.done(...args);
 
 beforeAll(async () => {
-  database = await createTestDatabase();
-  app = await buildApp({ databaseUrl: database.url, queueUrl: database.url });
-  url = await app.listen({ host: '127.0.0.1', port: 0 });
-  worker = new StandInWorker(app.catalog);
-  worker.start();
+  shell = await Shell.open();
   await done('storage-node', 'add', 'alpha', '--control-address', 'alpha.example:7411');
   await done('repository', 'create', 'nightly', '--storage-node', 'alpha');
   for (const name of ['web', 'db']) {
@@ -25,28 +16,11 @@ beforeAll(async () => {
   }
 });
 
-afterAll(async () => {
-  await worker.stop();
-  await app.close();
-  await database.drop();
-});
-
-async function tidemark(...args: string[]) {
-  const out = new PassThrough();
-  const err = Object.assign(new PassThrough(), { isTTY: false });
-  const exit = await runProgram(args, { url, terminal: { out, err } });
-  return { exit, out: String(out.read() ?? ''), err: String(err.read() ?? '') };
-}
-
-async function done(...args: string[]): Promise<string> {
-  const { exit, out, err } = await tidemark(...args);
-  expect(exit, err).toBe(0);
-  return out;
-}
+afterAll(() => shell.close());
 
 /** Of the newest run. */
 const request = async () =>
-  (await app.catalog.runs.list({ kind: 'create-group', limit: 1 })).items[0]!.request;
+  (await shell.app.catalog.runs.list({ kind: 'create-group', limit: 1 })).items[0]!.request;
 
 test('a group is made, shown with its proof, listed and deleted', async () => {
   const { exit, out, err } = await tidemark('group', 'create', 'monday', '--selector', 'app=shop');
@@ -105,14 +79,14 @@ test('options are passed on, and refused where they make no sense', async () => 
 
 test('a group whose backups did not all come about is no success', async () => {
   const failed = [{ volume: 'db', code: 'moment-lost', message: 'The scratch is full.' }];
-  worker.endNextGroup({ state: 'incomplete', failed, notThawed: [] });
+  shell.worker.endNextGroup({ state: 'incomplete', failed, notThawed: [] });
   const made = await tidemark('group', 'create', 'thursday', '--volume', 'web');
   expect([made.exit, made.err]).toEqual([
     1,
     expect.stringContaining('db: moment-lost: The scratch is full.'),
   ]);
   expect(made.err).toMatch(/^code: group-incomplete$/m);
-  worker.endNextGroup({
+  shell.worker.endNextGroup({
     state: 'ready',
     failed: [],
     notThawed: ["'quiesce' of storage node alpha: it hangs"],

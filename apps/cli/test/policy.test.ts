@@ -1,46 +1,20 @@
 // Goal: an operator makes a policy from a shell, sees what it would do, switches it on, fires it and looks at what
 // became of it. Method: as in tidemark.test.ts; the worker's part of a firing is played by the catalog.
-import { PassThrough } from 'node:stream';
-import { buildApp } from '@tidemark/api/app';
-import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { runProgram } from '../src/program.ts';
-import { StandInWorker } from './support/stand-in-worker.ts';
+import { Shell } from './support/shell.ts';
 
-let database: TestDatabase;
-let app: Awaited<ReturnType<typeof buildApp>>;
-let worker: StandInWorker;
-let url: string;
+let shell: Shell;
+const tidemark = (...args: string[]) => shell.run(...args);
+const done = (...args: string[]) => shell.done(...args);
 
 beforeAll(async () => {
-  database = await createTestDatabase();
-  app = await buildApp({ databaseUrl: database.url, queueUrl: database.url });
-  url = await app.listen({ host: '127.0.0.1', port: 0 });
-  worker = new StandInWorker(app.catalog);
-  worker.start();
+  shell = await Shell.open();
   await done('storage-node', 'add', 'alpha', '--control-address', 'alpha.example:7411');
   await done('repository', 'create', 'vault', '--storage-node', 'alpha');
   await done('volume', 'create', 'web', '--storage-node', 'alpha', '--size', '1MiB');
 });
 
-afterAll(async () => {
-  await worker.stop();
-  await app.close();
-  await database.drop();
-});
-
-async function tidemark(...args: string[]) {
-  const out = new PassThrough();
-  const err = Object.assign(new PassThrough(), { isTTY: false });
-  const exit = await runProgram(args, { url, terminal: { out, err } });
-  return { exit, out: String(out.read() ?? ''), err: String(err.read() ?? '') };
-}
-
-async function done(...args: string[]): Promise<string> {
-  const { exit, out, err } = await tidemark(...args);
-  expect(exit, err).toBe(0);
-  return out;
-}
+afterAll(() => shell.close());
 
 test('a policy is made, simulated, switched, changed, fired and deleted', async () => {
   const made = await done(
@@ -76,16 +50,16 @@ test('a policy is made, simulated, switched, changed, fired and deleted', async 
 
 test('a firing is waited for, and shown with its volumes', async () => {
   const firing = done('policy', 'fire', 'nightly');
-  await expect.poll(async () => (await app.catalog.firings.listToBegin()).length).toBe(1);
-  const [id] = await app.catalog.firings.listToBegin();
-  await app.catalog.firings.begin(id!);
+  await expect.poll(async () => (await shell.app.catalog.firings.listToBegin()).length).toBe(1);
+  const [id] = await shell.app.catalog.firings.listToBegin();
+  await shell.app.catalog.firings.begin(id!);
   expect(await done('policy', 'runs', 'nightly')).toMatch(/ asked +running +1 waiting /);
   expect(await done('policy', 'runs', 'nightly', id!)).toMatch(/^web +full +waiting /m);
   const all = { policyIds: [], storageNodeIds: [], repositoryIds: [] };
-  const [member] = await app.catalog.admissions.candidates(all, 1);
-  await app.catalog.admissions.end(member!.id, { from: 'waiting', state: 'failed', reason: 'no luck' });
+  const [member] = await shell.app.catalog.admissions.candidates(all, 1);
+  await shell.app.catalog.admissions.end(member!.id, { from: 'waiting', state: 'failed', reason: 'no luck' });
   const end = () =>
-    app.catalog.transaction(async catalog => {
+    shell.app.catalog.transaction(async catalog => {
       const found = await catalog.firings.lockToFinish(id!);
       await catalog.firings.finish(found!.firing, { failed: true, followUps: [] });
     });

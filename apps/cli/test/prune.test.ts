@@ -1,23 +1,14 @@
 // Goal: an operator sees from a shell what a prune would do, has it done, and protects what must stay. Method: as in
 // tidemark.test.ts.
-import { PassThrough } from 'node:stream';
-import { buildApp } from '@tidemark/api/app';
-import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { runProgram } from '../src/program.ts';
-import { StandInWorker } from './support/stand-in-worker.ts';
+import { Shell } from './support/shell.ts';
 
-let database: TestDatabase;
-let app: Awaited<ReturnType<typeof buildApp>>;
-let worker: StandInWorker;
-let url: string;
+let shell: Shell;
+const tidemark = (...args: string[]) => shell.run(...args);
+const done = (...args: string[]) => shell.done(...args);
 
 beforeAll(async () => {
-  database = await createTestDatabase();
-  app = await buildApp({ databaseUrl: database.url, queueUrl: database.url });
-  url = await app.listen({ host: '127.0.0.1', port: 0 });
-  worker = new StandInWorker(app.catalog);
-  worker.start();
+  shell = await Shell.open();
   await done('storage-node', 'add', 'alpha', '--control-address', 'alpha.example:7411');
   await done('repository', 'create', 'nightly', '--storage-node', 'alpha');
   await done('volume', 'create', 'web', '--storage-node', 'alpha', '--size', '1MiB');
@@ -37,24 +28,7 @@ beforeAll(async () => {
   }
 });
 
-afterAll(async () => {
-  await worker.stop();
-  await app.close();
-  await database.drop();
-});
-
-async function tidemark(...args: string[]) {
-  const out = new PassThrough();
-  const err = Object.assign(new PassThrough(), { isTTY: false });
-  const exit = await runProgram(args, { url, terminal: { out, err } });
-  return { exit, out: String(out.read() ?? ''), err: String(err.read() ?? '') };
-}
-
-async function done(...args: string[]): Promise<string> {
-  const { exit, out, err } = await tidemark(...args);
-  expect(exit, err).toBe(0);
-  return out;
-}
+afterAll(() => shell.close());
 
 const prune = (...args: string[]) => done('prune', '--repository', 'nightly', ...args);
 const names = async () => (await done('backup', 'list')).match(/\b(one|two|three)\b/g);
