@@ -133,6 +133,8 @@ export interface WebhookLimits {
   leaseMs: number;
   /** All of one attempt. */
   answerMs: number;
+  /** What is left of it for an answer that is waited for when the worker stops: a cut attempt is made twice. */
+  closeMs: number;
   /** First delay before the next attempt; it doubles from then on. */
   delayMs: number;
   delayMaxMs: number;
@@ -154,6 +156,7 @@ export const WEBHOOK_LIMITS: WebhookLimits = {
   atOnce: 16,
   leaseMs: 60_000,
   answerMs: 10_000,
+  closeMs: 2_000,
   delayMs: 1_000,
   delayMaxMs: 600_000,
   attemptsMax: 12,

@@ -25,6 +25,8 @@ export class WebhookSender {
   readonly #limits: WebhookLimits;
   readonly #listener: EventListener;
   readonly #stop = new AbortController();
+  /** Ends attempts under way. */
+  readonly #cut = new AbortController();
   readonly #serving = new Map<string, Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
@@ -43,13 +45,18 @@ export class WebhookSender {
     this.#look();
   }
 
-  /** Afterwards nothing is being sent. What was cut off is sent again by whoever comes next. */
+  /**
+   * Afterwards nothing is being sent. Answers to what is under way are waited for, but not for long; what is cut off is
+   * sent again by whoever comes next.
+   */
   async close(): Promise<void> {
     this.#stop.abort();
+    const cut = setTimeout(() => this.#cut.abort(), this.#limits.closeMs);
     clearTimeout(this.#timer);
     await this.#listener.close();
     await this.#looking;
     await Promise.all(this.#serving.values());
+    clearTimeout(cut);
   }
 
   #look(): void {
@@ -124,7 +131,7 @@ export class WebhookSender {
         [SIGNATURE_HEADER]: signWebhook(delivery.body, { secret: webhook.secret, seconds }),
       },
       timeoutMs: this.#limits.answerMs,
-      signal: this.#stop.signal,
+      signal: this.#cut.signal,
     });
     const attempt = { delivered: fault === null, status, detail: fault, delayMs: this.#delayMs(delivery) };
     const kept = await catalog.webhookDeliveries.record(delivery, attempt, this.#rules);
