@@ -116,7 +116,7 @@ export class RestWay implements GroupWay {
     const group = this.#last!;
     const { state } = group;
     const faults = waitFaults({ kept: true, reason: '', released: group.proof?.nodes ?? [] });
-    const ends: Record<string, string> = { ready: 'succeeded', incomplete: 'failed', failed: 'failed' };
+    const ends: Record<string, string> = { ready: 'succeeded', incomplete: 'succeeded', failed: 'failed' };
     if (ends[state] !== this.#runState) faults.push(`the group is ${state}, its run ${this.#runState}`);
     await this.#until('storage nodes to be told', async () => (await this.#undecided()) === 0);
     for (const host of this.#hosts) {

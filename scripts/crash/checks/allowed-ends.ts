@@ -66,7 +66,7 @@ const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
       when: checkpointsWereRemoved,
     },
     {
-      kinds: ['delete-group', 'delete-checkpoint'],
+      kinds: ['delete-group', 'delete-checkpoint', 'rename-checkpoint'],
       why: 'a group goes, or one of its members',
       when: always,
     },
