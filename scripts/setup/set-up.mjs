@@ -104,7 +104,8 @@ function postgresDone() {
 }
 
 function catalogFingerprint() {
-  const files = ['prisma/schema.prisma', 'prisma.config.ts', 'package.json'];
+  const schema = readdirSync(join(catalogFolder, 'prisma')).filter(name => name.endsWith('.prisma'));
+  const files = [...schema.sort().map(name => `prisma/${name}`), 'prisma.config.ts', 'package.json'];
   return fingerprint(files.map(file => join(catalogFolder, file)));
 }
 
@@ -116,7 +117,7 @@ function catalogDone() {
 async function generateCatalog() {
   const node = findNode();
   const prisma = join(rootFolder, 'node_modules', 'prisma', 'build', 'index.js');
-  const hint = 'The catalog client is generated from packages/catalog/prisma/schema.prisma: look there.';
+  const hint = 'The catalog client is generated from packages/catalog/prisma/*.prisma: look there.';
   await runTool({ node, command: [node, prisma, 'generate', '--no-hints'], cwd: catalogFolder, hint });
   writeStamp(rootFolder, 'catalog', catalogFingerprint());
 }

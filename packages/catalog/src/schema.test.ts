@@ -1,7 +1,7 @@
-// Goal: schema.prisma and the migrations say the same: every column with its type, default and nullability,
-// every index, every foreign key. Method: reads the models out of schema.prisma and the same facts out of a
+// Goal: the schema and the migrations say the same: every column with its type, default and nullability,
+// every index, every foreign key. Method: reads the models out of prisma/*.prisma and the same facts out of a
 // migrated database, and compares the two.
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
 
@@ -22,7 +22,9 @@ let models: Map<string, Model>;
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  const text = await readFile(new URL('../prisma/schema.prisma', import.meta.url), 'utf8');
+  const folder = new URL('../prisma/', import.meta.url);
+  const names = (await readdir(folder)).filter(name => name.endsWith('.prisma'));
+  const text = (await Promise.all(names.map(name => readFile(new URL(name, folder), 'utf8')))).join('\n');
   models = new Map(
     [...text.matchAll(/^model (\w+) \{\n(.*?)^\}/gms)].map(([, name, body]) => [name!, readModel(body!)]),
   );
