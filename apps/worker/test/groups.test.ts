@@ -4,6 +4,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { GroupProof } from '../src/runs/group-proof.ts';
 import { Fleet, poll } from './fleet.ts';
 import { GroupFleet, type MadeGroup, MEMBERS } from './group-fleet.ts';
 
@@ -50,8 +51,8 @@ describe('a group of checkpoints', () => {
       const { id } = await fleet.catalog.volumes.get(name);
       expect(await fleet.catalog.checkpoints.get(id, 'monday')).toMatchObject({ state: 'ready' });
     }
-    // biome-ignore lint/suspicious/noExplicitAny: its shape is what is looked at
-    const { coordinator, nodes, longestWaitMs, hooks } = group.proof as any;
+    const proof = group.proof as unknown as GroupProof & { hooks: unknown };
+    const { coordinator, nodes, longestWaitMs, hooks } = proof;
     const { allFencedMs, commitSentMs, allCommittedMs, releaseSentMs, allReleasedMs } = coordinator;
     const times = [0, allFencedMs, commitSentMs, allCommittedMs, releaseSentMs, allReleasedMs];
     expect(times).toEqual(times.toSorted((a, b) => a - b));
