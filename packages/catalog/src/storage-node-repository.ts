@@ -1,5 +1,5 @@
 // Storage nodes as the catalog knows them: name, address, and what they last said of themselves.
-import type { Labels } from '@tidemark/proto';
+import { type Labels, TidemarkError } from '@tidemark/proto';
 import {
   CatalogError,
   isForeignKeyViolation,
@@ -67,6 +67,11 @@ function addressTaken(address: string, owner: string | null, cause?: unknown): C
   const whose = owner === null ? 'another storage node' : `storage node '${owner}'`;
   const text = `Address ${address} belongs to ${whose}. Use that name, or remove it first.`;
   return new CatalogError('storage-node', 'address-taken', text, cause);
+}
+
+function givenUp(name: string): TidemarkError {
+  const text = `Storage node '${name}' was given up as lost: what it answers changes nothing. Let it join anew, empty.`;
+  return new TidemarkError('storage-node-lost', text);
 }
 
 export class StorageNodeRepository {
@@ -149,12 +154,16 @@ export class StorageNodeRepository {
 
   /**
    * It answered: `online`, seen now, with what it said. Tells an event when the state or the NBD address
-   * changed. Rejects `address-taken` when another name already stands for this very storage node.
+   * changed. Rejects `address-taken` when another name already stands for this very storage node, and
+   * `storage-node-lost` for one that was given up while it was asked.
    */
   markOnline(id: string, report: StorageNodeReport): Promise<StorageNode> {
     return this.#scope.write(async (db, tell) => {
+      // Held: labels that an operator sets at this moment are added to, and not written over.
+      await db.$queryRaw`SELECT 1 FROM storage_node WHERE id = ${id}::uuid FOR UPDATE`;
       const before = await db.storageNode.findUnique({ where: { id } });
       if (!before) throw notFound('storage-node', id);
+      if (before.state === 'lost') throw givenUp(before.name);
       const row = await db.storageNode
         .update({
           where: { id },

@@ -1,0 +1,63 @@
+// Goal: what a storage node says of itself neither undoes what an operator does at the same moment nor brings back one
+// that was given up. Method: a real database in which a second client holds the row halfway.
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Catalog } from './catalog.ts';
+import { createTestDatabase, type TestDatabase } from './testing/index.ts';
+
+const REPORT = {
+  ...{ instanceId: 'instance-alpha', nbdAddress: '127.0.0.1:10809', version: '1.0.0' },
+  ...{ capacityBytes: 2_000, availableBytes: 1_000, labels: { rack: 'r1' } },
+};
+
+let database: TestDatabase;
+let catalog: Catalog;
+let id: string;
+
+beforeEach(async () => {
+  database = await createTestDatabase();
+  catalog = Catalog.connect(database.url);
+  id = randomUUID();
+  await catalog.storageNodes.create({ id, name: 'alpha', controlAddress: '127.0.0.1:7400' });
+  await catalog.storageNodes.markOnline(id, REPORT);
+});
+afterEach(async () => {
+  await catalog.close();
+  await database.drop();
+});
+
+/** Changes the row, and commits once somebody waits for it. */
+async function whileSomebodyWaits(sql: string, others: () => Promise<unknown>): Promise<void> {
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  try {
+    await client.query('BEGIN');
+    await client.query(sql, [id]);
+    const done = others();
+    done.catch(() => {});
+    const waiting = `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+    await expect.poll(async () => (await client.query(waiting)).rowCount, { timeout: 10_000 }).toBe(1);
+    await client.query('COMMIT');
+    await done;
+  } finally {
+    await client.end();
+  }
+}
+
+test('labels that an operator sets while it answers stay beside its own', async () => {
+  const change = `UPDATE storage_node SET labels = '{"rack": "r9", "tier": "gold"}' WHERE id = $1`;
+  await whileSomebodyWaits(change, () => catalog.storageNodes.markOnline(id, REPORT));
+  expect((await catalog.storageNodes.get(id)).labels).toEqual({ rack: 'r1', tier: 'gold' });
+});
+
+test('one that is given up while it answers stays lost', async () => {
+  await catalog.storageNodes.markUnreachable(id, 'gone');
+  const change = `UPDATE storage_node SET state = 'lost', cordoned_at = now() WHERE id = $1`;
+  await whileSomebodyWaits(change, async () => {
+    await expect(catalog.storageNodes.markOnline(id, REPORT)).rejects.toMatchObject({
+      code: 'storage-node-lost',
+    });
+  });
+  expect(await catalog.storageNodes.get(id)).toMatchObject({ state: 'lost' });
+});
