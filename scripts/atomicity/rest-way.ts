@@ -50,7 +50,7 @@ export class RestWay implements GroupWay {
   private constructor(stack: Stack, killPoints: string) {
     this.#stack = stack;
     this.#killPoints = killPoints;
-    this.#rest = new Rest(stack.url);
+    this.#rest = new Rest(stack.urls);
   }
 
   /** PostgreSQL, api and worker, without a storage node. */

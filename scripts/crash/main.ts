@@ -23,6 +23,9 @@ const { values } = parseArgs({
     'at-least': { type: 'string', default: '1' },
     /** Rounds on one installation. */
     'world-rounds': { type: 'string', default: String(ROUNDS_OF_A_WORLD) },
+    /** How many of each there are; by default one or two, by turns. */
+    apis: { type: 'string' },
+    workers: { type: 'string' },
     /** Where the tables go, instead of the output. */
     report: { type: 'string' },
     /** What is left of a failed world stays. */
@@ -55,7 +58,12 @@ async function nextWorld(): Promise<World> {
   mkdirSync(home);
   world = undefined;
   const compileCache = join(folder, 'compile-cache');
-  const options = { home, killPoints: points.folder, compileCache, seed: seed + worlds, queue } as const;
+  // Each number with either queue in any four worlds.
+  const byTurns = worlds % 4 < 2 ? 2 : 1;
+  const apis = Number(values.apis ?? byTurns);
+  const workers = Number(values.workers ?? byTurns);
+  const shared = { killPoints: points.folder, compileCache, seed: seed + worlds };
+  const options = { home, ...shared, queue, apis, workers } as const;
   // Only a process that ends in order leaves what it has compiled.
   if (worlds === 1) await (await World.create({ ...options, home: join(home, 'first') })).close();
   world = await World.create(options);
@@ -74,7 +82,7 @@ async function play(number: number): Promise<boolean> {
     tell(plan, [textOf(error)], here);
   });
   if (result !== undefined) {
-    tally.take(result, queue);
+    tally.take(result, here.shape);
     report(result);
     if (result.faults.length === 0) return true;
     tell(plan, result.faults, here);

@@ -1,8 +1,9 @@
 // One request to the api of a round, followed to its end, with what may happen to it on the way: it is cancelled, or
 // paused for a while.
+import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
-import { POLL_MS } from './limits.ts';
+import { POLL_MS, SETTLE_MS } from './limits.ts';
 import type { Answer, RunJson } from './rest.ts';
 import type { Disk, World } from './world.ts';
 
@@ -17,6 +18,8 @@ export interface Operation {
   /** Of what it makes or is about: a checkpoint, a volume, a file, a backup. */
   readonly name: string;
   readonly isCancelled: boolean;
+  /** It was sent until it was answered, and is carried out once. */
+  readonly hasKey: boolean;
   end: OperationEnd;
   /** Of several, the one that ended worst. */
   run: RunJson | undefined;
@@ -35,9 +38,12 @@ export interface Request {
 
 const CANCEL_AFTER_MS_MAX = 700;
 const PAUSE_MS_MAX = 400;
+const KEY_BUSY = 'idempotency-key-busy';
 /** Somebody is being killed: what certainly was not taken is asked again. */
 const ATTEMPTS_MAX = 20;
 const ATTEMPT_PAUSE_MS = 200;
+/** Of a request that may be sent again when no answer came, because it is carried out once. */
+const KEY_CHANCE = 0.5;
 
 /** What was told in one round, and how it ended. */
 export class Operations {
@@ -60,18 +66,21 @@ export class Operations {
     const isCancelled = this.#random.chance(0.12) && mayCancel;
     const afterMs = this.#random.int(0, CANCEL_AFTER_MS_MAX);
     const isPaused = this.#random.chance(0.1) && kind.startsWith('backup');
+    const key = this.#random.chance(KEY_CHANCE) && request.method === 'POST' ? randomUUID() : undefined;
     const operation: Operation = {
       kind,
       disk,
       name,
       isCancelled,
+      hasKey: key !== undefined,
       end: 'unknown',
       run: undefined,
       error: undefined,
     };
     this.done.push(operation);
     const moment = await this.#takeMoment(disk, name, request);
-    const answer = await this.#send(request);
+    const answer =
+      key === undefined ? await this.#send(request) : await this.#sendUntilAnswered(request, key);
     if (answer.status === 0 || answer.status >= 300) {
       refuse(operation, answer);
       if (answer.status !== 0) moment.reached('refused');
@@ -129,6 +138,17 @@ export class Operations {
       const answer = await this.#world.rest.call(method, path, body);
       const wasNotTaken = answer.status === 503 || answer.body.code === 'nobody-there';
       if (!wasNotTaken || attempt === ATTEMPTS_MAX) return answer;
+      await delay(ATTEMPT_PAUSE_MS);
+    }
+  }
+
+  /** The same request with the same key, at one api after the other. */
+  async #sendUntilAnswered({ method, path, body }: Request, key: string): Promise<Answer> {
+    const deadline = performance.now() + SETTLE_MS;
+    for (;;) {
+      const answer = await this.#world.rest.call(method, path, body, key);
+      const mayPass = answer.status === 0 || answer.status === 503 || answer.body.code === KEY_BUSY;
+      if (!mayPass || performance.now() > deadline) return answer;
       await delay(ATTEMPT_PAUSE_MS);
     }
   }

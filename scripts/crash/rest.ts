@@ -20,26 +20,24 @@ export interface Answer {
   readonly body: any;
 }
 
-export class Rest {
-  readonly #url: string;
+export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 
-  constructor(url: string) {
-    this.#url = url;
+export class Rest {
+  readonly #urls: readonly string[];
+  #next = 0;
+
+  /** Of every api of one installation: each call goes to another, and to the next where nobody is there. */
+  constructor(urls: readonly string[]) {
+    this.#urls = urls;
   }
 
-  async call(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<Answer> {
-    try {
-      const response = await fetch(`${this.#url}/v1/${path}`, {
-        method,
-        ...(body && { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
-        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
-      });
-      return { status: response.status, body: await response.json() };
-    } catch (error) {
-      // Refused at the door: certainly not carried out.
-      const { cause } = error as { cause?: { code?: string } };
-      const code = cause?.code === 'ECONNREFUSED' ? 'nobody-there' : 'no-answer';
-      return { status: 0, body: { code, detail: String(error) } };
+  /** With a `key` it is carried out once, however often and wherever it is sent. */
+  async call(method: Method, path: string, body?: object, key?: string): Promise<Answer> {
+    for (let asked = 1; ; asked += 1) {
+      this.#next = (this.#next + 1) % this.#urls.length;
+      const url = `${this.#urls[this.#next]}/v1/${path}`;
+      const answer = await callOne(url, { method, body, key });
+      if (answer.body.code !== 'nobody-there' || asked === this.#urls.length) return answer;
     }
   }
 
@@ -92,5 +90,29 @@ export class Rest {
       await delay(POLL_MS);
     }
     return undefined;
+  }
+}
+
+async function callOne(
+  url: string,
+  { method, body, key }: { method: Method; body: object | undefined; key: string | undefined },
+): Promise<Answer> {
+  const headers = {
+    ...(body && { 'content-type': 'application/json' }),
+    ...(key !== undefined && { 'idempotency-key': key }),
+  };
+  try {
+    const response = await fetch(url, {
+      method,
+      headers,
+      ...(body && { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+    });
+    return { status: response.status, body: await response.json() };
+  } catch (error) {
+    // Refused at the door: certainly not carried out.
+    const { cause } = error as { cause?: { code?: string } };
+    const code = cause?.code === 'ECONNREFUSED' ? 'nobody-there' : 'no-answer';
+    return { status: 0, body: { code, detail: String(error) } };
   }
 }

@@ -10,7 +10,7 @@ import { checkRuns } from './checks/run-check.ts';
 import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION } from './limits.ts';
 import { type Operation, Operations } from './operation.ts';
 import { Repertoire } from './repertoire.ts';
-import { kill, type PointLog, type PointOrder, pidOf, SERVICES } from './victims.ts';
+import { kill, type PointLog, type PointOrder, pidOf, processesOf, SERVICES } from './victims.ts';
 import type { Queue, World } from './world.ts';
 
 /** Points armed at once: of one alone most rounds would see nothing. */
@@ -26,11 +26,16 @@ const VICTIMS: readonly [victim: string, share: number][] = [
 ];
 /** Where it is the queue. */
 const REDIS_SHARE = 20;
+/** Of several of one kind dying together. */
+const ALL_CHANCE = 0.2;
 
 export interface Plan {
   readonly number: number;
   readonly seed: number;
+  /** A service of that name; of several the one that passes a point first. */
   readonly victim: string;
+  /** At a moment: which of several; `all` of them at once. */
+  readonly which: number | 'all';
   /** It dies at the first of these that it passes; none: at a random moment. */
   readonly orders: readonly PointOrder[];
   readonly momentMs: number;
@@ -69,6 +74,7 @@ export function planRound(
     victim,
     orders: isAtPoint ? orders : [],
     momentMs: random.int(0, MOMENT_MS_MAX),
+    which: random.chance(ALL_CHANCE) ? 'all' : random.int(0, 1),
     isQuiet: random.chance(0.4),
     losesQueue: random.chance(0.5) && victim === 'redis',
   };
@@ -146,23 +152,30 @@ async function strike(
   if (orders.length === 0) {
     await delay(plan.momentMs);
     if (plan.losesQueue) world.queueServer!.loseData();
-    kill(world, victim);
+    killChosen(world, plan);
     return false;
   }
-  const pid = pidOf(world, victim);
+  const names = processesOf(world, victim);
+  const pids = names.map(name => pidOf(world, name));
   points.arm(victim, orders);
   let isOver = false;
   void performing.finally(() => {
     isOver = true;
   });
   const deadline = performance.now() + POINT_WAIT_MS;
-  while (pidOf(world, victim) === pid) {
+  while (names.every((name, index) => pidOf(world, name) === pids[index])) {
     if (isOver || performance.now() > deadline) {
       // It stays armed: what is passed while it recovers counts too.
-      kill(world, victim);
+      killChosen(world, plan);
       return false;
     }
     await delay(POLL_MS);
   }
   return true;
+}
+
+function killChosen(world: World, { victim, which }: Plan): void {
+  const names = processesOf(world, victim);
+  const chosen = which === 'all' ? names : [names[which % names.length]!];
+  for (const name of chosen) kill(world, name);
 }

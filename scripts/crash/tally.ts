@@ -4,7 +4,7 @@ import { type PointLog, SERVICES } from './victims.ts';
 
 export class Tally {
   readonly #victims = new Map<string, number>();
-  readonly #queues = new Map<string, number>();
+  readonly #shapes = new Map<string, number>();
   readonly #operations = new Map<string, number>();
   readonly #checks = new Map<string, number>();
   readonly #refusals = new Map<string, number>();
@@ -22,7 +22,7 @@ export class Tally {
     this.#broken += 1;
   }
 
-  take(result: RoundResult, queue: string): void {
+  take(result: RoundResult, shape: string): void {
     this.#rounds += 1;
     this.#ms += result.ms;
     add(
@@ -30,7 +30,7 @@ export class Tally {
       `${result.plan.victim} ${result.killedAt !== undefined ? 'at a point' : 'at a moment'}`,
     );
     if (result.plan.losesQueue) add(this.#victims, 'redis, its data lost');
-    add(this.#queues, queue);
+    add(this.#shapes, shape);
     for (const { kind, end, error } of result.operations) {
       add(this.#operations, `${kind} ${end}`);
       if (error !== undefined) add(this.#refusals, `${end}: ${error.code}`);
@@ -44,7 +44,7 @@ export class Tally {
     return [
       `${this.#rounds} rounds, ${seconds} s each${this.#broken > 0 ? `; ${this.#broken} more broke off` : ''}.`,
       table('killed', this.#victims),
-      table('rounds by queue', this.#queues),
+      table('rounds by installation', this.#shapes),
       table('operations and their ends', this.#operations),
       table('errors that were told', this.#refusals),
       table('checks', this.#checks),

@@ -15,6 +15,7 @@ import type { QueueServer } from './queue-server.ts';
 
 const KILLED = 'killed ';
 
+/** With kill points; of some there may be several, which share them. */
 export const SERVICES = ['alpha', 'beta', 'worker', 'api'] as const;
 
 /** Where they run. */
@@ -54,7 +55,7 @@ export class PointLog {
     return this.#folder;
   }
 
-  /** The service dies at the first of these that it passes for the given time. */
+  /** The first of these services to pass one of these points for the given time dies at it. */
   arm(service: string, orders: readonly PointOrder[]): void {
     const lines = orders.map(({ point, count }) => `${point} ${count}\n`);
     const file = join(this.#folder, `${service}.armed`);
@@ -96,16 +97,22 @@ export class PointLog {
   }
 }
 
+/** Names of the processes that are such a victim: `worker`, `worker-2` and so on. */
+export function processesOf({ stack }: Processes, victim: string): string[] {
+  const names = [...stack.services.keys()].filter(name => name.replace(/-\d+$/, '') === victim);
+  return names.length === 0 ? [victim] : names;
+}
+
 /** Undefined while it does not run. */
-export function pidOf({ stack, queueServer }: Processes, victim: string): number | undefined {
-  if (victim === 'redis') return queueServer?.pid;
-  const pid = victim === 'postgres' ? stack.postgresPid : stack.services.get(victim)?.pid;
+export function pidOf({ stack, queueServer }: Processes, name: string): number | undefined {
+  if (name === 'redis') return queueServer?.pid;
+  const pid = name === 'postgres' ? stack.postgresPid : stack.services.get(name)?.pid;
   return pid ?? undefined;
 }
 
 /** False when it did not run. */
-export function kill(processes: Processes, victim: string): boolean {
-  const pid = pidOf(processes, victim);
+export function kill(processes: Processes, name: string): boolean {
+  const pid = pidOf(processes, name);
   if (pid === undefined) return false;
   try {
     return process.kill(pid, 'SIGKILL');

@@ -11,7 +11,7 @@ import { DISK_BLOCKS, DISK_BYTES, POLL_MS, REQUEST_TIMEOUT_MS, SETTLE_MS } from 
 import type { OperationEnd } from './operation.ts';
 import { QueueServer } from './queue-server.ts';
 import { Rest } from './rest.ts';
-import { pidOf, SERVICES } from './victims.ts';
+import { pidOf, processesOf } from './victims.ts';
 
 const NODES = ['alpha', 'beta'] as const;
 /** As short as a lease may be: a round waits for those of dead workers. */
@@ -57,9 +57,17 @@ export class World {
   readonly overwritten = new Map<string, string>();
   readonly #notices: string[];
 
+  /** In words: its queue, and how many of each process that there may be several of. */
+  get shape(): string {
+    const { stack, queueServer } = this;
+    const workers = processesOf(this, 'worker').length;
+    const queue = queueServer === undefined ? 'postgres' : 'redis';
+    return `${queue}, ${stack.urls.length} of api, ${workers} of worker`;
+  }
+
   private constructor(stack: Stack, queueServer: QueueServer | undefined, notices: string[]) {
     this.stack = stack;
-    this.rest = new Rest(stack.url);
+    this.rest = new Rest(stack.urls);
     this.queueServer = queueServer;
     this.#notices = notices;
   }
@@ -71,6 +79,8 @@ export class World {
     compileCache: string;
     seed: number;
     queue: Queue;
+    apis: number;
+    workers: number;
   }): Promise<World> {
     const notices: string[] = [];
     const queueServer =
@@ -78,6 +88,8 @@ export class World {
     const stack = new Stack({
       home: options.home,
       ports: 'free',
+      apis: options.apis,
+      workers: options.workers,
       restartDelayMaxMs: RESTART_DELAY_MAX_MS,
       environment: {
         TIDEMARK_KILL_POINTS: options.killPoints,
@@ -120,10 +132,13 @@ export class World {
   /** Resolves when every process runs and answers. Rejects when that takes too long. */
   async servicesAreBack(): Promise<void> {
     await this.#until('the services to be back', async () => {
-      const names = [...SERVICES, 'postgres', ...(this.queueServer === undefined ? [] : ['redis'])];
+      const services = [...this.stack.services.keys()];
+      const names = [...services, 'postgres', ...(this.queueServer === undefined ? [] : ['redis'])];
       if (names.some(name => pidOf(this, name) === undefined)) return false;
-      const ready = await fetch(`${this.stack.url}/readyz`, { signal: AbortSignal.timeout(SETTLE_MS) });
-      if (!ready.ok) return false;
+      const ready = await Promise.all(
+        this.stack.urls.map(url => fetch(`${url}/readyz`, { signal: AbortSignal.timeout(SETTLE_MS) })),
+      );
+      if (!ready.every(({ ok }) => ok)) return false;
       const { body } = await this.rest.call('GET', 'storage-nodes');
       return body.items.every((node: { state: string }) => node.state === 'online');
     });

@@ -54,7 +54,7 @@ async function open({ reconnectMs, awayMs }: { reconnectMs: number; awayMs: numb
     fleetSecret: stack.fleetSecret,
   });
   await registerStorageNode(stack.url, remote, AbortSignal.timeout(30_000));
-  rest = new Rest(stack.url);
+  rest = new Rest(stack.urls);
   await rest.make('repositories', { name: 'vault', storageNode: 'remote' });
   const { volume } = await rest.make('volumes', {
     name: 'disk',

@@ -46,7 +46,7 @@ export class OneDisk {
       environment: { TIDEMARK_WORKER_LEASE_MS: '3000', ...this.#options.environment },
     });
     await this.stack.start();
-    this.rest = new Rest(this.stack.url);
+    this.rest = new Rest(this.stack.urls);
     await this.#nodesAreOnline();
   }
 
