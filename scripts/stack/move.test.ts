@@ -59,9 +59,10 @@ class Writer {
         await this.#client.write(offset, data);
         data.copy(this.model, offset);
         return;
-      } catch {
+      } catch (error) {
         this.#client?.destroy();
         this.#client = undefined;
+        if (this.#stop.signal.aborted) throw error;
         await new Promise(resolve => setTimeout(resolve, 20));
       }
     }

@@ -1,9 +1,9 @@
 // Goal: only the target that the whole copy went to is ever published, however often the repository's host restarts.
 // Method: two whole storage nodes, and a copy that has ended before its target is lost.
 import { randomBytes, randomUUID } from 'node:crypto';
-import { createServer } from 'node:net';
 import { NbdClient, NbdOptionError } from '@tidemark/nbd';
 import { expect, it } from 'vitest';
+import { freePort } from '../../../scripts/process/ports.mjs';
 import { MiB } from '../src/testing/backups.ts';
 import { BackupPair, jobEnd, readDisk, withGuest } from '../src/testing/live-volume.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
@@ -64,14 +64,6 @@ it('a name that its host does not know any more is worth another try', async () 
   await expect(jobs.startAudit({ step: newStep(), ...base })).rejects.toMatchObject({ code: 'io-error' });
   expect(await pair.checkpoints()).toHaveLength(1);
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise(resolve => server.close(resolve));
-  return port;
-}
 
 it('whoever connects while a storage node starts is never told that a lasting name is unknown', async () => {
   const source = await RunningStorageNode.start();

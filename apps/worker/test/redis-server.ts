@@ -1,7 +1,6 @@
 // A Redis of our own: in a container where the suites run on containers, else a process, where the machine has one.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { testContainers } from '@tidemark/catalog/testing';
 import {
   type ContainerPlace,
@@ -9,6 +8,7 @@ import {
   prepareTestcontainers,
   REDIS,
 } from '../../../scripts/docker/testing/test-servers.ts';
+import { freePort } from '../../../scripts/process/ports.mjs';
 
 const redisIsInstalled = spawnSync('redis-server', ['--version'], { stdio: 'ignore' }).status === 0;
 
@@ -79,13 +79,4 @@ async function launch(port: number) {
   child.stdout.resume();
   if (child.exitCode !== null) throw new Error(`redis-server ended: ${output}`);
   return child;
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as { port: number };
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }

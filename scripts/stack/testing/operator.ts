@@ -15,6 +15,7 @@ import { Stack, type StackOptions } from '../stack.ts';
 const CLI = fileURLToPath(new URL('../../../apps/cli/bin/tidemark.mjs', import.meta.url));
 /** Shorter than the pause before a service is started again. */
 const POLL_MS = 5;
+const HEARD_POLL_MS = 50;
 const BACK_MS_MAX = 60_000;
 const run = promisify(execFile);
 
@@ -197,14 +198,19 @@ export class Operator {
     };
   }
 
-  /** Resolves when the catalog has heard from every storage node again. */
+  /**
+   * Resolves when the catalog has heard from every storage node since now. What it heard before says nothing: it
+   * learns within seconds that one is gone, also when that is back by then, and refuses requests until it has heard.
+   */
   async nodesAreOnline(): Promise<void> {
+    const now = Date.now();
     const deadline = performance.now() + BACK_MS_MAX;
     for (;;) {
       const { items } = await this.get('storage-nodes');
-      if (items.every(({ state }: { state: string }) => state === 'online')) return;
+      const isHeardOf = ({ state, lastSeenAt }: Answer) => state === 'online' && Date.parse(lastSeenAt) > now;
+      if (items.every(isHeardOf)) return;
       if (performance.now() > deadline) throw new Error('a storage node is not heard of again');
-      await delay(POLL_MS);
+      await delay(HEARD_POLL_MS);
     }
   }
 }
