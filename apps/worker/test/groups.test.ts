@@ -208,4 +208,25 @@ describe('webhooks', () => {
       server.close();
     }
   });
+
+  test('lead neither to addresses that no webhook is sent to, nor from one address to another', async () => {
+    const refused = groups.make({ hooks: [{ webhook: 'http://169.254.169.254/latest', timeoutMs: 1_000 }] });
+    await expect(refused).rejects.toMatchObject({
+      code: 'invalid-request',
+      message: expect.stringContaining('leads to 169.254.169.254'),
+    });
+    const server = createServer((_, response) => {
+      response.writeHead(307, { location: 'http://169.254.169.254/' }).end();
+    });
+    await new Promise<void>(listening => server.listen(0, '127.0.0.1', listening));
+    const webhook = `http://127.0.0.1:${(server.address() as AddressInfo).port}/quiesce`;
+    try {
+      const made = await groups.make({ hooks: [{ webhook, timeoutMs: 5_000 }] });
+      const { error } = await fleet.end(made.run);
+      expect(error!.message).toContain('answered 307; redirects are not followed');
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
 });

@@ -3,6 +3,7 @@
 import { TidemarkError } from '@tidemark/proto';
 import { toTidemarkError } from '../errors.ts';
 import { HOOK_ANSWER_GRACE_MS } from '../limits.ts';
+import { postWebhook } from '../webhooks/post-webhook.ts';
 import { type GroupContext, nodesOf } from './group-nodes.ts';
 
 type Hook = GroupContext['request']['hooks'][number];
@@ -70,31 +71,15 @@ async function callWebhook(
   hook: WebHook,
   { phase, signal }: { phase: HookPhase; signal?: AbortSignal },
 ): Promise<void> {
-  const late = AbortSignal.timeout(hook.timeoutMs);
   const body = JSON.stringify({
     phase,
     group: { id: request.groupId, name: request.name },
     volumes: request.members.map(({ volumeId: id, volume }) => ({ id, name: volume })),
   });
-  const answer = await fetch(hook.webhook, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body,
-    // Who answers elsewhere is somebody else.
-    redirect: 'error',
-    signal: signal ? AbortSignal.any([late, signal]) : late,
-  }).catch((thrown: unknown) => {
-    const why = late.aborted ? `no answer within ${hook.timeoutMs} ms` : causeOf(thrown);
-    throw new TidemarkError('hook-failed', `${why}.`, thrown);
-  });
-  await answer.body?.cancel();
-  if (!answer.ok) throw new TidemarkError('hook-failed', `it answered ${answer.status}.`);
-}
-
-/** What `fetch` has to say stands in its cause; neither holds more of the address than host and port. */
-function causeOf(thrown: unknown): string {
-  const { cause, message } = thrown as { cause?: { code?: string; message?: string }; message?: string };
-  return `it cannot be reached (${cause?.code ?? cause?.message ?? message ?? String(thrown)})`;
+  const headers = { 'content-type': 'application/json', 'user-agent': 'tidemark' };
+  const { webhook: url, timeoutMs } = hook;
+  const { fault } = await postWebhook({ url, body, headers, timeoutMs, signal });
+  if (fault !== null) throw new TidemarkError('hook-failed', `${fault}.`);
 }
 
 async function callCommand(

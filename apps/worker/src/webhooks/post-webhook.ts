@@ -20,7 +20,7 @@ export interface Post {
   readonly headers: Readonly<Record<string, string>>;
   /** For all of it, from looking the name up to the end of the answer. */
   readonly timeoutMs: number;
-  readonly signal: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 const lookupAllowed: LookupFunction = (hostname, options, done) => {
@@ -47,7 +47,7 @@ export async function postWebhook(post: Post): Promise<PostAnswer> {
     const where = status >= 300 && status < 400 ? '; redirects are not followed' : '';
     return { status, fault: `answered ${status}${where}` };
   } catch (error) {
-    post.signal.throwIfAborted();
+    post.signal?.throwIfAborted();
     const { code, message } = error as NodeJS.ErrnoException;
     return { status: null, fault: code ?? message };
   }
@@ -66,7 +66,7 @@ function send({ url, body, headers, timeoutMs, signal }: Post): Promise<Incoming
         lookup: lookupAllowed,
         // One connection each: nothing is kept open for an endpoint that may be called once a day.
         agent: false,
-        signal,
+        ...(signal && { signal }),
       },
       answer => {
         let read = 0;
@@ -76,7 +76,7 @@ function send({ url, body, headers, timeoutMs, signal }: Post): Promise<Incoming
           if (read > WEBHOOK_ANSWER_BYTES_MAX) finish(answer);
         });
         answer.on('end', () => finish(answer));
-        answer.on('error', reject);
+        answer.on('error', fail);
       },
     );
     const finish = (answer: IncomingMessage) => {
@@ -84,10 +84,11 @@ function send({ url, body, headers, timeoutMs, signal }: Post): Promise<Incoming
       resolve(answer);
       sent.destroy();
     };
-    sent.on('error', error => {
+    const fail = (error: Error) => {
       clearTimeout(late);
       reject(error);
-    });
+    };
+    sent.on('error', fail);
     sent.end(bytes);
   });
 }

@@ -1,6 +1,6 @@
 // The intent of a group: its row, the rows of all that its members are to have, and the run that makes it.
 import { randomUUID } from 'node:crypto';
-import { type RunRequest, TidemarkError } from '@tidemark/proto';
+import { type RunRequest, TidemarkError, webhookUrlFault } from '@tidemark/proto';
 import type { BackupKind } from '../backup-repository.ts';
 import type { CatalogTransaction } from '../catalog.ts';
 import type { Group, GroupCompletion } from '../group-repository.ts';
@@ -106,7 +106,8 @@ async function hooksOf(
   const resolved: RunRequest<'create-group'>['hooks'] = [];
   for (const hook of hooks) {
     if ('webhook' in hook) {
-      resolved.push({ webhook: withoutSecrets(hook.webhook), timeoutMs: hook.timeoutMs });
+      requireCallable(hook.webhook);
+      resolved.push({ webhook: hook.webhook, timeoutMs: hook.timeoutMs });
       continue;
     }
     const node = await catalog.storageNodes.get(hook.storageNode);
@@ -118,13 +119,8 @@ async function hooksOf(
 }
 
 /** What a run was asked for can be read by whoever may look at runs. */
-function withoutSecrets(webhook: string): string {
-  const url = new URL(webhook);
-  const isPlain = url.protocol === 'http:' || url.protocol === 'https:';
-  if (isPlain && url.username === '' && url.password === '') return webhook;
-  throw new TidemarkError(
-    'invalid-request',
-    `The webhook at ${url.host} cannot be called like this. Give an address that begins with http:// or https:// ` +
-      'and holds neither user nor password.',
-  );
+function requireCallable(webhook: string): void {
+  const fault = webhookUrlFault(webhook);
+  if (fault === null) return;
+  throw new TidemarkError('invalid-request', `The address of a webhook among the hooks ${fault}.`);
 }
