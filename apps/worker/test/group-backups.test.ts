@@ -229,6 +229,21 @@ describe('a group is deleted', () => {
     expect(await groups.leftovers()).toEqual(clean);
   });
 
+  test('as far as its storage nodes go along: what is merged stays gone, and the rest is as it was', async () => {
+    const made = await groups.make();
+    await fleet.succeed(made.run);
+    fleet.beta.fail('deleteCheckpoint', 'volume-busy');
+    const { run } = await groups.remove('group-1');
+    expect(await fleet.end(run)).toMatchObject({ state: 'failed', error: { code: 'volume-busy' } });
+    expect(await groups.group(made)).toMatchObject({ state: 'ready' });
+    const there = [...fleet.alpha.checkpoints.values(), ...fleet.beta.checkpoints.values()];
+    expect((await groups.leftovers()).checkpointRows).toEqual(there.map(({ name }) => `${name} ready`));
+    fleet.beta.heal();
+    await fleet.succeed((await groups.remove('group-1')).run);
+    expect(await fleet.catalog.groups.find('group-1')).toBeNull();
+    expect(await groups.leftovers()).toEqual(clean);
+  });
+
   test('not while a member is protected, in use, or its storage node away', async () => {
     const made = await groups.backUp();
     await fleet.succeed(made.run);

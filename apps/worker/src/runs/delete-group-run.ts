@@ -24,14 +24,13 @@ const mergeCheckpoints: Step<'delete-group'> = {
   final: true,
   patient: true,
   async run(context) {
-    const { request, run } = context;
-    for (const checkpoint of request.checkpoints) await merge(context, checkpoint);
-    return {
-      commit: async tx => {
-        for (const { checkpointId } of request.checkpoints) await tx.checkpoints.delete(checkpointId, run.id);
-        await tx.groups.delete(request.groupId, run.id);
-      },
-    };
+    const { request, run, catalog } = context;
+    for (const checkpoint of request.checkpoints) {
+      await merge(context, checkpoint);
+      // Each by itself: where a later one cannot go, this one is not said to be there again.
+      await catalog.checkpoints.delete(checkpoint.checkpointId, run.id);
+    }
+    return { commit: tx => tx.groups.delete(request.groupId, run.id) };
   },
 };
 
