@@ -1,5 +1,6 @@
 // Goal: who changes what they have read is told when somebody else was faster, and who asks again for what they have
 // need not be sent it. Method: the real api; concurrent changes that all name the same version.
+import { inDatabase } from '@tidemark/catalog/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestApi } from './support/test-api.ts';
 
@@ -97,4 +98,59 @@ test('that a storage node was heard of is no change of it', async () => {
   const room = { capacityBytes: 1_000_000, availableBytes: 400_000 };
   await api.app.catalog.storageNodes.markOnline(id, { ...report, ...room });
   expect(await tagOf('/v1/storage-nodes/alpha')).toBe(tag);
+});
+
+/** Of each resource that can be changed: where it is, and a change that counts. */
+const CHANGES: Readonly<Record<string, (n: number) => object>> = {
+  '/v1/storage-nodes/alpha': n => ({ labels: { n: String(n) } }),
+  '/v1/volumes/disk': n => ({ checkpointLimit: 100 + n }),
+  '/v1/volumes/disk/checkpoints/c1': n => ({ pinnedUntil: `203${n}-01-01T00:00:00Z` }),
+  '/v1/repositories/vault': n => ({ labels: { n: String(n) } }),
+  '/v1/policies/nightly': n => ({ description: `p${n}` }),
+  '/v1/replication-rules/away': n => ({ concurrency: 10 + n }),
+  '/v1/webhooks/ops': n => ({ url: `https://ops.example/${n}` }),
+};
+
+async function changeables(): Promise<void> {
+  const schedule = { cron: '0 3 * * *' };
+  await api.repository('offsite', 'alpha');
+  await api.call('POST', '/v1/policies', { name: 'nightly', schedule, repository: 'vault', enabled: true });
+  await api.call('POST', '/v1/replication-rules', { name: 'away', source: 'vault', target: 'offsite' });
+  await api.call('POST', '/v1/webhooks', { name: 'ops', url: 'https://ops.example/' });
+}
+
+test('of two that change the same version of whatever there is, one does', async () => {
+  await changeables();
+  const document = (await api.call('GET', '/openapi.json')).body as { paths: Record<string, object> };
+  const changeable = Object.entries(document.paths).filter(([, calls]) => 'patch' in calls);
+  // A backup has its own name, and a test of its own above.
+  expect(Object.keys(CHANGES)).toHaveLength(changeable.length - 1);
+  for (const [url, change] of Object.entries(CHANGES)) {
+    for (let round = 0; round < 3; round++) {
+      const headers = { 'if-match': await tagOf(url) };
+      const answers = await Promise.all(
+        [1, 2].map(n => api.call('PATCH', url, change(2 * round + n), headers)),
+      );
+      expect(answers.map(({ status }) => status).sort(), url).toEqual([200, 412]);
+      const done = answers.find(({ status }) => status === 200)!;
+      // The answer about a checkpoint has a place for a run beside it.
+      const isItself = !url.includes('/checkpoints/');
+      expect(done.headers.etag, url).toBe(isItself ? await tagOf(url) : undefined);
+    }
+  }
+});
+
+test('what only time and the system change is no change of it', async () => {
+  const urls = ['/v1/replication-rules/away', '/v1/policies/nightly', '/v1/webhooks/ops'];
+  const before = await Promise.all(urls.map(tagOf));
+  // The rule has something to copy from now on, and is later with it by each moment.
+  const late = { volume: 'disk', repository: 'vault', checkpoint: 'late', kind: 'full' };
+  const { id } = await api.backup(late);
+  await api.app.catalog.backups.markStarted(id, { pointInTime: new Date(), dirtyBytes: 1 });
+  await inDatabase(api.database.url, async client => {
+    await client.query("UPDATE policy SET next_due_at = next_due_at + interval '1 day'");
+    await client.query("UPDATE webhook SET next_at = now() + interval '1 hour', deaths_in_a_row = 2");
+  });
+  expect((await api.call('GET', urls[0]!)).body.status.missing.backups).toBeGreaterThan(0);
+  expect(await Promise.all(urls.map(tagOf))).toEqual(before);
 });

@@ -13,6 +13,8 @@ const TABLES: Readonly<Record<string, { table: Prisma.Sql; named: boolean }>> = 
   webhook: { table: Prisma.sql`webhook`, named: true },
   group: { table: Prisma.sql`checkpoint_group`, named: true },
   token: { table: Prisma.sql`api_token`, named: true },
+  rule: { table: Prisma.sql`replication_rule`, named: true },
+  joinToken: { table: Prisma.sql`join_token`, named: false },
 };
 
 export class RowLockRepository {
@@ -24,7 +26,7 @@ export class RowLockRepository {
 
   /**
    * Until the transaction ends. What is not there is not locked; a checkpoint is held by itself, beside its volume.
-   * Parameters that lead to no table are left out.
+   * Throws for a parameter that is not among the tables: what it leads to would be changed without a lock.
    */
   async lock(params: readonly (readonly [name: string, ref: string])[]): Promise<void> {
     await this.#scope.read(async db => {
@@ -34,7 +36,9 @@ export class RowLockRepository {
           const which = isId(ref) ? Prisma.sql`id = ${ref}::uuid` : Prisma.sql`name = ${ref}`;
           // Names are of one volume; those of others that are held with it wait for a moment.
           await db.$queryRaw`SELECT 1 FROM checkpoint WHERE ${which} ORDER BY id FOR UPDATE`;
-        } else if (known !== undefined && (isId(ref) || known.named)) {
+        } else if (known === undefined) {
+          throw new Error(`rows of '${name}' cannot be locked: their table is not known`);
+        } else if (isId(ref) || known.named) {
           const which = isId(ref) ? Prisma.sql`id = ${ref}::uuid` : Prisma.sql`name = ${ref}`;
           await db.$queryRaw`SELECT 1 FROM ${known.table} WHERE ${which} ORDER BY id FOR UPDATE`;
         }

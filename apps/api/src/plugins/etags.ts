@@ -15,6 +15,9 @@ const VOLATILE: Readonly<Record<string, readonly string[]>> = {
   '/v1/repositories/:repository': ['usedBytes', 'availableBytes'],
   '/v1/volumes/:volume/checkpoints/:checkpoint': ['changedSinceBytes', 'grownBytes'],
   '/v1/tokens/:token': ['lastUsedAt'],
+  '/v1/replication-rules/:rule': ['status'],
+  '/v1/policies/:policy': ['nextDueAt'],
+  '/v1/webhooks/:webhook': ['nextAt', 'deathsInARow'],
 };
 
 function etagOf(route: string, payload: string): string {
