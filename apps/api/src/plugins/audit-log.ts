@@ -3,6 +3,7 @@
 import type { AuditEntryResult, NewAuditEntry } from '@tidemark/catalog';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import fastifyPlugin from 'fastify-plugin';
+import { NOBODY } from '../access/actor.ts';
 import { auditedBody } from '../access/audit-request.ts';
 import { isChange } from './access.ts';
 import { REPLAYED } from './idempotency.ts';
@@ -35,7 +36,6 @@ function outcomeOf({ statusCode }: FastifyReply, payload: unknown): Outcome {
   return { result, code: statusCode < 400 ? null : codeOf(payload), runId: null };
 }
 
-/** Who is not let in has no name, and could fill the log: of these the service's own log tells. */
 const isKept = (request: FastifyRequest) =>
   isChange(request) && !request.is404 && request.current !== undefined;
 
@@ -51,8 +51,15 @@ export const auditLog = fastifyPlugin(
     });
     app.addHook('onSend', async (request, reply, payload) => {
       if (!isKept(request) || request.current.hasWritten || reply.hasHeader(REPLAYED)) return;
+      const outcome = outcomeOf(reply, payload);
+      // Who has no name could fill the catalog: of these the service's own log tells.
+      if (request.actor === NOBODY) {
+        const { ip: remoteAddress, method, routeOptions } = request;
+        request.log.info({ ...outcome, remoteAddress, method, route: routeOptions.url }, 'nothing was done');
+        return;
+      }
       try {
-        await app.catalog.auditLog.add(entryOf(request, outcomeOf(reply, payload)));
+        await app.catalog.auditLog.add(entryOf(request, outcome));
       } catch (error) {
         // Nothing was changed; a refusal that cannot be kept is still a refusal.
         request.log.warn({ err: error }, 'audit entry not kept');
