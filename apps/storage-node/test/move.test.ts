@@ -4,112 +4,13 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { access } from 'node:fs/promises';
 import { NbdClient } from '@tidemark/nbd';
-import type { ArrivingCheckpoint, Volume } from '@tidemark/proto';
 import { describe, expect, it } from 'vitest';
 import { MiB } from '../src/testing/backups.ts';
-import { granulesOf } from '../src/testing/checkpoint-model.ts';
-import { BackupPair, createVolume, jobEnd, readDisk, withGuest } from '../src/testing/live-volume.ts';
+import { BackupPair, jobEnd, readDisk, VOLUME_BYTES, withGuest } from '../src/testing/live-volume.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
+import { VolumeMove, volumeStates } from '../src/testing/volume-move.ts';
 
 const GRANULE = 64 * 1024;
-const VOLUME_BYTES = 16 * MiB;
-
-async function untilReady(node: RunningStorageNode, jobId: string): Promise<void> {
-  for await (const { state } of node.clients.watchJob({ jobId })) if (state === 'ready') return;
-  throw new Error(`${jobId} never became ready`);
-}
-
-class Move {
-  readonly source: RunningStorageNode;
-  readonly target: RunningStorageNode;
-  readonly volume: Volume;
-  readonly runId = randomUUID();
-  imageUri = '';
-  bitmapsUri = '';
-  jobId = '';
-
-  constructor(source: RunningStorageNode, target: RunningStorageNode, volume: Volume) {
-    this.source = source;
-    this.target = target;
-    this.volume = volume;
-  }
-
-  static async make(options: Partial<Volume> = {}): Promise<Move> {
-    const source = await RunningStorageNode.start();
-    const target = await RunningStorageNode.start();
-    return new Move(source, target, await createVolume(source, { sizeBytes: VOLUME_BYTES, ...options }));
-  }
-
-  get volumeId(): string {
-    return this.volume.volumeId;
-  }
-
-  step(name: string) {
-    return newStep({ runId: this.runId, step: name });
-  }
-
-  async prepare(): Promise<void> {
-    const { volumeId, name, sizeBytes, format } = this.volume;
-    const wanted = { step: this.step('prepare'), volumeId, name, sizeBytes, format, allocatedBytes: 1 };
-    const { imageUri, bitmapsUri } = await this.target.clients.volumes.prepareArrival(wanted);
-    Object.assign(this, { imageUri, bitmapsUri });
-  }
-
-  async start(): Promise<void> {
-    const { volumeId, imageUri } = this;
-    const started = this.source.clients.volumes.startMove({ step: this.step('start'), volumeId, imageUri });
-    this.jobId = (await started).jobId;
-    await untilReady(this.source, this.jobId);
-  }
-
-  seal() {
-    const { volumeId, bitmapsUri } = this;
-    return this.source.clients.volumes.sealVolume({ step: this.step('seal'), volumeId, bitmapsUri });
-  }
-
-  unseal() {
-    const { volumeId } = this;
-    return this.source.clients.volumes.unsealVolume({ step: this.step('unseal'), volumeId });
-  }
-
-  accept(sealed: { createdAtMs: number; checkpoints: ArrivingCheckpoint[] }) {
-    const step = this.step('accept');
-    return this.target.clients.volumes.acceptArrival({ step, volumeId: this.volumeId, ...sealed });
-  }
-
-  open() {
-    return this.target.clients.volumes.openArrival({ step: this.step('open'), volumeId: this.volumeId });
-  }
-
-  leave(node: RunningStorageNode) {
-    return node.clients.volumes.deleteVolume({ step: newStep(), volumeId: this.volumeId });
-  }
-
-  async whole(): Promise<Volume> {
-    await this.prepare();
-    await this.start();
-    await this.accept(await this.seal());
-    const moved = await this.open();
-    await this.leave(this.source);
-    return moved;
-  }
-
-  async addCheckpoint(node: RunningStorageNode, name: string): Promise<string> {
-    const checkpointId = randomUUID();
-    const { volumeId } = this;
-    const wanted = { step: newStep(), volumeId, checkpointId, name, description: `of ${name}` };
-    await node.clients.checkpoints.createCheckpoint(wanted);
-    return checkpointId;
-  }
-
-  async changed(node: RunningStorageNode, sinceCheckpointId: string): Promise<number[]> {
-    const parts = [];
-    const { volumeId } = this;
-    for await (const part of node.clients.listChangedBlocks({ volumeId, sinceCheckpointId }))
-      parts.push(part);
-    return granulesOf(parts, this.volume.sizeBytes);
-  }
-}
 
 /** Writes until it is cut off; what was acknowledged is in the model, what was not may be or not. */
 class Guest {
@@ -156,14 +57,11 @@ class Guest {
   }
 }
 
-const names = async (node: RunningStorageNode) =>
-  (await node.clients.volumes.listVolumes({})).volumes.map(({ name, state }) => `${name} ${state}`);
-
 describe('a move to another storage node', () => {
   it.each(['raw', 'qcow2'])(
     'takes every byte and every bit of a %s volume, while its guest writes',
     async format => {
-      const move = await Move.make({ format });
+      const move = await VolumeMove.make({ format });
       const { source, target, volume } = move;
       const model = Buffer.alloc(VOLUME_BYTES);
       const write = (offset: number, length: number) => {
@@ -191,14 +89,14 @@ describe('a move to another storage node', () => {
       await writing;
       await expect(NbdClient.connect({ uri: volume.exportUri })).rejects.toThrow();
       await move.accept(sealed);
-      expect(await names(source)).toEqual([`${volume.name} sealed`]);
-      expect(await names(target)).toEqual([`${volume.name} arrived`]);
+      expect(await volumeStates(source)).toEqual([`${volume.name} sealed`]);
+      expect(await volumeStates(target)).toEqual([`${volume.name} arrived`]);
       const moved = await move.open();
       await move.leave(source);
 
       expect(moved.exportUri).toMatch(new RegExp(`/${volume.name}$`));
       expect(moved.exportUri).not.toBe(volume.exportUri);
-      expect(await names(source)).toEqual([]);
+      expect(await volumeStates(source)).toEqual([]);
       await expect(access(source.path('volumes', move.volumeId))).rejects.toThrow('ENOENT');
       const disk = await readDisk(moved.exportUri);
       guest.settle(disk);
@@ -224,7 +122,7 @@ describe('a move to another storage node', () => {
   );
 
   it('leaves increments right: the first backup after it builds on the one before it', async () => {
-    const move = await Move.make();
+    const move = await VolumeMove.make();
     const vault = await RunningStorageNode.start();
     const pair = await BackupPair.of(move.source, vault, move.volume);
     const content = randomBytes(VOLUME_BYTES);
@@ -243,7 +141,7 @@ describe('a move to another storage node', () => {
   });
 
   it('that is undone leaves the guest where it was, with its bitmaps', async () => {
-    const move = await Move.make();
+    const move = await VolumeMove.make();
     const { source, target, volume } = move;
     const since = await move.addCheckpoint(source, 'first');
     await move.prepare();
@@ -251,14 +149,14 @@ describe('a move to another storage node', () => {
     await move.seal();
     await move.unseal();
     await move.leave(target);
-    expect(await names(target)).toEqual([]);
+    expect(await volumeStates(target)).toEqual([]);
     await withGuest(volume.exportUri, guest => guest.write(0, randomBytes(4096)));
     expect(await move.changed(source, since)).toEqual([0]);
     await move.addCheckpoint(source, 'second');
     await source.restart();
-    expect(await names(source)).toEqual([`${volume.name} ready`]);
+    expect(await volumeStates(source)).toEqual([`${volume.name} ready`]);
     // And it can move after all.
-    const again = new Move(
+    const again = new VolumeMove(
       source,
       target,
       await source.clients.volumes.getVolume({ volumeId: move.volumeId }),
@@ -267,7 +165,7 @@ describe('a move to another storage node', () => {
   });
 
   it('stays sealed over a restart, and arrived over one, and goes on', async () => {
-    const move = await Move.make();
+    const move = await VolumeMove.make();
     const { source, target, volume } = move;
     const content = randomBytes(VOLUME_BYTES);
     await withGuest(volume.exportUri, guest => guest.write(0, content));
@@ -277,13 +175,13 @@ describe('a move to another storage node', () => {
     await move.start();
     await move.seal();
     await source.restart();
-    expect(await names(source)).toEqual([`${volume.name} sealed`]);
+    expect(await volumeStates(source)).toEqual([`${volume.name} sealed`]);
     const { exportUri } = await source.clients.volumes.getVolume({ volumeId: move.volumeId });
     expect(exportUri).toBe('');
     const sealed = await move.seal();
     await move.accept(sealed);
     await target.restart();
-    expect(await names(target)).toEqual([`${volume.name} arrived`]);
+    expect(await volumeStates(target)).toEqual([`${volume.name} arrived`]);
     await move.accept(sealed);
     const moved = await move.open();
     expect(await move.open()).toEqual(moved);
@@ -292,7 +190,7 @@ describe('a move to another storage node', () => {
   });
 
   it('is given up where the target restarts before it has accepted', async () => {
-    const move = await Move.make();
+    const move = await VolumeMove.make();
     const { source, target } = move;
     await move.prepare();
     await move.start();
@@ -301,11 +199,11 @@ describe('a move to another storage node', () => {
     await expect(move.accept(sealed)).rejects.toMatchObject({ code: 'volume-not-found' });
     await expect(access(target.path('volumes', move.volumeId))).rejects.toThrow('ENOENT');
     await move.unseal();
-    expect(await names(source)).toEqual([`${move.volume.name} ready`]);
+    expect(await volumeStates(source)).toEqual([`${move.volume.name} ready`]);
   });
 
   it('ends with the copy when the target is lost, and the guest goes on', async () => {
-    const move = await Move.make();
+    const move = await VolumeMove.make();
     const { source, target, volume } = move;
     await move.prepare();
     await move.start();
@@ -317,11 +215,11 @@ describe('a move to another storage node', () => {
     await move.addCheckpoint(source, 'after');
     await withGuest(volume.exportUri, guest => guest.write(0, randomBytes(MiB)));
     await target.begin();
-    expect(await names(target)).toEqual([]);
+    expect(await volumeStates(target)).toEqual([]);
   });
 
   it('is refused by name while something relies on the volume', async () => {
-    const move = await Move.make({ format: 'qcow2' });
+    const move = await VolumeMove.make({ format: 'qcow2' });
     const { source, volumeId } = move;
     await move.prepare();
     const snapshot = { step: newStep(), volumeId, snapshotId: randomUUID(), name: 'before-upgrade' };
@@ -334,7 +232,7 @@ describe('a move to another storage node', () => {
   });
 
   it('refuses a volume that does not fit', async () => {
-    const move = await Move.make();
+    const move = await VolumeMove.make();
     const { volumeId, name, sizeBytes, format } = move.volume;
     const wanted = { step: newStep(), volumeId, name, sizeBytes, format, allocatedBytes: 2 ** 50 };
     await expect(move.target.clients.volumes.prepareArrival(wanted)).rejects.toMatchObject({
@@ -343,12 +241,67 @@ describe('a move to another storage node', () => {
     await expect(access(move.target.path('volumes', volumeId))).rejects.toThrow('ENOENT');
   });
 
+  it('is taken back by its own run alone, and never once it is open', async () => {
+    const move = await VolumeMove.make();
+    const { source, target, volume } = move;
+    const other = new VolumeMove(source, target, volume);
+    await other.prepare();
+    await move.prepare();
+    expect(move.imageUri).not.toBe(other.imageUri);
+    await other.discard();
+    await move.start();
+    const sealed = await move.seal();
+    await other.unseal();
+    expect(await volumeStates(source)).toEqual([`${volume.name} sealed`]);
+    await expect(other.accept(sealed)).rejects.toMatchObject({ code: 'volume-not-found' });
+    await move.accept(sealed);
+    await other.discard();
+    await target.restart();
+    await other.discard();
+    expect(await volumeStates(target)).toEqual([`${volume.name} arrived`]);
+    await move.open();
+    await move.discard();
+    expect(await volumeStates(target)).toEqual([`${volume.name} ready`]);
+  });
+
+  it.each(['as it arrived', 'after a restart'])(
+    'that was accepted and is undone leaves nothing at the target, %s',
+    async when => {
+      const move = await VolumeMove.make();
+      const { source, target, volume } = move;
+      await move.prepare();
+      await move.start();
+      await move.accept(await move.seal());
+      if (when === 'after a restart') await target.restart();
+      await move.discard();
+      await move.discard();
+      expect(await volumeStates(target)).toEqual([]);
+      await expect(access(target.path('volumes', move.volumeId))).rejects.toThrow('ENOENT');
+      await move.unseal();
+      expect(await volumeStates(source)).toEqual([`${volume.name} ready`]);
+    },
+  );
+
+  it('leaves nothing of a copy whose bitmaps did not arrive whole', async () => {
+    const move = await VolumeMove.make();
+    const { source, target } = move;
+    await move.addCheckpoint(source, 'first');
+    await move.prepare();
+    await move.start();
+    const sealed = await move.seal();
+    const [first] = sealed.checkpoints;
+    const short = { ...sealed, checkpoints: [{ ...first!, bitmapBytes: first!.bitmapBytes - 1 }] };
+    await expect(move.accept(short)).rejects.toMatchObject({ code: 'image-invalid' });
+    await expect(access(target.path('volumes', move.volumeId))).rejects.toThrow('ENOENT');
+    await expect(move.accept(sealed)).rejects.toMatchObject({ code: 'volume-not-found' });
+  });
+
   it('removes what was on its way when the storage node stops', async () => {
-    const move = await Move.make();
+    const move = await VolumeMove.make();
     await move.prepare();
     await move.prepare();
     await move.target.restart();
-    expect(await names(move.target)).toEqual([]);
+    expect(await volumeStates(move.target)).toEqual([]);
     await expect(access(move.target.path('volumes', move.volumeId))).rejects.toThrow('ENOENT');
   });
 });

@@ -33,8 +33,11 @@ export function volumeService(options: {
       await volumes.delete(volumeId);
       return {};
     }),
-    prepareArrival: step(context, methods.prepareArrival, 'do-again', ({ step: _, ...request }) =>
-      volumes.prepareArrival(request),
+    prepareArrival: step(
+      context,
+      methods.prepareArrival,
+      'do-again',
+      ({ step: _, ...request }, { runId: arrivedBy }) => volumes.prepareArrival({ ...request, arrivedBy }),
     ),
     startMove: step(context, methods.startMove, 'do-again', (request, { runId }) =>
       moves.start({ ...request, runId: checkId(runId, 'run') }),
@@ -43,15 +46,24 @@ export function volumeService(options: {
       const { createdAtMs, checkpoints } = await moves.seal({ ...request, runId });
       return VolumeSealed.fromPartial({ createdAtMs, checkpoints: [...checkpoints] });
     }),
-    unsealVolume: step(context, methods.unsealVolume, 'do-again', async ({ volumeId }) => {
-      await moves.unseal(volumeId);
+    unsealVolume: step(context, methods.unsealVolume, 'do-again', async ({ volumeId, sealedBy }) => {
+      await moves.unseal(volumeId, sealedBy || undefined);
       return {};
     }),
-    acceptArrival: step(context, methods.acceptArrival, 'do-again', async request => {
+    acceptArrival: step(context, methods.acceptArrival, 'do-again', async (request, { runId: arrivedBy }) => {
       const { volumeId, checkpoints, createdAtMs } = request;
-      await volumes.acceptArrival(volumeId, checkpoints.map(toParcelItem), createdAtMs);
+      await volumes.acceptArrival({ volumeId, arrivedBy }, checkpoints.map(toParcelItem), createdAtMs);
       return {};
     }),
+    discardArrival: step(
+      context,
+      methods.discardArrival,
+      'do-again',
+      async ({ volumeId }, { runId: arrivedBy }) => {
+        await volumes.discardArrival({ volumeId, arrivedBy });
+        return {};
+      },
+    ),
     openArrival: step(context, methods.openArrival, 'do-again', ({ volumeId }) =>
       volumes.inTurn(volumeId, async volume => {
         if (volume.record.state === 'arrived') await volume.becomeReady();

@@ -12,7 +12,10 @@ import { markFinished, markUnfinished, removeVolumeFolder } from './volume-folde
 import { VolumeLayers } from './volume-layers.ts';
 import { FIRST_LAYER, VolumeLayout, type VolumeRecord } from './volume-record.ts';
 
-export type NewArrival = Pick<VolumeRecord, 'volumeId' | 'name' | 'sizeBytes' | 'format'>;
+export interface NewArrival extends Pick<VolumeRecord, 'volumeId' | 'name' | 'sizeBytes' | 'format'> {
+  /** The run that brings it. */
+  readonly arrivedBy: string;
+}
 
 export interface ArrivalAnswer {
   readonly imageUri: string;
@@ -69,8 +72,8 @@ export class ArrivingVolume {
   }
 
   /**
-   * All is here: durable, and a volume that waits to be opened. Throws `image-invalid` where a bitmap is not whole;
-   * what fails leaves it to be discarded.
+   * All is here: durable, and a volume that waits to be opened. Throws `image-invalid` where a bitmap is not whole.
+   * It takes nothing more then, and is to be discarded.
    */
   async accept(items: readonly ParcelItem[], createdAtMs: number): Promise<Volume> {
     const { store, intentRegionBytesMin } = this.#host;
@@ -96,8 +99,9 @@ export class ArrivingVolume {
       checkpoints,
       ...empty,
     } as const;
-    await store.write(layout.record, { ...record });
+    // First: a crash after the record leaves the volume, and nothing beside it.
     await store.remove(layout.arrivingBitmaps);
+    await store.write(layout.record, { ...record });
     await markFinished(store, layout);
     return Volume.open(this.#host, { ...record, checkpoints, layers: [], snapshots: [] });
   }

@@ -102,9 +102,12 @@ export class MoveRunner {
     });
   }
 
-  /** Good to repeat. */
-  unseal(volumeId: string): Promise<void> {
-    return this.#volumes.inTurn(volumeId, volume => volume.unseal());
+  /** Where that run has sealed it, or any where none is named. Good to repeat. */
+  unseal(volumeId: string, runId: string | undefined): Promise<void> {
+    return this.#volumes.inTurn(volumeId, async volume => {
+      const { sealedBy = runId } = volume.record;
+      if (runId === undefined || sealedBy === runId) await volume.unseal();
+    });
   }
 
   #readyJob(volume: Volume, runId: string): JobRecord {

@@ -170,7 +170,10 @@ export class VolumeRegistry {
     });
   }
 
-  /** Good to repeat. Throws as `create` does, and `storage-full`. */
+  /**
+   * Good to repeat by the run that brings it; what another one left on its way gives way. Throws as `create` does, and
+   * `storage-full`.
+   */
   prepareArrival({
     allocatedBytes,
     ...request
@@ -178,7 +181,8 @@ export class VolumeRegistry {
     const format = checkNew(request);
     return this.#turns.take('create', async () => {
       const known = this.#arriving.get(request.volumeId);
-      if (known !== undefined) return known.answer;
+      if (known?.arrival.arrivedBy === request.arrivedBy) return known.answer;
+      if (known !== undefined) await this.#discard(known);
       this.#checkFree(request);
       const { availableBytes } = await diskSpace(this.#host.store.folder);
       assertRoom({ ...request, format }, allocatedBytes, availableBytes);
@@ -188,19 +192,62 @@ export class VolumeRegistry {
     });
   }
 
-  /** Good to repeat. Throws `volume-not-found` where nothing of it is on its way, such as after a restart. */
-  acceptArrival(volumeId: string, items: readonly ParcelItem[], createdAtMs: number): Promise<void> {
+  /**
+   * Good to repeat. Throws `volume-not-found` where nothing of it is on its way by that run, such as after a restart,
+   * and what keeps it from being complete: nothing of it is left then.
+   */
+  acceptArrival(
+    { volumeId, arrivedBy }: Pick<NewArrival, 'volumeId' | 'arrivedBy'>,
+    items: readonly ParcelItem[],
+    createdAtMs: number,
+  ): Promise<void> {
     return this.#turns.take('create', async () => {
-      if (this.#volumes.has(volumeId)) return;
+      if (this.#volumes.get(volumeId)?.record.arrivedBy === arrivedBy) return;
       const arriving = this.#arriving.get(volumeId);
-      if (arriving === undefined) {
+      if (arriving?.arrival.arrivedBy !== arrivedBy) {
         const text = `The copy of volume ${volumeId} was lost with a restart of this storage node. Move it again.`;
         throw new TidemarkError('volume-not-found', text);
       }
-      const volume = await arriving.accept(items, createdAtMs);
-      this.#arriving.delete(volumeId);
-      this.#volumes.set(volumeId, volume);
+      try {
+        this.#volumes.set(volumeId, await arriving.accept(items, createdAtMs));
+        this.#arriving.delete(volumeId);
+      } catch (error) {
+        await this.#discard(arriving);
+        throw error;
+      }
     });
+  }
+
+  /** What that run has brought goes, unless it was opened. Good to repeat. */
+  async discardArrival({ volumeId, arrivedBy }: Pick<NewArrival, 'volumeId' | 'arrivedBy'>): Promise<void> {
+    checkId(volumeId, 'volume');
+    const isIts = (record: VolumeRecord | undefined) =>
+      record?.state === 'arrived' && record.arrivedBy === arrivedBy;
+    return this.#turns.take(volumeId, async () => {
+      const volume = this.#volumes.get(volumeId);
+      if (isIts(volume?.record)) {
+        await volume!.delete();
+        this.#volumes.delete(volumeId);
+      }
+      await this.#turns.take('create', async () => {
+        const arriving = this.#arriving.get(volumeId);
+        if (arriving?.arrival.arrivedBy === arrivedBy) await this.#discard(arriving);
+        if (!this.#unopened.has(volumeId)) return;
+        const { store } = this.#host;
+        const layout = new VolumeLayout(volumeId);
+        // One whose record cannot be read may be anybody's.
+        const record = await store.read(layout.record, volumeSchema).catch(() => undefined);
+        if (!isIts(record)) return;
+        await removeVolumeFolder(store, layout);
+        this.#unopened.delete(volumeId);
+      });
+    });
+  }
+
+  /** Nothing of it is left: also where that fails, to be removed by the next start. */
+  async #discard(arriving: ArrivingVolume): Promise<void> {
+    this.#arriving.delete(arriving.arrival.volumeId);
+    await arriving.discard();
   }
 
   /** Good to repeat: a volume that is not there is gone already. */
@@ -224,8 +271,7 @@ export class VolumeRegistry {
     return this.#turns.take('create', async () => {
       if (this.#volumes.has(volumeId)) return;
       const arriving = this.#arriving.get(volumeId);
-      this.#arriving.delete(volumeId);
-      if (arriving !== undefined) return arriving.discard();
+      if (arriving !== undefined) return this.#discard(arriving);
       await removeVolumeFolder(this.#host.store, new VolumeLayout(volumeId));
       this.#unopened.delete(volumeId);
     });

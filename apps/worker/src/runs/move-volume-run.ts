@@ -94,7 +94,8 @@ const seal: Step<'move-volume'> = {
     if (await hasSwitched(context)) return;
     const { volumes } = await sourceNode(context);
     const { volumeId } = context.request;
-    await volumes.unsealVolume({ step: context.call('undo-seal'), volumeId }, { signal: context.stop });
+    const wanted = { step: context.call('undo-seal'), volumeId, sealedBy: context.run.id };
+    await volumes.unsealVolume(wanted, { signal: context.stop });
   },
 };
 
@@ -171,7 +172,7 @@ async function removeCopy(context: Context, step: string): Promise<void> {
   const { volumes } = await targetNode(context);
   const options = { signal: context.stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
   const { volumeId } = context.request;
-  await tolerate(['volume-not-found'], volumes.deleteVolume({ step: context.call(step), volumeId }, options));
+  await volumes.discardArrival({ step: context.call(step), volumeId }, options);
 }
 
 /** A job that went with a restart of the source has left the guest where it was: the copy begins anew. */

@@ -22,6 +22,11 @@ import {
 } from "@grpc/grpc-js";
 import { ByteRange, Empty, StepContext } from "./common.ts";
 
+export interface DiscardArrivalRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+}
+
 export interface PrepareArrivalRequest {
   step: StepContext | undefined;
   volumeId: string;
@@ -73,6 +78,8 @@ export interface ArrivingCheckpoint {
 export interface UnsealVolumeRequest {
   step: StepContext | undefined;
   volumeId: string;
+  /** The run whose seal it is; empty: whoever sealed it. */
+  sealedBy: string;
 }
 
 export interface AcceptArrivalRequest {
@@ -212,6 +219,97 @@ export interface Checkpoint {
   /** The volume was restored from this backup, and holds it since this checkpoint; else empty. */
   originBackupId: string;
 }
+
+function createBaseDiscardArrivalRequest(): DiscardArrivalRequest {
+  return { step: undefined, volumeId: "" };
+}
+
+export const DiscardArrivalRequest: MessageFns<DiscardArrivalRequest> = {
+  encode(message: DiscardArrivalRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DiscardArrivalRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDiscardArrivalRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DiscardArrivalRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+    };
+  },
+
+  toJSON(message: DiscardArrivalRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<DiscardArrivalRequest>, I>>(base?: I): DiscardArrivalRequest {
+    return DiscardArrivalRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DiscardArrivalRequest>, I>>(object: I): DiscardArrivalRequest {
+    const message = createBaseDiscardArrivalRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
+    return message;
+  },
+};
 
 function createBasePrepareArrivalRequest(): PrepareArrivalRequest {
   return { step: undefined, volumeId: "", name: "", sizeBytes: 0, format: "", allocatedBytes: 0 };
@@ -967,7 +1065,7 @@ export const ArrivingCheckpoint: MessageFns<ArrivingCheckpoint> = {
 };
 
 function createBaseUnsealVolumeRequest(): UnsealVolumeRequest {
-  return { step: undefined, volumeId: "" };
+  return { step: undefined, volumeId: "", sealedBy: "" };
 }
 
 export const UnsealVolumeRequest: MessageFns<UnsealVolumeRequest> = {
@@ -977,6 +1075,9 @@ export const UnsealVolumeRequest: MessageFns<UnsealVolumeRequest> = {
     }
     if (message.volumeId !== "") {
       writer.uint32(18).string(message.volumeId);
+    }
+    if (message.sealedBy !== "") {
+      writer.uint32(26).string(message.sealedBy);
     }
     return writer;
   },
@@ -1010,6 +1111,14 @@ export const UnsealVolumeRequest: MessageFns<UnsealVolumeRequest> = {
             message.volumeId = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sealedBy = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1030,6 +1139,11 @@ export const UnsealVolumeRequest: MessageFns<UnsealVolumeRequest> = {
         : isSet(object.volume_id)
         ? globalThis.String(object.volume_id)
         : "",
+      sealedBy: isSet(object.sealedBy)
+        ? globalThis.String(object.sealedBy)
+        : isSet(object.sealed_by)
+        ? globalThis.String(object.sealed_by)
+        : "",
     };
   },
 
@@ -1040,6 +1154,9 @@ export const UnsealVolumeRequest: MessageFns<UnsealVolumeRequest> = {
     }
     if (message.volumeId !== "") {
       obj.volumeId = message.volumeId;
+    }
+    if (message.sealedBy !== "") {
+      obj.sealedBy = message.sealedBy;
     }
     return obj;
   },
@@ -1053,6 +1170,7 @@ export const UnsealVolumeRequest: MessageFns<UnsealVolumeRequest> = {
       ? StepContext.fromPartial(object.step)
       : undefined;
     message.volumeId = object.volumeId ?? "";
+    message.sealedBy = object.sealedBy ?? "";
     return message;
   },
 };
@@ -3253,7 +3371,7 @@ export const VolumeServiceService = {
   },
   /**
    * Target: makes a hidden volume, with exports that its contents and its bitmaps are written to. A restart of the
-   * storage node removes it until it is accepted, and so does DeleteVolume.
+   * storage node removes it until it is accepted. What another run left of the same volume gives way to it.
    */
   prepareArrival: {
     path: "/tidemark.v1.VolumeService/PrepareArrival" as const,
@@ -3288,7 +3406,10 @@ export const VolumeServiceService = {
     responseSerialize: (value: VolumeSealed): Buffer => Buffer.from(VolumeSealed.encode(value).finish()),
     responseDeserialize: (value: Buffer): VolumeSealed => VolumeSealed.decode(value),
   },
-  /** Source: serves its guest again. Good to repeat; without effect on a volume that is not sealed. */
+  /**
+   * Source: serves its guest again. Good to repeat; without effect on a volume that is not sealed, or by another run
+   * than the one named.
+   */
   unsealVolume: {
     path: "/tidemark.v1.VolumeService/UnsealVolume" as const,
     requestStream: false as const,
@@ -3318,6 +3439,20 @@ export const VolumeServiceService = {
     responseSerialize: (value: Volume): Buffer => Buffer.from(Volume.encode(value).finish()),
     responseDeserialize: (value: Buffer): Volume => Volume.decode(value),
   },
+  /**
+   * Target: takes back what this run has brought. Without effect on a volume that was opened, or that another run
+   * brings. Good to repeat.
+   */
+  discardArrival: {
+    path: "/tidemark.v1.VolumeService/DiscardArrival" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DiscardArrivalRequest): Buffer =>
+      Buffer.from(DiscardArrivalRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DiscardArrivalRequest => DiscardArrivalRequest.decode(value),
+    responseSerialize: (value: Empty): Buffer => Buffer.from(Empty.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Empty => Empty.decode(value),
+  },
 } as const;
 
 export interface VolumeServiceServer extends UntypedServiceImplementation {
@@ -3328,7 +3463,7 @@ export interface VolumeServiceServer extends UntypedServiceImplementation {
   listVolumes: handleUnaryCall<ListVolumesRequest, ListVolumesResponse>;
   /**
    * Target: makes a hidden volume, with exports that its contents and its bitmaps are written to. A restart of the
-   * storage node removes it until it is accepted, and so does DeleteVolume.
+   * storage node removes it until it is accepted. What another run left of the same volume gives way to it.
    */
   prepareArrival: handleUnaryCall<PrepareArrivalRequest, ArrivalPrepared>;
   /** Source: a job copies the disk to the target's export and keeps both equal; guests go on. */
@@ -3338,12 +3473,20 @@ export interface VolumeServiceServer extends UntypedServiceImplementation {
    * after a restart, until it is unsealed.
    */
   sealVolume: handleUnaryCall<SealVolumeRequest, VolumeSealed>;
-  /** Source: serves its guest again. Good to repeat; without effect on a volume that is not sealed. */
+  /**
+   * Source: serves its guest again. Good to repeat; without effect on a volume that is not sealed, or by another run
+   * than the one named.
+   */
   unsealVolume: handleUnaryCall<UnsealVolumeRequest, Empty>;
   /** Target: the volume is complete and durable, and served only after OpenArrival. */
   acceptArrival: handleUnaryCall<AcceptArrivalRequest, Empty>;
   /** Target: exports the volume under its name. Good to repeat. */
   openArrival: handleUnaryCall<OpenArrivalRequest, Volume>;
+  /**
+   * Target: takes back what this run has brought. Without effect on a volume that was opened, or that another run
+   * brings. Good to repeat.
+   */
+  discardArrival: handleUnaryCall<DiscardArrivalRequest, Empty>;
 }
 
 export interface VolumeServiceClient extends Client {
@@ -3410,7 +3553,7 @@ export interface VolumeServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Target: makes a hidden volume, with exports that its contents and its bitmaps are written to. A restart of the
-   * storage node removes it until it is accepted, and so does DeleteVolume.
+   * storage node removes it until it is accepted. What another run left of the same volume gives way to it.
    */
   prepareArrival(
     request: PrepareArrivalRequest,
@@ -3462,7 +3605,10 @@ export interface VolumeServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: VolumeSealed) => void,
   ): ClientUnaryCall;
-  /** Source: serves its guest again. Good to repeat; without effect on a volume that is not sealed. */
+  /**
+   * Source: serves its guest again. Good to repeat; without effect on a volume that is not sealed, or by another run
+   * than the one named.
+   */
   unsealVolume(
     request: UnsealVolumeRequest,
     callback: (error: ServiceError | null, response: Empty) => void,
@@ -3509,6 +3655,25 @@ export interface VolumeServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Volume) => void,
+  ): ClientUnaryCall;
+  /**
+   * Target: takes back what this run has brought. Without effect on a volume that was opened, or that another run
+   * brings. Good to repeat.
+   */
+  discardArrival(
+    request: DiscardArrivalRequest,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  discardArrival(
+    request: DiscardArrivalRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  discardArrival(
+    request: DiscardArrivalRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Empty) => void,
   ): ClientUnaryCall;
 }
 
