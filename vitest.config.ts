@@ -1,9 +1,14 @@
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 // These get a PostgreSQL server before their first suite.
 const databaseUsers = ['packages/catalog', 'apps/worker', 'apps/api', 'apps/cli'];
 const databaseSetup = fileURLToPath(new URL('packages/catalog/src/testing/global-setup.ts', import.meta.url));
+
+// Files at a time. Most of them wait more than they work, for processes, leases, clocks: more than there are cores.
+// Many bring a whole installation up: not all cores of a large machine.
+const FILES_AT_A_TIME = Math.min(8, Math.max(3, availableParallelism()));
 
 const project = (root: string) => ({
   test: {
@@ -14,6 +19,7 @@ const project = (root: string) => ({
     globalSetup: databaseUsers.includes(root) ? [databaseSetup] : [],
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    maxWorkers: FILES_AT_A_TIME,
   },
 });
 
@@ -33,6 +39,7 @@ export default defineConfig({
           exclude: ['**/interop/**', '**/node_modules/**'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
+          maxWorkers: FILES_AT_A_TIME,
         },
       },
       {
@@ -42,7 +49,7 @@ export default defineConfig({
           include: ['{packages,apps}/*/test/interop/**/*.test.ts', 'scripts/*/interop/**/*.test.ts'],
           testTimeout: 180_000,
           hookTimeout: 120_000,
-          fileParallelism: false,
+          maxWorkers: FILES_AT_A_TIME,
         },
       },
       {

@@ -46,7 +46,8 @@ export class RemoteStorageNode {
   static async start(options: RemoteOptions): Promise<RemoteStorageNode> {
     const id = randomInt(1, 255);
     const namespace = `tm-${process.pid}-${id}`;
-    const network = `10.251.${id}`;
+    // Tests in other processes choose as well.
+    const network = `10.${randomInt(200, 250)}.${id}`;
     const node = new RemoteStorageNode({ ...options, namespace, network });
     const [outer, inner] = [`tmo${process.pid % 10_000}-${id}`, `tmi${process.pid % 10_000}-${id}`];
     try {
