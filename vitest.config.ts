@@ -10,6 +10,9 @@ const databaseSetup = fileURLToPath(new URL('packages/catalog/src/testing/global
 // Many bring a whole installation up: not all cores of a large machine.
 const FILES_AT_A_TIME = Math.min(8, Math.max(3, availableParallelism()));
 
+// What is waited for comes when a busy machine has got to it.
+const settling = { poll: { timeout: 30_000 } };
+
 const project = (root: string) => ({
   test: {
     name: root.split('/')[1] ?? root,
@@ -20,6 +23,7 @@ const project = (root: string) => ({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     maxWorkers: FILES_AT_A_TIME,
+    expect: settling,
   },
 });
 
@@ -40,6 +44,7 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 120_000,
           maxWorkers: FILES_AT_A_TIME,
+          expect: settling,
         },
       },
       {
@@ -50,6 +55,7 @@ export default defineConfig({
           testTimeout: 180_000,
           hookTimeout: 120_000,
           maxWorkers: FILES_AT_A_TIME,
+          expect: settling,
         },
       },
       {
@@ -60,6 +66,7 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 60_000,
           maxWorkers: 2,
+          expect: settling,
         },
       },
     ],

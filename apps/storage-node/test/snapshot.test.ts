@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { copyFile, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { openImage } from '@tidemark/engine';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { MiB } from '../src/testing/backups.ts';
 import { fillDisk, slowDisk } from '../src/testing/disk-trouble.ts';
 import { BackupPair, jobEnd } from '../src/testing/live-volume.ts';
@@ -289,7 +289,7 @@ describe('the commit of what the guest writes to', () => {
     const checkpointId = randomUUID();
     const { checkpoints } = disk.node.clients;
     const adding = checkpoints.createCheckpoint({ step: newStep(), volumeId, checkpointId, name: 'monday' });
-    await vi.waitFor(() => expect(slow.mock.calls.length).toBeGreaterThan(1));
+    await expect.poll(() => slow.mock.calls.length).toBeGreaterThan(1);
     await disk.finish(commitId, true);
     await adding;
     expect((await jobEnd(disk.node, jobId)).error).toBeUndefined();

@@ -74,7 +74,7 @@ test('what a reader does not take is not made', async () => {
   for (let count = 0; count < 2 * still; count++) await parts.next();
   expect(source.taken).toBeGreaterThan(still);
   await parts.return?.(undefined);
-  await vi.waitFor(() => expect(source.ended).toBe(true));
+  await expect.poll(() => source.ended).toBe(true);
 });
 
 test('a reader that gives up ends the source', async () => {
@@ -87,7 +87,7 @@ test('a reader that gives up ends the source', async () => {
     }
   };
   await expect(read()).rejects.toThrow('enough');
-  await vi.waitFor(() => expect(source.ended).toBe(true));
+  await expect.poll(() => source.ended).toBe(true);
 });
 
 test('a reader that goes away ends a source that has nothing to tell', async () => {
@@ -128,5 +128,5 @@ test('a job is watched no faster than its watcher reads, and no longer', async (
   await delay(300);
   expect(source.taken).toBeLessThan(60);
   await statuses.return?.(undefined);
-  await vi.waitFor(() => expect(source.ended).toBe(true));
+  await expect.poll(() => source.ended).toBe(true);
 });

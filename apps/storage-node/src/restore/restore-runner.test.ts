@@ -36,5 +36,5 @@ test('a start that fails closes the backup, though its target stays, and says wh
   await expect(started).rejects.toThrow(/restore-r/);
   expect(remove).toHaveBeenCalled();
   expect(graph.has('source-r')).toBe(false);
-  await vi.waitFor(() => expect(exports.connections('backup')).toBe(0));
+  await expect.poll(() => exports.connections('backup')).toBe(0);
 });
