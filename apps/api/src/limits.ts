@@ -78,6 +78,8 @@ export const EVENT_POLL_MS = 5_000;
 export const EVENT_HEARTBEAT_MS = 15_000;
 /** A client that has not taken a page by then is gone, or too slow: it can resume. */
 export const EVENT_SLOW_CLIENT_MS = 30_000;
+/** How soon a stream ends whose token was revoked, or has expired. */
+export const EVENT_ACCESS_MS = 10_000;
 /** What a client is told to wait before it connects again. */
 export const EVENT_RETRY_MS = 2_000;
 /** How often runs are looked at for their progress, which is so often told of at most. */

@@ -221,7 +221,9 @@ test('a scope keeps what it makes inside, and has no say about the rest', async 
     ['POST', '/v1/prune', { repository: 'vault', keep: { last: 1 } }],
     ['POST', '/v1/storage-nodes', { name: 'gamma', controlAddress: 'h:1' }],
     ['POST', '/v1/tokens', { name: 'wider', role: 'admin' }],
-    ['GET', '/v1/events', undefined],
+    ['GET', '/v1/policies', undefined],
+    ['GET', '/v1/groups', undefined],
+    ['GET', '/v1/audit', undefined],
     ['GET', '/v1/differences', undefined],
     ['POST', '/v1/reconcile', {}],
   ] as const) {

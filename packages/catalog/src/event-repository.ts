@@ -1,7 +1,10 @@
 // Events: what changed, in the order of commits. They are written by the other repositories.
 import { CatalogError } from './errors.ts';
+import { eventVisibility } from './event-visibility.ts';
+import { Prisma } from './generated/client.ts';
 import type { EventModel } from './generated/models.ts';
-import type { Scope } from './scope.ts';
+import type { Db, Scope } from './scope.ts';
+import { type Viewer, viewerOf } from './visibility.ts';
 
 export interface Event {
   /** Grows in the order in which the changes were committed. */
@@ -29,9 +32,22 @@ export interface EventPage {
   events: Event[];
   /** Everything up to this id has been looked at: the next page is asked for after it. */
   upTo: number;
+  /** Nothing was committed after that when it was read. */
+  isAll: boolean;
+}
+
+interface Range {
+  after: number;
+  upTo: number;
+  take: number;
 }
 
 const EVENTS_MAX = 1000;
+
+/** Ids that one statement looks at for a reader who sees some volumes alone: tens of milliseconds. */
+const LOOKED_AT_ONCE = 20_000;
+/** Statements of one page for such a reader; a page may then be short, though there is more. */
+const LOOKS_MAX = 25;
 
 function toEvent(row: EventModel): Event {
   return { ...row, id: Number(row.id), data: row.data as Record<string, unknown> };
@@ -44,6 +60,43 @@ function whereOf({ kinds, subjectId, runId, volumeId }: EventFilter) {
     ...(runId !== undefined && { runId }),
     ...(volumeId !== undefined && { volumeId }),
   };
+}
+
+function conditionOf({ kinds, subjectId, runId, volumeId }: EventFilter): Prisma.Sql {
+  return Prisma.join(
+    [
+      Prisma.sql`TRUE`,
+      ...(kinds && kinds.length > 0 ? [Prisma.sql`e.kind IN (${Prisma.join([...kinds])})`] : []),
+      ...(subjectId !== undefined ? [Prisma.sql`e.subject_id = ${subjectId}::uuid`] : []),
+      ...(runId !== undefined ? [Prisma.sql`e.run_id = ${runId}::uuid`] : []),
+      ...(volumeId !== undefined ? [Prisma.sql`e.volume_id = ${volumeId}::uuid`] : []),
+    ],
+    ' AND ',
+  );
+}
+
+/** Of some ids after the others, so that no statement takes long, whatever little of it is visible. */
+async function visiblePage(
+  db: Db,
+  viewer: Viewer,
+  { range, filter }: { range: Range; filter: EventFilter },
+): Promise<EventPage> {
+  const { upTo: newest, take } = range;
+  const condition = Prisma.sql`${conditionOf(filter)} AND ${eventVisibility(viewer)}`;
+  const ids: bigint[] = [];
+  let upTo = range.after;
+  for (let looks = 0; looks < LOOKS_MAX && upTo < newest && ids.length < take; looks++) {
+    const last = Math.min(upTo + LOOKED_AT_ONCE, newest);
+    const left = take - ids.length;
+    const rows = await db.$queryRaw<{ id: bigint }[]>`
+      SELECT e.id FROM event AS e WHERE e.id > ${BigInt(upTo)} AND e.id <= ${BigInt(last)} AND ${condition}
+      ORDER BY e.id LIMIT ${left}`;
+    ids.push(...rows.map(({ id }) => id));
+    upTo = rows.length < left ? last : Number(rows.at(-1)!.id);
+  }
+  if (ids.length === 0) return { events: [], upTo, isAll: upTo === newest };
+  const rows = await db.event.findMany({ where: { id: { in: ids } }, orderBy: { id: 'asc' } });
+  return { events: rows.map(toEvent), upTo, isAll: upTo === newest };
 }
 
 export class EventRepository {
@@ -70,11 +123,9 @@ export class EventRepository {
 
   /** The events after the one with id `after` (0: from the first), oldest first, at most `limit` (1000). */
   async listAfter(after: number, limit = 100, filter: EventFilter = {}): Promise<Event[]> {
+    const { newest, prunedUpTo } = await this.ends();
     const take = Math.min(Math.max(limit, 1), EVENTS_MAX);
-    const first = Math.max(after, (await this.ends()).prunedUpTo);
-    const where = { id: { gt: BigInt(first) }, ...whereOf(filter) };
-    const rows = await this.#scope.read(db => db.event.findMany({ where, orderBy: { id: 'asc' }, take }));
-    return rows.map(toEvent);
+    return (await this.#page({ after: Math.max(after, prunedUpTo), upTo: newest, take }, filter)).events;
   }
 
   /**
@@ -85,13 +136,21 @@ export class EventRepository {
     // Read first: all that is committed up to this id can be seen from now on.
     const { newest, prunedUpTo } = await this.ends();
     requireKept(after, prunedUpTo);
-    if (newest <= after) return { events: [], upTo: after };
+    return this.#page({ after: Math.max(after, prunedUpTo), upTo: newest, take: limit }, filter);
+  }
+
+  /** What whoever asks sees of them. */
+  async #page(range: Range, filter: EventFilter): Promise<EventPage> {
+    const { after, upTo: newest, take } = range;
+    if (newest <= after) return { events: [], upTo: after, isAll: true };
+    const viewer = viewerOf(this.#scope);
+    if (viewer !== null) return this.#scope.read(db => visiblePage(db, viewer, { range, filter }));
     const where = { id: { gt: BigInt(after), lte: BigInt(newest) }, ...whereOf(filter) };
-    const rows = await this.#scope.read(db =>
-      db.event.findMany({ where, orderBy: { id: 'asc' }, take: limit }),
-    );
+    const rows = await this.#scope.read(db => db.event.findMany({ where, orderBy: { id: 'asc' }, take }));
     const events = rows.map(toEvent);
-    return { events, upTo: events.length < limit ? newest : events.at(-1)!.id };
+    if (events.length < take) return { events, upTo: newest, isAll: true };
+    const upTo = events.at(-1)!.id;
+    return { events, upTo, isAll: upTo === newest };
   }
 
   /** Rejects `events-pruned` when events that came after that one are gone. */

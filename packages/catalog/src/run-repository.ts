@@ -15,7 +15,8 @@ import {
   withSteps,
 } from './run.ts';
 import type { Db, Scope } from './scope.ts';
-import { isVolumeVisible, visibleVolumeIds } from './visibility.ts';
+import { selectorCondition } from './selected.ts';
+import { isVolumeVisible, viewerOf, visibleVolumeIds } from './visibility.ts';
 
 export interface NewRun {
   id: string;
@@ -88,6 +89,20 @@ export class RunRepository {
       sentBytes: Number(row.sentBytes),
       dirtyBytes: Number(row.dirtyBytes),
     }));
+  }
+
+  /** Those that whoever asks sees, of runs that are known to all. */
+  async visibleAmong<T extends Pick<Run, 'id'>>(runs: readonly T[]): Promise<readonly T[]> {
+    const viewer = viewerOf(this.#scope);
+    if (runs.length === 0 || viewer === null) return runs;
+    const ids = runs.map(run => run.id);
+    const rows = await this.#scope.read(
+      db => db.$queryRaw<{ id: string }[]>`
+        SELECT id FROM run WHERE id = ANY(${ids}::uuid[]) AND (requested_by = ${viewer.name}
+          OR EXISTS (SELECT 1 FROM volume WHERE volume.id = volume_id AND ${selectorCondition(viewer.visible)}))`,
+    );
+    const seen = new Set(rows.map(row => row.id));
+    return runs.filter(run => seen.has(run.id));
   }
 
   /** State `queued`, attempt 1. Create the nouns it makes in the same transaction. */

@@ -1,17 +1,27 @@
 // What of the catalog there is for those who may only see some volumes: everything that belongs to another volume, or
-// to one that is gone, is not there for them. Every look-up of volumes, backups and runs asks here.
-import { type Labels, matchesSelector, TidemarkError } from '@tidemark/proto';
+// to one that is gone, is not there for them. Every look-up of volumes, backups and runs asks here;
+// what of events they see stands in event-visibility.ts.
+import { type Labels, matchesSelector, type Selector, TidemarkError } from '@tidemark/proto';
 import type { Db, Scope } from './scope.ts';
 import { selectorCondition } from './selected.ts';
 
 /** A statement has at most 65,535 parameters; who sees more volumes than this is better served without a scope. */
 const VISIBLE_VOLUMES_MAX = 30_000;
 
+/** Who sees some volumes alone, and what they have asked for. */
+export interface Viewer {
+  readonly name: string;
+  readonly visible: Selector;
+}
+
 /** Null: whoever asks sees all. */
-const limits = (scope: Scope) => {
-  const visible = scope.acting()?.visible ?? [];
-  return visible.length === 0 ? null : visible;
-};
+export function viewerOf(scope: Scope): Viewer | null {
+  const acting = scope.acting();
+  return acting === null || acting.visible.length === 0 ? null : acting;
+}
+
+/** Null: whoever asks sees all. */
+const limits = (scope: Scope) => viewerOf(scope)?.visible ?? null;
 
 export function isVisible(scope: Scope, labels: Labels): boolean {
   const visible = limits(scope);

@@ -2,6 +2,7 @@
 // deliveries in the order of their ids; a webhook's cursor says up to which they have.
 import { randomUUID } from 'node:crypto';
 import { type Labels, matchesSelector, parseSelector } from '@tidemark/proto';
+import { visibleEventIds } from './event-visibility.ts';
 import type { EventModel, WebhookModel } from './generated/models.ts';
 import type { Db, Scope, Tell } from './scope.ts';
 import { toDelivery, toWebhook, type Webhook, type WebhookDelivery } from './webhook-repository.ts';
@@ -183,7 +184,9 @@ async function deliveriesOf(db: Db, webhook: WebhookModel, events: readonly Even
   );
   const labels = webhook.selector === '' ? null : await labelsOf(db, wanted);
   const selector = parseSelector(webhook.selector);
+  const seen = await seenBy(db, webhook, wanted);
   const fits = (event: EventModel) => {
+    if (seen !== null && !seen.has(event.id)) return false;
     const own = labels?.get(event.volumeId ?? event.subjectId);
     return labels === null || (own !== undefined && matchesSelector(selector, own));
   };
@@ -193,6 +196,21 @@ async function deliveriesOf(db: Db, webhook: WebhookModel, events: readonly Even
     const body = deliveryBody({ id, webhook: webhook.name, kind: event.kind, more });
     return { id, webhookId: webhook.id, eventId, kind: event.kind, body, state: 'pending' };
   });
+}
+
+/** Those that whoever added the webhook sees; null: all. */
+async function seenBy(
+  db: Db,
+  webhook: WebhookModel,
+  events: readonly EventModel[],
+): Promise<Set<bigint> | null> {
+  if (webhook.scope === '') return null;
+  const viewer = { name: webhook.createdBy, visible: parseSelector(webhook.scope) };
+  return visibleEventIds(
+    db,
+    viewer,
+    events.map(({ id }) => id),
+  );
 }
 
 /** Of the volumes, storage nodes and repositories that the events are about, as they are now. */

@@ -1,9 +1,11 @@
 // Webhooks as operators see them: where events are sent to, and what became of each delivery.
+import { selectorText } from '@tidemark/proto';
 import { CatalogError, nameTaken, notFound } from './errors.ts';
 import type { WebhookDeliveryModel, WebhookModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef, isId } from './ref.ts';
-import type { Scope } from './scope.ts';
+import type { Db, Scope } from './scope.ts';
+import { viewerOf } from './visibility.ts';
 
 export type WebhookState = 'enabled' | 'disabled' | 'suspended';
 export type DeliveryState = 'pending' | 'delivered' | 'dead';
@@ -16,6 +18,9 @@ export interface Webhook {
   kinds: string[];
   /** Empty: all. */
   selector: string;
+  /** Who added it, and the scope that they had: what is outside is not sent. Empty: all. */
+  createdBy: string;
+  scope: string;
   state: WebhookState;
   /** Deliveries that died since the last one that was taken. */
   deathsInARow: number;
@@ -61,7 +66,7 @@ export interface WebhookChange {
 }
 
 export function toWebhook(row: WebhookModel): Webhook {
-  const { id, name, url, selector, deathsInARow, nextAt, createdAt } = row;
+  const { id, name, url, selector, createdBy, scope, deathsInARow, nextAt, createdAt } = row;
   const kinds = row.kinds as string[];
   return {
     id,
@@ -69,6 +74,8 @@ export function toWebhook(row: WebhookModel): Webhook {
     url,
     kinds,
     selector,
+    createdBy,
+    scope,
     state: row.state as WebhookState,
     deathsInARow,
     nextAt,
@@ -94,11 +101,13 @@ export class WebhookRepository {
     this.#scope = scope;
   }
 
-  /** Enabled, for events from now on. Rejects `name-taken`. */
+  /** Enabled, for events from now on that whoever adds it sees. Rejects `name-taken`. */
   create({ kinds, ...webhook }: NewWebhook): Promise<Webhook> {
     return this.#scope.write(async (db, tell) => {
       const newest = await db.event.findFirst({ orderBy: { id: 'desc' }, select: { id: true } });
-      const data = { ...webhook, kinds: [...kinds], state: 'enabled', cursor: newest?.id ?? 0n };
+      const acting = this.#scope.acting();
+      const by = { createdBy: acting?.name ?? 'system', scope: selectorText(acting?.visible ?? []) };
+      const data = { ...webhook, ...by, kinds: [...kinds], state: 'enabled', cursor: newest?.id ?? 0n };
       const row = await db.webhook.create({ data }).catch(nameTaken('webhook', webhook.name));
       tell({ kind: 'webhook-added', subjectType: 'webhook', subjectId: row.id, data: { name: row.name } });
       return toWebhook(row);
@@ -107,14 +116,25 @@ export class WebhookRepository {
 
   /** Rejects `not-found`. */
   async get(ref: string): Promise<Webhook> {
-    const row = await this.#scope.read(db => db.webhook.findUnique({ where: byRef(ref) }));
+    return toWebhook(await this.#scope.read(db => this.#find(db, ref)));
+  }
+
+  /** Who sees some volumes alone sees the webhooks that they have added. */
+  get #visible(): { createdBy?: string } {
+    const viewer = viewerOf(this.#scope);
+    return viewer === null ? {} : { createdBy: viewer.name };
+  }
+
+  async #find(db: Db, ref: string): Promise<WebhookModel> {
+    const row = await db.webhook.findFirst({ where: { ...byRef(ref), ...this.#visible } });
     if (!row) throw notFound('webhook', ref);
-    return toWebhook(row);
+    return row;
   }
 
   /** Oldest first. */
   list(options: PageOptions = {}): Promise<Page<Webhook>> {
-    const { after: where, orderBy, take, limit } = pageQuery(options, 'asc');
+    const { after, orderBy, take, limit } = pageQuery(options, 'asc');
+    const where = { AND: [after, this.#visible] };
     return this.#scope.read(async db =>
       toPage(await db.webhook.findMany({ where, orderBy, take }), limit, toWebhook),
     );
@@ -137,8 +157,7 @@ export class WebhookRepository {
   /** Its deliveries go with it. Rejects `not-found`. */
   delete(ref: string): Promise<Webhook> {
     return this.#scope.write(async (db, tell) => {
-      const row = await db.webhook.findUnique({ where: byRef(ref) });
-      if (!row) throw notFound('webhook', ref);
+      const row = await this.#find(db, ref);
       await db.webhook.delete({ where: { id: row.id } });
       tell({ kind: 'webhook-removed', subjectType: 'webhook', subjectId: row.id, data: { name: row.name } });
       return toWebhook(row);

@@ -19,6 +19,9 @@ export const LOCAL_ACTOR: Actor = { name: 'local', role: 'admin', tokenId: null,
 /** Whoever calls what needs no token. */
 export const NOBODY: Actor = { name: 'anybody', role: 'viewer', tokenId: null, scope: '' };
 
+/** A token of such a name would own what nobody asked for: runs carry the name of who did. */
+export const RESERVED_NAMES: readonly string[] = [LOCAL_ACTOR.name, NOBODY.name, 'system'];
+
 export function mayAct(actor: Actor, least: Role): boolean {
   return ROLES.indexOf(actor.role) >= ROLES.indexOf(least);
 }

@@ -5,7 +5,7 @@ import { parseSelector, selectorText, TidemarkError } from '@tidemark/proto';
 import type { z } from 'zod';
 import { iso, isoOrNull } from '../moments.ts';
 import type { CreateToken, TokenJson, tokenQuery } from '../schemas/token.ts';
-import type { Actor } from './actor.ts';
+import { type Actor, RESERVED_NAMES } from './actor.ts';
 import { isSameHash, newTokenText, type ParsedToken, parseToken } from './api-token.ts';
 
 export interface TokenServiceOptions {
@@ -93,6 +93,10 @@ export class TokenService {
   /** The answer is the only place where the token itself ever stands. Rejects `token-name-taken`. */
   async create(wanted: CreateToken, actor: Actor): Promise<{ token: TokenJson; secret: string }> {
     const { name, role, expiresAt } = wanted;
+    if (RESERVED_NAMES.includes(name)) {
+      const text = `Token '${name}' would have the name that what the system does by itself goes by. Choose another.`;
+      throw new TidemarkError('invalid-request', text);
+    }
     const at = expiresAt === undefined ? null : new Date(expiresAt);
     if (at !== null && at <= this.#now()) {
       const text = `'expiresAt' is ${iso(at)}, which has passed. Send a later moment, or leave it out.`;

@@ -1,6 +1,12 @@
 // What all event streams of a process share: the one connection over which commits are heard, the turns in which
 // they read, and the look at runs' progress. It keeps no events: streams read them when they have room.
-import { type Catalog, type EventFilter, EventListener, type EventPage } from '@tidemark/catalog';
+import {
+  type Catalog,
+  type EventFilter,
+  EventListener,
+  type EventPage,
+  type RunningRun,
+} from '@tidemark/catalog';
 import { TidemarkError } from '@tidemark/proto';
 import type { FastifyBaseLogger } from 'fastify';
 import {
@@ -69,12 +75,21 @@ export class EventHub {
     this.#ended.add(ended);
   }
 
-  /** The next events of a stream, when it is its turn. */
-  async read(after: number, filter: EventFilter): Promise<EventPage> {
+  /** The next events that the stream's client sees, when it is its turn. */
+  read(after: number, filter: EventFilter): Promise<EventPage> {
+    return this.#inTurn(() => this.#catalog.events.readOn(after, filter, EVENT_STREAM_PAGE));
+  }
+
+  /** Those of the runs that the stream's client sees. */
+  visibleRuns(runs: readonly RunningRun[]): Promise<readonly RunningRun[]> {
+    return this.#inTurn(() => this.#catalog.runs.visibleAmong(runs));
+  }
+
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
     if (this.#reading >= EVENT_READS_AT_ONCE) await new Promise<void>(go => this.#waiting.push(go));
     else this.#reading += 1;
     try {
-      return await this.#catalog.events.readOn(after, filter, EVENT_STREAM_PAGE);
+      return await work();
     } finally {
       const next = this.#waiting.shift();
       if (next) next();

@@ -1,16 +1,17 @@
 // Events: what changed, for those who look and those who follow along.
 import { type Catalog, type EventFilter, isId } from '@tidemark/catalog';
 import { TidemarkError } from '@tidemark/proto';
-import type { FastifyBaseLogger } from 'fastify';
 import type { EventQuery } from '../schemas/event.ts';
 import type { EventHub } from './event-hub.ts';
 import { toEventJson } from './event-json.ts';
-import { type EventSink, EventStream } from './event-stream.ts';
+import { type EventSink, EventStream, type EventStreamOptions } from './event-stream.ts';
 
 export interface Following {
   readonly filter: EventFilter;
   readonly after: number;
 }
+
+type StreamSurroundings = Pick<EventStreamOptions, 'log' | 'requireAccess'>;
 
 export class EventService {
   readonly #catalog: Catalog;
@@ -21,18 +22,20 @@ export class EventService {
     this.#hub = hub;
   }
 
-  /** Oldest first. A short page has no next one yet; go on from its last id later. */
+  /**
+   * Oldest first. A page without a next one has all there is; go on from its last id later. For who sees some volumes
+   * alone a short page may have a next one.
+   */
   async list(query: EventQuery) {
     const { limit, since } = query;
     const filter = await this.#filterOf(query);
     const from = query.cursor ?? query.after ?? 0;
     await this.#catalog.events.requireKept(from);
     const after = since === undefined ? from : Math.max(from, await this.#idBefore(since));
-    const items = await this.#catalog.events.listAfter(after, limit + 1, filter);
-    const shown = items.slice(0, limit);
-    const last = shown.at(-1);
-    const nextCursor = items.length > limit && last ? String(last.id) : null;
-    return { items: shown.map(toEventJson), nextCursor };
+    const { events, upTo, isAll } = await this.#catalog.events.readOn(after, filter, limit + 1);
+    const shown = events.slice(0, limit);
+    const next = events.length > limit ? shown.at(-1)!.id : isAll ? null : upTo;
+    return { items: shown.map(toEventJson), nextCursor: next === null ? null : String(next) };
   }
 
   /**
@@ -48,8 +51,8 @@ export class EventService {
   }
 
   /** Writes to the sink until it closes, or the service stops. */
-  follow(following: Following, sink: EventSink, log: FastifyBaseLogger): void {
-    this.#hub.follow(new EventStream({ hub: this.#hub, sink, log, ...following }));
+  follow(following: Following, sink: EventSink, around: StreamSurroundings): void {
+    this.#hub.follow(new EventStream({ hub: this.#hub, sink, ...around, ...following }));
   }
 
   async #beginning({ after, cursor, since }: EventQuery, lastEventId: string | undefined): Promise<number> {

@@ -2,13 +2,14 @@
 // reads on: what it holds is a page, however slow its client is. States: reading → writing → waiting → reading,
 // until the client goes, is too slow, asks for what is pruned, or the service stops.
 import { CatalogError, type EventFilter, type RunningRun } from '@tidemark/catalog';
+import { TidemarkError } from '@tidemark/proto';
 import type { FastifyBaseLogger } from 'fastify';
 import {
+  EVENT_ACCESS_MS,
   EVENT_HEARTBEAT_MS,
   EVENT_POLL_MS,
   EVENT_RETRY_MS,
   EVENT_SLOW_CLIENT_MS,
-  EVENT_STREAM_PAGE,
 } from '../limits.ts';
 import { PROGRESS_KIND, toProgressJson } from '../schemas/event.ts';
 import type { EventHub } from './event-hub.ts';
@@ -29,6 +30,8 @@ export interface EventStreamOptions {
   readonly filter: EventFilter;
   /** Events after this id. */
   readonly after: number;
+  /** Rejects `unauthenticated` when the client may not follow any longer. */
+  readonly requireAccess?: (() => Promise<unknown>) | undefined;
   readonly log: FastifyBaseLogger;
   /** Shorter in tests. */
   readonly slowClientMs?: number;
@@ -47,6 +50,7 @@ export class EventStream {
   /** The client has taken what was written, or there is no use in waiting for that. */
   #drained: () => void = () => {};
   #wroteAt = 0;
+  #accessAt = performance.now();
 
   constructor(options: EventStreamOptions) {
     this.#options = options;
@@ -104,6 +108,7 @@ export class EventStream {
 
   async #once(): Promise<void> {
     this.#isNews = false;
+    if (!(await this.#mayGoOn())) return;
     const more = await this.#readOn();
     await this.#writeProgress();
     if (more || this.#ended) return;
@@ -111,14 +116,35 @@ export class EventStream {
     if (performance.now() - this.#wroteAt >= this.#heartbeatMs) await this.#write(heartbeatText(this.#after));
   }
 
+  /** False: it was told why not, and ends. */
+  async #mayGoOn(): Promise<boolean> {
+    const { requireAccess, log } = this.#options;
+    if (requireAccess === undefined || performance.now() - this.#accessAt < EVENT_ACCESS_MS) return true;
+    this.#accessAt = performance.now();
+    try {
+      await requireAccess();
+      return true;
+    } catch (error) {
+      if (error instanceof TidemarkError && error.code === 'unauthenticated') {
+        await this.#write(transientText(error.code, { code: error.code, detail: error.message }));
+        this.end();
+        return false;
+      }
+      if (!(error instanceof CatalogError)) throw error;
+      // Nothing can be read for it either, and it is asked again.
+      log.warn({ err: error }, 'access not looked up');
+      return true;
+    }
+  }
+
   /** Whether there may be more at once. */
   async #readOn(): Promise<boolean> {
     const { hub, filter, log } = this.#options;
     try {
-      const { events, upTo } = await hub.read(this.#after, filter);
+      const { events, upTo, isAll } = await hub.read(this.#after, filter);
       if (events.length > 0) await this.#write(events.map(event => eventText(toEventJson(event))).join(''));
       this.#after = upTo;
-      return events.length === EVENT_STREAM_PAGE;
+      return !isAll;
     } catch (error) {
       if (!(error instanceof CatalogError)) throw error;
       if (error.kind === 'events-pruned') {
@@ -135,9 +161,15 @@ export class EventStream {
 
   async #writeProgress(): Promise<void> {
     if (this.#progress.size === 0) return;
-    const texts = [...this.#progress.values()].map(run => transientText(PROGRESS_KIND, toProgressJson(run)));
+    const runs = [...this.#progress.values()];
     this.#progress.clear();
-    await this.#write(texts.join(''));
+    const seen = await this.#options.hub.visibleRuns(runs).catch(error => {
+      // Whoever follows hears of the next move.
+      if (!(error instanceof CatalogError)) throw error;
+      return [];
+    });
+    if (seen.length === 0) return;
+    await this.#write(seen.map(run => transientText(PROGRESS_KIND, toProgressJson(run))).join(''));
   }
 
   get #heartbeatMs(): number {

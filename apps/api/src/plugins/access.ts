@@ -38,7 +38,7 @@ const READS = new Set(['GET', 'HEAD', 'OPTIONS']);
 const OPEN_PATHS = /^\/(docs(\/|$)|openapi\.json$)/;
 
 /** What these are about is looked up in the catalog, which gives those with a scope what is theirs alone. */
-const SCOPED_PATHS = /^\/v1\/(volumes|backups|exports|restores|runs)(\/|$)/;
+const SCOPED_PATHS = /^\/v1\/(volumes|backups|exports|restores|runs|events|webhooks)(\/|$)/;
 /** Names to choose from. */
 const SCOPED_READS = /^\/v1\/(repositories|storage-nodes)(\/[^/]*)?$/;
 

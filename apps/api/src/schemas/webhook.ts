@@ -43,6 +43,10 @@ export const webhookSchema = z
     url: z.string(),
     kinds: kindsField,
     selector: z.string(),
+    createdBy: z.string(),
+    scope: z.string().meta({
+      description: 'That of the token that added it: events outside are not sent. Empty: all there is.',
+    }),
     state: z.enum(['enabled', 'disabled', 'suspended']).meta({
       description:
         'suspended: deliveries died one after the other; enable it again when its endpoint is back.',
@@ -60,6 +64,8 @@ export const webhookSchema = z
         url: 'https://ops.example/tidemark',
         kinds: ['run-failed', 'backup-available'],
         selector: 'env=prod',
+        createdBy: 'bootstrap',
+        scope: '',
         state: 'enabled',
         deathsInARow: 0,
         nextAt: null,

@@ -9563,7 +9563,7 @@ export interface paths {
         };
         /**
          * List or follow events
-         * @description Oldest first, in the order of commits, none left out and none twice. In pages: ask again with `after` set to the last id seen. Or, with the header `accept: text/event-stream` or `follow=true`, as server-sent events that go on: from now on, or after `after`, `since` or the header `last-event-id`. A stream also tells of runs that move, as `run.progress`, at most once a second each; these have no id and are not kept. Events are removed after some time: who resumes from one whose successors are gone is refused with `events-pruned`.
+         * @description Oldest first, in the order of commits, none left out and none twice. In pages: ask again with `after` set to the last id seen. Or, with the header `accept: text/event-stream` or `follow=true`, as server-sent events that go on: from now on, or after `after`, `since` or the header `last-event-id`. A stream also tells of runs that move, as `run.progress`, at most once a second each; these have no id and are not kept. Events are removed after some time: who resumes from one whose successors are gone is refused with `events-pruned`. A token with a scope is told of the volumes in it and what belongs to them, of groups of such volumes alone, and of the runs that it has asked for; a page may then be short, or empty, and have a next one.
          */
         get: {
             parameters: {
@@ -14755,6 +14755,8 @@ export interface components {
          *         "backup-available"
          *       ],
          *       "selector": "env=prod",
+         *       "createdBy": "bootstrap",
+         *       "scope": "",
          *       "state": "enabled",
          *       "deathsInARow": 0,
          *       "nextAt": null,
@@ -14769,6 +14771,9 @@ export interface components {
             /** @description Kinds of the events to send; empty: all. */
             kinds: string[];
             selector: string;
+            createdBy: string;
+            /** @description That of the token that added it: events outside are not sent. Empty: all there is. */
+            scope: string;
             /**
              * @description suspended: deliveries died one after the other; enable it again when its endpoint is back.
              * @enum {string}

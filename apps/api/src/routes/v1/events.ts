@@ -14,7 +14,9 @@ const list = {
       `the last id seen. Or, with the header \`accept: ${EVENT_STREAM}\` or \`follow=true\`, as server-sent events ` +
       'that go on: from now on, or after `after`, `since` or the header `last-event-id`. A stream also tells of ' +
       'runs that move, as `run.progress`, at most once a second each; these have no id and are not kept. Events ' +
-      'are removed after some time: who resumes from one whose successors are gone is refused with `events-pruned`.',
+      'are removed after some time: who resumes from one whose successors are gone is refused with `events-pruned`. ' +
+      'A token with a scope is told of the volumes in it and what belongs to them, of groups of such volumes alone, ' +
+      'and of the runs that it has asked for; a page may then be short, or empty, and have a next one.',
     querystring: eventQuery,
     response: {
       200: {
@@ -45,7 +47,10 @@ export const eventRoutes: FastifyPluginAsyncZod = async app => {
       // Proxies such as nginx hold answers back otherwise.
       'x-accel-buffering': 'no',
     });
-    app.events.follow(following, reply.raw, request.log);
+    const { actor, headers, log } = request;
+    const requireAccess =
+      actor.tokenId === null ? undefined : () => app.tokens.authenticate(headers.authorization);
+    app.events.follow(following, reply.raw, { log, requireAccess });
     return reply as never;
   });
 };
