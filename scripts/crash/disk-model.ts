@@ -22,6 +22,11 @@ export interface Window {
   readonly to: number;
 }
 
+/** Its next reading is one more. */
+export interface Clock {
+  now: number;
+}
+
 /** What a reader found in each block. */
 export type Contents = Uint32Array;
 
@@ -39,17 +44,19 @@ export class DiskModel {
   readonly #changes: Change[][];
   /** By block: the index of the latest change that survives a crash of the storage node. */
   readonly #durable: Uint32Array;
-  #clock = 0;
+  readonly #clock: Clock;
   #lastContent = ZEROES;
 
-  constructor(blocks: number) {
+  /** Models with one clock tell what was before what across disks. */
+  constructor(blocks: number, clock: Clock = { now: 0 }) {
+    this.#clock = clock;
     this.blocks = blocks;
     this.#changes = Array.from({ length: blocks }, () => [{ content: ZEROES, issuedAt: 0, doneAt: 0 }]);
     this.#durable = new Uint32Array(blocks);
   }
 
   now(): number {
-    return this.#clock;
+    return this.#clock.now;
   }
 
   /** A content that was never written before. */
@@ -117,18 +124,24 @@ export class DiskModel {
    * were acknowledged before it was issued.
    */
   judge(contents: Contents, window: Window): Fault[] {
-    let from = window.from;
-    for (let block = 0; block < this.blocks; block += 1) {
-      const held = this.#seen(block, window).filter(change => change.content === contents[block]);
-      // Of zeroes nobody can tell which they are: the earliest demands least.
-      from = Math.max(from, held[0]?.issuedAt ?? 0);
-    }
+    const from = this.earliest(contents, window);
     const faults: Fault[] = [];
     for (let block = 0; block < this.blocks; block += 1) {
       const possible = this.#seen(block, { from, to: window.to }).map(change => change.content);
       if (!possible.includes(contents[block]!)) faults.push(fault(block, contents[block]!, possible));
     }
     return faults;
+  }
+
+  /** Before that reading of the clock nobody can have seen these contents: one of the changes was not issued yet. */
+  earliest(contents: Contents, window: Window): number {
+    let from = window.from;
+    for (let block = 0; block < this.blocks; block += 1) {
+      const held = this.#seen(block, window).filter(change => change.content === contents[block]);
+      // Of zeroes nobody can tell which they are: the earliest demands least.
+      from = Math.max(from, held[0]?.issuedAt ?? 0);
+    }
+    return from;
   }
 
   /** Blocks that certainly differ between the instant and now. Nothing is under way. */
@@ -163,8 +176,8 @@ export class DiskModel {
   }
 
   #tick(): number {
-    this.#clock += 1;
-    return this.#clock;
+    this.#clock.now += 1;
+    return this.#clock.now;
   }
 }
 

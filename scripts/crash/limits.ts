@@ -43,6 +43,10 @@ export const ROUND_MS_MAX = 6 * SETTLE_MS;
 export const CHECKPOINTS_KEPT = 6;
 export const CHAIN_KEPT = 8;
 
+/** Policies, webhooks and tokens beyond which one is removed, and the pause between two calls about them. */
+export const FACTS_KEPT = 12;
+export const FACT_PAUSE_MS_MAX = 300;
+
 /** What a storage node knows of its volumes may be missing from an answer right after it came back. */
 export const FACTS_ATTEMPTS_MAX = 20;
 export const FACTS_PAUSE_MS = 250;

@@ -45,6 +45,12 @@ const ATTEMPT_PAUSE_MS = 200;
 /** Of a request that may be sent again when no answer came, because it is carried out once. */
 const KEY_CHANCE = 0.5;
 
+/** A point in time that is being taken. */
+interface Moment {
+  readonly reached: (checkpointAt: string) => void;
+  readonly over: () => void;
+}
+
 /** What was told in one round, and how it ended. */
 export class Operations {
   readonly done: Operation[] = [];
@@ -67,26 +73,10 @@ export class Operations {
     const afterMs = this.#random.int(0, CANCEL_AFTER_MS_MAX);
     const isPaused = this.#random.chance(0.1) && kind.startsWith('backup');
     const key = this.#random.chance(KEY_CHANCE) && request.method === 'POST' ? randomUUID() : undefined;
-    const operation: Operation = {
-      kind,
-      disk,
-      name,
-      isCancelled,
-      hasKey: key !== undefined,
-      end: 'unknown',
-      run: undefined,
-      error: undefined,
-    };
-    this.done.push(operation);
+    const operation = this.#begin({ kind, disk, name, isCancelled, hasKey: key !== undefined });
     const moment = await this.#takeMoment(disk, name, request);
-    const answer =
-      key === undefined ? await this.#send(request) : await this.#sendUntilAnswered(request, key);
-    if (answer.status === 0 || answer.status >= 300) {
-      refuse(operation, answer);
-      if (answer.status !== 0) moment.reached('refused');
-      moment.over();
-      return operation;
-    }
+    const answer = await this.#answerTo(operation, { request, key, moment });
+    if (answer === undefined) return operation;
     const runIds = runIdsOf(answer);
     for (const runId of runIds) {
       if (isCancelled) void this.#cancelLater(runId, afterMs);
@@ -102,6 +92,57 @@ export class Operations {
     return operation;
   }
 
+  /** A policy of all disks, which is followed to the end of its firing. */
+  async fire(kind: string, disks: readonly Disk[], policy: string): Promise<void> {
+    const disk = disks[0]!;
+    const operation = this.#begin({ kind, disk, name: policy, isCancelled: false, hasKey: true });
+    const request = { method: 'POST', path: `policies/${policy}/fire`, isInstant: true, disks } as const;
+    const moment = await this.#takeMoment(disk, policy, request);
+    const answer = await this.#answerTo(operation, { request, key: randomUUID(), moment });
+    if (answer === undefined) return;
+    const path = `policies/${policy}/firings/${answer.body.id}`;
+    const deadline = performance.now() + SETTLE_MS;
+    while (performance.now() < deadline) {
+      const { status, body } = await this.#world.rest.call('GET', path);
+      if (status === 200 && body.finishedAt !== null) {
+        operation.end = body.state === 'succeeded' ? 'succeeded' : 'failed';
+        if (operation.end === 'failed') operation.error = await this.#firingError(path);
+        break;
+      }
+      await delay(POLL_MS);
+    }
+    moment.reached('ended');
+    moment.over();
+  }
+
+  async #firingError(path: string): Promise<{ code: string; message: string }> {
+    const members: { volume: string; state: string; reason: string }[] = await this.#world.rest.list(
+      `${path}/members`,
+    );
+    const told = members.map(({ volume, state, reason }) => `${volume} ${state}: ${reason}`);
+    return { code: 'firing-failed', message: told.join('; ') };
+  }
+
+  #begin(what: Pick<Operation, 'kind' | 'disk' | 'name' | 'isCancelled' | 'hasKey'>): Operation {
+    const operation: Operation = { ...what, end: 'unknown', run: undefined, error: undefined };
+    this.done.push(operation);
+    return operation;
+  }
+
+  /** Undefined: there is none, or a refusal, and the operation is over. */
+  async #answerTo(
+    operation: Operation,
+    { request, key, moment }: { request: Request; key: string | undefined; moment: Moment },
+  ): Promise<Answer | undefined> {
+    const answer =
+      key === undefined ? await this.#send(request) : await this.#sendUntilAnswered(request, key);
+    if (answer.status !== 0 && answer.status < 300) return answer;
+    refuse(operation, answer);
+    if (answer.status !== 0) moment.reached('refused');
+    moment.over();
+    return undefined;
+  }
+
   /** To be called when every service is back. */
   async resumePaused(): Promise<void> {
     for (const runId of this.paused) await this.#insist(`runs/${runId}/resume`);
@@ -112,7 +153,7 @@ export class Operations {
    * Notes when the point in time of that name can be: between now and when it was last told that it is another. A run
    * that has lost one takes a new one, and says so.
    */
-  async #takeMoment(disk: Disk, name: string, { isInstant, disks = [disk] }: Request) {
+  async #takeMoment(disk: Disk, name: string, { isInstant, disks = [disk] }: Request): Promise<Moment> {
     if (isInstant !== true) return { reached: () => {}, over: () => {} };
     if (this.#isQuiet) await Promise.all(disks.map(({ guest }) => guest.pause()));
     const windows = disks.map(({ guest, known }) => {

@@ -1,6 +1,5 @@
 // What is asked of the api in a round, chosen by the seed: on every disk two lanes, one of backups, one of the rest.
 import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
-import { MAKES_GROUP } from './checks/group-check.ts';
 import { spoil } from './contents.ts';
 import { CHAIN_KEPT, CHECKPOINTS_KEPT, ROUNDS_OF_A_RESTORE } from './limits.ts';
 import type { Operation, Operations } from './operation.ts';
@@ -42,7 +41,7 @@ export class Repertoire {
 
   async perform(): Promise<void> {
     const lanes = this.#world.disks.flatMap(disk => [this.#backups(disk), this.#others(disk)]);
-    await Promise.all([...lanes, this.#groups()]);
+    await Promise.all(lanes);
   }
 
   async #backups(disk: Disk): Promise<void> {
@@ -52,27 +51,6 @@ export class Repertoire {
       const kind = this.#random.chance(0.15) ? 'differential' : 'incremental';
       await this.#backUp(disk, isFull ? 'full' : kind);
     }
-  }
-
-  /** Of all disks, whose storage nodes differ. */
-  async #groups(): Promise<void> {
-    const { disks } = this.#world;
-    if (this.#random.chance(0.5)) await this.#deleteGroup();
-    if (this.#random.chance(0.5)) return;
-    const name = this.#name('group');
-    // A busy machine may keep guests waiting: that is no fault here.
-    const body = { name, volumes: disks.map(disk => disk.name), fenceLimitMs: 10_000 };
-    const request = { method: 'POST', path: 'groups', body, isInstant: true, disks } as const;
-    await this.#operations.ask(MAKES_GROUP, disks[0]!, name, request);
-  }
-
-  async #deleteGroup(): Promise<void> {
-    const { body } = await this.#world.rest.call('GET', 'groups?state=ready&limit=10');
-    const groups: { name: string }[] = body.items ?? [];
-    if (groups.length === 0) return;
-    const { name } = this.#random.pick(groups);
-    const request = { method: 'DELETE', path: `groups/${name}` } as const;
-    await this.#operations.ask('delete-group', this.#world.disks[0]!, name, request);
   }
 
   async #others(disk: Disk): Promise<void> {
@@ -95,6 +73,7 @@ export class Repertoire {
       [4, one => this.#describeCheckpoint(one)],
       [4, one => this.#ask('scan', one, { path: `repositories/${one.repository}/scan`, body: {} })],
       [4, one => this.#createVolume(one)],
+      [10, one => this.#moveVolume(one)],
     ];
     let dice = this.#random.int(
       1,
@@ -168,6 +147,7 @@ export class Repertoire {
       path: 'restores',
       body: { backup: backup.id, target: { [target]: where } },
     } as const;
+    this.#world.restoredOf.set(name, disk);
     const kind = target === 'instant' ? 'restore-instant' : `restore-to-${target}`;
     const operation = await this.#operations.ask(kind, disk, name, request);
     const mayBeThere = operation.end === 'succeeded' || operation.end === 'unknown';
@@ -224,6 +204,22 @@ export class Repertoire {
     await this.#operations.ask('new-volume', disk, name, { method: 'POST', path: 'volumes', body });
   }
 
+  /** One that was restored or made before, to the other storage node. */
+  async #moveVolume(disk: Disk): Promise<void> {
+    const { body } = await this.#world.rest.call('GET', 'volumes');
+    const volumes: { name: string; state: string; storageNode: string }[] = body.items ?? [];
+    const old = volumes.filter(({ name, state }) => this.#ageOf(name) > 0 && state === 'ready');
+    const volume = old.find(({ name }) => this.#claim(name));
+    if (volume === undefined) return this.#createVolume(disk);
+    const storageNode = volume.storageNode === 'alpha' ? 'beta' : 'alpha';
+    const path = `volumes/${volume.name}/move`;
+    await this.#operations.ask('move-volume', disk, volume.name, {
+      method: 'POST',
+      path,
+      body: { storageNode },
+    });
+  }
+
   /** Over a volume that was restored before, and that was written to since: also one where that did not succeed. */
   async #restoreInPlace(disk: Disk): Promise<void> {
     const backup = await this.#someBackup(disk);
@@ -236,14 +232,16 @@ export class Repertoire {
     const volume = restored.find(({ name }) => this.#claim(name));
     if (backup === undefined) return;
     if (volume === undefined) return this.#restore(disk, 'volume');
-    const { overwritten } = this.#world;
+    const { overwritten, restoredOf } = this.#world;
     overwritten.set(volume.name, MIXED);
     const isSpoiled = await spoil(volume.exportUri, this.#random).catch(() => false);
     if (!isSpoiled) return;
     const target = { inPlace: { volume: volume.name } };
     const request = { method: 'POST', path: 'restores', body: { backup: backup.id, target } } as const;
     const { end } = await this.#operations.ask('restore-in-place', disk, volume.name, request);
-    if (end === 'succeeded') overwritten.set(volume.name, backup.checkpoint);
+    if (end !== 'succeeded') return;
+    overwritten.set(volume.name, backup.checkpoint);
+    restoredOf.set(volume.name, disk);
   }
 
   /** Volumes that are only there to be restored over or deleted: one lane has each in a round. */

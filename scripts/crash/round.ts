@@ -4,9 +4,12 @@ import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts
 import { checkKinds } from './checks/backup-kind-check.ts';
 import { checkBitmaps } from './checks/bitmap-check.ts';
 import { checkBackups, checkGuest, checkRestores, type Findings } from './checks/contents-check.ts';
+import { checkFacts } from './checks/fact-check.ts';
+import { checkFirings, noteFired } from './checks/firing-check.ts';
 import { checkGroups } from './checks/group-check.ts';
 import { checkDifferences, checkLeftovers } from './checks/leftover-check.ts';
 import { checkRuns } from './checks/run-check.ts';
+import { FleetRepertoire } from './fleet-repertoire.ts';
 import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION } from './limits.ts';
 import { type Operation, Operations } from './operation.ts';
 import { Repertoire } from './repertoire.ts';
@@ -103,7 +106,12 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
     guest.move();
     await guest.start();
   }
-  const performing = repertoire.perform();
+  const fleet = new FleetRepertoire(world, random, { operations, number: plan.number });
+  const performing = Promise.all([
+    repertoire.perform(),
+    fleet.perform(),
+    world.facts.perform(random, `r${plan.number}`),
+  ]).then(() => {});
   const isAtPoint = await strike(world, plan, { points, performing });
   await performing;
   await world.servicesAreBack();
@@ -122,8 +130,11 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
   }
   points.look();
   const circumstances = { operations: operations.done, victim: plan.victim };
+  await noteFired(world);
+  await checkFacts(world, findings);
   await checkRuns(world, { circumstances, findings });
   await checkGroups(world, { circumstances, findings });
+  await checkFirings(world, { circumstances, findings });
   for (const disk of world.disks) {
     await checkKinds(world, disk, { circumstances, findings });
     await checkGuest(disk, findings);

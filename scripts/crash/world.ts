@@ -6,6 +6,7 @@ import { Client } from 'pg';
 import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
 import { Stack } from '../stack/stack.ts';
 import { DiskModel, type Window } from './disk-model.ts';
+import { Facts } from './facts.ts';
 import { Guest } from './guest.ts';
 import { DISK_BLOCKS, DISK_BYTES, POLL_MS, REQUEST_TIMEOUT_MS, SETTLE_MS } from './limits.ts';
 import type { OperationEnd } from './operation.ts';
@@ -41,6 +42,10 @@ export interface Disk {
   readonly proven: Set<string>;
 }
 
+/** What their guests' volumes have in common, and no other volume has. */
+export const DISK_SELECTOR = 'holds=a-guest';
+const DISK_LABELS = { holds: 'a-guest' };
+
 /** In place of a checkpoint's name: a restore in place was begun and did not succeed. */
 export const MIXED = 'mixed';
 
@@ -50,9 +55,12 @@ export class World {
   readonly stack: Stack;
   readonly queueServer: QueueServer | undefined;
   readonly rest: Rest;
+  readonly facts: Facts;
   readonly disks: Disk[] = [];
   /** Files of restores, by storage node, and how those ended: only what succeeded has to be there. */
   readonly restoredFiles = new Map<string, Map<string, OperationEnd>>(NODES.map(node => [node, new Map()]));
+  /** Whose contents files and volumes of that name hold. */
+  readonly restoredOf = new Map<string, Disk>();
   /** Restored volumes that were restored over, by name: the checkpoint that they hold by now. */
   readonly overwritten = new Map<string, string>();
   readonly #notices: string[];
@@ -68,6 +76,7 @@ export class World {
   private constructor(stack: Stack, queueServer: QueueServer | undefined, notices: string[]) {
     this.stack = stack;
     this.rest = new Rest(stack.urls);
+    this.facts = new Facts(this.rest);
     this.queueServer = queueServer;
     this.#notices = notices;
   }
@@ -151,7 +160,8 @@ export class World {
       () => `the end of ${left.join(', ')}`,
       async () => {
         const rows = await this.query<{ kind: string; id: string; state: string }>(
-          "SELECT id, kind, state FROM run WHERE state IN ('queued', 'running') OR cleanup_pending",
+          "SELECT id, kind, state FROM run WHERE state IN ('queued', 'running') OR cleanup_pending " +
+            "UNION SELECT id, 'firing', state FROM policy_firing WHERE state IN ('planned', 'running')",
         );
         left = rows.map(({ kind, id, state }) => `${kind} ${id} (${state})`);
         return left.length === 0;
@@ -182,6 +192,7 @@ export class World {
   }
 
   async #furnish(seed: number): Promise<void> {
+    const clock = { now: 0 };
     for (const [index, node] of NODES.entries()) {
       const repositoryNode = NODES[1 - index]!;
       const name = `disk-${node}`;
@@ -192,10 +203,11 @@ export class World {
         storageNode: node,
         sizeBytes: DISK_BYTES,
         format,
+        labels: DISK_LABELS,
       });
       const vault = await this.rest.make('repositories', { name: repository, storageNode: repositoryNode });
       const random = new SeededRandom(seed + index);
-      const model = new DiskModel(DISK_BLOCKS);
+      const model = new DiskModel(DISK_BLOCKS, clock);
       this.disks.push({
         name,
         node,

@@ -17,22 +17,27 @@ interface Allowed {
 
 const STORAGE_NODES: readonly string[] = ['alpha', 'beta'];
 /** What takes backups away, with checkpoints that have lost their last. */
-const REMOVALS: readonly string[] = ['prune', 'delete-backup'];
+const REMOVALS: readonly string[] = ['prune', 'delete-backup', 'delete-group'];
+/** They are about every disk, not only about the one that they are counted for. */
+const OF_ALL_DISKS = /-group|^fire-policy$/;
 
 /** What a run has done is kept by storage nodes: the end of nobody else costs it. */
 export function storageNodeDied(_: Operation, { victim }: Circumstances): boolean {
   return STORAGE_NODES.includes(victim);
 }
 
-export function backupsWereRemoved({ disk }: Operation, { operations }: Circumstances): boolean {
-  return operations.some(one => one.disk === disk && REMOVALS.includes(one.kind));
+function concernsBoth(one: Operation, other: Operation): boolean {
+  return one.disk === other.disk || [one, other].some(({ kind }) => OF_ALL_DISKS.test(kind));
+}
+
+export function backupsWereRemoved(operation: Operation, { operations }: Circumstances): boolean {
+  return operations.some(one => REMOVALS.includes(one.kind) && concernsBoth(one, operation));
 }
 
 /** By the other lane of its disk. */
 export function checkpointsWereRemoved(operation: Operation, circumstances: Circumstances): boolean {
-  const { disk } = operation;
   const isDeleted = circumstances.operations.some(
-    one => one !== operation && one.disk === disk && one.kind === 'delete-checkpoint',
+    one => one !== operation && concernsBoth(one, operation) && one.kind === 'delete-checkpoint',
   );
   return isDeleted || backupsWereRemoved(operation, circumstances);
 }
@@ -110,6 +115,16 @@ const FAILURES: Readonly<Record<string, readonly Allowed[]>> = {
   ],
   'group-state': [
     { kinds: ['create-group'], why: 'what was prepared is undone at the start', when: storageNodeDied },
+  ],
+  'group-incomplete': [
+    {
+      kinds: ['create-group-backup'],
+      why: 'a moment ended with its storage node, or the other side of a copy',
+      when: storageNodeDied,
+    },
+  ],
+  'firing-failed': [
+    { kinds: ['fire-policy'], why: 'its storage node died as often as it was tried', when: storageNodeDied },
   ],
   'backup-not-found': [
     { kinds: ['audit', 'verify'], why: 'nothing to compare with, or no more', when: always },

@@ -47,18 +47,20 @@ export async function checkBackups(
     const what = `${disk.name}: backup ${backup.checkpoint} (${backup.id})`;
     if (backup.state === 'creating') findings.faults.push(`${what} is left in state ${backup.state}`);
     if (backup.state !== 'available') continue;
-    const path = folderOf(world, backup);
-    await judge(disk, { what, checkpoint: backup.checkpoint, findings }, () =>
-      readImage(join(path, `${backup.id}.qcow2`), 'qcow2'),
-    );
+    await judge(disk, { what, checkpoint: backup.checkpoint, findings }, () => contentsOf(world, backup));
     disk.proven.add(backup.id);
     count(findings, backup.replicaOfId === null ? 'backups read' : 'replicas read');
   }
 }
 
-function folderOf(world: World, { repositoryId }: BackupJson): string {
+/** Of a backup, through all that it stands on. */
+export function contentsOf(
+  world: World,
+  { id, repositoryId }: Pick<BackupJson, 'id' | 'repositoryId'>,
+): Promise<Contents> {
   const { repositoryNode } = world.disks.find(disk => disk.repositoryId === repositoryId)!;
-  return join(world.stateDir(repositoryNode), 'repositories', repositoryId, 'backups');
+  const folder = join(world.stateDir(repositoryNode), 'repositories', repositoryId, 'backups');
+  return readImage(join(folder, `${id}.qcow2`), 'qcow2');
 }
 
 /** Files and volumes that were restored; the files go. */
@@ -86,7 +88,7 @@ async function judgeRestored(
   read: () => Promise<Contents>,
 ): Promise<void> {
   const checkpoint = world.overwritten.get(name) ?? name.slice(name.indexOf('.') + 1);
-  const disk = world.disks.find(({ known }) => known.has(checkpoint))!;
+  const disk = world.restoredOf.get(name)!;
   await judge(disk, { what: `${disk.name}: ${name}`, checkpoint, findings }, read);
   count(findings, 'restores read');
 }

@@ -1,9 +1,11 @@
-// After a round: a group is on all of its disks or on none, none is half made, and no storage node is in doubt.
+// After a round: a group is on all of its disks or on none, holds one instant of all, and is not half made; no storage
+// node is in doubt.
 import { connectStorageNode } from '@tidemark/proto';
+import { describeFaults } from '../disk-model.ts';
 import type { Operation } from '../operation.ts';
-import type { World } from '../world.ts';
-import { backupsWereRemoved, type Circumstances } from './allowed-ends.ts';
-import { count, type Findings } from './contents-check.ts';
+import type { Disk, World } from '../world.ts';
+import { backupsWereRemoved, type Circumstances, storageNodeDied } from './allowed-ends.ts';
+import { contentsOf, count, type Findings } from './contents-check.ts';
 
 interface GroupJson {
   readonly name: string;
@@ -17,7 +19,8 @@ export async function checkGroups(
   world: World,
   { circumstances, findings }: { circumstances: Circumstances; findings: Findings },
 ): Promise<void> {
-  for (const { name, state } of (await world.rest.list('groups')) as GroupJson[]) {
+  const groups = (await world.rest.list('groups')) as GroupJson[];
+  for (const { name, state } of groups) {
     if (HALF_MADE.includes(state)) findings.faults.push(`group ${name} is left ${state}`);
   }
   const listed = new Map<string, Set<string>>();
@@ -25,20 +28,24 @@ export async function checkGroups(
     const checkpoints = await world.rest.list(`volumes/${disk.name}/checkpoints`);
     listed.set(disk.name, new Set(checkpoints.map(({ name }) => name)));
   }
-  const { operations } = circumstances;
-  for (const operation of operations.filter(({ kind }) => kind === MAKES_GROUP)) {
+  for (const operation of circumstances.operations.filter(({ kind }) => kind.startsWith(MAKES_GROUP))) {
     const on = world.disks
       .filter(({ name }) => listed.get(name)!.has(operation.name))
       .map(({ name }) => name);
     const fault = faultOf(operation, { on, all: world.disks.length, circumstances });
-    if (fault !== undefined) findings.faults.push(`group ${operation.name} ${operation.end}: ${fault}`);
+    const faults = fault === undefined ? [] : [fault];
+    if (operation.kind !== MAKES_GROUP) {
+      const state = groups.find(({ name }) => name === operation.name)?.state;
+      faults.push(...(await backupFaults(world, operation, { state, circumstances, findings })));
+    }
+    findings.faults.push(...faults.map(one => `group ${operation.name} ${operation.end}: ${one}`));
     count(findings, `groups ${operation.end}`);
   }
   for (const { name, controlAddress: address } of world.stack.nodes) {
     const clients = connectStorageNode({ name, address, fleetSecret: world.stack.fleetSecret });
     try {
-      const { groups } = await clients.groups.listGroups({});
-      for (const { groupId, state } of groups) {
+      const { groups: undecided } = await clients.groups.listGroups({});
+      for (const { groupId, state } of undecided) {
         findings.faults.push(`${name}: group ${groupId} is undecided (${state})`);
       }
     } finally {
@@ -61,4 +68,46 @@ function faultOf(
     return isWhole ? undefined : `it is on ${on.join(', ') || 'no disk'} alone`;
   }
   return on.length === 0 ? undefined : `it is on ${on.join(', ')}`;
+}
+
+/** All members are backed up, and hold one instant; or, where the group failed, none is. */
+async function backupFaults(
+  world: World,
+  operation: Operation,
+  {
+    state,
+    circumstances,
+    findings,
+  }: { state: string | undefined; circumstances: Circumstances; findings: Findings },
+): Promise<string[]> {
+  const { name, end } = operation;
+  const made: { disk: Disk; id: string; repositoryId: string }[] = [];
+  for (const disk of world.disks) {
+    const backups = await world.rest.list(`backups?volume=${disk.id}`);
+    const own = backups.filter(one => one.checkpoint === name && one.replicaOfId === null);
+    made.push(...own.map(({ id, repositoryId }) => ({ disk, id, repositoryId })));
+  }
+  const on = made.map(({ disk }) => disk.name).join(', ');
+  if (end === 'unknown' || backupsWereRemoved(operation, circumstances)) return [];
+  if (end !== 'succeeded') return made.length === 0 ? [] : [`backups of ${on} are left`];
+  // A moment that died with its storage node costs that backup, and nobody is told that it is complete.
+  if (state === 'incomplete' && storageNodeDied(operation, circumstances)) {
+    count(findings, 'groups incomplete');
+    return [];
+  }
+  if (state !== 'ready' || made.length !== world.disks.length)
+    return [`it is ${state}, with backups of ${on}`];
+  const read = await Promise.all(made.map(async one => ({ ...one, contents: await contentsOf(world, one) })));
+  const windows = read.map(({ disk, contents }) => {
+    const { window } = disk.known.get(name)!;
+    return { to: window.to, earliest: disk.guest.model.earliest(contents, window) };
+  });
+  const from = Math.max(...windows.map(({ earliest }) => earliest));
+  const to = Math.min(...windows.map(one => one.to));
+  count(findings, 'groups whose backups hold one instant');
+  // What one disk shows was issued: by then all of them had seen what was acknowledged before.
+  return read.flatMap(({ disk, contents }) => {
+    const faults = disk.guest.model.judge(contents, { from, to: Math.max(from, to) });
+    return faults.length === 0 ? [] : [`no one instant: ${disk.name}: ${describeFaults(faults)}`];
+  });
 }
