@@ -1,6 +1,6 @@
 // Goal: the model calls wrong what cannot be, and nothing else. Method: stories by hand on four blocks.
 import { describe, expect, test } from 'vitest';
-import { type Change, DiskModel, ZEROES } from './disk-model.ts';
+import { type Change, DiskModel, judgeTogether, ZEROES } from './disk-model.ts';
 import { BLOCKS_OF_A_GRANULE } from './limits.ts';
 
 const BLOCKS = 4;
@@ -112,4 +112,21 @@ test('what requests touched since an instant is told from what a crash left', ()
   model.settle(contents, model.now());
   expect(late.doneAt).toBeGreaterThan(instant.from);
   expect(model.touchedGranules(instant)).toEqual(new Set([1]));
+});
+
+test('images of two disks are of one instant, or one shows an effect without its cause', () => {
+  const clock = { now: 0 };
+  const [first, second] = [new DiskModel(BLOCKS, clock), new DiskModel(BLOCKS, clock)];
+  const window = { from: clock.now, to: Number.POSITIVE_INFINITY };
+  const cause = write(first, 0);
+  const effect = write(second, 0);
+  const together = (a: Uint32Array, b: Uint32Array) =>
+    judgeTogether([
+      { model: first, contents: a, window },
+      { model: second, contents: b, window },
+    ]);
+  expect(together(held(), held())).toEqual([[], []]);
+  expect(together(held(cause), held())).toEqual([[], []]);
+  expect(together(held(cause), held(effect))).toEqual([[], []]);
+  expect(together(held(), held(effect))).toMatchObject([[{ block: 0, found: 0 }], []]);
 });

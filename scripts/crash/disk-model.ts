@@ -181,6 +181,23 @@ export class DiskModel {
   }
 }
 
+/** An image of one instant of a disk that has one clock with the others. */
+export interface Image {
+  readonly model: DiskModel;
+  readonly contents: Contents;
+  readonly window: Window;
+}
+
+/**
+ * Images of one instant of all: what one of them shows had been issued by then, so all show what was acknowledged
+ * before that. Faults image by image.
+ */
+export function judgeTogether(images: readonly Image[]): Fault[][] {
+  const from = Math.max(...images.map(({ model, contents, window }) => model.earliest(contents, window)));
+  const to = Math.max(from, Math.min(...images.map(({ window }) => window.to)));
+  return images.map(({ model, contents }) => model.judge(contents, { from, to }));
+}
+
 function fault(block: number, found: number, possible: readonly number[]): Fault {
   return { block, found, expected: [...new Set(possible)].slice(-4).join(' or ') };
 }

@@ -4,18 +4,18 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
-import { FACT_PAUSE_MS_MAX, FACTS_KEPT, POLL_MS, SETTLE_MS } from './limits.ts';
+import { DISK_LABELS, FACT_PAUSE_MS_MAX, FACTS_KEPT, POLL_MS, SETTLE_MS } from './limits.ts';
 import type { Answer, Method, Rest } from './rest.ts';
 
 type Shape = Readonly<Record<string, unknown>>;
 
 interface Noun {
   readonly path: string;
-  make(name: string, note: string): Shape;
+  make?(name: string, note: string): Shape;
   /** Undefined: it cannot be changed. */
   change?(note: string): Shape;
-  /** What it is after a DELETE; null: not there. */
-  readonly removed: Shape | null;
+  /** What it is after a DELETE; null: not there. Undefined: nobody removes it here. */
+  readonly removed?: Shape | null;
 }
 
 /** Nothing is ever sent to them. */
@@ -42,6 +42,8 @@ const NOUNS: readonly Noun[] = [
   },
   { path: 'tokens', make: name => ({ name, role: 'viewer' }), removed: { state: 'revoked' } },
 ];
+/** Of guests: here only their labels change. */
+const VOLUME: Noun = { path: 'volumes', change: note => ({ labels: { ...DISK_LABELS, note } }) };
 
 interface Fact {
   readonly noun: Noun;
@@ -51,27 +53,32 @@ interface Fact {
 }
 
 export class Facts {
-  readonly #rest: Rest;
+  readonly #rest: Pick<Rest, 'call'>;
   readonly #facts: Fact[] = [];
   /** Refusals that nothing explains. */
   readonly #faults: string[] = [];
   #answered = 0;
 
-  constructor(rest: Rest) {
+  constructor(rest: Pick<Rest, 'call'>) {
     this.#rest = rest;
   }
 
+  /** The volume of a guest. */
+  adoptVolume(name: string): void {
+    this.#facts.push({ noun: VOLUME, name, states: [{ name, labels: DISK_LABELS }] });
+  }
+
   /** Makes, changes and removes some, one after the other. `label`: no other call's. */
-  async perform(random: SeededRandom, label: string): Promise<void> {
+  async perform(random: SeededRandom, label: string, { pauseMsMax = FACT_PAUSE_MS_MAX } = {}): Promise<void> {
     for (let count = random.int(3, 8); count > 0; count -= 1) {
       const note = `${label}-${count}`;
       const present = this.#facts.filter(({ states }) => states[0] !== null && states.length === 1);
       const dice = random.int(1, 10);
       const isFull = present.length >= FACTS_KEPT;
-      if (present.length === 0 || (dice <= 4 && !isFull)) await this.#make(random.pick(NOUNS), note, random);
-      else if (dice <= 7 && !isFull) await this.#change(random.pick(present), note, random);
-      else await this.#remove(random.pick(present), random);
-      await delay(random.int(0, FACT_PAUSE_MS_MAX));
+      if (present.length === 0 || (dice <= 4 && !isFull)) await this.#make(note, random);
+      else if (dice <= 7 && !isFull) await this.#change(random.pick(present), note);
+      else await this.#remove(random.pick(present), note);
+      await delay(random.int(0, pauseMsMax));
     }
   }
 
@@ -94,8 +101,9 @@ export class Facts {
     return { faults, answered, kept: this.#facts.length };
   }
 
-  async #make(noun: Noun, name: string, random: SeededRandom): Promise<void> {
-    const body = noun.make(name, name);
+  async #make(name: string, random: SeededRandom): Promise<void> {
+    const noun = random.pick(NOUNS);
+    const body = noun.make!(name, name);
     const fact: Fact = { noun, name, states: [null] };
     this.#facts.push(fact);
     const key = random.chance(0.5) ? randomUUID() : undefined;
@@ -106,16 +114,17 @@ export class Facts {
     this.#conclude(fact, { next: body, isDone: isMade, answer });
   }
 
-  async #change(fact: Fact, note: string, random: SeededRandom): Promise<void> {
+  async #change(fact: Fact, note: string): Promise<void> {
     const { noun, name, states } = fact;
-    if (noun.change === undefined) return this.#remove(fact, random);
+    if (noun.change === undefined) return this.#remove(fact, note);
     const body = noun.change(note);
     const { answer } = await this.#send('PATCH', `${noun.path}/${name}`, { body });
     this.#conclude(fact, { next: { ...states[0], ...body }, isDone: answer.status === 200, answer });
   }
 
-  async #remove(fact: Fact, _random: SeededRandom): Promise<void> {
+  async #remove(fact: Fact, note: string): Promise<void> {
     const { noun, name } = fact;
+    if (noun.removed === undefined) return this.#change(fact, note);
     const { answer, isRepeated } = await this.#send('DELETE', `${noun.path}/${name}`, {});
     const isGone = answer.status === 200 || (isRepeated && answer.status === 404);
     this.#conclude(fact, { next: noun.removed, isDone: isGone, answer });

@@ -2,8 +2,9 @@
 // are fired.
 import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
 import { MAKES_GROUP } from './checks/group-check.ts';
+import { DISK_SELECTOR } from './limits.ts';
 import type { Operations } from './operation.ts';
-import { DISK_SELECTOR, type World } from './world.ts';
+import type { World } from './world.ts';
 
 export const FIRES_POLICY = 'fire-policy';
 /** A busy machine may keep guests waiting: that is no fault here. */

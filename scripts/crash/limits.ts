@@ -43,6 +43,14 @@ export const ROUND_MS_MAX = 6 * SETTLE_MS;
 export const CHECKPOINTS_KEPT = 6;
 export const CHAIN_KEPT = 8;
 
+/** As short as a worker's lease may be: a round waits for those of dead ones. One that sleeps outlasts its own. */
+export const LEASE_MS = 3_000;
+export const SLEEP_MS = 5_000;
+
+/** What the guests' volumes have in common, and no other volume has. */
+export const DISK_LABELS = { holds: 'a-guest' };
+export const DISK_SELECTOR = 'holds=a-guest';
+
 /** Policies, webhooks and tokens beyond which one is removed, and the pause between two calls about them. */
 export const FACTS_KEPT = 12;
 export const FACT_PAUSE_MS_MAX = 300;

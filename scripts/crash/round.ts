@@ -10,7 +10,7 @@ import { checkGroups } from './checks/group-check.ts';
 import { checkDifferences, checkLeftovers } from './checks/leftover-check.ts';
 import { checkRuns } from './checks/run-check.ts';
 import { FleetRepertoire } from './fleet-repertoire.ts';
-import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION } from './limits.ts';
+import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION, SLEEP_MS } from './limits.ts';
 import { type Operation, Operations } from './operation.ts';
 import { Repertoire } from './repertoire.ts';
 import { kill, type PointLog, type PointOrder, pidOf, processesOf, SERVICES } from './victims.ts';
@@ -29,6 +29,8 @@ const VICTIMS: readonly [victim: string, share: number][] = [
 ];
 /** Where it is the queue. */
 const REDIS_SHARE = 20;
+/** Of a worker being taken for dead. */
+const SLEEP_CHANCE = 0.25;
 /** Of several of one kind dying together. */
 const ALL_CHANCE = 0.2;
 
@@ -42,6 +44,8 @@ export interface Plan {
   /** It dies at the first of these that it passes; none: at a random moment. */
   readonly orders: readonly PointOrder[];
   readonly momentMs: number;
+  /** A worker that does not die: it stands still for longer than its leases, and then goes on. */
+  readonly sleeps: boolean;
   /** Points in time are taken while the guest rests. */
   readonly isQuiet: boolean;
   /** Redis has lost all that it had when it comes back. */
@@ -64,6 +68,7 @@ export function planRound(
   const random = new SeededRandom(seed * 100_003 + number);
   const victim = chooseVictim(random, queue);
   const isAtPoint = random.chance(0.65);
+  const sleeps = random.chance(SLEEP_CHANCE) && victim === 'worker';
   const seen = SERVICES.some(service => service === victim) ? points.pointsOf(victim) : [];
   const rareFirst = seen.sort((a, b) => a.killed - b.killed || (a.name < b.name ? -1 : 1));
   const candidates = rareFirst.slice(0, Math.max(Math.ceil(seen.length / 2), ORDERS));
@@ -75,9 +80,10 @@ export function planRound(
     number,
     seed,
     victim,
-    orders: isAtPoint ? orders : [],
+    orders: isAtPoint && !sleeps ? orders : [],
     momentMs: random.int(0, MOMENT_MS_MAX),
     which: random.chance(ALL_CHANCE) ? 'all' : random.int(0, 1),
+    sleeps,
     isQuiet: random.chance(0.4),
     losesQueue: random.chance(0.5) && victim === 'redis',
   };
@@ -163,7 +169,8 @@ async function strike(
   if (orders.length === 0) {
     await delay(plan.momentMs);
     if (plan.losesQueue) world.queueServer!.loseData();
-    killChosen(world, plan);
+    if (plan.sleeps) await sleep(world, plan);
+    else killChosen(world, plan);
     return false;
   }
   const names = processesOf(world, victim);
@@ -185,8 +192,18 @@ async function strike(
   return true;
 }
 
-function killChosen(world: World, { victim, which }: Plan): void {
+function killChosen(world: World, plan: Plan): void {
+  for (const name of chosenOf(world, plan)) kill(world, name);
+}
+
+async function sleep(world: World, plan: Plan): Promise<void> {
+  const names = chosenOf(world, plan);
+  for (const name of names) kill(world, name, 'SIGSTOP');
+  await delay(SLEEP_MS);
+  for (const name of names) kill(world, name, 'SIGCONT');
+}
+
+function chosenOf(world: World, { victim, which }: Plan): string[] {
   const names = processesOf(world, victim);
-  const chosen = which === 'all' ? names : [names[which % names.length]!];
-  for (const name of chosen) kill(world, name);
+  return which === 'all' ? names : [names[which % names.length]!];
 }

@@ -25,10 +25,8 @@ export class Tally {
   take(result: RoundResult, shape: string): void {
     this.#rounds += 1;
     this.#ms += result.ms;
-    add(
-      this.#victims,
-      `${result.plan.victim} ${result.killedAt !== undefined ? 'at a point' : 'at a moment'}`,
-    );
+    const when = result.killedAt === undefined ? 'at a moment' : 'at a point';
+    add(this.#victims, `${result.plan.victim} ${result.plan.sleeps ? 'asleep for a while' : when}`);
     if (result.plan.losesQueue) add(this.#victims, 'redis, its data lost');
     add(this.#shapes, shape);
     for (const { kind, end, error } of result.operations) {

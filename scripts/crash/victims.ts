@@ -111,11 +111,11 @@ export function pidOf({ stack, queueServer }: Processes, name: string): number |
 }
 
 /** False when it did not run. */
-export function kill(processes: Processes, name: string): boolean {
+export function kill(processes: Processes, name: string, signal: NodeJS.Signals = 'SIGKILL'): boolean {
   const pid = pidOf(processes, name);
   if (pid === undefined) return false;
   try {
-    return process.kill(pid, 'SIGKILL');
+    return process.kill(pid, signal);
   } catch {
     return false;
   }

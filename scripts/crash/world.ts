@@ -8,15 +8,21 @@ import { Stack } from '../stack/stack.ts';
 import { DiskModel, type Window } from './disk-model.ts';
 import { Facts } from './facts.ts';
 import { Guest } from './guest.ts';
-import { DISK_BLOCKS, DISK_BYTES, POLL_MS, REQUEST_TIMEOUT_MS, SETTLE_MS } from './limits.ts';
+import {
+  DISK_BLOCKS,
+  DISK_BYTES,
+  DISK_LABELS,
+  LEASE_MS,
+  POLL_MS,
+  REQUEST_TIMEOUT_MS,
+  SETTLE_MS,
+} from './limits.ts';
 import type { OperationEnd } from './operation.ts';
 import { QueueServer } from './queue-server.ts';
 import { Rest } from './rest.ts';
 import { pidOf, processesOf } from './victims.ts';
 
 const NODES = ['alpha', 'beta'] as const;
-/** As short as a lease may be: a round waits for those of dead workers. */
-const LEASE_MS = 3_000;
 const RETRY_MAX_MS = 1_500;
 const RESTART_DELAY_MAX_MS = 500;
 
@@ -41,10 +47,6 @@ export interface Disk {
   /** Backups that were read and found right, by id. */
   readonly proven: Set<string>;
 }
-
-/** What their guests' volumes have in common, and no other volume has. */
-export const DISK_SELECTOR = 'holds=a-guest';
-const DISK_LABELS = { holds: 'a-guest' };
 
 /** In place of a checkpoint's name: a restore in place was begun and did not succeed. */
 export const MIXED = 'mixed';
@@ -205,6 +207,7 @@ export class World {
         format,
         labels: DISK_LABELS,
       });
+      this.facts.adoptVolume(name);
       const vault = await this.rest.make('repositories', { name: repository, storageNode: repositoryNode });
       const random = new SeededRandom(seed + index);
       const model = new DiskModel(DISK_BLOCKS, clock);

@@ -1,7 +1,7 @@
 // After a round: a group is on all of its disks or on none, holds one instant of all, and is not half made; no storage
 // node is in doubt.
 import { connectStorageNode } from '@tidemark/proto';
-import { describeFaults } from '../disk-model.ts';
+import { describeFaults, judgeTogether } from '../disk-model.ts';
 import type { Operation } from '../operation.ts';
 import type { Disk, World } from '../world.ts';
 import { backupsWereRemoved, type Circumstances, storageNodeDied } from './allowed-ends.ts';
@@ -97,17 +97,15 @@ async function backupFaults(
   }
   if (state !== 'ready' || made.length !== world.disks.length)
     return [`it is ${state}, with backups of ${on}`];
-  const read = await Promise.all(made.map(async one => ({ ...one, contents: await contentsOf(world, one) })));
-  const windows = read.map(({ disk, contents }) => {
-    const { window } = disk.known.get(name)!;
-    return { to: window.to, earliest: disk.guest.model.earliest(contents, window) };
-  });
-  const from = Math.max(...windows.map(({ earliest }) => earliest));
-  const to = Math.min(...windows.map(one => one.to));
+  const images = await Promise.all(
+    made.map(async ({ disk, ...backup }) => ({
+      model: disk.guest.model,
+      contents: await contentsOf(world, backup),
+      window: disk.known.get(name)!.window,
+    })),
+  );
   count(findings, 'groups whose backups hold one instant');
-  // What one disk shows was issued: by then all of them had seen what was acknowledged before.
-  return read.flatMap(({ disk, contents }) => {
-    const faults = disk.guest.model.judge(contents, { from, to: Math.max(from, to) });
-    return faults.length === 0 ? [] : [`no one instant: ${disk.name}: ${describeFaults(faults)}`];
-  });
+  return judgeTogether(images).flatMap((faults, index) =>
+    faults.length === 0 ? [] : [`no one instant: ${made[index]!.disk.name}: ${describeFaults(faults)}`],
+  );
 }
