@@ -50,6 +50,11 @@ export interface Admitted {
   readonly estimateBytes: number | null;
 }
 
+/** Of whom there may be many members that wait. */
+export type MembersOf = { policyId: string } | { storageNodeId: string } | { repositoryId: string };
+
+const freeAt = (now: Date) => ({ OR: [{ notBefore: null }, { notBefore: { lte: now } }] });
+
 const ADMISSION_LOCK_KEY = 7_411_020n;
 /** No delay is longer: a moment further ahead tells of a clock that was set back. */
 export const MEMBER_DELAY_MS_MAX = 86_400_000;
@@ -151,25 +156,21 @@ export class AdmissionRepository {
     });
   }
 
-  /** It cannot be admitted now. The reason is written when it is another one. */
-  async defer(memberId: string, { reason, delayMs }: { reason: string; delayMs: number }): Promise<void> {
-    const notBefore = new Date(this.#scope.now().getTime() + delayMs);
-    await this.#scope.write(db =>
-      db.policyFiringMember.updateMany({
-        where: { id: memberId, state: 'waiting' },
-        data: { reason, notBefore },
-      }),
-    );
+  /** It, or all of theirs that wait without a delay of their own, cannot be admitted before the delay is over. */
+  async defer(
+    who: { id: string } | MembersOf,
+    { reason, delayMs }: { reason: string; delayMs: number },
+  ): Promise<void> {
+    const now = this.#scope.now();
+    const notBefore = new Date(now.getTime() + delayMs);
+    const where = { ...who, state: 'waiting', ...('id' in who ? {} : freeAt(now)) };
+    await this.#scope.write(db => db.policyFiringMember.updateMany({ where, data: { reason, notBefore } }));
   }
 
   /** All that wait for whoever is full, and not for a delay of their own, are told so. */
-  async tellWaiting(
-    who: { policyId: string } | { storageNodeId: string } | { repositoryId: string },
-    reason: string,
-  ): Promise<void> {
+  async tellWaiting(who: MembersOf, reason: string): Promise<void> {
     const isNews = { OR: [{ reason: null }, { reason: { not: reason } }] };
-    const isFree = { OR: [{ notBefore: null }, { notBefore: { lte: this.#scope.now() } }] };
-    const where = { ...who, state: 'waiting', AND: [isNews, isFree] };
+    const where = { ...who, state: 'waiting', AND: [isNews, freeAt(this.#scope.now())] };
     await this.#scope.write(db => db.policyFiringMember.updateMany({ where, data: { reason } }));
   }
 

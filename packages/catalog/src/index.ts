@@ -9,6 +9,7 @@ export {
   type Full,
   type Loads,
   MEMBER_DELAY_MS_MAX,
+  type MembersOf,
   type SpeedOfRun,
 } from './admission-repository.ts';
 export type { AdoptionRepository, FoundBackup, FoundRepository, FoundVolume } from './adoption-repository.ts';

@@ -7,6 +7,7 @@ import {
   type Catalog,
   type CatalogTransaction,
   judge,
+  type MembersOf,
   shareOf,
   type Verdict,
 } from '@tidemark/catalog';
@@ -38,10 +39,35 @@ interface Facts {
   readonly availableBytes: number | null;
 }
 
+/** Whose storage node does not answer: each other member of theirs would wait as long for as little. */
+class Silent extends Error {
+  override name = 'Silent';
+  readonly who: MembersOf;
+
+  constructor(who: MembersOf, { message }: TidemarkError) {
+    super(message);
+    this.who = who;
+  }
+}
+
+const silent =
+  (who: MembersOf) =>
+  (error: unknown): never => {
+    const failure = toTidemarkError(error);
+    throw failure.code === 'storage-node-unreachable' ? new Silent(who, failure) : error;
+  };
+
+/** Nobody of theirs can begin now. */
 class FullOnes {
   readonly policyIds = new Set<string>();
   readonly storageNodeIds = new Set<string>();
   readonly repositoryIds = new Set<string>();
+
+  add(who: MembersOf): void {
+    if ('policyId' in who) this.policyIds.add(who.policyId);
+    else if ('storageNodeId' in who) this.storageNodeIds.add(who.storageNodeId);
+    else this.repositoryIds.add(who.repositoryId);
+  }
 
   has({ policyId, storageNodeId, repositoryId }: Candidate): boolean {
     const isFull = this.policyIds.has(policyId) || this.storageNodeIds.has(storageNodeId);
@@ -104,6 +130,11 @@ export class Admission {
         : await this.#admit(candidate, await this.#facts(candidate));
       if (verdict !== null) await this.#heed(candidate, verdict, full);
     } catch (error) {
+      if (error instanceof Silent) {
+        const { who, message: reason } = error;
+        full.add(who);
+        return this.#catalog.admissions.defer(who, { reason, delayMs: this.#limits.policyWaitMs });
+      }
       const failure = toTidemarkError(error);
       if (failure.code === 'catalog-unavailable') throw error;
       if (failure.code === 'internal-error') this.#log.error({ err: error }, 'admission failed');
@@ -111,10 +142,12 @@ export class Admission {
     }
   }
 
+  /** Rejects with `Silent`. */
   async #facts(candidate: Candidate): Promise<Facts> {
-    const { repositoryId } = candidate;
-    const needBytes = await this.#needs.ofMember(candidate);
-    const availableBytes = repositoryId === null ? null : await this.#needs.availableBytes(repositoryId);
+    const { storageNodeId, repositoryId } = candidate;
+    const needBytes = await this.#needs.ofMember(candidate).catch(silent({ storageNodeId }));
+    if (repositoryId === null) return { needBytes, availableBytes: null };
+    const availableBytes = await this.#needs.availableBytes(repositoryId).catch(silent({ repositoryId }));
     return { needBytes, availableBytes };
   }
 
@@ -185,17 +218,12 @@ export class Admission {
       await admissions.end(id, { from: 'waiting', state: 'failed', reason });
       return;
     }
-    if (verdict.who === 'room') return admissions.defer(id, { reason, delayMs: this.#limits.policyWaitMs });
-    if (verdict.who === 'policy') {
-      full.policyIds.add(policyId);
-      return admissions.tellWaiting({ policyId }, reason);
-    }
-    if (verdict.who === 'storage node') {
-      full.storageNodeIds.add(storageNodeId);
-      return admissions.tellWaiting({ storageNodeId }, reason);
-    }
-    full.repositoryIds.add(repositoryId!);
-    return admissions.tellWaiting({ repositoryId: repositoryId! }, reason);
+    if (verdict.who === 'room')
+      return admissions.defer({ id }, { reason, delayMs: this.#limits.policyWaitMs });
+    const byNode = verdict.who === 'storage node' ? { storageNodeId } : { repositoryId: repositoryId! };
+    const who = verdict.who === 'policy' ? { policyId } : byNode;
+    full.add(who);
+    return admissions.tellWaiting(who, reason);
   }
 
   /** Of a group what is wrong with one is wrong with all. */
@@ -205,7 +233,7 @@ export class Admission {
     const { admissions } = this.#catalog;
     const members = definition.grouped === null ? [candidate] : await admissions.holdAll(firingId);
     for (const { id } of members) {
-      if (NOT_NOW.has(code)) await admissions.defer(id, { reason, delayMs: this.#limits.policyWaitMs });
+      if (NOT_NOW.has(code)) await admissions.defer({ id }, { reason, delayMs: this.#limits.policyWaitMs });
       else {
         const state = code === 'volume-not-found' ? 'skipped' : 'failed';
         await admissions.end(id, { from: 'waiting', state, reason });
