@@ -1,7 +1,6 @@
 // Runs that succeed, and yet have nothing good to say: whoever waits for one is told by the exit status, whichever
 // command it was that waited.
-import type { Run } from './answers.ts';
-import { ProblemFailure } from './client.ts';
+import { RunFailure, type Schema } from '@tidemark/client';
 import { CompleteWithHoles } from './output.ts';
 import { formatSize } from './sizes.ts';
 
@@ -14,18 +13,18 @@ interface Damage {
   truncated: boolean;
 }
 
-/** Throws CompleteWithHoles for a restore that has them, ProblemFailure for damage that was looked for and found. */
-export function requireGoodResult({ kind, result, volumeId, backupId }: Run): void {
+/** Throws CompleteWithHoles for a restore that has them, RunFailure for damage that was looked for and found. */
+export function requireGoodResult({ kind, result, volumeId, backupId }: Schema<'Run'>): void {
   if (result === null) return;
   if (kind === 'restore' && result.damage != null) throw withHoles(result.damage as Damage);
   if (kind === 'verify' && result.result === 'damaged') {
     const words = `Backup ${backupId} is damaged. Put its files back, or make a full backup.`;
     const detail = typeof result.detail === 'string' ? result.detail : words;
-    throw new ProblemFailure({ title: 'The backup is damaged', detail, code: 'backup-damaged' });
+    throw new RunFailure({ title: 'The backup is damaged', detail, code: 'backup-damaged' });
   }
   if (kind === 'create-group') requireWholeGroup(result);
   if (kind === 'audit' && result.result === 'different') {
-    throw new ProblemFailure({
+    throw new RunFailure({
       title: 'Bitmap and backup do not agree',
       detail: `What the bitmaps of volume ${volumeId} call unchanged has changed. Make a backup: it will be full.`,
       code: 'audit-failed',
@@ -40,7 +39,7 @@ function requireWholeGroup({ state, failed, notThawed }: Record<string, unknown>
     );
     const advice = 'Their checkpoints are good. Make backups of these volumes, or the group again.';
     const detail = [advice, ...lines].join('\n');
-    throw new ProblemFailure({
+    throw new RunFailure({
       title: 'Not all backups of the group came about',
       detail,
       code: 'group-incomplete',
@@ -48,7 +47,7 @@ function requireWholeGroup({ state, failed, notThawed }: Record<string, unknown>
   }
   if (!Array.isArray(notThawed) || notThawed.length === 0) return;
   const detail = `The group is good, but these applications may still hold still:\n${notThawed.join('\n')}`;
-  throw new ProblemFailure({ title: 'A hook did not thaw', detail, code: 'hook-failed' });
+  throw new RunFailure({ title: 'A hook did not thaw', detail, code: 'hook-failed' });
 }
 
 function withHoles(damage: Damage): CompleteWithHoles {

@@ -1,6 +1,6 @@
 // What the command prints: answers on stdout, as JSON or as text for people, everything else on stderr.
 import { once } from 'node:events';
-import { ProblemFailure, UnreachableFailure } from './client.ts';
+import { ProblemFailure, RunFailure, UnreachableFailure } from '@tidemark/client';
 import { formatSize } from './sizes.ts';
 
 export interface Terminal {
@@ -97,7 +97,8 @@ export class Output {
 
 /** A failure in words for stderr. Failures that are nobody's but ours keep their stack. */
 export function describeFailure(error: unknown): string {
-  if (error instanceof ProblemFailure) return `error: ${error.title}\n${error.message}\ncode: ${error.code}`;
+  if (error instanceof ProblemFailure || error instanceof RunFailure)
+    return `error: ${error.title}\n${error.message}\ncode: ${error.code}`;
   if (error instanceof UnreachableFailure) return `error: ${error.message}`;
   return `error: ${error instanceof Error ? error.stack : String(error)}`;
 }

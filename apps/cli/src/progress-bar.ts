@@ -1,6 +1,7 @@
 // The bar of one run on a terminal.
+
+import type { Schema } from '@tidemark/client';
 import { Presets, SingleBar } from 'cli-progress';
-import type { Run } from './answers.ts';
 import { formatSize } from './sizes.ts';
 
 export class ProgressBar {
@@ -12,7 +13,7 @@ export class ProgressBar {
     this.#bar = new SingleBar({ format, stream, hideCursor: true, fps: 10 }, Presets.shades_classic);
   }
 
-  update(run: Run): void {
+  update(run: Schema<'Run'>): void {
     const { currentBytes, totalBytes } = run.progress;
     const bytes = totalBytes > 0 ? `${formatSize(currentBytes)} of ${formatSize(totalBytes)}` : '-';
     const payload = { kind: run.kind, bytes, step: run.steps.at(-1)?.name ?? run.state };
@@ -23,7 +24,7 @@ export class ProgressBar {
     this.#bar.update(currentBytes, payload);
   }
 
-  end(run: Run): void {
+  end(run: Schema<'Run'>): void {
     const total = this.#bar.getTotal();
     if (run.state === 'succeeded') this.#bar.update(total, { step: 'done' });
     else this.#bar.update({ step: run.state });

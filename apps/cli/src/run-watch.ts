@@ -1,13 +1,17 @@
 // Follows a run to its end: a bar where somebody looks, lines where nobody does.
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Run } from './answers.ts';
-import { type Client, ProblemFailure, UnreachableFailure } from './client.ts';
-import { PROGRESS_LINE_MS, WATCH_FIRST_MS, WATCH_GROWTH, WATCH_MAX_MS } from './limits.ts';
+import {
+  looksAt,
+  requireSuccess,
+  type Schema,
+  type TidemarkClient,
+  UnreachableFailure,
+} from '@tidemark/client';
+import { PROGRESS_LINE_MS } from './limits.ts';
 import type { Output } from './output.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { formatSize } from './sizes.ts';
 
-export const hasEnded = (run: Run): boolean => run.state !== 'queued' && run.state !== 'running';
+type Run = Schema<'Run'>;
 
 interface Progress {
   update(run: Run): void;
@@ -42,7 +46,7 @@ class ProgressLines implements Progress {
 
 /** Returns the run when it has succeeded, or is as far as wanted; rejects with its own failure otherwise. */
 export async function watchRun(
-  client: Client,
+  client: TidemarkClient,
   output: Output,
   started: Run,
   isThere: (run: Run) => boolean = () => false,
@@ -50,38 +54,18 @@ export async function watchRun(
   const stream = output.progressStream;
   const progress: Progress = stream.isTTY ? new ProgressBar(stream) : new ProgressLines(output);
   let run = started;
-  progress.update(run);
-  for (
-    let pauseMs = WATCH_FIRST_MS;
-    !hasEnded(run) && !isThere(run);
-    pauseMs = Math.min(pauseMs * WATCH_GROWTH, WATCH_MAX_MS)
-  ) {
-    await sleep(pauseMs);
-    run = await lookAt(client, run);
-    progress.update(run);
+  try {
+    for await (run of looksAt(client, started)) {
+      progress.update(run);
+      if (isThere(run)) break;
+    }
+  } catch (error) {
+    if (!(error instanceof UnreachableFailure)) throw error;
+    const { kind, id } = started;
+    const next = `The ${kind} run goes on without this command; follow it with: tidemark run watch ${id}`;
+    throw new UnreachableFailure(`${error.message}\n${next}`, error);
   }
   progress.end(run);
   requireSuccess(run);
   return run;
-}
-
-async function lookAt(client: Client, { kind, id }: Run): Promise<Run> {
-  try {
-    return await client.get<Run>(`/v1/runs/${id}`);
-  } catch (error) {
-    if (!(error instanceof UnreachableFailure)) throw error;
-    const next = `The ${kind} run goes on without this command; follow it with: tidemark run watch ${id}`;
-    throw new UnreachableFailure(`${error.message}\n${next}`, error);
-  }
-}
-
-/** Passes a run that has succeeded, or goes on; throws the failure of any other. */
-export function requireSuccess(run: Run): void {
-  if (run.state === 'cancelled') {
-    const detail = run.ending ?? `The ${run.kind} run ${run.id} was cancelled.`;
-    throw new ProblemFailure({ title: 'The run was cancelled', detail, code: 'run-cancelled' });
-  }
-  if (run.state !== 'failed') return;
-  const { code, message } = run.error ?? { code: 'internal-error', message: 'It left no reason.' };
-  throw new ProblemFailure({ title: `The ${run.kind} run ${run.id} failed`, detail: message, code });
 }

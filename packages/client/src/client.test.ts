@@ -4,7 +4,9 @@ import { createServer, type IncomingHttpHeaders, type RequestListener } from 'no
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { TidemarkClient } from './client.ts';
-import { ProblemFailure, UnreachableFailure } from './failures.ts';
+import { LostAnswerFailure, ProblemFailure, UnreachableFailure } from './failures.ts';
+import { looksAt, requireSuccess } from './run-looks.ts';
+import type { Schema } from './types.ts';
 
 interface Asked {
   method: string;
@@ -17,7 +19,10 @@ interface Reply {
   status?: number;
   type?: string;
   body?: string;
+  /** After the body's beginning. */
   cut?: boolean;
+  /** Before anything is answered. */
+  drop?: boolean;
 }
 
 async function serve(replies: Reply[]): Promise<{ url: string; asked: Asked[] }> {
@@ -27,6 +32,7 @@ async function serve(replies: Reply[]): Promise<{ url: string; asked: Asked[] }>
     for await (const chunk of request.setEncoding('utf8')) body += chunk;
     asked.push({ method: request.method!, url: request.url!, headers: request.headers, body });
     const reply = replies.shift() ?? { status: 500, body: 'no reply is left' };
+    if (reply.drop) return response.destroy();
     response.writeHead(reply.status ?? 200, { 'content-type': reply.type ?? 'application/json' });
     response.write(reply.body ?? '{}');
     if (reply.cut) setImmediate(() => response.destroy());
@@ -74,6 +80,81 @@ test('a list is read to its end, page after page', async () => {
   for await (const { name } of new TidemarkClient({ url }).all('/v1/volumes')) names.push(name);
   expect(names).toEqual(['a', 'b', 'c']);
   expect(asked.map(({ url }) => url)).toEqual(['/v1/volumes?limit=200', '/v1/volumes?limit=200&cursor=n1']);
+});
+
+test('a list is one page where a limit or a cursor says so, and otherwise whole', async () => {
+  const { url, asked } = await serve([
+    { body: '{"items":[{"name":"a"}],"nextCursor":"n1"}' },
+    { body: '{"items":[{"name":"a"}],"nextCursor":"n1"}' },
+    { body: '{"items":[{"name":"b"}],"nextCursor":null}' },
+  ]);
+  const client = new TidemarkClient({ url });
+  const page = await client.list('/v1/volumes', { params: { query: { limit: 1, selector: 'a=b' } } });
+  expect(page).toEqual({ items: [{ name: 'a' }], nextCursor: 'n1' });
+  const whole = await client.list('/v1/volumes', { params: { query: { state: 'ready' } } });
+  expect(whole).toEqual({ items: [{ name: 'a' }, { name: 'b' }], nextCursor: null });
+  expect(asked.map(({ url }) => url)).toEqual([
+    '/v1/volumes?limit=1&selector=a%3Db',
+    '/v1/volumes?limit=200&state=ready',
+    '/v1/volumes?limit=200&state=ready&cursor=n1',
+  ]);
+});
+
+test('a POST whose answer is lost is sent again with its key, whether a beginning of it came or not', async () => {
+  const { url, asked } = await serve([{ drop: true }, { body: '{"id":', cut: true }, { body: '{"id":"1"}' }]);
+  const made = await new TidemarkClient({ url }).post('/v1/webhooks', {
+    body: { name: 'ops', url: 'http://x' },
+  });
+  expect(made).toEqual({ id: '1' });
+  expect(new Set(asked.map(({ headers }) => headers['idempotency-key'])).size).toBe(1);
+  expect(asked.map(({ body }) => JSON.parse(body).name)).toEqual(['ops', 'ops', 'ops']);
+});
+
+test('an answer that is lost for good says that it may have been done, and no other call is sent again', async () => {
+  const lost = { body: '{"id":', cut: true };
+  const { url, asked } = await serve([lost, lost, lost, lost, lost, lost, lost]);
+  const client = new TidemarkClient({ url });
+  const post = client.post('/v1/runs/{run}/cancel', { params: { path: { run: '1' } } });
+  await expect(post).rejects.toThrow(/broke off .*may have been done/);
+  expect(asked).toHaveLength(5);
+  await expect(client.get('/v1/volumes')).rejects.toBeInstanceOf(LostAnswerFailure);
+  await expect(client.delete('/v1/tokens/{token}', { params: { path: { token: 'a' } } })).rejects.toThrow(
+    /broke off/,
+  );
+  expect(asked).toHaveLength(7);
+});
+
+test('a refusal is an answer: it is not asked for again', async () => {
+  const problem = { title: 'No', detail: 'No.', code: 'catalog-unavailable' };
+  const { url, asked } = await serve([{ status: 503, body: JSON.stringify(problem) }]);
+  const call = new TidemarkClient({ url }).post('/v1/runs/{run}/cancel', { params: { path: { run: '1' } } });
+  await expect(call).rejects.toMatchObject({ status: 503, code: 'catalog-unavailable' });
+  expect(asked).toHaveLength(1);
+});
+
+test('whoever uses the client can say what is to be done, and end its calls', async () => {
+  const { url } = await serve([{ type: 'text/html', body: '<html>' }]);
+  const advice = { nobody: 'Start it.', stranger: 'Look at --url.' };
+  const ask = (at: string) => new TidemarkClient({ url: at, advice }).get('/healthz');
+  await expect(ask(url)).rejects.toThrow(/answered 200, but not with JSON.* Look at --url\.$/);
+  await expect(ask('http://127.0.0.1:1')).rejects.toThrow(/\. Start it\.$/);
+  const ended = new TidemarkClient({ url, signal: AbortSignal.abort(new Error('enough')) }).get('/healthz');
+  await expect(ended).rejects.toThrow('enough');
+});
+
+test('a run is looked at until its end, which is told', async () => {
+  const run = { id: '1', kind: 'backup', state: 'queued' } as Schema<'Run'>;
+  const error = { code: 'repository-full', message: 'It is full.' };
+  const failed = { ...run, state: 'failed', error } as Schema<'Run'>;
+  const { url, asked } = await serve([{ body: JSON.stringify(run) }, { body: JSON.stringify(failed) }]);
+  const states: string[] = [];
+  for await (const seen of looksAt(new TidemarkClient({ url }), run)) states.push(seen.state);
+  expect(states).toEqual(['queued', 'queued', 'failed']);
+  expect(asked.map(({ url }) => url)).toEqual(['/v1/runs/1', '/v1/runs/1']);
+  expect(() => requireSuccess(run)).not.toThrow();
+  expect(() => requireSuccess(failed)).toThrow(
+    expect.objectContaining({ name: 'RunFailure', message: 'It is full.', code: 'repository-full' }),
+  );
 });
 
 test('what the API refuses is thrown with code and status', async () => {

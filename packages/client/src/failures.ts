@@ -1,16 +1,13 @@
-// What goes wrong between a client and the REST API: it says no, or nobody answers.
+// What goes wrong between a client and the REST API: it says no, or nobody answers; and runs that do not succeed.
+import type { Schema } from './types.ts';
 
 /** The body of every refusal: a problem document (RFC 9457) with a stable code. */
-export interface ProblemDocument {
-  readonly title: string;
-  readonly detail: string;
-  /** One of docs/ERRORS.md. */
-  readonly code: string;
-}
+export type ProblemDocument = Pick<Schema<'Problem'>, 'title' | 'detail' | 'code'>;
 
 /** What the service said no with. */
 export class ProblemFailure extends Error {
   readonly title: string;
+  /** One of docs/ERRORS.md. */
   readonly code: string;
   /** HTTP status. */
   readonly status: number;
@@ -34,6 +31,23 @@ export class UnreachableFailure extends Error {
   }
 }
 
+/** The request was sent, and its answer was lost: whether it was carried out is not known. */
+export class LostAnswerFailure extends UnreachableFailure {}
+
+/** A run that was accepted came to no good end, or to one that is none to be glad of. */
+export class RunFailure extends Error {
+  readonly title: string;
+  /** One of docs/ERRORS.md. */
+  readonly code: string;
+
+  constructor({ title, detail, code }: { title: string; detail: string; code: string }) {
+    super(detail);
+    this.name = 'RunFailure';
+    this.title = title;
+    this.code = code;
+  }
+}
+
 export function isProblem(body: unknown): body is ProblemDocument {
   return typeof body === 'object' && body !== null && 'code' in body && 'title' in body && 'detail' in body;
 }
@@ -43,3 +57,9 @@ export function reasonOf(error: unknown): string {
   const cause = (error as { cause?: { code?: string; message?: string } }).cause;
   return cause?.code ?? cause?.message ?? (error instanceof Error ? error.message : String(error));
 }
+
+/** Of connections that broke after they had been there. */
+const BROKEN = ['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'];
+
+/** Whether a request whose `fetch` was rejected may have reached the service. */
+export const mayHaveArrived = (error: unknown): boolean => BROKEN.includes(reasonOf(error));

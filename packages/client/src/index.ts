@@ -1,4 +1,25 @@
-export { type ClientOptions, TidemarkClient } from './client.ts';
-export { type ProblemDocument, ProblemFailure, UnreachableFailure } from './failures.ts';
+export { TidemarkClient } from './client.ts';
+export type { ClientOptions } from './connection.ts';
+export { type EventQuery, type FollowOptions, followEvents, type Told } from './event-stream.ts';
+export {
+  LostAnswerFailure,
+  type ProblemDocument,
+  ProblemFailure,
+  RunFailure,
+  UnreachableFailure,
+} from './failures.ts';
 export type { components, paths } from './generated/api.ts';
-export type { Answer, Init, ItemOf, ListPath, Method, PathOf, Schema } from './types.ts';
+export { hasEnded, looksAt, requireSuccess } from './run-looks.ts';
+export type {
+  Answer,
+  Body,
+  Init,
+  InitArguments,
+  ItemOf,
+  ListPath,
+  Method,
+  Page,
+  PathOf,
+  Query,
+  Schema,
+} from './types.ts';

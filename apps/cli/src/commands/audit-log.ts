@@ -1,10 +1,11 @@
 // tidemark audit-log
+import type { Query, Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { AuditEntry } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment } from '../output.ts';
 import { Context, parseMoment, type Surroundings, withPage } from './context.ts';
+
+type AuditEntry = Schema<'AuditEntry'>;
 
 const LIST_DEFAULT = 100;
 
@@ -30,8 +31,9 @@ export function auditLogCommand(program: Command, around: Surroundings): void {
     .addOption(new Option('--result <result>', 'how it ended').choices(['done', 'refused', 'failed']))
     .option('--since <moment>', 'from that moment on', parseMoment)
     .option('--until <moment>', 'before that moment', parseMoment);
-  withPage(command, LIST_DEFAULT).action(async (options: Query, self) => {
+  withPage(command, LIST_DEFAULT).action(async (options: Query<'/v1/audit'>, self) => {
     const { client, output } = new Context(self, around);
-    output.list(await client.list<AuditEntry>('/v1/audit', { limit: LIST_DEFAULT, ...options }), columns);
+    const query = { limit: LIST_DEFAULT, ...options };
+    output.list(await client.list('/v1/audit', { params: { query } }), columns);
   });
 }

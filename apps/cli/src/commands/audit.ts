@@ -1,13 +1,10 @@
 // tidemark volume audit
+import type { Schema } from '@tidemark/client';
 import type { Command } from 'commander';
-import type { Run, Volume } from '../answers.ts';
 import { parseSize } from '../sizes.ts';
-import { Context, type Surroundings, segment, withWait } from './context.ts';
+import { at, Context, type Surroundings, withWait } from './context.ts';
 
-interface Answer {
-  run: Run;
-  volume: Volume | null;
-}
+type Run = Schema<'Run'>;
 
 /** Fails, so that whoever calls it in a script is told, when bitmaps and backup do not agree. */
 export function auditCommand(volumes: Command, around: Surroundings): void {
@@ -20,11 +17,12 @@ export function auditCommand(volumes: Command, around: Surroundings): void {
     .option('--sample <size>', 'how much to read, chosen by chance; 0: all (default: 64MiB)', parseSize)
     .action(async (ref, { repository, sample: sampleBytes, wait }, command) => {
       const context = new Context(command, around);
-      const path = `/v1/volumes/${segment(ref)}`;
-      const started = await context.client.post<Answer>(`${path}/audit`, { repository, sampleBytes });
+      const volume = at({ volume: ref });
+      const body = { repository, sampleBytes };
+      const started = await context.client.post('/v1/volumes/{volume}/audit', { ...volume, body });
       await context.finish(started, {
         wait,
-        refresh: async () => ({ volume: await context.client.get<Volume>(path) }),
+        refresh: async () => ({ volume: await context.client.get('/v1/volumes/{volume}', volume) }),
         forPeople: ({ run }) => describe(ref, run),
       });
     });

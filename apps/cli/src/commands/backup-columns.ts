@@ -1,6 +1,8 @@
 // How backups are shown: in a list, and one alone.
-import type { Backup } from '../answers.ts';
+import type { Schema } from '@tidemark/client';
 import { type Column, moment, seconds, size } from '../output.ts';
+
+type Backup = Schema<'Backup'>;
 
 export const backupColumns: readonly Column<Backup>[] = [
   ['ID', backup => backup.id],

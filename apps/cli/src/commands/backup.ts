@@ -1,22 +1,14 @@
 // tidemark backup
+import type { Query, Schema } from '@tidemark/client';
 import { type Command, Option } from 'commander';
-import type { Backup, Run } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { recordOrGone } from '../output.ts';
 import { parseSize } from '../sizes.ts';
 import { backupColumns, backupDetails } from './backup-columns.ts';
-import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
 import { droppedText } from './dropped.ts';
 import { retentionCommands } from './prune.ts';
 import { replicateCommand } from './replication.ts';
 import { verifyCommand } from './verify.ts';
-
-const PATH = '/v1/backups';
-
-interface Answer {
-  run: Run;
-  backup: Backup | null;
-}
 
 export function backupCommands(program: Command, around: Surroundings): void {
   const group = program.command('backup').description('contents of volumes at checkpoints, in repositories');
@@ -52,14 +44,16 @@ export function backupCommands(program: Command, around: Surroundings): void {
       const { volume, repository, checkpoint, kind, base, speed: speedBytesPerSecond } = options;
       const { dropOldest, description, compression, direct, onCbwError } = options;
       const { cbwTimeout: cbwTimeoutMs, scratchLimit: scratchLimitBytes } = options;
-      const body = {
+      const body: Schema<'CreateBackup'> = {
         ...{ volume, repository, checkpoint, kind, base, speedBytesPerSecond, dropOldest },
         ...{ description, compression, direct, onCbwError, cbwTimeoutMs, scratchLimitBytes },
       };
-      const started = await context.client.post<Answer>(PATH, body);
+      const started = await context.client.post('/v1/backups', { body });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({ backup: await context.client.get<Backup>(`${PATH}/${started.backup?.id}`) }),
+        refresh: async () => ({
+          backup: await context.client.get('/v1/backups/{backup}', at({ backup: started.backup!.id })),
+        }),
         forPeople: ({ backup, run }) => `${recordOrGone(backup, backupDetails)}${droppedText(run)}`,
       });
     });
@@ -68,9 +62,9 @@ export function backupCommands(program: Command, around: Surroundings): void {
     .option('--volume <ref>', 'only backups of this volume')
     .option('--repository <ref>', 'only backups in this repository')
     .option('--hidden', 'also those that wait to be taken out of their chains')
-    .action(async (options: Query, command) => {
+    .action(async (options: Query<'/v1/backups'>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Backup>(PATH, options), backupColumns);
+      output.list(await client.list('/v1/backups', { params: { query: options } }), backupColumns);
     });
 
   group
@@ -78,8 +72,7 @@ export function backupCommands(program: Command, around: Surroundings): void {
     .description('look at a backup, by its id')
     .action(async (id, _options, command) => {
       const { client, output } = new Context(command, around);
-      const backup = await client.get<Backup>(`${PATH}/${segment(id)}`);
-      output.show(backup, backupDetails);
+      output.show(await client.get('/v1/backups/{backup}', at({ backup: id })), backupDetails);
     });
 
   retentionCommands(group, around);

@@ -1,12 +1,12 @@
 // tidemark checkpoint changed-blocks and changed-bytes
+import { type Query, type Schema, UnreachableFailure } from '@tidemark/client';
 import { type Command, InvalidArgumentError } from 'commander';
-import type { ChangedBlocks } from '../answers.ts';
-import { type Query, UnreachableFailure } from '../client.ts';
 import { type Column, size, table } from '../output.ts';
-import { Context, parseCount, type Surroundings, segment } from './context.ts';
+import { Context, parseCount, type Surroundings } from './context.ts';
 
-type Extent = ChangedBlocks['extents'][number];
-type Line = Extent | { end: true; extents: number };
+type Changes = Schema<'ChangedBlocks'>;
+type ChangesQuery = Query<'/v1/volumes/{volume}/changed-blocks'>;
+type Extent = Schema<'Extent'>;
 
 const columns: readonly Column<Extent>[] = [
   ['OFFSET', extent => extent.offset],
@@ -21,24 +21,24 @@ const withEnds = (command: Command): Command =>
     .requiredOption('--since <checkpoint>', 'changes since this one')
     .option('--until <checkpoint>', 'up to this later one (default: until now)');
 
-const pathOf = (volume: string, what: string): string => `/v1/volumes/${segment(volume)}/changed-${what}`;
-
 export function changeCommands(group: Command, around: Surroundings): void {
   withEnds(group.command('changed-blocks <volume>').description('list what changed, as extents'))
     .option('--limit <count>', 'one page of so many extents (default: all of them)', parseCount)
     .option('--offset <byte>', 'nextOffset of the page before', parseByte)
     .addHelpText('after', '\nWithout --limit, --json prints one extent a line as it comes, and the end last.')
-    .action(async (volume, options: Query, command) => {
+    .action(async (volume, query: ChangesQuery, command) => {
       const context = new Context(command, around);
-      if (options.limit === undefined) return printAll(context, volume, options);
-      const page = await context.client.get<ChangedBlocks>(pathOf(volume, 'blocks'), options);
+      if (query.limit === undefined) return printAll(context, volume, query);
+      const params = { path: { volume }, query };
+      const page = await context.client.get('/v1/volumes/{volume}/changed-blocks', { params });
       context.output.print(page, () => pageText(page));
     });
 
   withEnds(group.command('changed-bytes <volume>').description('count what changed')).action(
-    async (volume, options: Query, command) => {
+    async (volume, query: Query<'/v1/volumes/{volume}/changed-bytes'>, command) => {
       const { client, output } = new Context(command, around);
-      const answer = await client.get<{ changedBytes: number }>(pathOf(volume, 'bytes'), options);
+      const params = { path: { volume }, query };
+      const answer = await client.get('/v1/volumes/{volume}/changed-bytes', { params });
       output.print(answer, () => `${size(answer.changedBytes)} (${answer.changedBytes} bytes)`);
     },
   );
@@ -49,19 +49,19 @@ function parseByte(text: string): number {
   throw new InvalidArgumentError('Give a whole number of bytes.');
 }
 
-function pageText({ extents, nextOffset }: ChangedBlocks): string {
+function pageText({ extents, nextOffset }: Changes): string {
   const rows = extents.length === 0 ? 'none' : table(extents, columns);
   return nextOffset === null ? rows : `${rows}\nmore: --offset ${nextOffset}`;
 }
 
 /** Line by line, however many there are. Rejects when the list broke off. */
-async function printAll({ client, output }: Context, volume: string, query: Query): Promise<void> {
+async function printAll({ client, output }: Context, volume: string, query: ChangesQuery): Promise<void> {
   let count = 0;
   let isWhole = false;
-  for await (const text of client.lines(pathOf(volume, 'blocks'), query)) {
-    const line = JSON.parse(text) as Line;
+  const params = { path: { volume }, query };
+  for await (const line of client.jsonLines('/v1/volumes/{volume}/changed-blocks', { params })) {
     isWhole = 'end' in line;
-    if (output.isJson) await output.line(text);
+    if (output.isJson) await output.line(JSON.stringify(line));
     else if ('offset' in line) {
       if (count === 0) await output.line(`${'OFFSET'.padEnd(OFFSET_WIDTH)}  LENGTH`);
       await output.line(`${String(line.offset).padEnd(OFFSET_WIDTH)}  ${line.length}`);

@@ -1,11 +1,12 @@
 // tidemark checkpoint
+import type { Query, Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError } from 'commander';
-import type { Checkpoint, Dropped, Run } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment, record, recordOrGone, size, table } from '../output.ts';
 import { changeCommands } from './change.ts';
-import { Context, parseMoment, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, parseMoment, type Surroundings, withPage, withWait } from './context.ts';
 import { droppedText } from './dropped.ts';
+
+type Checkpoint = Schema<'Checkpoint'>;
 
 const changedSince = ({ inconsistent, changedSinceBytes }: Checkpoint): string | null =>
   inconsistent ? 'not known' : size(changedSinceBytes);
@@ -26,15 +27,10 @@ const details: readonly Column<Checkpoint>[] = [
   ['DESCRIPTION', checkpoint => checkpoint.description || null],
 ];
 
-interface Answer {
-  run: Run;
-  checkpoint: Checkpoint | null;
-}
-
 interface Redefined {
   validateOnly: boolean;
   checkpoints: { id: string; name: string; pointInTime: string; inconsistent: boolean }[];
-  missing: Dropped[];
+  missing: { id: string; name: string }[];
 }
 
 const redefined: readonly Column<Redefined['checkpoints'][number]>[] = [
@@ -44,7 +40,10 @@ const redefined: readonly Column<Redefined['checkpoints'][number]>[] = [
   ['ID', checkpoint => checkpoint.id],
 ];
 
-const pathOf = (volume: string): string => `/v1/volumes/${segment(volume)}/checkpoints`;
+const PATH = '/v1/volumes/{volume}/checkpoints';
+
+const find = ({ client }: Context, volume: string, checkpoint: string): Promise<Checkpoint> =>
+  client.get(`${PATH}/{checkpoint}`, at({ volume, checkpoint }));
 
 export function checkpointCommands(program: Command, around: Surroundings): void {
   const group = program.command('checkpoint').description('named points in time of a volume');
@@ -58,7 +57,7 @@ export function checkpointCommands(program: Command, around: Surroundings): void
     group.command('delete <volume> <checkpoint>').description('delete a checkpoint; its backups stay'),
   ).action(async (volume, ref, options, command) => {
     const context = new Context(command, around);
-    const started = await context.client.delete<Answer>(`${pathOf(volume)}/${segment(ref)}`);
+    const started = await context.client.delete(`${PATH}/{checkpoint}`, at({ volume, checkpoint: ref }));
     await context.finish(started, {
       wait: options.wait,
       refresh: async () => ({ checkpoint: null }),
@@ -74,14 +73,11 @@ function createCommand(group: Command, around: Surroundings): void {
     .action(async (volume, name, options, command) => {
       const context = new Context(command, around);
       const { description, dropOldest } = options;
-      type Created = Answer & { dropped: Dropped[] };
-      const started = await context.client.post<Created>(pathOf(volume), { name, description, dropOldest });
+      const body = { name, description, dropOldest };
+      const started = await context.client.post(PATH, { ...at({ volume }), body });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({
-          checkpoint: await context.client.get<Checkpoint>(`${pathOf(volume)}/${started.checkpoint?.id}`),
-          dropped: started.dropped,
-        }),
+        refresh: async () => ({ checkpoint: await find(context, volume, started.checkpoint!.id) }),
         forPeople: ({ checkpoint, run }) => `${recordOrGone(checkpoint, columns)}${droppedText(run)}`,
       });
     });
@@ -89,9 +85,9 @@ function createCommand(group: Command, around: Surroundings): void {
 
 function lookCommands(group: Command, around: Surroundings): void {
   withPage(group.command('list <volume>').description("list a volume's checkpoints, oldest first")).action(
-    async (volume, options: Query, command) => {
+    async (volume, query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Checkpoint>(pathOf(volume), options), columns);
+      output.list(await client.list(PATH, { params: { path: { volume }, query } }), columns);
     },
   );
 
@@ -99,11 +95,15 @@ function lookCommands(group: Command, around: Surroundings): void {
     .command('show <volume> <checkpoint>')
     .description('look at a checkpoint')
     .action(async (volume, ref, _options, command) => {
-      const { client, output } = new Context(command, around);
-      const checkpoint = await client.get<Checkpoint>(`${pathOf(volume)}/${segment(ref)}`);
-      output.show(checkpoint, details);
+      const context = new Context(command, around);
+      context.output.show(await find(context, volume, ref), details);
     });
 }
+
+type Change = Schema<'UpdateCheckpoint'>;
+
+const patch = ({ client }: Context, volume: string, checkpoint: string, body: Change) =>
+  client.patch(`${PATH}/{checkpoint}`, { ...at({ volume, checkpoint }), body });
 
 function textCommands(group: Command, around: Surroundings): void {
   type Given = { wait: boolean };
@@ -111,15 +111,16 @@ function textCommands(group: Command, around: Surroundings): void {
     (noun: 'name' | 'description') =>
     async (volume: string, ref: string, text: string, options: Given, command: Command) => {
       const context = new Context(command, around);
-      const path = `${pathOf(volume)}/${segment(ref)}`;
-      const started = await context.client.patch<Answer>(path, { [noun]: text });
-      await context.finish(started, {
-        wait: options.wait,
-        refresh: async () => ({
-          checkpoint: await context.client.get<Checkpoint>(`${pathOf(volume)}/${started.checkpoint?.id}`),
-        }),
-        forPeople: ({ checkpoint }) => recordOrGone(checkpoint, details),
-      });
+      const body = noun === 'name' ? { name: text } : { description: text };
+      const started = await patch(context, volume, ref, body);
+      await context.finish(
+        { ...started, run: started.run! },
+        {
+          wait: options.wait,
+          refresh: async () => ({ checkpoint: await find(context, volume, started.checkpoint.id) }),
+          forPeople: ({ checkpoint }) => recordOrGone(checkpoint, details),
+        },
+      );
     };
   withWait(group.command('rename <volume> <checkpoint> <name>').description('give it another name')).action(
     change('name'),
@@ -131,9 +132,9 @@ function textCommands(group: Command, around: Surroundings): void {
 
 function pinCommands(group: Command, around: Surroundings): void {
   const pin = async (command: Command, volume: string, ref: string, pinnedUntil: string | null) => {
-    const { client, output } = new Context(command, around);
-    const answer = await client.patch<Answer>(`${pathOf(volume)}/${segment(ref)}`, { pinnedUntil });
-    output.print(answer, () => record(answer.checkpoint!, details));
+    const context = new Context(command, around);
+    const answer = await patch(context, volume, ref, { pinnedUntil });
+    context.output.print(answer, () => record(answer.checkpoint, details));
   };
   group
     .command('pin <volume> <checkpoint>')
@@ -160,7 +161,7 @@ function redefineCommand(group: Command, around: Surroundings): void {
       const context = new Context(command, around);
       const { checkpoint: checkpoints, validateOnly, allowInconsistent } = options;
       const body = { checkpoints, validateOnly, allowInconsistent };
-      const started = await context.client.post<{ run: Run }>(`${pathOf(volume)}/redefine`, body);
+      const started = await context.client.post(`${PATH}/redefine`, { ...at({ volume }), body });
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({}),

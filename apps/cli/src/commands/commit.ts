@@ -1,10 +1,11 @@
 // tidemark commit
+import type { Query, Schema } from '@tidemark/client';
 import { type Command, Option } from 'commander';
-import type { Commit, Run } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment, recordOrGone } from '../output.ts';
 import { parseSize } from '../sizes.ts';
-import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, type Surroundings, withPage, withWait } from './context.ts';
+
+type Commit = Schema<'Commit'>;
 
 const ACTIVE_TOP = '(the guest)';
 
@@ -26,11 +27,6 @@ const details: readonly Column<Commit>[] = [
   ['RUN', commit => commit.runId],
 ];
 
-interface Answer {
-  run: Run;
-  commit: Commit | null;
-}
-
 interface StartOptions {
   top?: string;
   base?: string;
@@ -41,7 +37,10 @@ interface StartOptions {
   wait: boolean;
 }
 
-const pathOf = (volume: string): string => `/v1/volumes/${segment(volume)}/commits`;
+const PATH = '/v1/volumes/{volume}/commits';
+
+const find = ({ client }: Context, volume: string, commit: string): Promise<Commit> =>
+  client.get(`${PATH}/{commit}`, at({ volume, commit }));
 
 function shown(volume: string, commit: Commit | null): string {
   const text = recordOrGone(commit, details);
@@ -55,9 +54,9 @@ export function commitCommands(program: Command, around: Surroundings): void {
   startCommand(group, around);
 
   withPage(group.command('list <volume>').description("list a volume's commits, newest first")).action(
-    async (volume, options: Query, command) => {
+    async (volume, query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Commit>(pathOf(volume), options), columns);
+      output.list(await client.list(PATH, { params: { path: { volume }, query } }), columns);
     },
   );
 
@@ -65,9 +64,9 @@ export function commitCommands(program: Command, around: Surroundings): void {
     .command('show <volume> <commit>')
     .description('look at a commit')
     .action(async (volume, id, _options, command) => {
-      const { client, output } = new Context(command, around);
-      const commit = await client.get<Commit>(`${pathOf(volume)}/${segment(id)}`);
-      output.print(commit, () => shown(volume, commit));
+      const context = new Context(command, around);
+      const commit = await find(context, volume, id);
+      context.output.print(commit, () => shown(volume, commit));
     });
 
   const decisions = [
@@ -78,11 +77,11 @@ export function commitCommands(program: Command, around: Surroundings): void {
     withWait(group.command(`${decision} <volume> <commit>`).description(words)).action(
       async (volume, id, options, command) => {
         const context = new Context(command, around);
-        const path = `${pathOf(volume)}/${segment(id)}`;
-        const started = await context.client.post<Answer>(`${path}/${decision}`);
+        const path = `${PATH}/{commit}/${decision}` as const;
+        const started = await context.client.post(path, at({ volume, commit: id }));
         await context.finish(started, {
           wait: options.wait,
-          refresh: async () => ({ commit: await context.client.get<Commit>(path) }),
+          refresh: async () => ({ commit: await find(context, volume, id) }),
           forPeople: ({ commit }) => shown(volume, commit),
         });
       },
@@ -107,12 +106,10 @@ function startCommand(group: Command, around: Surroundings): void {
       const context = new Context(command, around);
       const { top, base, shallow, active, keepFiles, speed: speedBytesPerSecond } = options;
       const body = { top, base, shallow, active, delete: !keepFiles, speedBytesPerSecond };
-      const started = await context.client.post<Answer>(pathOf(volume), body);
+      const started = await context.client.post(PATH, { ...at({ volume }), body });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({
-          commit: await context.client.get<Commit>(`${pathOf(volume)}/${started.commit?.id}`),
-        }),
+        refresh: async () => ({ commit: await find(context, volume, started.commit!.id) }),
         forPeople: ({ commit }) => shown(volume, commit),
       });
     });

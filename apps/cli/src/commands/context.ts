@@ -1,9 +1,8 @@
 // What every command has at hand: the client and the output that its options ask for.
 import { readFileSync } from 'node:fs';
+import { type Schema, TidemarkClient } from '@tidemark/client';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
-import type { Run } from '../answers.ts';
-import { Client } from '../client.ts';
 import { requireGoodResult } from '../good-result.ts';
 import { Output, type Terminal } from '../output.ts';
 import { watchRun } from '../run-watch.ts';
@@ -13,6 +12,14 @@ export interface Surroundings {
   /** Sent with each call, unless `--token-file` names another. */
   readonly token?: string | undefined;
 }
+
+type Run = Schema<'Run'>;
+
+/** For people who got the address wrong, or have not started it. */
+const ADVICE = {
+  nobody: 'Start it with `npm start`, or name another one with --url or TIDEMARK_URL.',
+  stranger: 'Check --url or TIDEMARK_URL.',
+};
 
 interface GlobalOptions {
   url: string;
@@ -31,12 +38,16 @@ function readToken(path: string): string {
 }
 
 export class Context {
-  readonly client: Client;
+  readonly client: TidemarkClient;
   readonly output: Output;
 
   constructor(command: Command, { terminal, token }: Surroundings) {
     const { url, json, tokenFile } = command.optsWithGlobals<GlobalOptions>();
-    this.client = new Client(url, tokenFile === undefined ? token : readToken(tokenFile));
+    this.client = new TidemarkClient({
+      url,
+      token: tokenFile === undefined ? token : readToken(tokenFile),
+      advice: ADVICE,
+    });
     this.output = new Output(terminal, json === true);
   }
 
@@ -48,7 +59,7 @@ export class Context {
     started: T,
     options: {
       wait: boolean;
-      refresh: (run: Run) => Promise<Omit<T, 'run'>>;
+      refresh: () => Promise<Partial<Omit<T, 'run'>>>;
       forPeople: (answer: T) => string;
     },
   ): Promise<void> {
@@ -61,13 +72,14 @@ export class Context {
       return;
     }
     const run = await watchRun(this.client, this.output, started.run);
-    const answer = { ...started, ...(await refresh(run)), run };
+    const answer = { ...started, ...(await refresh()), run };
     this.output.print(answer, () => forPeople(answer));
     requireGoodResult(run);
   }
 }
 
-export const segment = (ref: string): string => encodeURIComponent(ref);
+/** Where a call goes to: the parameters of its path. */
+export const at = <T extends Record<string, string>>(path: T) => ({ params: { path } });
 
 export function parseCount(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('Give a whole number.');

@@ -1,12 +1,12 @@
 // tidemark reconcile, tidemark difference
+import type { Query, Schema } from '@tidemark/client';
 import { type Command, Option } from 'commander';
-import type { Difference, Run } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment } from '../output.ts';
 import { watchRun } from '../run-watch.ts';
-import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, type Surroundings, withPage, withWait } from './context.ts';
 
-const PATH = '/v1/differences';
+type Difference = Schema<'Difference'>;
+type Run = Schema<'Run'>;
 
 const columns: readonly Column<Difference>[] = [
   ['ID', difference => difference.id],
@@ -25,22 +25,12 @@ const details: readonly Column<Difference>[] = [
   ['FAILURE', difference => difference.failure],
 ];
 
-interface Compared {
-  runs: Run[];
-  skipped: string[];
-}
-
-interface Repaired {
-  run: Run;
-  difference: Difference;
-}
-
 export function differenceCommands(program: Command, around: Surroundings): void {
   withWait(program.command('reconcile').description('compare storage nodes with the catalog'))
     .option('--storage-node <ref>', 'only this one')
     .action(async ({ storageNode, wait }, command) => {
       const { client, output } = new Context(command, around);
-      const started = await client.post<Compared>('/v1/reconcile', { storageNode });
+      const started = await client.post('/v1/reconcile', { body: { storageNode } });
       const runs: Run[] = [];
       for (const run of started.runs) runs.push(wait ? await watchRun(client, output, run) : run);
       output.print({ ...started, runs }, () => describe({ ...started, runs }, wait));
@@ -55,9 +45,9 @@ export function differenceCommands(program: Command, around: Surroundings): void
         .default('open'),
     )
     .option('--storage-node <ref>', 'only those of this one')
-    .action(async (options: Query, command) => {
+    .action(async (query: Query<'/v1/differences'>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Difference>(PATH, options), columns);
+      output.list(await client.list('/v1/differences', { params: { query } }), columns);
     });
 
   group
@@ -65,24 +55,25 @@ export function differenceCommands(program: Command, around: Surroundings): void
     .description('look at a difference')
     .action(async (id, _options, command) => {
       const { client, output } = new Context(command, around);
-      output.show(await client.get<Difference>(`${PATH}/${segment(id)}`), details);
+      output.show(await client.get('/v1/differences/{difference}', at({ difference: id })), details);
     });
 
   withWait(group.command('repair <difference> <action>').description('repair it, as its list says')).action(
     async (id, action, options, command) => {
       const context = new Context(command, around);
-      const path = `${PATH}/${segment(id)}`;
-      const started = await context.client.post<Repaired>(`${path}/repair`, { action });
+      const one = at({ difference: id });
+      const body = { action };
+      const started = await context.client.post('/v1/differences/{difference}/repair', { ...one, body });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({ difference: await context.client.get<Difference>(path) }),
+        refresh: async () => ({ difference: await context.client.get('/v1/differences/{difference}', one) }),
         forPeople: ({ difference }) => `${difference.kind} ${difference.state}: ${action}`,
       });
     },
   );
 }
 
-function describe({ runs, skipped }: Compared, wait: boolean): string {
+function describe({ runs, skipped }: Schema<'ReconcileRuns'>, wait: boolean): string {
   const sum = (name: string) => runs.reduce((total, run) => total + Number(run.result?.[name] ?? 0), 0);
   const away = skipped.length > 0 ? `; not asked, as they do not answer: ${skipped.join(', ')}` : '';
   if (!wait) return `comparing ${runs.length} storage nodes${away}`;

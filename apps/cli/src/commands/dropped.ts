@@ -1,8 +1,13 @@
 // Checkpoints that went for a new one, as people read of them.
-import type { Dropped, Run } from '../answers.ts';
+import type { Schema } from '@tidemark/client';
+
+interface Dropped {
+  id: string;
+  name: string;
+}
 
 /** What a run says of the checkpoints that went for a new one. */
-export function droppedText({ result }: Run): string {
+export function droppedText({ result }: Schema<'Run'>): string {
   const { dropped = [], notDropped = [] } = (result ?? {}) as {
     dropped?: Dropped[];
     notDropped?: (Dropped & { reason: string })[];

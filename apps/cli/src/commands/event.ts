@@ -1,14 +1,12 @@
 // tidemark event
+import { type EventQuery, followEvents, type Query, type Schema, type Told } from '@tidemark/client';
 import type { Command } from 'commander';
-import type { TidemarkEvent } from '../answers.ts';
-import type { Query } from '../client.ts';
-import { followEvents, type Told } from '../event-stream.ts';
 import { type Column, moment, size } from '../output.ts';
 import { Context, parseCount, parseMoment, type Surroundings, withPage } from './context.ts';
 
 const LIST_DEFAULT = 100;
 
-const columns: readonly Column<TidemarkEvent>[] = [
+const columns: readonly Column<Schema<'Event'>>[] = [
   ['ID', event => event.id],
   ['TIME', event => moment(event.createdAt)],
   ['KIND', event => event.kind],
@@ -28,8 +26,8 @@ function withFilter(group: Command): Command {
     .option('--after <id>', 'only events after this one', parseCount);
 }
 
-function filterOf(command: Command): Query {
-  const { kind, subject, run, volume, since, after } = command.optsWithGlobals<Query>();
+function filterOf(command: Command): EventQuery {
+  const { kind, subject, run, volume, since, after } = command.optsWithGlobals<EventQuery>();
   return { kind, subject, run, volume, since, after };
 }
 
@@ -56,10 +54,10 @@ export function eventCommands(program: Command, around: Surroundings): void {
     });
 
   withPage(group.command('list').description('list events, oldest first'), LIST_DEFAULT).action(
-    async (options: Query, command) => {
+    async (options: Query<'/v1/events'>, command) => {
       const { client, output } = new Context(command, around);
       const query = { limit: LIST_DEFAULT, ...options, ...filterOf(command) };
-      output.list(await client.list<TidemarkEvent>('/v1/events', query), columns);
+      output.list(await client.list('/v1/events', { params: { query } }), columns);
     },
   );
 }

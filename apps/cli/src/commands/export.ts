@@ -1,10 +1,12 @@
 // tidemark export
+import type { Schema } from '@tidemark/client';
 import type { Command } from 'commander';
-import type { Run } from '../answers.ts';
 import { type Column, moment, size } from '../output.ts';
 import { watchRun } from '../run-watch.ts';
 import { parseSize } from '../sizes.ts';
 import { Context, parseCount, type Surroundings } from './context.ts';
+
+type Run = Schema<'Run'>;
 
 const details: readonly Column<Run>[] = [
   ['RUN', run => run.id],
@@ -36,10 +38,12 @@ export function exportCommands(program: Command, around: Surroundings): void {
     .option('--drop-oldest', 'drop the oldest checkpoint when the volume has as many as it may have')
     .action(async (options, command) => {
       const { client, output } = new Context(command, around);
-      const { expires, scratchLimit: scratchLimitBytes, ...rest } = options;
-      const expiresInMs = expires === undefined ? undefined : expires * SECOND_MS;
-      const body = { ...rest, expiresInMs, scratchLimitBytes };
-      const started = await client.post<{ run: Run }>('/v1/exports', body);
+      const { volume, checkpoint, description, base, expires, scratchLimit, dropOldest } = options;
+      const body: Schema<'CreateExport'> = {
+        ...{ volume, checkpoint, description, base, dropOldest, scratchLimitBytes: scratchLimit },
+        expiresInMs: expires === undefined ? undefined : expires * SECOND_MS,
+      };
+      const started = await client.post('/v1/exports', { body });
       // Not by one long call: a freeze may take longer than any call waits, and the run must not go on unseen.
       const isOpen = ({ checkpointAt }: Run) => checkpointAt !== null;
       const run = await watchRun(client, output, started.run, isOpen);

@@ -1,13 +1,13 @@
 // tidemark group
+import type { Query, Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { Group, Run } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment, record, table } from '../output.ts';
 import { parseSize } from '../sizes.ts';
-import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
+
+type Group = Schema<'Group'>;
 
 const PATH = '/v1/groups';
-const pathOf = (group: string): string => `${PATH}/${segment(group)}`;
 
 const ms = (value: number): string => `${value.toFixed(1)} ms`;
 
@@ -32,7 +32,7 @@ const details: readonly Column<Group>[] = [
   ['RUN', group => group.runId],
 ];
 
-const memberColumns: readonly Column<Group['members'][number]>[] = [
+const memberColumns: readonly Column<Schema<'GroupMember'>>[] = [
   ['VOLUME', member => member.volume],
   ['STATE', member => member.state],
   ['CHECKPOINT', member => member.checkpointId],
@@ -40,9 +40,7 @@ const memberColumns: readonly Column<Group['members'][number]>[] = [
   ['ERROR', member => member.error && `${member.error.code}: ${member.error.message}`],
 ];
 
-type NodeProof = NonNullable<Group['proof']>['nodes'][number];
-
-const proofColumns: readonly Column<NodeProof>[] = [
+const proofColumns: readonly Column<Schema<'GroupProofNode'>>[] = [
   ['STORAGE NODE', node => node.storageNode],
   ['FENCED', node => ms(node.fencedMs)],
   ['COMMITTED', node => ms(node.committedMs)],
@@ -50,11 +48,6 @@ const proofColumns: readonly Column<NodeProof>[] = [
   ['HELD', node => (node.held ? `yes, ${ms(node.heldMs)}` : 'no')],
   ['LONGEST WAIT', node => ms(node.waitMaxMs)],
 ];
-
-interface Answer {
-  run: Run;
-  group: Group | null;
-}
 
 function shown(group: Group | null): string {
   if (group === null) return 'It is gone again.';
@@ -69,9 +62,9 @@ export function groupCommands(program: Command, around: Surroundings): void {
 
   withPage(group.command('list').description('list groups, newest first'))
     .option('--state <state>', 'only groups in this state')
-    .action(async (options: Query, command) => {
+    .action(async (query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Group>(PATH, options), columns);
+      output.list(await client.list(PATH, { params: { query } }), columns);
     });
 
   group
@@ -79,7 +72,7 @@ export function groupCommands(program: Command, around: Surroundings): void {
     .description('look at a group, its members, and the proof that they are of one instant')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      const found = await client.get<Group>(pathOf(ref));
+      const found = await client.get(`${PATH}/{group}`, at({ group: ref }));
       output.print(found, () => shown(found));
     });
 
@@ -87,7 +80,7 @@ export function groupCommands(program: Command, around: Surroundings): void {
     group.command('delete <group>').description('delete a group, its checkpoints and its backups'),
   ).action(async (ref, options, command) => {
     const context = new Context(command, around);
-    const started = await context.client.delete<Answer>(pathOf(ref));
+    const started = await context.client.delete(`${PATH}/{group}`, at({ group: ref }));
     await context.finish(started, {
       wait: options.wait,
       refresh: async () => ({ group: null }),
@@ -100,14 +93,14 @@ interface CreateOptions {
   volume?: string[];
   selector?: string;
   backup?: string;
-  kind?: string;
-  completion?: string;
+  kind?: Schema<'GroupBackup'>['kind'];
+  completion?: Schema<'CreateGroup'>['completion'];
   fenceLimit?: number;
   webhook: string[];
   hook: { storageNode: string; command: string }[];
   hookTimeout?: number;
   description?: string;
-  compression?: string;
+  compression?: Schema<'GroupBackup'>['compression'];
   speed?: number;
   wait: boolean;
 }
@@ -139,16 +132,18 @@ function createCommand(group: Command, around: Surroundings): void {
     .option('--speed <size>', 'most bytes per second of each backup, like 50MiB', parseSize)
     .action(async (name, options: CreateOptions, command) => {
       const context = new Context(command, around);
-      const started = await context.client.post<Answer>(PATH, bodyOf(name, options));
+      const started = await context.client.post(PATH, { body: bodyOf(name, options) });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({ group: await context.client.get<Group>(pathOf(started.group!.id)) }),
+        refresh: async () => ({
+          group: await context.client.get(`${PATH}/{group}`, at({ group: started.group!.id })),
+        }),
         forPeople: answer => shown(answer.group),
       });
     });
 }
 
-function bodyOf(name: string, options: CreateOptions): object {
+function bodyOf(name: string, options: CreateOptions): Schema<'CreateGroup'> {
   const { volume: volumes, selector, completion, fenceLimit: fenceLimitMs, description } = options;
   const { backup: repository, kind, compression, speed: speedBytesPerSecond } = options;
   const timeout = options.hookTimeout === undefined ? {} : { timeoutMs: options.hookTimeout };
@@ -156,7 +151,8 @@ function bodyOf(name: string, options: CreateOptions): object {
     ...options.hook.map(hook => ({ ...hook, ...timeout })),
     ...options.webhook.map(webhook => ({ webhook, ...timeout })),
   ];
-  const backup = repository && { repository, kind, compression, speedBytesPerSecond };
+  const backup =
+    repository === undefined ? undefined : { repository, kind, compression, speedBytesPerSecond };
   return { name, volumes, selector, completion, fenceLimitMs, description, hooks, backup };
 }
 

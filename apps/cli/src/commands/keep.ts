@@ -1,4 +1,5 @@
 // Options that say what is kept: how many of the newest, and of how many hours, days and so on the newest.
+import type { Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { parseCount } from './context.ts';
 
@@ -12,6 +13,8 @@ const PERIOD_WORDS = {
   yearly: 'years',
 } as const;
 
+type Keep = Schema<'Prune'>['keep'];
+
 export type KeepOptions = Record<`keep${string}`, number | undefined>;
 
 export function withKeep(command: Command): Command {
@@ -24,7 +27,7 @@ export function withKeep(command: Command): Command {
 }
 
 /** Undefined where none is given. */
-export function keepOf(options: KeepOptions): Record<string, number> | undefined {
+export function keepOf(options: KeepOptions): Keep | undefined {
   const given = KEEP_RULES.flatMap(rule => {
     const count = options[`keep${rule[0]!.toUpperCase()}${rule.slice(1)}`];
     return count === undefined ? [] : [[rule, count] as const];

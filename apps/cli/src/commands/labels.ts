@@ -1,6 +1,6 @@
 // Labels as every command that shows, gives or changes them has them, and selectors of lists.
 import { type Command, InvalidArgumentError } from 'commander';
-import { Context, type Surroundings, segment } from './context.ts';
+import { Context, type Surroundings } from './context.ts';
 
 type Labels = Record<string, string>;
 
@@ -48,23 +48,24 @@ function changed(labels: Labels, changes: readonly string[]): Labels {
   return after;
 }
 
+interface Labelling {
+  noun: string;
+  look: (context: Context, ref: string) => Promise<Labelled>;
+  change: (context: Context, ref: string, labels: Labels) => Promise<Labelled>;
+  around: Surroundings;
+}
+
 /** `tidemark NOUN label`: shows the labels, or changes those that are named and shows what there is then. */
-export function labelCommand(
-  group: Command,
-  { noun, path, around }: { noun: string; path: string; around: Surroundings },
-): void {
+export function labelCommand(group: Command, { noun, look, change, around }: Labelling): void {
   group
     .command(`label <${noun}> [changes...]`)
     .description('show labels, or change them: key=value, or key- to take it away')
     .action(async (ref: string, changes: string[], _options, command) => {
-      const { client, output } = new Context(command, around);
-      const at = `${path}/${segment(ref)}`;
-      const before = await client.get<Labelled>(at);
+      const context = new Context(command, around);
+      const before = await look(context, ref);
       const after =
-        changes.length === 0
-          ? before
-          : await client.patch<Labelled>(at, { labels: changed(before.labels, changes) });
-      output.show(after, [
+        changes.length === 0 ? before : await change(context, ref, changed(before.labels, changes));
+      context.output.show(after, [
         ['NAME', item => item.name],
         ['LABELS', labelText],
       ]);

@@ -1,20 +1,13 @@
 // tidemark volume move
+import type { Schema } from '@tidemark/client';
 import type { Command } from 'commander';
-import type { Run, Volume } from '../answers.ts';
 import { type Column, recordOrGone } from '../output.ts';
 import { parseSize } from '../sizes.ts';
-import { Context, type Surroundings, segment, withWait } from './context.ts';
-
-const PATH = '/v1/volumes';
-
-interface Answer {
-  run: Run;
-  volume: Volume | null;
-}
+import { at, Context, type Surroundings, withWait } from './context.ts';
 
 export function moveCommand(
   group: Command,
-  { columns, around }: { columns: readonly Column<Volume>[]; around: Surroundings },
+  { columns, around }: { columns: readonly Column<Schema<'Volume'>>[]; around: Surroundings },
 ): void {
   withWait(
     group
@@ -25,12 +18,12 @@ export function moveCommand(
     .option('--speed <size>', 'most bytes a second, like 100MiB', parseSize)
     .action(async (ref, options, command) => {
       const context = new Context(command, around);
-      const path = `${PATH}/${segment(ref)}`;
+      const volume = at({ volume: ref });
       const body = { storageNode: options.to, speedBytesPerSecond: options.speed };
-      const started = await context.client.post<Answer>(`${path}/move`, body);
+      const started = await context.client.post('/v1/volumes/{volume}/move', { ...volume, body });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({ volume: await context.client.get<Volume>(path) }),
+        refresh: async () => ({ volume: await context.client.get('/v1/volumes/{volume}', volume) }),
         forPeople: ({ volume }) => recordOrGone(volume, columns),
       });
     });

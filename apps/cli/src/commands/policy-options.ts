@@ -1,26 +1,23 @@
 // What `policy create`, `update` and `simulate` take, as the request that they make of it.
+import type { Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError } from 'commander';
 import { parseSize } from '../sizes.ts';
 import { parseCount } from './context.ts';
 
 const RULES = ['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const;
 
-interface Window {
-  from: string;
-  to: string;
-  days: number[];
-  bytesPerSecond: number;
-}
+type Window = Schema<'BandwidthWindowInput'>;
+type Change = Schema<'UpdatePolicy'>;
 
 export type PolicyOptions = Partial<Record<`keep${string}`, number>> & {
   description?: string;
   selector?: string;
   cron?: string;
   timeZone?: string;
-  missed?: string;
+  missed?: NonNullable<Change['schedule']>['missed'];
   missedMax?: number;
   jitter?: number;
-  kind?: string;
+  kind?: Change['kind'];
   fullEvery?: number;
   repository?: string;
   replica?: string[];
@@ -77,10 +74,11 @@ export function withPolicyOptions(command: Command): Command {
 }
 
 const seconds = (value: number | undefined) => (value === undefined ? undefined : value * 1000);
-const given = (part: object) => (Object.values(part).some(value => value !== undefined) ? part : undefined);
+const given = <T extends object>(part: T) =>
+  Object.values(part).some(value => value !== undefined) ? part : undefined;
 
 /** Only what was given. */
-export function bodyOf(options: PolicyOptions): object {
+export function bodyOf(options: PolicyOptions): Change {
   const { cron, timeZone, missed, missedMax, jitter, retries: times, retryDelay, verify, replica } = options;
   const { description, selector, kind, fullEvery, repository, concurrency, bandwidth, priority } = options;
   const rules = RULES.map(rule => [rule, options[`keep${rule[0]!.toUpperCase()}${rule.slice(1)}`]] as const);

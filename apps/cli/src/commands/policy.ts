@@ -1,15 +1,18 @@
 // tidemark policy
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Query, Schema } from '@tidemark/client';
 import type { Command } from 'commander';
-import type { Firing, FiringMember, Policy, SimulatedFiring } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { FIRING_LOOK_MS } from '../limits.ts';
 import { type Column, moment, record, size, table } from '../output.ts';
-import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
 import { bodyOf, type PolicyOptions, withPolicyOptions } from './policy-options.ts';
 
+type Firing = Schema<'Firing'>;
+type Policy = Schema<'Policy'>;
+type SimulatedFiring = Schema<'SimulatedFiring'>;
+
 const PATH = '/v1/policies';
-const pathOf = (ref: string) => `${PATH}/${segment(ref)}`;
+const ONE = `${PATH}/{policy}` as const;
 
 const columns: readonly Column<Policy>[] = [
   ['NAME', policy => policy.name],
@@ -31,7 +34,7 @@ const firingColumns: readonly Column<Firing>[] = [
   ['REASON', firing => firing.reason],
 ];
 
-const memberColumns: readonly Column<FiringMember>[] = [
+const memberColumns: readonly Column<Schema<'FiringMember'>>[] = [
   ['VOLUME', member => member.volume],
   ['KIND', member => member.kind],
   ['STATE', member => member.state],
@@ -60,20 +63,28 @@ export function policyCommands(program: Command, around: Surroundings): void {
   withPolicyOptions(group.command('create <name>').description('make a policy, switched off'))
     .option('--enable', 'switch it on at once')
     .action((name, { enable: enabled, ...options }: PolicyOptions & { enable?: true }, command) =>
-      show(command, ({ client }) => client.post(PATH, { name, enabled, ...bodyOf(options) })),
+      show(command, ({ client }) => {
+        // Where something is missing, such as a schedule, the API says so.
+        const body = { name, enabled, ...bodyOf(options) } as Schema<'CreatePolicy'>;
+        return client.post(PATH, { body });
+      }),
     );
-  withPage(group.command('list').description('list policies')).action(async (options: Query, command) => {
-    const { client, output } = new Context(command, around);
-    output.list(await client.list<Policy>(PATH, options), columns);
-  });
+  withPage(group.command('list').description('list policies')).action(
+    async (query: Query<typeof PATH>, command) => {
+      const { client, output } = new Context(command, around);
+      output.list(await client.list(PATH, { params: { query } }), columns);
+    },
+  );
   group
     .command('show <policy>')
     .description('show a policy')
-    .action((ref, _options, command) => show(command, ({ client }) => client.get(pathOf(ref))));
+    .action((ref, _options, command) => show(command, ({ client }) => client.get(ONE, at({ policy: ref }))));
   withPolicyOptions(group.command('update <policy>').description('change what is given'))
     .option('--name <name>', 'another name')
     .action((ref, { name, ...options }: PolicyOptions & { name?: string }, command) =>
-      show(command, ({ client }) => client.patch(pathOf(ref), { name, ...bodyOf(options) })),
+      show(command, ({ client }) =>
+        client.patch(ONE, { ...at({ policy: ref }), body: { name, ...bodyOf(options) } }),
+      ),
     );
   for (const [word, what] of [
     ['enable', 'switch a policy on: due from now on'],
@@ -83,13 +94,15 @@ export function policyCommands(program: Command, around: Surroundings): void {
       .command(`${word} <policy>`)
       .description(what)
       .action((ref, _options, command) =>
-        show(command, ({ client }) => client.post(`${pathOf(ref)}/${word}`)),
+        show(command, ({ client }) => client.post(`${ONE}/${word}`, at({ policy: ref }))),
       );
   }
   group
     .command('delete <policy>')
     .description('delete a policy; its backups stay')
-    .action((ref, _options, command) => show(command, ({ client }) => client.delete(pathOf(ref))));
+    .action((ref, _options, command) =>
+      show(command, ({ client }) => client.delete(ONE, at({ policy: ref }))),
+    );
   simulateCommand(group, around);
   firingCommands(group, around);
 }
@@ -104,21 +117,13 @@ function simulateCommand(group: Command, around: Surroundings): void {
       let next: string | null = cursor ?? null;
       do {
         const query = { days, volume, limit, cursor: next ?? undefined };
-        const page = await client.post<{ items: SimulatedFiring[]; nextCursor: string | null }>(
-          `${pathOf(ref)}/simulate${searchOf(query)}`,
-        );
+        const params = { path: { policy: ref }, query };
+        const page: Schema<'Simulation'> = await client.post(`${ONE}/simulate`, { params });
         items.push(...page.items);
         next = page.nextCursor;
       } while (next !== null && limit === undefined);
       output.print({ items, nextCursor: next }, () => simulationText(items));
     });
-}
-
-function searchOf(query: Query): string {
-  const given = Object.entries(query).flatMap(([name, value]): [string, string][] =>
-    value === undefined ? [] : [[name, String(value)]],
-  );
-  return given.length > 0 ? `?${new URLSearchParams(given)}` : '';
 }
 
 interface Line {
@@ -147,13 +152,14 @@ function simulationText(items: readonly SimulatedFiring[]): string {
   return `${table(lines, lineColumns)}${end}`;
 }
 
+type FiringQuery = Query<`${typeof ONE}/firings`>;
+
 function firingCommands(group: Command, around: Surroundings): void {
-  const firingPath = (policy: string, firing: string) => `${pathOf(policy)}/firings/${segment(firing)}`;
   const follow = async (context: Context, policy: string, firing: Firing, wait: boolean) => {
     let current = firing;
     while (wait && current.finishedAt === null) {
       await sleep(FIRING_LOOK_MS);
-      current = await context.client.get<Firing>(firingPath(policy, firing.id));
+      current = await context.client.get(`${ONE}/firings/{firing}`, at({ policy, firing: firing.id }));
     }
     context.output.print(current, () => record(current, firingColumns));
   };
@@ -161,24 +167,24 @@ function firingCommands(group: Command, around: Surroundings): void {
     group.command('fire <policy>').description('fire a policy now, whatever its schedule says'),
   ).action(async (ref, { wait }: { wait: boolean }, command) => {
     const context = new Context(command, around);
-    await follow(context, ref, await context.client.post<Firing>(`${pathOf(ref)}/fire`), wait);
+    await follow(context, ref, await context.client.post(`${ONE}/fire`, at({ policy: ref })), wait);
   });
   withWait(group.command('retry <policy> <firing>').description('retry what failed or did not start')).action(
     async (ref, firing, { wait }: { wait: boolean }, command) => {
       const context = new Context(command, around);
-      await follow(context, ref, await context.client.post<Firing>(`${firingPath(ref, firing)}/retry`), wait);
+      const path = at({ policy: ref, firing });
+      await follow(context, ref, await context.client.post(`${ONE}/firings/{firing}/retry`, path), wait);
     },
   );
   withPage(group.command('runs <policy> [firing]').description('list firings, or the volumes of one')).action(
-    async (ref: string, firing: string | undefined, options: Query, command: Command) => {
+    async (ref: string, firing: string | undefined, query: FiringQuery, command: Command) => {
       const { client, output } = new Context(command, around);
       if (firing === undefined) {
-        output.list(await client.list<Firing>(`${pathOf(ref)}/firings`, options), firingColumns);
+        const params = { path: { policy: ref }, query };
+        output.list(await client.list(`${ONE}/firings`, { params }), firingColumns);
       } else {
-        output.list(
-          await client.list<FiringMember>(`${firingPath(ref, firing)}/members`, options),
-          memberColumns,
-        );
+        const params = { path: { policy: ref, firing }, query };
+        output.list(await client.list(`${ONE}/firings/{firing}/members`, { params }), memberColumns);
       }
     },
   );

@@ -1,12 +1,16 @@
 // tidemark prune, and what concerns single backups of it.
+import { ProblemFailure, type Schema } from '@tidemark/client';
 import type { Command } from 'commander';
-import type { Backup, PruneAnswer, PruneCheckpoint, PruneItem, Run } from '../answers.ts';
-import { ProblemFailure } from '../client.ts';
 import { type Column, moment, size, table } from '../output.ts';
 import { formatSize, parseSize } from '../sizes.ts';
 import { backupDetails } from './backup-columns.ts';
-import { Context, parseMoment, type Surroundings, segment, withWait } from './context.ts';
+import { at, Context, parseMoment, type Surroundings, withWait } from './context.ts';
 import { type KeepOptions, keepOf, withKeep } from './keep.ts';
+
+type Backup = Schema<'Backup'>;
+type PruneAnswer = Schema<'PruneAnswer'>;
+type PruneItem = Schema<'PruneItem'>;
+type Run = Schema<'Run'>;
 
 const columns: readonly Column<PruneItem>[] = [
   ['BACKUP', item => item.backup],
@@ -18,7 +22,7 @@ const columns: readonly Column<PruneItem>[] = [
   ['WHY', item => (item.goes ? (item.blockedBy ?? whatGoes(item)) : item.keep.join(', '))],
 ];
 
-const checkpointColumns = (items: readonly PruneItem[]): readonly Column<PruneCheckpoint>[] => {
+const checkpointColumns = (items: readonly PruneItem[]): readonly Column<Schema<'PruneCheckpoint'>>[] => {
   const names = new Map(items.map(({ volumeId, volume }) => [volumeId, volume]));
   return [
     ['CHECKPOINT', checkpoint => checkpoint.name],
@@ -56,7 +60,7 @@ export function pruneCommand(program: Command, around: Surroundings): void {
     .option('--speed <size>', 'most bytes per second that are copied, like 50MiB', parseSize);
   withWait(command).action(async (options: Options, self) => {
     const context = new Context(self, around);
-    const answer = await context.client.post<PruneAnswer>('/v1/prune', bodyOf(options));
+    const answer = await context.client.post('/v1/prune', { body: bodyOf(options) });
     if (answer.run === null) {
       context.output.print(answer, () => planText(answer));
       return;
@@ -73,7 +77,7 @@ export function pruneCommand(program: Command, around: Surroundings): void {
   });
 }
 
-function bodyOf(options: Options): object {
+function bodyOf(options: Options): Schema<'Prune'> {
   const keep = keepOf(options) ?? {};
   const { repository, volume, timeZone, dryRun = false, speed: speedBytesPerSecond } = options;
   return { repository, volume, keep, timeZone, dryRun, speedBytesPerSecond };
@@ -106,15 +110,10 @@ function endText({ result }: Run): string {
   return lines.join('\n');
 }
 
-interface DeleteAnswer {
-  run: Run;
-  backup: Backup | null;
-}
-
 /** Null once it is gone: one that waits is still there, hidden. */
 async function findBackup({ client }: Context, id: string): Promise<Backup | null> {
   try {
-    return await client.get<Backup>(`/v1/backups/${segment(id)}`);
+    return await client.get('/v1/backups/{backup}', at({ backup: id }));
   } catch (error) {
     if (error instanceof ProblemFailure && error.code === 'backup-not-found') return null;
     throw error;
@@ -123,9 +122,10 @@ async function findBackup({ client }: Context, id: string): Promise<Backup | nul
 
 /** Under `tidemark backup`. */
 export function retentionCommands(group: Command, around: Surroundings): void {
-  const change = async (command: Command, id: string, body: object) => {
+  const change = async (command: Command, id: string, body: Schema<'UpdateBackup'>) => {
     const { client, output } = new Context(command, around);
-    output.show(await client.patch<Backup>(`/v1/backups/${segment(id)}`, body), backupDetails);
+    const backup = await client.patch('/v1/backups/{backup}', { ...at({ backup: id }), body });
+    output.show(backup, backupDetails);
   };
   group
     .command('pin <backup>')
@@ -143,7 +143,7 @@ export function retentionCommands(group: Command, around: Surroundings): void {
   withWait(group.command('delete <backup>').description('let a backup go')).action(
     async (id, options, command) => {
       const context = new Context(command, around);
-      const started = await context.client.delete<DeleteAnswer>(`/v1/backups/${segment(id)}`);
+      const started = await context.client.delete('/v1/backups/{backup}', at({ backup: id }));
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({ backup: await findBackup(context, id) }),

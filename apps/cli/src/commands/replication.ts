@@ -1,19 +1,15 @@
 // tidemark replication rule, and tidemark backup replicate
+import type { Query, Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError } from 'commander';
-import type { Backup, ReplicationRule, Run } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment, recordOrGone, seconds, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
 import { backupDetails } from './backup-columns.ts';
-import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
 import { KEEP_RULES, keepOf, withKeep } from './keep.ts';
 
-const PATH = '/v1/replication-rules';
+type ReplicationRule = Schema<'ReplicationRule'>;
 
-interface ReplicaAnswer {
-  run: Run;
-  backup: Backup | null;
-}
+const PATH = '/v1/replication-rules';
 
 const columns: readonly Column<ReplicationRule>[] = [
   ['NAME', rule => rule.name],
@@ -85,7 +81,7 @@ export function replicationCommands(program: Command, around: Surroundings): voi
       const { source, target, selector, timeZone, flatten, newestFirst, concurrency, disabled } = options;
       const settings = { selector, timeZone, flatten, newestFirst, concurrency };
       const keep = keepOf(options);
-      const body = {
+      const body: Schema<'CreateReplicationRule'> = {
         name,
         source,
         target,
@@ -94,13 +90,13 @@ export function replicationCommands(program: Command, around: Surroundings): voi
         ...settings,
         speedBytesPerSecond: options.speed,
       };
-      output.show(await client.post<ReplicationRule>(PATH, body), details);
+      output.show(await client.post(PATH, { body }), details);
     });
 
   withPage(group.command('list').description('list replication rules')).action(
-    async (options: Query, command) => {
+    async (query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<ReplicationRule>(PATH, options), columns);
+      output.list(await client.list(PATH, { params: { query } }), columns);
     },
   );
 
@@ -109,7 +105,7 @@ export function replicationCommands(program: Command, around: Surroundings): voi
     .description('look at a rule, and at what is missing in its target')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      output.show(await client.get<ReplicationRule>(`${PATH}/${segment(ref)}`), details);
+      output.show(await client.get(`${PATH}/{rule}`, at({ rule: ref })), details);
     });
 
   changeCommands(group, around);
@@ -130,9 +126,11 @@ function changeCommands(group: Command, around: Surroundings): void {
       const { client, output } = new Context(command, around);
       const { rename: name, selector, enabled, timeZone, flatten, newestFirst, concurrency } = options;
       const keep = options.keepAll ? null : keepOf(options);
-      const body = { name, selector, enabled, timeZone, flatten, newestFirst, concurrency, keep };
-      const change = { ...body, speedBytesPerSecond: options.speed };
-      output.show(await client.patch<ReplicationRule>(`${PATH}/${segment(ref)}`, change), details);
+      const body: Schema<'ChangeReplicationRule'> = {
+        ...{ name, selector, enabled, timeZone, flatten, newestFirst, concurrency, keep },
+        speedBytesPerSecond: options.speed,
+      };
+      output.show(await client.patch(`${PATH}/{rule}`, { ...at({ rule: ref }), body }), details);
     });
 
   group
@@ -140,7 +138,7 @@ function changeCommands(group: Command, around: Surroundings): void {
     .description('copy no more; what was copied stays')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      const rule = await client.delete<ReplicationRule>(`${PATH}/${segment(ref)}`);
+      const rule = await client.delete(`${PATH}/{rule}`, at({ rule: ref }));
       output.print(
         rule,
         () => `replication rule ${rule.name} is gone; what it copied stays in ${rule.target}`,
@@ -158,11 +156,12 @@ export function replicateCommand(group: Command, around: Surroundings): void {
       const context = new Context(command, around);
       const { repository, flatten, speed: speedBytesPerSecond } = options;
       const body = { repository, flatten, speedBytesPerSecond };
-      const started = await context.client.post<ReplicaAnswer>(`/v1/backups/${segment(id)}/replicate`, body);
+      const { client } = context;
+      const started = await client.post('/v1/backups/{backup}/replicate', { ...at({ backup: id }), body });
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({
-          backup: await context.client.get<Backup>(`/v1/backups/${segment(started.backup?.id ?? '')}`),
+          backup: await client.get('/v1/backups/{backup}', at({ backup: started.backup!.id })),
         }),
         forPeople: ({ backup }) => recordOrGone(backup, backupDetails),
       });

@@ -1,13 +1,15 @@
 // tidemark repository
+import type { Query, Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { Repository, Run } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, recordOrGone, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
-import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, type Surroundings, withPage, withWait } from './context.ts';
 import { labelCommand, labelText, withLabels, withSelector } from './labels.ts';
 
+type Repository = Schema<'Repository'>;
+
 const PATH = '/v1/repositories';
+const ONE = `${PATH}/{repository}` as const;
 
 const columns: readonly Column<Repository>[] = [
   ['NAME', repository => repository.name],
@@ -44,11 +46,6 @@ function scanReport(result: ScanResult): string {
   ].join('\n');
 }
 
-interface Answer {
-  run: Run;
-  repository: Repository | null;
-}
-
 export function repositoryCommands(program: Command, around: Surroundings): void {
   const group = program.command('repository').description('places on storage nodes that hold backups');
 
@@ -66,20 +63,18 @@ export function repositoryCommands(program: Command, around: Surroundings): void
       const { storageNode, limit: limitBytes, compression, verifyPercent: verifyPercentPerDay } = options;
       const { label: labels } = options;
       const body = { name, storageNode, limitBytes, compression, verifyPercentPerDay, labels };
-      const started = await context.client.post<Answer>(PATH, body);
+      const started = await context.client.post(PATH, { body });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({
-          repository: await context.client.get<Repository>(`${PATH}/${segment(name)}`),
-        }),
+        refresh: async () => ({ repository: await context.client.get(ONE, at({ repository: name })) }),
         forPeople: ({ repository }) => recordOrGone(repository, columns),
       });
     });
 
   withSelector(withPage(group.command('list').description('list repositories'))).action(
-    async (options: Query, command) => {
+    async (query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Repository>(PATH, options), columns);
+      output.list(await client.list(PATH, { params: { query } }), columns);
     },
   );
 
@@ -88,11 +83,16 @@ export function repositoryCommands(program: Command, around: Surroundings): void
     .description('look at a repository')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      const repository = await client.get<Repository>(`${PATH}/${segment(ref)}`);
+      const repository = await client.get(ONE, at({ repository: ref }));
       output.show(repository, [['ID', item => item.id], ...columns, ['LABELS', labelText]]);
     });
 
-  labelCommand(group, { noun: 'repository', path: PATH, around });
+  labelCommand(group, {
+    noun: 'repository',
+    look: ({ client }, ref) => client.get(ONE, at({ repository: ref })),
+    change: ({ client }, ref, labels) => client.patch(ONE, { ...at({ repository: ref }), body: { labels } }),
+    around,
+  });
   changeCommands(group, around);
 }
 
@@ -104,18 +104,18 @@ function changeCommands(group: Command, around: Surroundings): void {
     .action(async (ref, options, command) => {
       const { client, output } = new Context(command, around);
       const body = { verifyPercentPerDay: options.verifyPercent };
-      output.show(await client.patch<Repository>(`${PATH}/${segment(ref)}`, body), columns);
+      output.show(await client.patch(ONE, { ...at({ repository: ref }), body }), columns);
     });
 
   withWait(
     group.command('scan <repository>').description('make the catalog say what lies in its folder'),
   ).action(async (ref, options, command) => {
     const context = new Context(command, around);
-    const started = await context.client.post<Answer>(`${PATH}/${segment(ref)}/scan`, {});
+    const started = await context.client.post(`${ONE}/scan`, at({ repository: ref }));
     await context.finish(started, {
       wait: options.wait,
       refresh: async () => ({
-        repository: await context.client.get<Repository>(`${PATH}/${segment(ref)}`),
+        repository: await context.client.get(ONE, at({ repository: ref })),
       }),
       forPeople: ({ run }) => scanReport(run.result as unknown as ScanResult),
     });
@@ -124,7 +124,7 @@ function changeCommands(group: Command, around: Surroundings): void {
   withWait(group.command('delete <repository>').description('delete a repository without backups')).action(
     async (ref, options, command) => {
       const context = new Context(command, around);
-      const started = await context.client.delete<Answer>(`${PATH}/${segment(ref)}`);
+      const started = await context.client.delete(ONE, at({ repository: ref }));
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({ repository: null }),

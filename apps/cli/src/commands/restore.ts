@@ -1,17 +1,15 @@
 // tidemark restore
+import type { Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { Run, Volume } from '../answers.ts';
 import { requireGoodResult } from '../good-result.ts';
 import { record } from '../output.ts';
 import { watchRun } from '../run-watch.ts';
 import { parseSize } from '../sizes.ts';
-import { Context, type Surroundings, withWait } from './context.ts';
+import { at, Context, type Surroundings, withWait } from './context.ts';
 import { formatOption, volumeColumns } from './volume.ts';
 
-interface Answer {
-  run: Run;
-  volume: Volume | null;
-}
+type Body = Schema<'CreateRestore'>;
+type Answer = Schema<'RestoreRun'>;
 
 interface Options {
   backup?: string;
@@ -23,14 +21,14 @@ interface Options {
   instant?: string;
   inPlace?: string;
   evenIfConnected?: boolean;
-  format: string;
+  format: Schema<'Volume'>['format'];
   speed?: number;
-  onDamage: string;
+  onDamage: Body['onDamage'];
   wait: boolean;
 }
 
 /** Source and target each in one of several forms: what the options cannot say alone is checked here. */
-function bodyOf(options: Options): object {
+function bodyOf(options: Options): Body {
   const { backup, volume, checkpoint, speed: speedBytesPerSecond, onDamage } = options;
   if (backup === undefined && (volume === undefined || checkpoint === undefined)) {
     throw new InvalidArgumentError(
@@ -40,7 +38,7 @@ function bodyOf(options: Options): object {
   return { backup, volume, checkpoint, target: targetOf(options), speedBytesPerSecond, onDamage };
 }
 
-function targetOf({ storageNode, toVolume, toFile, instant, inPlace, ...options }: Options): object {
+function targetOf({ storageNode, toVolume, toFile, instant, inPlace, ...options }: Options): Body['target'] {
   if ([toVolume, toFile, instant, inPlace].every(place => place === undefined)) {
     throw new InvalidArgumentError(
       'Say where to: --to-volume NAME, --to-file NAME, --instant NAME or --in-place VOLUME.',
@@ -54,7 +52,7 @@ function targetOf({ storageNode, toVolume, toFile, instant, inPlace, ...options 
   if (storageNode === undefined) throw new InvalidArgumentError('Say on which host: --storage-node REF.');
   if (instant !== undefined) return { instant: { name: instant, storageNode } };
   if (toFile !== undefined) return { file: { storageNode, name: toFile } };
-  return { volume: { name: toVolume, storageNode, format } };
+  return { volume: { name: toVolume!, storageNode, format } };
 }
 
 export function restoreCommands(program: Command, around: Surroundings): void {
@@ -88,7 +86,7 @@ export function restoreCommands(program: Command, around: Surroundings): void {
     )
     .action(async (options: Options, command) => {
       const context = new Context(command, around);
-      const started = await context.client.post<Answer>('/v1/restores', bodyOf(options));
+      const started = await context.client.post('/v1/restores', { body: bodyOf(options) });
       if (options.wait && options.instant !== undefined) return showInstant(context, started);
       await context.finish(started, {
         wait: options.wait,
@@ -100,7 +98,7 @@ export function restoreCommands(program: Command, around: Surroundings): void {
 }
 
 async function refresh({ client }: Context, { volume }: Answer): Promise<Pick<Answer, 'volume'>> {
-  return { volume: volume && (await client.get<Volume>(`/v1/volumes/${volume.id}`)) };
+  return { volume: volume && (await client.get('/v1/volumes/{volume}', at({ volume: volume.id }))) };
 }
 
 /** As soon as the volume can be used; the run goes on. */

@@ -1,14 +1,16 @@
 // tidemark run
+import { hasEnded, type Query, type Schema } from '@tidemark/client';
 import { type Command, Option } from 'commander';
-import type { Run } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { requireGoodResult } from '../good-result.ts';
 import { type Column, moment, size, table } from '../output.ts';
-import { hasEnded, watchRun } from '../run-watch.ts';
+import { watchRun } from '../run-watch.ts';
 import { parseSize } from '../sizes.ts';
-import { Context, type Surroundings, segment, withPage } from './context.ts';
+import { at, Context, type Surroundings, withPage } from './context.ts';
+
+type Run = Schema<'Run'>;
 
 const PATH = '/v1/runs';
+const ONE = `${PATH}/{run}` as const;
 const LIST_DEFAULT = 50;
 
 /** With what was asked of it, and what it still has to do. */
@@ -44,7 +46,7 @@ const details: readonly Column<Run>[] = [
   ['RESULT', run => run.result && JSON.stringify(run.result)],
 ];
 
-const stepColumns: readonly Column<Run['steps'][number]>[] = [
+const stepColumns: readonly Column<Schema<'RunStep'>>[] = [
   ['STEP', step => step.name],
   ['STATE', step => step.state],
   ['STARTED', step => moment(step.startedAt)],
@@ -60,9 +62,10 @@ export function runCommands(program: Command, around: Surroundings): void {
   withPage(group.command('list').description('list runs, newest first'), LIST_DEFAULT)
     .addOption(new Option('--state <state>', 'only runs in this state').choices(RUN_STATES))
     .option('--kind <kind>', 'only runs of this kind, like backup or create-volume')
-    .action(async (options: Query, command) => {
+    .action(async (options: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Run>(PATH, { limit: LIST_DEFAULT, ...options }), columns);
+      const query = { limit: LIST_DEFAULT, ...options };
+      output.list(await client.list(PATH, { params: { query } }), columns);
     });
 
   group
@@ -70,7 +73,7 @@ export function runCommands(program: Command, around: Surroundings): void {
     .description('look at a run and its steps')
     .action(async (id, _options, command) => {
       const { client, output } = new Context(command, around);
-      const run = await client.get<Run>(`${PATH}/${segment(id)}`);
+      const run = await client.get(ONE, at({ run: id }));
       output.show(run, details, run.steps.length > 0 ? `\n\n${table(run.steps, stepColumns)}` : '');
     });
 
@@ -79,7 +82,7 @@ export function runCommands(program: Command, around: Surroundings): void {
     .description('follow a run to its end; exits like the command that began it')
     .action(async (id, _options, command) => {
       const { client, output } = new Context(command, around);
-      const run = await watchRun(client, output, await client.get<Run>(`${PATH}/${segment(id)}`));
+      const run = await watchRun(client, output, await client.get(ONE, at({ run: id })));
       output.show(run, details);
       requireGoodResult(run);
     });
@@ -89,16 +92,16 @@ export function runCommands(program: Command, around: Surroundings): void {
     .description('ask a run to stop; what it made is undone, as far as it can be')
     .action(async (id, _options, command) => {
       const { client, output } = new Context(command, around);
-      const answer = await client.post<{ run: Run }>(`${PATH}/${segment(id)}/cancel`);
+      const answer = await client.post(`${ONE}/cancel`, at({ run: id }));
       output.print(answer, () => `asked ${answer.run.kind} run ${answer.run.id} to stop`);
     });
-  const ask = (name: string, description: string, done: string) =>
+  const ask = (name: 'pause' | 'resume' | 'finish', description: string, done: string) =>
     group
       .command(`${name} <run>`)
       .description(description)
       .action(async (id, _options, command) => {
         const { client, output } = new Context(command, around);
-        const answer = await client.post<{ run: Run }>(`${PATH}/${segment(id)}/${name}`);
+        const answer = await client.post(`${ONE}/${name}`, at({ run: id }));
         output.print(answer, () => `asked ${answer.run.kind} run ${answer.run.id} to ${done}`);
       });
   ask('pause', "let a run's job stand still; guests go on", 'stand still');
@@ -111,7 +114,7 @@ export function runCommands(program: Command, around: Surroundings): void {
     .action(async (id, text, _options, command) => {
       const { client, output } = new Context(command, around);
       const body = { bytesPerSecond: text === '0' ? 0 : parseSize(text) };
-      const answer = await client.post<{ run: Run }>(`${PATH}/${segment(id)}/speed`, body);
+      const answer = await client.post(`${ONE}/speed`, { ...at({ run: id }), body });
       output.print(answer, () => `asked ${answer.run.kind} run ${answer.run.id} for another speed`);
     });
 }

@@ -1,9 +1,10 @@
 // tidemark snapshot
+import type { Query, Schema } from '@tidemark/client';
 import type { Command } from 'commander';
-import type { Run, Snapshot } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment, recordOrGone } from '../output.ts';
-import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, type Surroundings, withPage, withWait } from './context.ts';
+
+type Snapshot = Schema<'Snapshot'>;
 
 const columns: readonly Column<Snapshot>[] = [
   ['NAME', snapshot => snapshot.name],
@@ -12,12 +13,8 @@ const columns: readonly Column<Snapshot>[] = [
   ['ID', snapshot => snapshot.id],
 ];
 
-interface Answer {
-  run: Run;
-  snapshot: Snapshot | null;
-}
-
-const pathOf = (volume: string): string => `/v1/volumes/${segment(volume)}/snapshots`;
+const PATH = '/v1/volumes/{volume}/snapshots';
+const ONE = `${PATH}/{snapshot}` as const;
 
 export function snapshotCommands(program: Command, around: Surroundings): void {
   const group = program
@@ -27,11 +24,11 @@ export function snapshotCommands(program: Command, around: Surroundings): void {
   withWait(group.command('create <volume> <name>').description('take a snapshot')).action(
     async (volume, name, options, command) => {
       const context = new Context(command, around);
-      const started = await context.client.post<Answer>(pathOf(volume), { name });
+      const started = await context.client.post(PATH, { ...at({ volume }), body: { name } });
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({
-          snapshot: await context.client.get<Snapshot>(`${pathOf(volume)}/${started.snapshot?.id}`),
+          snapshot: await context.client.get(ONE, at({ volume, snapshot: started.snapshot!.id })),
         }),
         forPeople: ({ snapshot }) => recordOrGone(snapshot, columns),
       });
@@ -39,9 +36,9 @@ export function snapshotCommands(program: Command, around: Surroundings): void {
   );
 
   withPage(group.command('list <volume>').description("list a volume's snapshots")).action(
-    async (volume, options: Query, command) => {
+    async (volume, query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Snapshot>(pathOf(volume), options), columns);
+      output.list(await client.list(PATH, { params: { path: { volume }, query } }), columns);
     },
   );
 
@@ -50,6 +47,6 @@ export function snapshotCommands(program: Command, around: Surroundings): void {
     .description('look at a snapshot')
     .action(async (volume, ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      output.show(await client.get<Snapshot>(`${pathOf(volume)}/${segment(ref)}`), columns);
+      output.show(await client.get(ONE, at({ volume, snapshot: ref })), columns);
     });
 }

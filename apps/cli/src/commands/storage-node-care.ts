@@ -1,17 +1,14 @@
 // tidemark storage-node cordon, uncordon, drain, recover
+import type { Schema } from '@tidemark/client';
 import type { Command } from 'commander';
-import type { Run, StorageNode } from '../answers.ts';
 import { type Column, moment, table } from '../output.ts';
 import { parseSize } from '../sizes.ts';
-import { Context, type Surroundings, segment, withWait } from './context.ts';
+import { at, Context, type Surroundings, withWait } from './context.ts';
 
-const PATH = '/v1/storage-nodes';
+type Run = Schema<'Run'>;
+
+const PATH = '/v1/storage-nodes/{storageNode}';
 const HOUR_MS = 3_600_000;
-
-interface Answer {
-  run: Run;
-  storageNode: StorageNode | null;
-}
 
 interface Drained {
   moved: { name: string; to: string }[];
@@ -63,7 +60,7 @@ export function storageNodeCareCommands(group: Command, around: Surroundings): v
       .description(verb === 'cordon' ? 'let nothing new go there' : 'let what is new go there again')
       .action(async (ref, _options, command) => {
         const { client, output } = new Context(command, around);
-        const node = await client.post<StorageNode>(`${PATH}/${segment(ref)}/${verb}`, {});
+        const node = await client.post(`${PATH}/${verb}`, at({ storageNode: ref }));
         output.print(node, () => `${verb}ed ${node.name}`);
       });
   }
@@ -74,7 +71,8 @@ export function storageNodeCareCommands(group: Command, around: Surroundings): v
     .action(async (ref, options, command) => {
       const body = { selector: options.to, speedBytesPerSecond: options.speed };
       const context = new Context(command, around);
-      await finish(context, `${PATH}/${segment(ref)}`, { verb: 'drain', body, wait: options.wait }, run =>
+      const started = await context.client.post(`${PATH}/drain`, { ...at({ storageNode: ref }), body });
+      await finish(context, ref, { started, wait: options.wait }, run =>
         drainReport(run.result as unknown as Drained),
       );
     });
@@ -89,7 +87,8 @@ export function storageNodeCareCommands(group: Command, around: Surroundings): v
     .action(async (ref, options, command) => {
       const body = { selector: options.to, instant: options.instant };
       const context = new Context(command, around);
-      await finish(context, `${PATH}/${segment(ref)}`, { verb: 'recover', body, wait: options.wait }, run =>
+      const started = await context.client.post(`${PATH}/recover`, { ...at({ storageNode: ref }), body });
+      await finish(context, ref, { started, wait: options.wait }, run =>
         recoverReport(run.result as unknown as Recovered),
       );
     });
@@ -97,14 +96,13 @@ export function storageNodeCareCommands(group: Command, around: Surroundings): v
 
 async function finish(
   context: Context,
-  path: string,
-  { verb, body, wait }: { verb: string; body: object; wait: boolean },
+  ref: string,
+  { started, wait }: { started: Schema<'StorageNodeRun'>; wait: boolean },
   report: (run: Run) => string,
 ): Promise<void> {
-  const started = await context.client.post<Answer>(`${path}/${verb}`, body);
   await context.finish(started, {
     wait,
-    refresh: async () => ({ storageNode: await context.client.get<StorageNode>(path) }),
+    refresh: async () => ({ storageNode: await context.client.get(PATH, at({ storageNode: ref })) }),
     forPeople: ({ run }) => report(run),
   });
 }

@@ -1,14 +1,16 @@
 // tidemark storage-node
+import type { Query, Schema } from '@tidemark/client';
 import type { Command } from 'commander';
-import type { Run, StorageNode } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment, recordOrGone, size } from '../output.ts';
-import { Context, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, type Surroundings, withPage, withWait } from './context.ts';
 import { joinTokenCommands } from './join-token.ts';
 import { labelCommand, labelText, withLabels, withSelector } from './labels.ts';
 import { storageNodeCareCommands } from './storage-node-care.ts';
 
+type StorageNode = Schema<'StorageNode'>;
+
 const PATH = '/v1/storage-nodes';
+const ONE = `${PATH}/{storageNode}` as const;
 
 const columns: readonly Column<StorageNode>[] = [
   ['NAME', node => node.name],
@@ -21,11 +23,6 @@ const columns: readonly Column<StorageNode>[] = [
   ['LAST SEEN', node => moment(node.lastSeenAt)],
 ];
 
-interface Answer {
-  run: Run;
-  storageNode: StorageNode | null;
-}
-
 export function storageNodeCommands(program: Command, around: Surroundings): void {
   const group = program.command('storage-node').description('machines that own volumes and repositories');
 
@@ -35,18 +32,18 @@ export function storageNodeCommands(program: Command, around: Surroundings): voi
       const context = new Context(command, around);
       const { client } = context;
       const { controlAddress, label: labels } = options;
-      const started = await client.post<Answer>(PATH, { name, controlAddress, labels });
+      const started = await client.post(PATH, { body: { name, controlAddress, labels } });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({ storageNode: await client.get<StorageNode>(`${PATH}/${segment(name)}`) }),
+        refresh: async () => ({ storageNode: await client.get(ONE, at({ storageNode: name })) }),
         forPeople: ({ storageNode }) => recordOrGone(storageNode, columns),
       });
     });
 
   withSelector(withPage(group.command('list').description('list storage nodes'))).action(
-    async (options: Query, command) => {
+    async (query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<StorageNode>(PATH, options), columns);
+      output.list(await client.list(PATH, { params: { query } }), columns);
     },
   );
 
@@ -55,21 +52,26 @@ export function storageNodeCommands(program: Command, around: Surroundings): voi
     .description('look at a storage node')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      const node = await client.get<StorageNode>(`${PATH}/${segment(ref)}`);
+      const node = await client.get(ONE, at({ storageNode: ref }));
       output.show(node, [['ID', item => item.id], ...columns, ['LABELS', labelText]]);
     });
 
   joinTokenCommands(group, around);
   storageNodeCareCommands(group, around);
 
-  labelCommand(group, { noun: 'storage-node', path: PATH, around });
+  labelCommand(group, {
+    noun: 'storage-node',
+    look: ({ client }, ref) => client.get(ONE, at({ storageNode: ref })),
+    change: ({ client }, ref, labels) => client.patch(ONE, { ...at({ storageNode: ref }), body: { labels } }),
+    around,
+  });
 
   withWait(
     group.command('remove <storage-node>').description('remove a storage node that owns nothing'),
   ).action(async (ref, options, command) => {
     const context = new Context(command, around);
     const { client } = context;
-    const started = await client.delete<Answer>(`${PATH}/${segment(ref)}`);
+    const started = await client.delete(ONE, at({ storageNode: ref }));
     await context.finish(started, {
       wait: options.wait,
       refresh: async () => ({ storageNode: null }),

@@ -1,14 +1,13 @@
 // tidemark token
+import type { Query, Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { Token } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment, record } from '../output.ts';
-import { Context, parseMoment, type Surroundings, segment, withPage } from './context.ts';
+import { at, Context, parseMoment, type Surroundings, withPage } from './context.ts';
 
 const PATH = '/v1/tokens';
 
-const columns: readonly Column<Token>[] = [
+const columns: readonly Column<Schema<'Token'>>[] = [
   ['NAME', token => token.name],
   ['ROLE', token => token.role],
   ['SCOPE', token => token.scope || null],
@@ -17,11 +16,6 @@ const columns: readonly Column<Token>[] = [
   ['EXPIRES', token => moment(token.expiresAt)],
   ['LAST USED', token => moment(token.lastUsedAt)],
 ];
-
-interface Created {
-  token: Token;
-  secret: string;
-}
 
 export function tokenCommands(program: Command, around: Surroundings): void {
   const group = program
@@ -40,9 +34,11 @@ export function tokenCommands(program: Command, around: Surroundings): void {
     .option('--expires <moment>', 'lets nobody in from then on', parseMoment)
     .action(async (name, { role, scope, expires: expiresAt }, command) => {
       const { client, output } = new Context(command, around);
-      const made = await client.post<Created>(PATH, { name, role, scope, expiresAt });
-      const cells: readonly Column<Created>[] = [
-        ...columns.map(([heading, value]): Column<Created> => [heading, ({ token }) => value(token)]),
+      const made = await client.post(PATH, { body: { name, role, scope, expiresAt } });
+      const cells: readonly Column<Schema<'CreatedToken'>>[] = [
+        ...columns.map(
+          ([heading, value]): Column<Schema<'CreatedToken'>> => [heading, ({ token }) => value(token)],
+        ),
         ['TOKEN', ({ secret }) => secret],
       ];
       output.print(made, () => record(made, cells));
@@ -52,9 +48,9 @@ export function tokenCommands(program: Command, around: Surroundings): void {
     });
 
   withPage(group.command('list').description('list tokens, also those that let nobody in any more')).action(
-    async (options: Query, command) => {
+    async (query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Token>(PATH, options), columns);
+      output.list(await client.list(PATH, { params: { query } }), columns);
     },
   );
 
@@ -63,7 +59,7 @@ export function tokenCommands(program: Command, around: Surroundings): void {
     .description('let nobody in with it any more, at once and for good')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      const token = await client.delete<Token>(`${PATH}/${segment(ref)}`);
+      const token = await client.delete(`${PATH}/{token}`, at({ token: ref }));
       output.print(token, () => `revoked ${token.name}`);
     });
 }

@@ -1,13 +1,7 @@
 // tidemark backup verify
 import type { Command } from 'commander';
-import type { Backup, Run } from '../answers.ts';
 import { parseSize } from '../sizes.ts';
-import { Context, type Surroundings, segment, withWait } from './context.ts';
-
-interface Answer {
-  run: Run;
-  backup: Backup | null;
-}
+import { at, Context, type Surroundings, withWait } from './context.ts';
 
 interface VerifyResult {
   result: 'sound' | 'damaged';
@@ -27,12 +21,12 @@ export function verifyCommand(group: Command, around: Surroundings): void {
     .option('--speed <size>', 'most bytes per second, like 50MiB', parseSize)
     .action(async (id, options, command) => {
       const context = new Context(command, around);
-      const path = `/v1/backups/${segment(id)}`;
+      const backup = at({ backup: id });
       const body = { chain: options.chain, speedBytesPerSecond: options.speed };
-      const started = await context.client.post<Answer>(`${path}/verify`, body);
+      const started = await context.client.post('/v1/backups/{backup}/verify', { ...backup, body });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({ backup: await context.client.get<Backup>(path) }),
+        refresh: async () => ({ backup: await context.client.get('/v1/backups/{backup}', backup) }),
         forPeople: ({ run }) => verdict(id, run.result as unknown as VerifyResult),
       });
     });

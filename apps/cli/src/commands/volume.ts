@@ -1,15 +1,17 @@
 // tidemark volume
+import type { Query, Schema } from '@tidemark/client';
 import { type Command, Option } from 'commander';
-import type { Run, Volume } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment, recordOrGone, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
 import { auditCommand } from './audit.ts';
-import { Context, parseCount, type Surroundings, segment, withPage, withWait } from './context.ts';
+import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
 import { labelCommand, labelText, withLabels, withSelector } from './labels.ts';
 import { moveCommand } from './move.ts';
 
+type Volume = Schema<'Volume'>;
+
 const PATH = '/v1/volumes';
+const ONE = `${PATH}/{volume}` as const;
 
 export const volumeColumns: readonly Column<Volume>[] = [
   ['NAME', volume => volume.name],
@@ -32,11 +34,6 @@ const details: readonly Column<Volume>[] = [
   ['CREATED', volume => moment(volume.createdAt)],
 ];
 
-interface Answer {
-  run: Run;
-  volume: Volume | null;
-}
-
 export const formatOption = (): Option =>
   new Option('--format <format>', 'image format on the storage node')
     .choices(['raw', 'qcow2'])
@@ -53,18 +50,18 @@ export function volumeCommands(program: Command, around: Surroundings): void {
       const context = new Context(command, around);
       const { storageNode, size: sizeBytes, format, label: labels } = options;
       const body = { name, storageNode, sizeBytes, format, labels };
-      const started = await context.client.post<Answer>(PATH, body);
+      const started = await context.client.post(PATH, { body });
       await context.finish(started, {
         wait: options.wait,
-        refresh: async () => ({ volume: await context.client.get<Volume>(`${PATH}/${segment(name)}`) }),
+        refresh: async () => ({ volume: await context.client.get(ONE, at({ volume: name })) }),
         forPeople: ({ volume }) => recordOrGone(volume, volumeColumns),
       });
     });
 
   withSelector(withPage(group.command('list').description('list volumes'))).action(
-    async (options: Query, command) => {
+    async (query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list<Volume>(PATH, options), volumeColumns);
+      output.list(await client.list(PATH, { params: { query } }), volumeColumns);
     },
   );
 
@@ -73,7 +70,7 @@ export function volumeCommands(program: Command, around: Surroundings): void {
     .description('look at a volume')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      const volume = await client.get<Volume>(`${PATH}/${segment(ref)}`);
+      const volume = await client.get(ONE, at({ volume: ref }));
       output.show(volume, details);
     });
 
@@ -83,10 +80,16 @@ export function volumeCommands(program: Command, around: Surroundings): void {
     .requiredOption('--checkpoint-limit <count>', 'most checkpoints', parseCount)
     .action(async (ref, { checkpointLimit }, command) => {
       const { client, output } = new Context(command, around);
-      output.show(await client.patch<Volume>(`${PATH}/${segment(ref)}`, { checkpointLimit }), details);
+      const volume = await client.patch(ONE, { ...at({ volume: ref }), body: { checkpointLimit } });
+      output.show(volume, details);
     });
 
-  labelCommand(group, { noun: 'volume', path: PATH, around });
+  labelCommand(group, {
+    noun: 'volume',
+    look: ({ client }, ref) => client.get(ONE, at({ volume: ref })),
+    change: ({ client }, ref, labels) => client.patch(ONE, { ...at({ volume: ref }), body: { labels } }),
+    around,
+  });
 
   moveCommand(group, { columns: volumeColumns, around });
 
@@ -95,7 +98,7 @@ export function volumeCommands(program: Command, around: Surroundings): void {
   withWait(group.command('delete <volume>').description('delete a volume; its backups stay')).action(
     async (ref, options, command) => {
       const context = new Context(command, around);
-      const started = await context.client.delete<Answer>(`${PATH}/${segment(ref)}`);
+      const started = await context.client.delete(ONE, at({ volume: ref }));
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({ volume: null }),

@@ -1,13 +1,15 @@
 // tidemark webhook
+import type { Query, Schema } from '@tidemark/client';
 import type { Command } from 'commander';
-import type { Webhook, WebhookDelivery } from '../answers.ts';
-import type { Query } from '../client.ts';
 import { type Column, moment, record } from '../output.ts';
-import { Context, type Surroundings, segment, withPage } from './context.ts';
+import { at, Context, type Surroundings, withPage } from './context.ts';
 
 const PATH = '/v1/webhooks';
+const ONE = `${PATH}/{webhook}` as const;
 
-const columns: readonly Column<Webhook>[] = [
+type WithSecret = Schema<'WebhookWithSecret'>;
+
+const columns: readonly Column<Schema<'Webhook'>>[] = [
   ['NAME', webhook => webhook.name],
   ['STATE', webhook => webhook.state],
   ['URL', webhook => webhook.url],
@@ -15,7 +17,7 @@ const columns: readonly Column<Webhook>[] = [
   ['SELECTOR', webhook => webhook.selector || 'all'],
 ];
 
-const deliveryColumns: readonly Column<WebhookDelivery>[] = [
+const deliveryColumns: readonly Column<Schema<'WebhookDelivery'>>[] = [
   ['ID', delivery => delivery.id],
   ['EVENT', delivery => delivery.eventId],
   ['KIND', delivery => delivery.kind],
@@ -25,11 +27,6 @@ const deliveryColumns: readonly Column<WebhookDelivery>[] = [
   ['ATTEMPTED', delivery => moment(delivery.attemptedAt)],
   ['DETAIL', delivery => delivery.detail],
 ];
-
-interface WithSecret {
-  webhook: Webhook;
-  secret: string;
-}
 
 const parseKinds = (text: string): string[] => text.split(',').filter(kind => kind !== '');
 
@@ -49,21 +46,23 @@ export function webhookCommands(program: Command, around: Surroundings): void {
     .requiredOption('--to <url>', 'where they are sent to: http: or https:')
     .action(async (name, { to: url, kinds, selector }, command) => {
       const { client, output } = new Context(command, around);
-      const made = await client.post<WithSecret>(PATH, { name, url, kinds, selector });
+      const made = await client.post(PATH, { body: { name, url, kinds, selector } });
       output.print(made, () => withSecret(made));
     });
 
-  withPage(group.command('list').description('list webhooks')).action(async (options: Query, command) => {
-    const { client, output } = new Context(command, around);
-    output.list(await client.list<Webhook>(PATH, options), columns);
-  });
+  withPage(group.command('list').description('list webhooks')).action(
+    async (query: Query<typeof PATH>, command) => {
+      const { client, output } = new Context(command, around);
+      output.list(await client.list(PATH, { params: { query } }), columns);
+    },
+  );
 
   group
     .command('show <webhook>')
     .description('look at a webhook')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      output.show(await client.get<Webhook>(`${PATH}/${segment(ref)}`), [['ID', one => one.id], ...columns]);
+      output.show(await client.get(ONE, at({ webhook: ref })), [['ID', one => one.id], ...columns]);
     });
 
   changeCommands(group, around);
@@ -79,7 +78,7 @@ function changeCommands(group: Command, around: Surroundings): void {
       const { client, output } = new Context(command, around);
       const enabled = enable || disable ? { enabled: enable === true } : {};
       const body = { url, kinds, selector, ...enabled };
-      output.show(await client.patch<Webhook>(`${PATH}/${segment(ref)}`, body), columns);
+      output.show(await client.patch(ONE, { ...at({ webhook: ref }), body }), columns);
     });
 
   group
@@ -87,7 +86,7 @@ function changeCommands(group: Command, around: Surroundings): void {
     .description('sign with a new secret from now on')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      const answer = await client.post<WithSecret>(`${PATH}/${segment(ref)}/secret`);
+      const answer = await client.post(`${ONE}/secret`, at({ webhook: ref }));
       output.print(answer, () => withSecret(answer));
     });
 
@@ -96,7 +95,7 @@ function changeCommands(group: Command, around: Surroundings): void {
     .description('send nothing to it any more')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      const gone = await client.delete<Webhook>(`${PATH}/${segment(ref)}`);
+      const gone = await client.delete(ONE, at({ webhook: ref }));
       output.print(gone, () => `deleted webhook ${gone.name}`);
     });
 }
@@ -107,16 +106,16 @@ function deliveryCommands(group: Command, around: Surroundings): void {
     .description('send a ping')
     .action(async (ref, _options, command) => {
       const { client, output } = new Context(command, around);
-      const delivery = await client.post<WebhookDelivery>(`${PATH}/${segment(ref)}/ping`);
+      const delivery = await client.post(`${ONE}/ping`, at({ webhook: ref }));
       output.show(delivery, deliveryColumns, `\nfollow it with: tidemark webhook deliveries ${ref}`);
     });
 
   withPage(group.command('deliveries <webhook>').description('list what was sent, and what waits'))
     .option('--state <state>', 'only pending, delivered or dead ones')
-    .action(async (ref, options: Query, command) => {
+    .action(async (ref, query: Query<`${typeof ONE}/deliveries`>, command) => {
       const { client, output } = new Context(command, around);
-      const path = `${PATH}/${segment(ref)}/deliveries`;
-      output.list(await client.list<WebhookDelivery>(path, options), deliveryColumns);
+      const params = { path: { webhook: ref }, query };
+      output.list(await client.list(`${ONE}/deliveries`, { params }), deliveryColumns);
     });
 
   group
@@ -124,7 +123,7 @@ function deliveryCommands(group: Command, around: Surroundings): void {
     .description('send a delivery again')
     .action(async (ref, id, _options, command) => {
       const { client, output } = new Context(command, around);
-      const path = `${PATH}/${segment(ref)}/deliveries/${segment(id)}/redeliver`;
-      output.show(await client.post<WebhookDelivery>(path), deliveryColumns);
+      const path = at({ webhook: ref, delivery: id });
+      output.show(await client.post(`${ONE}/deliveries/{delivery}/redeliver`, path), deliveryColumns);
     });
 }

@@ -1,13 +1,16 @@
 // Events as they come: reads server-sent events, and goes on after the last one when the stream breaks off.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RunProgressEvent, TidemarkEvent } from './answers.ts';
-import { type Client, ProblemFailure, type Query, UnreachableFailure } from './client.ts';
+import type { TidemarkClient } from './client.ts';
+import { ProblemFailure, UnreachableFailure } from './failures.ts';
 import { FOLLOW_AGAIN_MS } from './limits.ts';
+import type { Query, Schema } from './types.ts';
 
 const PROGRESS_KIND = 'run.progress';
 const PRUNED = 'events-pruned';
+const GONE = 410;
 
-export type Told = { event: TidemarkEvent } | { progress: RunProgressEvent };
+export type EventQuery = Omit<Query<'/v1/events'>, 'follow' | 'limit' | 'cursor'>;
+export type Told = { event: Schema<'Event'> } | { progress: Schema<'RunProgressEvent'> };
 
 interface Message {
   kind: string;
@@ -16,7 +19,7 @@ interface Message {
 
 export interface FollowOptions {
   /** Told of a stream that broke off and is asked for again. */
-  readonly note: (text: string) => void;
+  readonly note?: (text: string) => void;
 }
 
 /**
@@ -24,11 +27,11 @@ export interface FollowOptions {
  * be reached at first.
  */
 export async function* followEvents(
-  client: Client,
-  query: Query,
-  { note }: FollowOptions,
+  client: TidemarkClient,
+  query: EventQuery,
+  { note = () => {} }: FollowOptions = {},
 ): AsyncGenerator<Told> {
-  let seen: string | undefined;
+  let seen: number | undefined;
   let hasBegun = false;
   for (;;) {
     const from = seen === undefined ? query : { ...query, after: seen, since: undefined };
@@ -47,15 +50,20 @@ export async function* followEvents(
   }
 }
 
-async function* readStream(client: Client, query: Query, saw: (id: string) => void): AsyncGenerator<Told> {
+async function* readStream(
+  client: TidemarkClient,
+  query: EventQuery,
+  saw: (id: number) => void,
+): AsyncGenerator<Told> {
+  const params = { query: { ...query, follow: 'true' as const } };
   let message: Message = { kind: '', data: '' };
-  let id: string | undefined;
-  for await (const line of client.lines('/v1/events', { ...query, follow: 'true' }, 'text/event-stream')) {
+  let id: number | undefined;
+  for await (const line of client.lines('/v1/events', 'text/event-stream', { params })) {
     if (line !== '') {
       const [field, value] = parseField(line);
       if (field === 'event') message.kind = value;
       if (field === 'data') message.data += value;
-      if (field === 'id') id = value;
+      if (field === 'id') id = Number(value);
       continue;
     }
     if (message.data !== '') yield toldBy(message);
@@ -73,6 +81,6 @@ function parseField(line: string): [name: string, value: string] {
 function toldBy({ kind, data }: Message): Told {
   const parsed = JSON.parse(data);
   if (kind === PROGRESS_KIND) return { progress: parsed };
-  if (kind === PRUNED) throw new ProblemFailure({ title: 'The events asked for are gone', ...parsed });
+  if (kind === PRUNED) throw new ProblemFailure({ title: 'The events asked for are gone', ...parsed }, GONE);
   return { event: parsed };
 }
