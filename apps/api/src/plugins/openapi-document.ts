@@ -15,6 +15,7 @@ const SUCCESS_WORDS: Readonly<Record<string, string>> = {
 
 interface Operation {
   parameters?: object[];
+  requestBody?: object;
   responses?: Record<string, { description: string; content?: object }>;
 }
 
@@ -98,6 +99,8 @@ const IF_NONE_MATCH = headerOf(
   'An `etag` that was read: answered 304 where it is the same.',
 );
 
+const NOT_CHANGED = { description: 'It is what `if-none-match` names. Without a body.' };
+const BODY_CODES = ['request-too-large', 'unsupported-media-type'] as const;
 const KEY_CODES = ['idempotency-key-reused', 'idempotency-key-busy', 'idempotency-answer-lost'] as const;
 
 function withRefusals(operation: Operation, codes: readonly ErrorCode[]): void {
@@ -119,10 +122,14 @@ function withHeaders(document: Document): Document {
         operation.parameters = [...(operation.parameters ?? []), header];
         withRefusals(operation, codes);
       };
+      if (operation.requestBody !== undefined) withRefusals(operation, BODY_CODES);
       if (method === 'post') add(KEY, KEY_CODES);
-      else if (SINGLE.test(path)) {
-        if (method === 'get') add(IF_NONE_MATCH, []);
-        else add(IF_MATCH, ['precondition-failed']);
+      // What cannot be read has no version.
+      else if (SINGLE.test(path) && operations.get !== undefined) {
+        if (method === 'get') {
+          add(IF_NONE_MATCH, []);
+          operation.responses = { ...operation.responses, 304: NOT_CHANGED };
+        } else add(IF_MATCH, ['precondition-failed']);
       }
     }
   }

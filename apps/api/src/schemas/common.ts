@@ -67,7 +67,9 @@ export const EXAMPLE_IDS = {
 export const EXAMPLE_MOMENT = '2026-11-21T08:00:00.000Z';
 
 export const bytesField = z.int().min(0);
-export const extentSchema = z.object({ offset: bytesField, length: z.int().min(1) }).meta({ id: 'Extent' });
+export const extentSchema = z
+  .object({ offset: bytesField, length: z.int().min(1) })
+  .meta({ id: 'Extent', examples: [{ offset: 65_536, length: 131_072 }] });
 
 /** Of a job, as a request asks for it. */
 export const speedField = z

@@ -59,7 +59,21 @@ export const runProgressSchema = z
     sentBytes: bytesField,
     dirtyBytes: bytesField,
   })
-  .meta({ id: 'RunProgressEvent' });
+  .meta({
+    id: 'RunProgressEvent',
+    examples: [
+      {
+        runId: EXAMPLE_IDS.run,
+        runKind: 'backup',
+        volumeId: EXAMPLE_IDS.volume,
+        step: 'copy',
+        currentBytes: 4_194_304,
+        totalBytes: 1_073_741_824,
+        sentBytes: 4_194_304,
+        dirtyBytes: 1_073_741_824,
+      },
+    ],
+  });
 
 export function toProgressJson({ id, kind, ...rest }: RunningRun): z.output<typeof runProgressSchema> {
   return { runId: id, runKind: kind, ...rest };

@@ -82,7 +82,27 @@ export const firingMemberSchema = z
     admittedAt: momentField.nullable(),
     finishedAt: momentField.nullable(),
   })
-  .meta({ id: 'FiringMember' });
+  .meta({
+    id: 'FiringMember',
+    examples: [
+      {
+        volumeId: EXAMPLE_IDS.volume,
+        volume: 'web-01',
+        storageNodeId: EXAMPLE_IDS.storageNode,
+        kind: 'incremental',
+        state: 'waiting',
+        reason: "storage node 'alpha' makes 4 backups already, as many as it may",
+        repositoryId: EXAMPLE_IDS.repository,
+        runId: null,
+        backupId: null,
+        estimateBytes: 4_194_304,
+        attempts: 0,
+        notBefore: null,
+        admittedAt: null,
+        finishedAt: null,
+      },
+    ],
+  });
 
 export const firingPageSchema = pageOf(firingSchema, 'FiringPage');
 export const firingMemberPageSchema = pageOf(firingMemberSchema, 'FiringMemberPage');
@@ -125,7 +145,26 @@ export const simulatedFiringSchema = z
       }),
     ),
   })
-  .meta({ id: 'SimulatedFiring' });
+  .meta({
+    id: 'SimulatedFiring',
+    examples: [
+      {
+        number: 12,
+        dueAt: EXAMPLE_MOMENT,
+        startAt: EXAMPLE_MOMENT,
+        volumes: [
+          {
+            volumeId: EXAMPLE_IDS.volume,
+            volume: 'web-01',
+            kind: 'incremental',
+            kept: 7,
+            keeps: null,
+            pruned: [{ pointInTime: '2026-11-14T08:00:00.000Z', backup: EXAMPLE_IDS.backup }],
+          },
+        ],
+      },
+    ],
+  });
 
 export const simulationSchema = pageOf(simulatedFiringSchema, 'Simulation');
 

@@ -54,7 +54,9 @@ export const createdJoinTokenSchema = z
   })
   .meta({ id: 'CreatedJoinToken', examples: [{ joinToken: example, secret: 'tmj_5f0c3a9e7b1d2486' }] });
 
-export const deletedJoinTokenSchema = z.object({ id: idField }).meta({ id: 'DeletedJoinToken' });
+export const deletedJoinTokenSchema = z
+  .object({ id: idField })
+  .meta({ id: 'DeletedJoinToken', examples: [{ id: example.id }] });
 
 export const joinSchema = z
   .strictObject({

@@ -81,7 +81,19 @@ export const pruneCheckpointSchema = z
     goes: z.boolean(),
     keep: keptField,
   })
-  .meta({ id: 'PruneCheckpoint' });
+  .meta({
+    id: 'PruneCheckpoint',
+    examples: [
+      {
+        id: EXAMPLE_IDS.checkpoint,
+        name: 'monday',
+        volumeId: EXAMPLE_IDS.volume,
+        pointInTime: EXAMPLE_MOMENT,
+        goes: false,
+        keep: ['the newest of its volume'],
+      },
+    ],
+  });
 
 export const pruneItemSchema = z
   .object({

@@ -118,7 +118,23 @@ export const deliverySchema = z
     attemptedAt: momentField.nullable(),
     createdAt: momentField,
   })
-  .meta({ id: 'WebhookDelivery' });
+  .meta({
+    id: 'WebhookDelivery',
+    examples: [
+      {
+        id: 'b7c8d9e0-2f3a-4b4c-8d5e-6f7a8b9c0d23',
+        eventId: 42,
+        kind: 'run-failed',
+        state: 'pending',
+        attempts: 1,
+        status: 503,
+        detail: 'answered 503',
+        body: '{"id":42,"kind":"run-failed"}',
+        attemptedAt: EXAMPLE_MOMENT,
+        createdAt: EXAMPLE_MOMENT,
+      },
+    ],
+  });
 
 export const deliveryQuery = pageQuery.extend({
   state: z.enum(['pending', 'delivered', 'dead']).optional().meta({ description: 'Only these.' }),

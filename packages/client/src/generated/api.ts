@@ -247,6 +247,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -299,10 +317,7 @@ export interface paths {
         delete: {
             parameters: {
                 query?: never;
-                header?: {
-                    /** @description An `etag` that was read: the call is refused where it has changed since. */
-                    "if-match"?: string;
-                };
+                header?: never;
                 path: {
                     joinToken: string;
                 };
@@ -339,15 +354,6 @@ export interface paths {
                 };
                 /** @description `forbidden`: The caller may not do that */
                 403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description `precondition-failed`: It has changed since it was read */
-                412: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -447,6 +453,24 @@ export interface paths {
                 };
                 /** @description `storage-node-name-taken`: The storage node name is taken; `storage-node-address-taken`: The storage node address is taken; `storage-node-lost`: The storage node is lost for good; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -659,6 +683,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -737,6 +779,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["StorageNode"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -993,6 +1042,24 @@ export interface paths {
                 };
                 /** @description `precondition-failed`: It has changed since it was read */
                 412: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1356,6 +1423,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -1493,6 +1578,24 @@ export interface paths {
                 };
                 /** @description `storage-node-not-ready`: The storage node is not ready; `storage-node-lost`: The storage node is lost for good; `storage-node-in-use`: The storage node still owns volumes or repositories; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -1734,6 +1837,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -1821,6 +1942,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Volume"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -2084,6 +2212,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `internal-error`: Something went wrong inside */
                 500: {
                     headers: {
@@ -2199,6 +2345,24 @@ export interface paths {
                 };
                 /** @description `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `storage-node-not-ready`: The storage node is not ready; `storage-node-cordoned`: The storage node takes nothing new; `storage-node-lost`: The storage node is lost for good; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -2444,6 +2608,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -2524,6 +2706,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Checkpoint"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -2814,6 +3003,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `internal-error`: Something went wrong inside */
                 500: {
                     headers: {
@@ -2938,6 +3145,24 @@ export interface paths {
                 };
                 /** @description `volume-not-ready`: The volume is not ready; `checkpoint-invalid`: The checkpoints cannot be defined like this; `checkpoint-inconsistent`: The changes since the checkpoint cannot be trusted; `checkpoint-name-taken`: The checkpoint name is taken; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -3399,6 +3624,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -3488,6 +3731,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Snapshot"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -3738,6 +3988,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -3817,6 +4085,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Commit"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -4336,6 +4611,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `hook-failed`: The hook failed; `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -4432,6 +4725,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Group"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -4811,6 +5111,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -4898,6 +5216,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Repository"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -5170,6 +5495,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `internal-error`: Something went wrong inside */
                 500: {
                     headers: {
@@ -5433,6 +5776,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -5678,6 +6039,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -5773,6 +6152,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Backup"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -6070,6 +6456,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `internal-error`: Something went wrong inside */
                 500: {
                     headers: {
@@ -6196,6 +6600,24 @@ export interface paths {
                 };
                 /** @description `export-expired`: The export was open for as long as it might be */
                 410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -6367,6 +6789,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `backup-damaged`: The backup is damaged; `image-invalid`: The image is damaged or not understood; `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -6519,6 +6959,24 @@ export interface paths {
                 };
                 /** @description `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -6682,6 +7140,24 @@ export interface paths {
                 };
                 /** @description `backup-not-usable`: The backup cannot be used; `backup-exists`: The backup is there already; `backup-in-use`: The backup is in use; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `storage-node-cordoned`: The storage node takes nothing new; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -6907,6 +7383,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -6976,6 +7470,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["ReplicationRule"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -7216,6 +7717,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `internal-error`: Something went wrong inside */
                 500: {
                     headers: {
@@ -7394,6 +7913,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -7521,6 +8058,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -7590,6 +8145,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Policy"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -7823,6 +8385,24 @@ export interface paths {
                 };
                 /** @description `precondition-failed`: It has changed since it was read */
                 412: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -8466,6 +9046,13 @@ export interface paths {
                         "application/json": components["schemas"]["Firing"];
                     };
                 };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
                     headers: {
@@ -8905,6 +9492,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Run"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -9519,6 +10113,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -9826,6 +10438,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -9895,6 +10525,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Webhook"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -10119,6 +10756,24 @@ export interface paths {
                 };
                 /** @description `precondition-failed`: It has changed since it was read */
                 412: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -10686,6 +11341,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -10858,6 +11531,13 @@ export interface paths {
                         "application/json": components["schemas"]["Difference"];
                     };
                 };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
                     headers: {
@@ -11022,6 +11702,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -11159,6 +11857,24 @@ export interface paths {
                 };
                 /** @description `volume-not-ready`: The volume is not ready; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -11361,6 +12077,24 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                /** @description `request-too-large`: The request is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `unsupported-media-type`: The content type is not understood */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
                 /** @description `idempotency-key-reused`: The idempotency key belongs to another request */
                 422: {
                     headers: {
@@ -11430,6 +12164,13 @@ export interface paths {
                     content: {
                         "application/json": components["schemas"]["Token"];
                     };
+                };
+                /** @description It is what `if-none-match` names. Without a body. */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
                 };
                 /** @description `invalid-request`: The request is not valid */
                 400: {
@@ -12982,6 +13723,12 @@ export interface components {
             /** @description false: nothing is sent, and events wait; true: takes up again. */
             enabled?: boolean;
         };
+        /**
+         * @example {
+         *       "offset": 65536,
+         *       "length": 131072
+         *     }
+         */
         Extent: {
             offset: number;
             length: number;
@@ -13067,6 +13814,18 @@ export interface components {
              */
             createdAt: string;
         };
+        /**
+         * @example {
+         *       "runId": "f1e2d3c4-4b5a-4d6c-9e7f-8a9b0c1d2e06",
+         *       "runKind": "backup",
+         *       "volumeId": "5d0c0a3e-3f4b-4a57-9a3d-7f8f6f1b2c02",
+         *       "step": "copy",
+         *       "currentBytes": 4194304,
+         *       "totalBytes": 1073741824,
+         *       "sentBytes": 4194304,
+         *       "dirtyBytes": 1073741824
+         *     }
+         */
         RunProgressEvent: {
             /** Format: uuid */
             runId: string;
@@ -13085,11 +13844,24 @@ export interface components {
             /** @description Give it back as `cursor` for the next page; null on the last page. */
             nextCursor: string | null;
         };
+        /**
+         * @example {
+         *       "status": "up",
+         *       "version": "0.1.0"
+         *     }
+         */
         Health: {
             /** @constant */
             status: "up";
             version: string;
         };
+        /**
+         * @example {
+         *       "status": "ready",
+         *       "catalog": "up",
+         *       "queue": "up"
+         *     }
+         */
         Ready: {
             /** @constant */
             status: "ready";
@@ -14031,6 +14803,11 @@ export interface components {
             /** @description The token itself; it cannot be shown again. */
             secret: string;
         };
+        /**
+         * @example {
+         *       "id": "e3d4c5b6-7a8f-4e9d-8c1b-2a3f4e5d6c0a"
+         *     }
+         */
         DeletedJoinToken: {
             /** Format: uuid */
             id: string;
@@ -14115,6 +14892,24 @@ export interface components {
             startedAt: string | null;
             finishedAt: string | null;
         };
+        /**
+         * @example {
+         *       "volumeId": "5d0c0a3e-3f4b-4a57-9a3d-7f8f6f1b2c02",
+         *       "volume": "web-01",
+         *       "storageNodeId": "0b6f3d5e-52a1-4d1c-8f5e-0c8f0b9c7a01",
+         *       "kind": "incremental",
+         *       "state": "waiting",
+         *       "reason": "storage node 'alpha' makes 4 backups already, as many as it may",
+         *       "repositoryId": "c3e2d1f0-1a2b-4c3d-9e4f-5a6b7c8d9e04",
+         *       "runId": null,
+         *       "backupId": null,
+         *       "estimateBytes": 4194304,
+         *       "attempts": 0,
+         *       "notBefore": null,
+         *       "admittedAt": null,
+         *       "finishedAt": null
+         *     }
+         */
         FiringMember: {
             /** Format: uuid */
             volumeId: string;
@@ -14151,6 +14946,28 @@ export interface components {
             /** @description Give it back as `cursor` for the next page; null on the last page. */
             nextCursor: string | null;
         };
+        /**
+         * @example {
+         *       "number": 12,
+         *       "dueAt": "2026-11-21T08:00:00.000Z",
+         *       "startAt": "2026-11-21T08:00:00.000Z",
+         *       "volumes": [
+         *         {
+         *           "volumeId": "5d0c0a3e-3f4b-4a57-9a3d-7f8f6f1b2c02",
+         *           "volume": "web-01",
+         *           "kind": "incremental",
+         *           "kept": 7,
+         *           "keeps": null,
+         *           "pruned": [
+         *             {
+         *               "pointInTime": "2026-11-14T08:00:00.000Z",
+         *               "backup": "e7f8a9b0-2c3d-4e5f-8a6b-7c8d9e0f1a05"
+         *             }
+         *           ]
+         *         }
+         *       ]
+         *     }
+         */
         SimulatedFiring: {
             number: number;
             /**
@@ -14196,6 +15013,18 @@ export interface components {
             /** @description Give it back as `cursor` for the next page; null on the last page. */
             nextCursor: string | null;
         };
+        /**
+         * @example {
+         *       "id": "9a1f6c2d-7b5e-4e3a-8c4d-2e1f0a9b8c03",
+         *       "name": "monday",
+         *       "volumeId": "5d0c0a3e-3f4b-4a57-9a3d-7f8f6f1b2c02",
+         *       "pointInTime": "2026-11-21T08:00:00.000Z",
+         *       "goes": false,
+         *       "keep": [
+         *         "the newest of its volume"
+         *       ]
+         *     }
+         */
         PruneCheckpoint: {
             /** Format: uuid */
             id: string;
@@ -14794,6 +15623,20 @@ export interface components {
             /** @description Shown this once. Deliveries are signed with it. */
             secret: string;
         };
+        /**
+         * @example {
+         *       "id": "b7c8d9e0-2f3a-4b4c-8d5e-6f7a8b9c0d23",
+         *       "eventId": 42,
+         *       "kind": "run-failed",
+         *       "state": "pending",
+         *       "attempts": 1,
+         *       "status": 503,
+         *       "detail": "answered 503",
+         *       "body": "{\"id\":42,\"kind\":\"run-failed\"}",
+         *       "attemptedAt": "2026-11-21T08:00:00.000Z",
+         *       "createdAt": "2026-11-21T08:00:00.000Z"
+         *     }
+         */
         WebhookDelivery: {
             /** Format: uuid */
             id: string;
