@@ -20,6 +20,9 @@ const QUEUE_ALONE = { policyLateMs: 24 * HOUR_MS };
 const KEEP_NOTHING = { last: 0, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
 const HOURLY = { cron: '0 * * * *', timeZone: 'UTC', missed: 'once', missedMax: 3, jitterMs: 0 } as const;
 
+/** Whatever comes of the policy: nobody else's runs are held up by it. */
+const OF_NIGHTLY = { requestedBy: 'policy nightly', priority: 10 };
+
 let queue: TestQueue;
 let fleet: Fleet;
 let catalog: Catalog;
@@ -128,7 +131,7 @@ describe.each(BACKENDS)('policies on $name', { timeout: TIMEOUT_MS }, backend =>
     const started = all.reduce((sum, firing) => sum + firing.members.succeeded, 0);
     expect(await backupRuns()).toHaveLength(started);
     const run = (await backupRuns()).at(-1)!;
-    expect(run).toMatchObject({ requestedBy: 'policy nightly', priority: 10 });
+    expect(run).toMatchObject(OF_NIGHTLY);
     expect(run.reason).toContain('nothing to build on');
   });
 
@@ -323,7 +326,8 @@ describe('a firing', { timeout: TIMEOUT_MS }, () => {
     const [second] = await ended(nightly, 2);
     expect((await members(second!)).map(({ kind }) => kind)).toEqual(['incremental', 'incremental']);
     const prune = second!.followUps.find(({ kind }) => kind === 'prune')!;
-    await fleet.succeed(await catalog.runs.get(prune.runId!));
+    const pruned = await fleet.succeed(await catalog.runs.get(prune.runId!));
+    expect(pruned).toMatchObject(OF_NIGHTLY);
     const left = (await catalog.backups.list({ limit: 100 })).items;
     expect(left.map(({ state }) => state)).toEqual(['available', 'available']);
   });
@@ -361,10 +365,8 @@ describe('a firing', { timeout: TIMEOUT_MS }, () => {
     expect(firing).toMatchObject({ state: 'succeeded', members: { succeeded: 2 } });
     const made = await members(firing!);
     const [runId] = new Set(made.map(member => member.runId));
-    expect(await catalog.runs.get(runId!)).toMatchObject({
-      kind: 'create-group',
-      requestedBy: 'policy nightly',
-    });
+    expect(await catalog.runs.get(runId!)).toMatchObject({ kind: 'create-group', ...OF_NIGHTLY });
+    for (const run of await backupRuns()) expect(run).toMatchObject(OF_NIGHTLY);
     expect(made.map(({ kind }) => kind)).toEqual(['full', 'full']);
     const [group] = (await catalog.groups.list()).items;
     expect(group).toMatchObject({ state: 'ready', kind: 'backup' });
@@ -389,7 +391,7 @@ describe('a firing', { timeout: TIMEOUT_MS }, () => {
     const made = await members(firing!);
     for (const { runId } of firing!.followUps) {
       const run = await catalog.runs.get(runId!);
-      expect(run).toMatchObject({ kind: 'replicate', repositoryId: otherId, requestedBy: 'policy nightly' });
+      expect(run).toMatchObject({ kind: 'replicate', repositoryId: otherId, ...OF_NIGHTLY });
       const [copied] = run.request.members as { sourceBackupId: string }[];
       expect(made.map(({ backupId }) => backupId)).toContain(copied!.sourceBackupId);
     }

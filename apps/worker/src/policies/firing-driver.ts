@@ -116,8 +116,7 @@ export class FiringDriver {
     await this.#options.catalog.transaction(async catalog => {
       if (!(await catalog.admissions.end(id, { from: 'admitted', state: 'succeeded', reason: null }))) return;
       if (backupId === null || policy === null) return;
-      const requestedBy = `policy ${policy.name}`;
-      const followUps = await replicated(catalog, { backupId, replicaIds, requestedBy });
+      const followUps = await replicated(catalog, { backupId, replicaIds, policy });
       await catalog.firings.addFollowUps(firingId, followUps);
     });
   }

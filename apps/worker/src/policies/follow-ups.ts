@@ -24,21 +24,27 @@ interface Ended {
   readonly now: Date;
 }
 
+/** As its backups are: runs that somebody waits for are not held up by what follows hundreds of them. */
+const onBehalfOf = ({ name, definition }: Policy) => ({
+  requestedBy: `policy ${name}`,
+  priority: definition.priority,
+});
+
 /** Verified of one firing: more are for the repository's own share a day. */
 const VERIFIED_MAX = 200;
 
 /** Of one backup: a run for each repository that it is to be copied to. */
 export async function replicated(
   catalog: CatalogTransaction,
-  wanted: { backupId: string; replicaIds: readonly string[]; requestedBy: string },
+  wanted: { backupId: string; replicaIds: readonly string[]; policy: Policy },
 ): Promise<FollowUp[]> {
-  const { backupId, replicaIds, requestedBy } = wanted;
-  const settings = { flatten: false, speedBytesPerSecond: null, ruleId: null };
+  const { backupId, replicaIds, policy } = wanted;
+  const settings = { flatten: false, speedBytesPerSecond: null, ruleId: null, ...onBehalfOf(policy) };
   const followUps: FollowUp[] = [];
   for (const repository of replicaIds) {
     const runId = randomUUID();
     try {
-      await intendReplica(catalog, runId, { backupId, repository, requestedBy, ...settings });
+      await intendReplica(catalog, runId, { backupId, repository, ...settings });
       followUps.push({ kind: 'replicate', runId, reason: null });
     } catch (error) {
       const failure = toTidemarkError(error);
@@ -82,11 +88,10 @@ async function pruned(catalog: CatalogTransaction, work: Work): Promise<FollowUp
   const backupIds = [...kept].filter(([, reasons]) => reasons.length === 0).map(([id]) => id);
   if (backupIds.length === 0) return [{ kind: 'prune', runId: null, reason: 'nothing goes' }];
   const runId = randomUUID();
-  const requestedBy = `policy ${policy.name}`;
   const facts = { repository, backupIds, volumeIds, speedBytesPerSecond: null };
   await intendPrune(catalog, runId, {
     ...facts,
-    requestedBy,
+    ...onBehalfOf(policy),
     reason: `retention of policy '${policy.name}'`,
   });
   return [{ kind: 'prune', runId, reason: null }];
@@ -128,8 +133,7 @@ async function verified(catalog: CatalogTransaction, work: Work): Promise<Follow
     await catalog.runs.create({
       ...{ id: runId, kind: 'verify', storageNodeId, repositoryId, backupId: id, request },
       reason: `${verifyPercent} % of each firing of policy '${policy.name}'`,
-      requestedBy: `policy ${policy.name}`,
-      priority: policy.definition.priority,
+      ...onBehalfOf(policy),
     });
     followUps.push({ kind: 'verify', runId, reason: null });
   }

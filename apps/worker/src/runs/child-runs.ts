@@ -17,6 +17,13 @@ export function childRunId(parentId: string, subjectId: string): string {
   return [...parts, hash.slice(20, 32)].join('-');
 }
 
+/** A child is asked for by whoever asked for its parent, and has its place among runs that wait. */
+export function onBehalfOf({
+  run: { requestedBy, priority },
+}: RunContext): Pick<Run, 'requestedBy' | 'priority'> {
+  return { requestedBy, priority };
+}
+
 export function findChild({ catalog, run }: RunContext, subjectId: string): Promise<Run | null> {
   return catalog.runs.find(childRunId(run.id, subjectId));
 }

@@ -4,7 +4,7 @@ import { chooseRoomiest, hasEnded, intendMove, type Volume } from '@tidemark/cat
 import { z } from 'zod';
 import { toTidemarkError } from '../errors.ts';
 import { CHILD_RUNS_MAX } from '../limits.ts';
-import { cancelChildren, childRunId, findChild } from './child-runs.ts';
+import { cancelChildren, childRunId, findChild, onBehalfOf } from './child-runs.ts';
 import { nodesToChooseFrom } from './placement-nodes.ts';
 import { NotYet, type RunContext, type RunDefinition, type Step } from './run-definition.ts';
 
@@ -93,7 +93,7 @@ async function begin(
   try {
     await catalog.transaction(async tx => {
       await intendMove(tx, childRunId(run.id, volume.id), {
-        ...{ volume: volume.id, storageNode: target.id },
+        ...{ volume: volume.id, storageNode: target.id, ...onBehalfOf(context) },
         ...(speedBytesPerSecond !== null && { speedBytesPerSecond }),
       });
     });

@@ -5,6 +5,7 @@ import type { RunRequest } from '@tidemark/proto';
 import { TidemarkError } from '@tidemark/proto';
 import { JobFailed } from '../errors.ts';
 import { hasFallenBack } from './backup-target.ts';
+import { onBehalfOf } from './child-runs.ts';
 import { failureOf, isOpen, type MemberRun, membersOf, WAIT_FOR_BACKUPS } from './group-end.ts';
 import { taken } from './group-instant.ts';
 import { firstOf, type GroupContext, nodesOf, onAll, type PlannedMember } from './group-nodes.ts';
@@ -72,8 +73,8 @@ async function startBackup(
     },
   };
   const ids = { storageNodeId, volumeId, checkpointId, repositoryId, backupId: backup!.backupId };
-  const { reason } = row;
-  await tx.runs.create({ id: backup!.runId, kind: 'backup', ...ids, reason, request: wanted });
+  const facts = { reason: row.reason, ...onBehalfOf(context) };
+  await tx.runs.create({ id: backup!.runId, kind: 'backup', ...ids, ...facts, request: wanted });
   if (!isFull) await tx.backupLeases.take(backup!.parentBackupId!, 'run', backup!.runId);
 }
 

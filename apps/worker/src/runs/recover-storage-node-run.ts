@@ -3,7 +3,7 @@
 import { chooseRoomiest, hasEnded, type LostVolume, type Run } from '@tidemark/catalog';
 import { z } from 'zod';
 import { CHILD_RUNS_MAX } from '../limits.ts';
-import { childRunId, findChild } from './child-runs.ts';
+import { childRunId, findChild, onBehalfOf } from './child-runs.ts';
 import { nodesToChooseFrom } from './placement-nodes.ts';
 import { NotYet, type RunContext, type RunDefinition, type Step } from './run-definition.ts';
 
@@ -104,7 +104,8 @@ async function begin(
     const wanted = { volume, backup: best, from, to: target.id, isInstant };
     const asked = await tx.losses.beginRestore(id, wanted);
     const ids = { volumeId: volume.id, repositoryId: best.repositoryId, backupId: best.id };
-    await tx.runs.create({ id, kind: 'restore', storageNodeId: target.id, ...ids, request: asked });
+    const facts = { ...ids, ...onBehalfOf(context) };
+    await tx.runs.create({ id, kind: 'restore', storageNodeId: target.id, ...facts, request: asked });
   });
   return null;
 }

@@ -10,6 +10,10 @@ export interface WantedMove {
   readonly volume: string;
   readonly storageNode: string;
   readonly speedBytesPerSecond?: number | undefined;
+  /** Default: on whose behalf the catalog is used. */
+  readonly requestedBy?: string | undefined;
+  /** Of the run beside others that wait; 0, the default, before all that have a number. */
+  readonly priority?: number | undefined;
 }
 
 /**
@@ -36,6 +40,8 @@ export async function intendMove(
     kind: 'move-volume',
     storageNodeId: target.id,
     volumeId: id,
+    priority: wanted.priority ?? 0,
+    ...(wanted.requestedBy !== undefined && { requestedBy: wanted.requestedBy }),
     request: {
       ...{ volumeId: id, name, sizeBytes, format },
       ...{

@@ -15,6 +15,8 @@ export interface WantedPrune {
   readonly backupId?: string;
   readonly reason?: string;
   readonly requestedBy?: string;
+  /** Of the run beside others that wait; 0, the default, before all that have a number. */
+  readonly priority?: number;
 }
 
 /** Within a transaction that holds the repository's backups. */
@@ -28,7 +30,7 @@ export async function intendPrune(
   const repositoryId = repository.id;
   const request: RunRequest<'prune'> = { repositoryId, backupIds, volumeIds, speedBytesPerSecond };
   const { storageNodeId } = repository;
-  const facts = { kind: 'prune', storageNodeId, repositoryId, backupId, reason, request } as const;
-  const { requestedBy } = wanted;
+  const { requestedBy, priority = 0 } = wanted;
+  const facts = { kind: 'prune', storageNodeId, repositoryId, backupId, reason, priority, request } as const;
   return catalog.runs.create({ id: runId, ...facts, ...(requestedBy !== undefined && { requestedBy }) });
 }

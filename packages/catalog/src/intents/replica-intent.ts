@@ -20,6 +20,8 @@ export interface WantedReplica {
   readonly ruleId: string | null;
   /** Default: on whose behalf the catalog is used. */
   readonly requestedBy?: string | undefined;
+  /** Of the run beside others that wait; 0, the default, before all that have a number. */
+  readonly priority?: number | undefined;
 }
 
 export interface IntendedReplica {
@@ -125,6 +127,7 @@ async function write(catalog: CatalogTransaction, intent: Place & Members): Prom
     ...{ volumeId: backup.volumeId, checkpointId: backup.checkpointId, backupId: backup.id },
     reason: `${made.length} of '${source.name}' ${made.length === 1 ? 'is' : 'are'} missing in '${target.name}'`,
     ...(wanted.requestedBy !== undefined && { requestedBy: wanted.requestedBy }),
+    priority: wanted.priority ?? 0,
     request,
   });
   return { run, backup };
