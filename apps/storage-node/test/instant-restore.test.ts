@@ -30,9 +30,10 @@ async function world(options: { contents?: Buffer; speedBytesPerSecond?: number 
   const [volumeId, backupId, checkpointId] = [randomUUID(), randomUUID(), randomUUID()];
   const ids = { volumeId, backupId, checkpointId, checkpointName: 'monday' };
   const value = RestoreInstant.fromPartial({ ...ids, name: `instant-${volumeId}`, format: 'qcow2' });
+  const runId = randomUUID();
   const start = (change: Partial<RestoreInstant> = {}) =>
     node.clients.jobs.startRestore({
-      step: newStep(),
+      step: newStep({ runId }),
       ...{ sourceUri: server.uri, sizeBytes: SIZE, speedBytesPerSecond, skipDamage: true },
       target: { $case: 'instant', value: { ...value, ...change } },
     });

@@ -1,7 +1,7 @@
 // Storage nodes that are lost for good, and what becomes of what they had.
 import { randomUUID } from 'node:crypto';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
-import { notFound } from './errors.ts';
+import { CatalogError, notFound } from './errors.ts';
 import { unsoundOf } from './retention/soundness.ts';
 import type { Db, Scope, Tell } from './scope.ts';
 
@@ -72,6 +72,13 @@ export class LossRepository {
     });
   }
 
+  /** The oldest one that works on the volume; such as a move that may still bring it to safety, or its undoing. */
+  unendedRun(volumeId: string): Promise<{ id: string; kind: string } | null> {
+    const orderBy = { createdAt: 'asc' } as const;
+    const where = { volumeId, state: UNENDED };
+    return this.#scope.read(db => db.run.findFirst({ where, orderBy, select: { id: true, kind: true } }));
+  }
+
   /** Null: there is none; `why` then tells of each that is no good. */
   bestBackup(volumeId: string): Promise<{ best: BestBackup | null; why: string }> {
     return this.#scope.read(async db => {
@@ -97,7 +104,8 @@ export class LossRepository {
 
   /**
    * The volume is being made from the backup, on that storage node, under its own id and name: with the run that does
-   * it, which makes it lost again where it fails. Within a transaction.
+   * it, which makes it lost again where it fails. Within a transaction. Rejects `volume-not-ready` where it is not lost
+   * with `from` any more.
    */
   beginRestore(
     runId: string,
@@ -107,11 +115,15 @@ export class LossRepository {
     const { id: volumeId, name } = volume;
     const format = isInstant ? 'qcow2' : volume.format;
     return this.#scope.write(async (db, tell) => {
-      await forgetPoints(db, volumeId);
       const sourceBackupId = isInstant ? backup.id : null;
       const facts = { storageNodeId, format, sizeBytes: BigInt(backup.sizeBytes), sourceBackupId };
-      const where = { id: volumeId, state: 'lost' };
-      await db.volume.updateMany({ where, data: { ...facts, state: 'creating', exportUri: null } });
+      const where = { id: volumeId, storageNodeId: from, state: 'lost' };
+      const data = { ...facts, state: 'creating', exportUri: null };
+      if ((await db.volume.updateMany({ where, data })).count === 0) {
+        const text = `Volume '${name}' is not lost any more: another run brings it back, or somebody has deleted it.`;
+        throw new CatalogError('volume', 'not-ready', text);
+      }
+      await forgetPoints(db, volumeId);
       const first = { id: randomUUID(), volumeId, name: backup.checkpoint, originBackupId: backup.id };
       await db.checkpoint.create({ data: { ...first, state: 'creating' } });
       tell({ kind: 'volume-creating', subjectType: 'volume', subjectId: volumeId, runId, data: { name } });

@@ -50,24 +50,34 @@ export class MoveRepository {
     return (await this.#scope.read(db => db.volume.count({ where }))) > 0;
   }
 
-  /** From here on it owns the volume; where its guest connects is not known yet. Good to repeat. */
-  switchTo(id: string, storageNodeId: string): Promise<void> {
+  /**
+   * From here on `to` owns the volume; where its guest connects is not known yet. Also where `from` was given up just
+   * now: all of the volume is with the other. Rejects `volume-not-ready` where it is no longer that of `from`.
+   */
+  switchTo(id: string, { from, to }: { from: string; to: string }): Promise<void> {
     return this.#scope.write(async db => {
-      await db.volume.updateMany({
-        where: { id, state: 'moving' },
-        data: { storageNodeId, exportUri: null },
+      const { count } = await db.volume.updateMany({
+        where: { id, storageNodeId: from, state: { in: ['moving', 'lost'] } },
+        data: { state: 'moving', storageNodeId: to, exportUri: null },
       });
+      if (count === 1) return;
+      const text = `Volume ${id} is not the one that moves any more: it was given up, and restored elsewhere.`;
+      throw new CatalogError('volume', 'not-ready', text);
     });
   }
 
-  /** Its guest may come, at this address. */
+  /** Its guest may come, at this address; without effect where `toId` was given up before. */
   finish(
     id: string,
-    { from, to, exportUri }: { from: string; to: string; exportUri: string },
+    { from, to, toId, exportUri }: { from: string; to: string; toId: string; exportUri: string },
     runId: string,
   ): Promise<void> {
     return this.#scope.write(async (db, tell) => {
-      await db.volume.updateMany({ where: { id }, data: { state: 'ready', exportUri } });
+      const { count } = await db.volume.updateMany({
+        where: { id, storageNodeId: toId, state: 'moving' },
+        data: { state: 'ready', exportUri },
+      });
+      if (count === 0) return;
       tell({
         kind: 'volume-moved',
         subjectType: 'volume',

@@ -29,15 +29,15 @@ export function volumeService(options: {
       const created = await volumes.create({ volumeId, name, sizeBytes, format, state: 'ready' });
       return toVolume(created, streams);
     }),
-    deleteVolume: step(context, methods.deleteVolume, 'do-again', async ({ volumeId }) => {
-      await volumes.delete(volumeId);
+    deleteVolume: step(context, methods.deleteVolume, 'do-again', async ({ volumeId, madeBy }) => {
+      await volumes.delete(volumeId, madeBy || undefined);
       return {};
     }),
     prepareArrival: step(
       context,
       methods.prepareArrival,
       'do-again',
-      ({ step: _, ...request }, { runId: arrivedBy }) => volumes.prepareArrival({ ...request, arrivedBy }),
+      ({ step: _, ...request }, { runId: madeBy }) => volumes.prepareArrival({ ...request, madeBy }),
     ),
     startMove: step(context, methods.startMove, 'do-again', (request, { runId }) =>
       moves.start({ ...request, runId: checkId(runId, 'run') }),
@@ -50,17 +50,17 @@ export function volumeService(options: {
       await moves.unseal(volumeId, sealedBy || undefined);
       return {};
     }),
-    acceptArrival: step(context, methods.acceptArrival, 'do-again', async (request, { runId: arrivedBy }) => {
+    acceptArrival: step(context, methods.acceptArrival, 'do-again', async (request, { runId: madeBy }) => {
       const { volumeId, checkpoints, createdAtMs } = request;
-      await volumes.acceptArrival({ volumeId, arrivedBy }, checkpoints.map(toParcelItem), createdAtMs);
+      await volumes.acceptArrival({ volumeId, madeBy }, checkpoints.map(toParcelItem), createdAtMs);
       return {};
     }),
     discardArrival: step(
       context,
       methods.discardArrival,
       'do-again',
-      async ({ volumeId }, { runId: arrivedBy }) => {
-        await volumes.discardArrival({ volumeId, arrivedBy });
+      async ({ volumeId }, { runId: madeBy }) => {
+        await volumes.discardArrival(volumeId, madeBy);
         return {};
       },
     ),

@@ -124,13 +124,14 @@ export class RestoreRunner {
     }
   }
 
-  /** A volume that is there was made by this request, maybe long ago. */
+  /** A volume that is there may have been made by this request, maybe long ago. */
   async #startInstant(request: RestoreRequest, target: NewVolumeTarget): Promise<RestoreAnswer> {
     const { volumes, now } = this.#host;
     const { volumeId, name, backupId } = target;
     const answer = { jobId: streamJobId(volumeId), filePath: '', differingBytes: 0 };
     const known = volumes.all().find(({ record }) => record.volumeId === volumeId);
-    if (known !== undefined) {
+    // Those of an older version do not tell.
+    if (known !== undefined && (known.record.madeBy ?? request.restoreId) === request.restoreId) {
       await known.resumeStream();
       return answer;
     }
@@ -141,13 +142,14 @@ export class RestoreRunner {
     await (await openSource(request, this.#reading)).close();
     const { sourceUri: uri, sizeBytes, speedBytesPerSecond } = request;
     const source = { backupId, uri, speedBytesPerSecond, damage: [] };
-    const empty = { volumeId, name, format: 'qcow2', sizeBytes, state: 'restoring', source } as const;
+    const madeBy = request.restoreId;
+    const empty = { volumeId, name, format: 'qcow2', sizeBytes, state: 'restoring', source, madeBy } as const;
     const volume = await volumes.create(empty);
     try {
       if (target.checkpointId !== '') await volume.addCheckpoint(firstCheckpoint(target, now()));
       await volume.becomeReady();
     } catch (error) {
-      await volumes.delete(volumeId);
+      await volumes.delete(volumeId, madeBy);
       throw error;
     }
     return answer;
@@ -162,7 +164,7 @@ export class RestoreRunner {
   #makeTarget({ target, restoreId, sizeBytes }: RestoreRequest): Promise<RestoreTarget> {
     if (target.kind === 'file') return newFile(this.#host, { name: target.name, restoreId }, sizeBytes);
     if (target.kind === 'in-place') return overVolume(this.#host, target, sizeBytes);
-    return newVolume(this.#host, target, sizeBytes);
+    return newVolume(this.#host, { target, restoreId }, sizeBytes);
   }
 
   #startJob(options: {

@@ -56,18 +56,18 @@ export function firstCheckpoint(target: NewVolumeTarget, nowMs: number) {
 
 export async function newVolume(
   { volumes, now }: TargetHost,
-  target: NewVolumeTarget,
+  { target, restoreId: madeBy }: { target: NewVolumeTarget; restoreId: string },
   sizeBytes: number,
 ): Promise<RestoreTarget> {
   const { volumeId, name, format, checkpointId } = target;
-  const volume = await volumes.create({ volumeId, name, format, sizeBytes, state: 'restoring' });
+  const volume = await volumes.create({ volumeId, name, format, sizeBytes, state: 'restoring', madeBy });
   return {
     ...{ node: volume.node.name, isZero: true, isShared: false, candidates: undefined },
     async complete(damage) {
       if (checkpointId !== '') await volume.addCheckpoint(firstCheckpoint(target, now()));
       await volume.becomeReady(holesOf(damage, sizeBytes));
     },
-    discard: () => volumes.delete(volumeId),
+    discard: () => volumes.delete(volumeId, madeBy),
   };
 }
 

@@ -14,7 +14,7 @@ import { FIRST_LAYER, VolumeLayout, type VolumeRecord } from './volume-record.ts
 
 export interface NewArrival extends Pick<VolumeRecord, 'volumeId' | 'name' | 'sizeBytes' | 'format'> {
   /** The run that brings it. */
-  readonly arrivedBy: string;
+  readonly madeBy: string;
 }
 
 export interface ArrivalAnswer {

@@ -77,8 +77,8 @@ export const volumeSchema = z.strictObject({
   state: z.enum(['restoring', 'arrived', 'ready']),
   /** It moves to another storage node, by this run: here it serves nobody any more. */
   sealedBy: z.string().optional(),
-  /** It came from another storage node, by this run. */
-  arrivedBy: z.string().optional(),
+  /** The run that restored it, or brought it from another storage node. */
+  madeBy: z.string().optional(),
   /** Oldest first; the bitmap of the last one records. */
   checkpoints: z.array(checkpointSchema),
   /** The lowest first; the guest writes to the last. None stand for the first image alone. */

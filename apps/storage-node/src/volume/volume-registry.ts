@@ -25,10 +25,15 @@ export interface CreateVolume {
   state: VolumeRecord['state'];
   /** Its first image stands on this. */
   source?: SourceRecord;
+  /** The run that restores it. */
+  madeBy?: string;
 }
 
 /** Told of what a person has to look at. */
 export type VolumeReport = (problem: { volumeId: string; message: string; error?: unknown }) => void;
+
+/** Whether a removal is of that volume, and not of another one of its id. */
+type IsMeant = (record: VolumeRecord) => boolean;
 
 export class VolumeRegistry {
   readonly #host: VolumeHost;
@@ -181,7 +186,7 @@ export class VolumeRegistry {
     const format = checkNew(request);
     return this.#turns.take('create', async () => {
       const known = this.#arriving.get(request.volumeId);
-      if (known?.arrival.arrivedBy === request.arrivedBy) return known.answer;
+      if (known?.arrival.madeBy === request.madeBy) return known.answer;
       if (known !== undefined) await this.#discard(known);
       this.#checkFree(request);
       const { availableBytes } = await diskSpace(this.#host.store.folder);
@@ -197,14 +202,14 @@ export class VolumeRegistry {
    * and what keeps it from being complete: nothing of it is left then.
    */
   acceptArrival(
-    { volumeId, arrivedBy }: Pick<NewArrival, 'volumeId' | 'arrivedBy'>,
+    { volumeId, madeBy }: Pick<NewArrival, 'volumeId' | 'madeBy'>,
     items: readonly ParcelItem[],
     createdAtMs: number,
   ): Promise<void> {
     return this.#turns.take('create', async () => {
-      if (this.#volumes.get(volumeId)?.record.arrivedBy === arrivedBy) return;
+      if (this.#volumes.get(volumeId)?.record.madeBy === madeBy) return;
       const arriving = this.#arriving.get(volumeId);
-      if (arriving?.arrival.arrivedBy !== arrivedBy) {
+      if (arriving?.arrival.madeBy !== madeBy) {
         const text = `The copy of volume ${volumeId} was lost with a restart of this storage node. Move it again.`;
         throw new TidemarkError('volume-not-found', text);
       }
@@ -219,29 +224,8 @@ export class VolumeRegistry {
   }
 
   /** What that run has brought goes, unless it was opened. Good to repeat. */
-  async discardArrival({ volumeId, arrivedBy }: Pick<NewArrival, 'volumeId' | 'arrivedBy'>): Promise<void> {
-    checkId(volumeId, 'volume');
-    const isIts = (record: VolumeRecord | undefined) =>
-      record?.state === 'arrived' && record.arrivedBy === arrivedBy;
-    return this.#turns.take(volumeId, async () => {
-      const volume = this.#volumes.get(volumeId);
-      if (isIts(volume?.record)) {
-        await volume!.delete();
-        this.#volumes.delete(volumeId);
-      }
-      await this.#turns.take('create', async () => {
-        const arriving = this.#arriving.get(volumeId);
-        if (arriving?.arrival.arrivedBy === arrivedBy) await this.#discard(arriving);
-        if (!this.#unopened.has(volumeId)) return;
-        const { store } = this.#host;
-        const layout = new VolumeLayout(volumeId);
-        // One whose record cannot be read may be anybody's.
-        const record = await store.read(layout.record, volumeSchema).catch(() => undefined);
-        if (!isIts(record)) return;
-        await removeVolumeFolder(store, layout);
-        this.#unopened.delete(volumeId);
-      });
-    });
+  discardArrival(volumeId: string, madeBy: string): Promise<void> {
+    return this.#delete(volumeId, record => record.madeBy === madeBy && record.state === 'arrived', madeBy);
   }
 
   /** Nothing of it is left: also where that fails, to be removed by the next start. */
@@ -250,29 +234,42 @@ export class VolumeRegistry {
     await arriving.discard();
   }
 
-  /** Good to repeat: a volume that is not there is gone already. */
-  async delete(volumeId: string): Promise<void> {
+  /** Good to repeat: a volume that is not there is gone already. With `madeBy`: where that run made it. */
+  delete(volumeId: string, madeBy?: string): Promise<void> {
+    return this.#delete(volumeId, record => madeBy === undefined || record.madeBy === madeBy, madeBy);
+  }
+
+  async #delete(volumeId: string, isMeant: IsMeant, madeBy: string | undefined): Promise<void> {
     checkId(volumeId, 'volume');
+    const there = this.#volumes.get(volumeId);
     // In its turn a volume that is in use is refused.
-    await this.#volumes
-      .get(volumeId)
-      ?.prepareDelete()
-      .catch(() => undefined);
+    if (there !== undefined && isMeant(there.record)) await there.prepareDelete().catch(() => undefined);
     return this.#turns.take(volumeId, async () => {
       const volume = this.#volumes.get(volumeId);
-      if (volume === undefined) return this.#deleteUnopened(volumeId);
+      if (volume === undefined) return this.#deleteUnopened(volumeId, isMeant, madeBy);
+      if (!isMeant(volume.record)) return;
       await volume.delete();
       this.#volumes.delete(volumeId);
     });
   }
 
   /** One that could not be opened must not come back with the next start. Not while one is being made. */
-  #deleteUnopened(volumeId: string): Promise<void> {
+  #deleteUnopened(volumeId: string, isMeant: IsMeant, madeBy: string | undefined): Promise<void> {
     return this.#turns.take('create', async () => {
       if (this.#volumes.has(volumeId)) return;
       const arriving = this.#arriving.get(volumeId);
-      if (arriving !== undefined) return this.#discard(arriving);
-      await removeVolumeFolder(this.#host.store, new VolumeLayout(volumeId));
+      if (arriving !== undefined) {
+        if (madeBy === undefined || arriving.arrival.madeBy === madeBy) await this.#discard(arriving);
+        return;
+      }
+      const { store } = this.#host;
+      const layout = new VolumeLayout(volumeId);
+      if (madeBy !== undefined) {
+        // One whose record cannot be read may be anybody's.
+        const record = await store.read(layout.record, volumeSchema).catch(() => undefined);
+        if (record === undefined || !isMeant(record)) return;
+      }
+      await removeVolumeFolder(store, layout);
       this.#unopened.delete(volumeId);
     });
   }

@@ -70,6 +70,11 @@ function compareVolume(row: VolumeRow, volume: Volume, find: Find): void {
     find('volume-arrived-left', id, text, { safe: 'open' });
     return;
   }
+  if (volume.state === 'sealed') {
+    const text = `Volume '${name}' was to move away and did not, and is still sealed: nobody serves it.`;
+    find('volume-sealed-left', id, text, { safe: 'unseal' });
+    return;
+  }
   const facts = { name: volume.name, sizeBytes: volume.sizeBytes, exportUri: volume.exportUri };
   if (volume.name !== name) {
     const text = `Volume '${name}' is called '${volume.name}' by its storage node, and exported under that name.`;

@@ -15,6 +15,7 @@ export const DIFFERENCE_KINDS = {
   'volume-creating-left': { about: 'volume', actions: ['forget', 'adopt'] },
   'volume-deleting-left': { about: 'volume', actions: ['forget', 'keep'] },
   'volume-arrived-left': { about: 'volume', actions: ['open'] },
+  'volume-sealed-left': { about: 'volume', actions: ['unseal'] },
   'restoring-left': { about: 'volume', actions: ['remove'] },
   'checkpoint-unknown': { about: 'checkpoint', actions: ['adopt', 'merge'] },
   'checkpoint-missing': { about: 'checkpoint', actions: ['forget'] },

@@ -44,6 +44,15 @@ const openVolume: Repair = async work => {
   await context.catalog.volumes.markReady(found.subjectId, { exportUri, sizeBytes }, context.run.id);
 };
 
+/** By its row it is here: no other storage node has ever opened it. */
+const unsealVolume: Repair = async work => {
+  const { clients, context, found } = work;
+  const { subjectId: volumeId } = found;
+  await clients.volumes.unsealVolume({ step: stepOf(work), volumeId }, { signal: context.stop });
+  const { exportUri, sizeBytes } = await clients.volumes.getVolume({ volumeId }, { signal: context.stop });
+  await context.catalog.volumes.markReady(volumeId, { exportUri, sizeBytes }, context.run.id);
+};
+
 const keepVolume: Repair = ({ context, found }) =>
   context.catalog.volumes.unmarkDeleting(found.subjectId, context.run.id);
 
@@ -186,6 +195,7 @@ export const NOUN_REPAIRS = {
   'volume-creating-left': { adopt: adoptVolume, forget: forgetVolume },
   'volume-deleting-left': { keep: keepVolume, forget: forgetVolume },
   'volume-arrived-left': { open: openVolume },
+  'volume-sealed-left': { unseal: unsealVolume },
   'restoring-left': { remove: removeVolume },
   'checkpoint-unknown': { adopt: adoptCheckpoint, merge: mergeCheckpoint },
   'checkpoint-missing': { forget: forgetCheckpoint },

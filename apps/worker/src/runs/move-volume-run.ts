@@ -104,7 +104,7 @@ const accept: Step<'move-volume'> = {
   final: true,
   async run(context) {
     const { request, call, stop } = context;
-    const { volumeId, targetNodeId } = request;
+    const { volumeId, sourceNodeId: from, targetNodeId: to } = request;
     const { createdAtMs, checkpoints } = context.output('seal', sealed);
     const { volumes } = await targetNode(context);
     const items = checkpoints as ArrivingCheckpoint[];
@@ -113,7 +113,7 @@ const accept: Step<'move-volume'> = {
       { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS },
     );
     // The one moment at which the owner changes.
-    return { commit: catalog => catalog.moves.switchTo(volumeId, targetNodeId) };
+    return { commit: catalog => catalog.moves.switchTo(volumeId, { from, to }) };
   },
   undo: context => removeCopy(context, 'undo-accept'),
 };
@@ -124,12 +124,12 @@ const open: Step<'move-volume'> = {
   patient: true,
   async run(context) {
     const { request, run, call, stop } = context;
-    const { volumeId, sourceNode: from, targetNode: to } = request;
+    const { volumeId, sourceNode: from, targetNode: to, targetNodeId: toId } = request;
     const { volumes } = await targetNode(context);
     const { exportUri } = await volumes.openArrival({ step: call('open'), volumeId }, { signal: stop });
     return {
       output: { exportUri },
-      commit: catalog => catalog.moves.finish(volumeId, { from, to, exportUri }, run.id),
+      commit: catalog => catalog.moves.finish(volumeId, { from, to, toId, exportUri }, run.id),
     };
   },
 };

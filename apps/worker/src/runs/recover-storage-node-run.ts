@@ -2,6 +2,7 @@
 // backup that can be restored, and the result says of each from which, how old that is, and what is lost with it.
 import { chooseRoomiest, hasEnded, type LostVolume, type Run } from '@tidemark/catalog';
 import { z } from 'zod';
+import { toTidemarkError } from '../errors.ts';
 import { CHILD_RUNS_MAX } from '../limits.ts';
 import { childRunId, findChild, onBehalfOf } from './child-runs.ts';
 import { nodesToChooseFrom } from './placement-nodes.ts';
@@ -29,6 +30,8 @@ const reportSchema = z.object({
   lost: z.string(),
 });
 type Report = z.output<typeof reportSchema>;
+/** Of one volume: how it ended, or that a run restores it, or that another run is to end first. */
+type Stand = Report | 'under way' | 'waits';
 const restored = z.object({ volumes: z.array(reportSchema) });
 
 const list: Step<'recover-storage-node'> = {
@@ -48,20 +51,20 @@ const restore: Step<'recover-storage-node'> = {
     const { volumes } = context.output('list', lost);
     const reports: Report[] = [];
     const promised = new Map<string, number>();
-    let open = 0;
+    let [underWay, waiting] = [0, 0];
     for (const volume of volumes) {
       const child = await findChild(context, volume.id);
-      if (child === null && open >= CHILD_RUNS_MAX) open += 1;
-      else if (child === null) {
-        const report = await begin(context, volume, promised);
-        if (report === null) open += 1;
-        else reports.push(report);
-      } else {
-        const report = await reportOf(context, volume, child);
-        if (report === null) open += 1;
-        else reports.push(report);
+      if (child === null && underWay >= CHILD_RUNS_MAX) {
+        waiting += 1;
+        continue;
       }
+      const now =
+        child === null ? await begin(context, volume, promised) : await reportOf(context, volume, child);
+      if (now === 'under way') underWay += 1;
+      else if (now === 'waits') waiting += 1;
+      else reports.push(now);
     }
+    const open = underWay + waiting;
     if (open > 0) throw new NotYet(`${open} volumes are to be restored still`, context.limits.turnMs);
     return { output: { volumes: reports } };
   },
@@ -83,12 +86,32 @@ const stillLost = ({ id, name }: LostVolume, why: string): Report => ({
   ...{ pointInTime: null, ageMs: null, lost: `all of it: ${why}` },
 });
 
-/** Its report, where it cannot be restored; null: a run does. */
-async function begin(
+async function begin(context: Context, volume: LostVolume, promised: Map<string, number>): Promise<Stand> {
+  const { catalog } = context;
+  // It was asked to end: what it made elsewhere is gone by then, or is the volume, moved to safety.
+  if ((await catalog.losses.unendedRun(volume.id)) !== null) return 'waits';
+  const now = await catalog.volumes.find(volume.id);
+  if (now === null) return stillLost(volume, 'it was deleted meanwhile');
+  if (now.state !== 'lost') {
+    const { storageNode } = now;
+    const text = `nothing by this run: it is on storage node '${storageNode}' already, see the runs of the volume`;
+    return { ...stillLost(volume, ''), state: 'restored', storageNode, lost: text };
+  }
+  try {
+    return await restoreElsewhere(context, volume, promised);
+  } catch (error) {
+    // One volume that is refused does not keep the others from coming back.
+    const { code, message } = toTidemarkError(error);
+    if (code === 'catalog-unavailable' || code === 'internal-error') throw error;
+    return stillLost(volume, message);
+  }
+}
+
+async function restoreElsewhere(
   context: Context,
   volume: LostVolume,
   promised: Map<string, number>,
-): Promise<Report | null> {
+): Promise<Stand> {
   const { catalog, run, request } = context;
   const { best, why } = await catalog.losses.bestBackup(volume.id);
   if (best === null) return stillLost(volume, why);
@@ -107,25 +130,26 @@ async function begin(
     const facts = { ...ids, ...onBehalfOf(context) };
     await tx.runs.create({ id, kind: 'restore', storageNodeId: target.id, ...facts, request: asked });
   });
-  return null;
+  return 'under way';
 }
 
-/** Null while it goes on. A volume that is instant is there long before its run ends. */
-async function reportOf({ catalog, run }: Context, volume: LostVolume, child: Run): Promise<Report | null> {
+/** A volume that is instant is there long before its run ends. */
+async function reportOf({ catalog, run }: Context, volume: LostVolume, child: Run): Promise<Stand> {
   const now = await catalog.volumes.find(volume.id);
   if (now?.state !== 'ready') {
-    if (!hasEnded(child)) return null;
+    if (!hasEnded(child)) return 'under way';
     return stillLost(volume, child.error?.message ?? `its restore was ${child.state}`);
   }
-  const backup = await catalog.backups.get(child.backupId!);
-  const { name: repository } = await catalog.repositories.get(backup.repositoryId);
-  const { pointInTime } = backup;
+  // Once it has been restored, retention may have taken it.
+  const backup = await catalog.backups.find(child.backupId!);
+  const repository = backup && (await catalog.repositories.get(backup.repositoryId)).name;
+  const pointInTime = backup?.pointInTime ?? null;
   const since = pointInTime?.toISOString() ?? 'an unknown moment';
   const damaged =
     child.result?.damage == null ? '' : '; and what of the backup could not be read: see its run';
   return {
     ...{ volumeId: volume.id, name: volume.name, state: 'restored', storageNode: now.storageNode },
-    ...{ backupId: backup.id, repository, pointInTime: pointInTime?.toISOString() ?? null },
+    ...{ backupId: child.backupId, repository, pointInTime: pointInTime?.toISOString() ?? null },
     ageMs: pointInTime === null ? null : run.createdAt.getTime() - pointInTime.getTime(),
     lost: `what was written since ${since}, its checkpoints and its snapshots${damaged}`,
   };

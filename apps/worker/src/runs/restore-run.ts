@@ -47,7 +47,9 @@ const start: Step<'restore'> = {
     if (volumeId !== undefined) {
       const { volumes } = await targetNode(context);
       const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };
-      const remove = volumes.deleteVolume({ step: call('undo-start'), volumeId }, options);
+      // One that is recovered has its id from before, and another run may have made it since.
+      const wanted = { step: call('undo-start'), volumeId, madeBy: context.run.id };
+      const remove = volumes.deleteVolume(wanted, options);
       await tolerate(['volume-not-found'], remove);
     }
     if (job) await dismissJob(context, job, 'undo-start');

@@ -26,4 +26,12 @@ export const MOVED_CASES: [what: string, change: (sides: Sides) => unknown, expe
     },
     ['volume-arrived-left → open'],
   ],
+  [
+    'a volume that was sealed for a move and did not move',
+    sides => {
+      sides.volume.volume.state = 'sealed';
+      sides.volume.volume.exportUri = '';
+    },
+    ['volume-sealed-left → unseal'],
+  ],
 ];

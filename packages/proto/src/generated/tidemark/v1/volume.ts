@@ -108,6 +108,8 @@ export interface CreateVolumeRequest {
 export interface DeleteVolumeRequest {
   step: StepContext | undefined;
   volumeId: string;
+  /** Only where this run has restored it; empty: whoever made it. */
+  madeBy: string;
 }
 
 export interface GetVolumeRequest {
@@ -1539,7 +1541,7 @@ export const CreateVolumeRequest: MessageFns<CreateVolumeRequest> = {
 };
 
 function createBaseDeleteVolumeRequest(): DeleteVolumeRequest {
-  return { step: undefined, volumeId: "" };
+  return { step: undefined, volumeId: "", madeBy: "" };
 }
 
 export const DeleteVolumeRequest: MessageFns<DeleteVolumeRequest> = {
@@ -1549,6 +1551,9 @@ export const DeleteVolumeRequest: MessageFns<DeleteVolumeRequest> = {
     }
     if (message.volumeId !== "") {
       writer.uint32(18).string(message.volumeId);
+    }
+    if (message.madeBy !== "") {
+      writer.uint32(26).string(message.madeBy);
     }
     return writer;
   },
@@ -1582,6 +1587,14 @@ export const DeleteVolumeRequest: MessageFns<DeleteVolumeRequest> = {
             message.volumeId = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.madeBy = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1602,6 +1615,11 @@ export const DeleteVolumeRequest: MessageFns<DeleteVolumeRequest> = {
         : isSet(object.volume_id)
         ? globalThis.String(object.volume_id)
         : "",
+      madeBy: isSet(object.madeBy)
+        ? globalThis.String(object.madeBy)
+        : isSet(object.made_by)
+        ? globalThis.String(object.made_by)
+        : "",
     };
   },
 
@@ -1612,6 +1630,9 @@ export const DeleteVolumeRequest: MessageFns<DeleteVolumeRequest> = {
     }
     if (message.volumeId !== "") {
       obj.volumeId = message.volumeId;
+    }
+    if (message.madeBy !== "") {
+      obj.madeBy = message.madeBy;
     }
     return obj;
   },
@@ -1625,6 +1646,7 @@ export const DeleteVolumeRequest: MessageFns<DeleteVolumeRequest> = {
       ? StepContext.fromPartial(object.step)
       : undefined;
     message.volumeId = object.volumeId ?? "";
+    message.madeBy = object.madeBy ?? "";
     return message;
   },
 };
