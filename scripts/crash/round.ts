@@ -8,6 +8,7 @@ import { checkFacts } from './checks/fact-check.ts';
 import { checkFirings, noteFired } from './checks/firing-check.ts';
 import { checkGroups } from './checks/group-check.ts';
 import { checkDifferences, checkLeftovers } from './checks/leftover-check.ts';
+import { checkDeliveries, checkEvents } from './checks/live-check.ts';
 import { checkRuns } from './checks/run-check.ts';
 import { FleetRepertoire } from './fleet-repertoire.ts';
 import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION, SLEEP_MS } from './limits.ts';
@@ -150,6 +151,8 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
   await checkLeftovers(world, findings);
   if (plan.number % ROUNDS_A_RECONCILIATION === 0) await checkDifferences(world, findings);
   await checkRestores(world, findings);
+  await checkEvents(world, findings);
+  if (plan.number % ROUNDS_A_RECONCILIATION === 0) await checkDeliveries(world, findings);
   return {
     plan,
     operations: operations.done,

@@ -6,6 +6,7 @@ import { Client } from 'pg';
 import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
 import { Stack } from '../stack/stack.ts';
 import { DiskModel, type Window } from './disk-model.ts';
+import { EventFollower } from './event-follower.ts';
 import { Facts } from './facts.ts';
 import { Guest } from './guest.ts';
 import {
@@ -21,6 +22,7 @@ import type { OperationEnd } from './operation.ts';
 import { QueueServer } from './queue-server.ts';
 import { Rest } from './rest.ts';
 import { pidOf, processesOf } from './victims.ts';
+import { SENT_KINDS, WebhookSink } from './webhook-sink.ts';
 
 const NODES = ['alpha', 'beta'] as const;
 const RETRY_MAX_MS = 1_500;
@@ -65,6 +67,11 @@ export class World {
   readonly restoredOf = new Map<string, Disk>();
   /** Restored volumes that were restored over, by name: the checkpoint that they hold by now. */
   readonly overwritten = new Map<string, string>();
+  readonly follower: EventFollower;
+  readonly sink: WebhookSink;
+  /** Up to these events both were compared with what there is. */
+  eventsSeenUpTo = 0;
+  eventsSentFrom = 0;
   readonly #notices: string[];
 
   /** In words: its queue, and how many of each process that there may be several of. */
@@ -79,6 +86,8 @@ export class World {
     this.stack = stack;
     this.rest = new Rest(stack.urls);
     this.facts = new Facts(this.rest);
+    this.follower = new EventFollower(stack.urls);
+    this.sink = new WebhookSink(new SeededRandom(stack.urls.length));
     this.queueServer = queueServer;
     this.#notices = notices;
   }
@@ -189,12 +198,20 @@ export class World {
 
   async close(): Promise<void> {
     for (const disk of this.disks) await disk.guest.close();
+    await this.follower.stop();
     await this.stack.stop();
     await this.queueServer?.stop();
+    this.sink.close();
   }
 
   async #furnish(seed: number): Promise<void> {
     const clock = { now: 0 };
+    this.follower.start();
+    const url = await this.sink.listen();
+    const { secret } = await this.rest.make('webhooks', { name: 'sink', url, kinds: SENT_KINDS });
+    this.sink.expectSecret(secret);
+    const [newest] = await this.query<{ id: string }>('SELECT coalesce(max(id), 0) AS id FROM event');
+    this.eventsSentFrom = Number(newest!.id);
     for (const [index, node] of NODES.entries()) {
       const repositoryNode = NODES[1 - index]!;
       const name = `disk-${node}`;
