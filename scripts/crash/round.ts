@@ -1,6 +1,7 @@
 // One round: guests write, operations run, one process dies; then everything is back and every check holds.
 import { setTimeout as delay } from 'node:timers/promises';
 import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
+import type { Circumstances } from './checks/allowed-ends.ts';
 import { checkKinds } from './checks/backup-kind-check.ts';
 import { checkBitmaps } from './checks/bitmap-check.ts';
 import { checkBackups, checkGuest, checkRestores, type Findings } from './checks/contents-check.ts';
@@ -15,7 +16,7 @@ import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION, SLEEP_M
 import { type Operation, Operations } from './operation.ts';
 import { Repertoire } from './repertoire.ts';
 import { kill, type PointLog, type PointOrder, pidOf, processesOf, SERVICES } from './victims.ts';
-import type { Queue, World } from './world.ts';
+import type { Disk, Queue, World } from './world.ts';
 
 /** Points armed at once: of one alone most rounds would see nothing. */
 const ORDERS = 8;
@@ -127,16 +128,38 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
   // A point that is passed while the services recover kills again; from here on none may.
   points.disarm();
   await world.servicesAreBack();
-  for (const disk of world.disks) {
-    await disk.guest.rest();
-    const now = disk.guest.model.now();
-    for (const [name, { window }] of disk.known) {
-      if (window.to === Number.POSITIVE_INFINITY)
-        disk.known.set(name, { name, window: { ...window, to: now } });
-    }
-  }
+  for (const disk of world.disks) await settle(disk);
   points.look();
   const circumstances = { operations: operations.done, victim: plan.victim };
+  await checkAll(world, plan, { circumstances, findings, random });
+  return {
+    plan,
+    operations: operations.done,
+    killedAt: isAtPoint ? points.lastOf(plan.victim) : undefined,
+    ms: performance.now() - startedAt,
+    ...findings,
+  };
+}
+
+/** Its guest rests; nobody takes points in time any more. */
+async function settle({ guest, known }: Disk): Promise<void> {
+  await guest.rest();
+  const now = guest.model.now();
+  for (const [name, { window }] of known) {
+    if (window.to === Number.POSITIVE_INFINITY) known.set(name, { name, window: { ...window, to: now } });
+  }
+}
+
+async function checkAll(
+  world: World,
+  plan: Plan,
+  {
+    circumstances,
+    findings,
+    random,
+  }: { circumstances: Circumstances; findings: Findings; random: SeededRandom },
+): Promise<void> {
+  const isThorough = plan.number % ROUNDS_A_RECONCILIATION === 0;
   await noteFired(world);
   await checkFacts(world, findings);
   await checkRuns(world, { circumstances, findings });
@@ -149,17 +172,10 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
     await checkBitmaps(world, disk, findings);
   }
   await checkLeftovers(world, findings);
-  if (plan.number % ROUNDS_A_RECONCILIATION === 0) await checkDifferences(world, findings);
+  if (isThorough) await checkDifferences(world, findings);
   await checkRestores(world, findings);
   await checkEvents(world, findings);
-  if (plan.number % ROUNDS_A_RECONCILIATION === 0) await checkDeliveries(world, findings);
-  return {
-    plan,
-    operations: operations.done,
-    killedAt: isAtPoint ? points.lastOf(plan.victim) : undefined,
-    ms: performance.now() - startedAt,
-    ...findings,
-  };
+  if (isThorough) await checkDeliveries(world, findings);
 }
 
 /** Afterwards the victim has died: at its point where it passed it in time, otherwise as it was. */

@@ -50,7 +50,11 @@ const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
     { kinds: [''], why: 'PostgreSQL is dead', when: (_, { victim }) => victim === 'postgres' },
   ],
   'checkpoint-in-use': [
-    { kinds: ['delete-checkpoint'], why: 'an increment is being made from it', when: always },
+    {
+      kinds: ['delete-checkpoint', 'delete-group'],
+      why: 'an increment is being made from it',
+      when: always,
+    },
   ],
   'checkpoint-not-found': [
     {
@@ -79,7 +83,7 @@ const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
   'group-not-found': [{ kinds: ['delete-group'], why: 'another request deleted it', when: always }],
   'group-not-ready': [{ kinds: ['delete-group'], why: 'another request deletes it', when: always }],
   'backup-in-use': [
-    { kinds: ['delete-backup'], why: 'an increment is being made over it', when: always },
+    { kinds: ['delete-backup', 'delete-group'], why: 'an increment is being made over it', when: always },
     { kinds: ['replicate'], why: 'its replica is being made, or is on its way out', when: always },
   ],
   'backup-exists': [{ kinds: ['replicate'], why: 'it was replicated before', when: always }],
@@ -90,6 +94,7 @@ const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
       when: backupsWereRemoved,
     },
     { kinds: ['replicate'], why: 'what it stands on is on its way out, here or there', when: always },
+    { kinds: ['delete-group'], why: 'a member is on its way out', when: backupsWereRemoved },
   ],
   'backup-not-found': [{ kinds: ['audit'], why: 'there is none to compare with', when: always }],
 };
