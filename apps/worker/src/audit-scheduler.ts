@@ -5,6 +5,7 @@ import { type Catalog, latestPossible, PAGE_ITEMS_MAX, type Run, type Volume } f
 import type { RunRequest } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import type { WorkerLimits } from './limits.ts';
+import { lookAtEach, pagesOf } from './look-at-each.ts';
 import { Rhythm } from './rhythm.ts';
 import { turnBefore } from './turns.ts';
 
@@ -31,19 +32,14 @@ export class AuditScheduler {
 
   async #lookAtAll(): Promise<void> {
     const due: Volume[] = [];
-    let cursor: string | null = null;
-    do {
-      const page: Awaited<ReturnType<Catalog['volumes']['list']>> = await this.#catalog.volumes.list({
-        cursor,
-        limit: PAGE_ITEMS_MAX,
-      });
+    const volumes = pagesOf(page => this.#catalog.volumes.list({ ...page, limit: PAGE_ITEMS_MAX }));
+    for await (const some of volumes) {
       // Of a volume that was audited since its turn nothing more need be asked.
-      due.push(...page.items.filter(one => one.state === 'ready' && this.#isDue(one.auditedAt, one.id)));
-      cursor = page.nextCursor;
-    } while (cursor !== null);
+      due.push(...some.filter(one => one.state === 'ready' && this.#isDue(one.auditedAt, one.id)));
+    }
     const auditedMs = ({ auditedAt }: Volume) => auditedAt?.getTime() ?? 0;
     due.sort((one, other) => auditedMs(one) - auditedMs(other));
-    for (const volume of due) await this.#lookAt(volume);
+    await lookAtEach([due], volume => this.#lookAt(volume));
   }
 
   /** Its turn has come since then, or that moment tells nothing: it is yet to come. */

@@ -14,6 +14,7 @@ import {
 import type { Logger } from 'pino';
 import { toTidemarkError } from './errors.ts';
 import type { WorkerLimits } from './limits.ts';
+import { lookAtEach, pagesOf } from './look-at-each.ts';
 import { Rhythm } from './rhythm.ts';
 
 type Limits = Pick<WorkerLimits, 'replicationLookMs' | 'replicationRetryMs' | 'replicationRetryMaxMs'>;
@@ -41,18 +42,13 @@ export class ReplicationScheduler {
     return this.#rhythm.close();
   }
 
-  async lookAtAll(): Promise<void> {
-    let cursor: string | null = null;
-    do {
-      const page: Awaited<ReturnType<Catalog['replicationRules']['list']>> =
-        await this.#catalog.replicationRules.list({ cursor });
-      for (const rule of page.items) if (rule.enabled) await this.#lookAt(rule);
-      cursor = page.nextCursor;
-    } while (cursor !== null);
+  lookAtAll(): Promise<void> {
+    const rules = pagesOf(page => this.#catalog.replicationRules.list(page));
+    return lookAtEach(rules, rule => this.#lookAt(rule));
   }
 
   async #lookAt(rule: ReplicationRule): Promise<void> {
-    if (!(await this.#isReachable(rule.targetRepositoryId))) return;
+    if (!rule.enabled || !(await this.#isReachable(rule.targetRepositoryId))) return;
     const now = new Date(this.#now());
     const { plan } = await lookAtRule(this.#catalog, rule, { now });
     if (plan.goes.length > 0) await this.#prune(rule);

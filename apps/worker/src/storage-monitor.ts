@@ -3,6 +3,7 @@ import type { Catalog, StorageNode } from '@tidemark/catalog';
 import { soundLabels, TidemarkError } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import type { WorkerLimits } from './limits.ts';
+import { pagesOf } from './look-at-each.ts';
 import type { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
 import { Rhythm } from './rhythm.ts';
 import type { StorageNodes } from './storage-nodes.ts';
@@ -41,16 +42,12 @@ export class StorageMonitor {
   /** Looks at every one, also when one of them cannot be written down; rejects with the first such failure. */
   async #lookAtAll(): Promise<void> {
     const failures: unknown[] = [];
-    let cursor: string | null = null;
-    do {
-      const page: Awaited<ReturnType<Catalog['storageNodes']['list']>> =
-        await this.#catalog.storageNodes.list({ cursor });
+    for await (const nodes of pagesOf(page => this.#catalog.storageNodes.list(page))) {
       // One that is joining is asked by its own run, and one that is lost is not asked any more.
-      const members = page.items.filter(node => node.state !== 'joining' && node.state !== 'lost');
+      const members = nodes.filter(node => node.state !== 'joining' && node.state !== 'lost');
       const looks = await Promise.allSettled(members.map(node => this.#lookAt(node)));
       for (const look of looks) if (look.status === 'rejected') failures.push(look.reason);
-      cursor = page.nextCursor;
-    } while (cursor !== null);
+    }
     if (failures.length > 0) throw failures[0];
   }
 

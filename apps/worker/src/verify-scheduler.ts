@@ -6,6 +6,7 @@ import type { RunRequest } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import { chooseVerification } from './choose-verification.ts';
 import type { WorkerLimits } from './limits.ts';
+import { lookAtEach, pagesOf } from './look-at-each.ts';
 import { Rhythm } from './rhythm.ts';
 
 export class VerifyScheduler {
@@ -29,20 +30,13 @@ export class VerifyScheduler {
     return this.#rhythm.close();
   }
 
-  async lookAtAll(): Promise<void> {
-    let cursor: string | null = null;
-    do {
-      const page: Awaited<ReturnType<Catalog['repositories']['list']>> =
-        await this.#catalog.repositories.list({ cursor });
-      for (const repository of page.items) {
-        if (repository.state === 'ready' && repository.verifyPercentPerDay > 0)
-          await this.#lookAt(repository);
-      }
-      cursor = page.nextCursor;
-    } while (cursor !== null);
+  lookAtAll(): Promise<void> {
+    const repositories = pagesOf(page => this.#catalog.repositories.list(page));
+    return lookAtEach(repositories, repository => this.#lookAt(repository));
   }
 
   async #lookAt(repository: Repository): Promise<void> {
+    if (repository.state !== 'ready' || repository.verifyPercentPerDay === 0) return;
     const { state } = await this.#catalog.storageNodes.get(repository.storageNodeId);
     if (state !== 'online') return;
     const runId = randomUUID();

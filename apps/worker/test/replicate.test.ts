@@ -138,6 +138,27 @@ test('a cancelled one leaves nothing, though the source is away when it is undon
   await expectClean();
 });
 
+test('a rule that cannot be looked at keeps no other from being carried out', async () => {
+  const { catalog } = fleet;
+  const source = await catalog.repositories.get('vault');
+  const target = await catalog.repositories.get('offsite');
+  const nothing = { last: 0, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+  for (const [name, keep] of [['broken', nothing] as const, ['away', null] as const]) {
+    await catalog.replicationRules.create({
+      ...{
+        id: randomUUID(),
+        name,
+        sourceRepositoryId: source.id,
+        targetRepositoryId: target.id,
+        selector: '',
+      },
+      ...{ enabled: true, keep, timeZone: 'UTC', flatten: false, newestFirst: false },
+      ...{ concurrency: 2, speedBytesPerSecond: null },
+    });
+  }
+  await poll('replicas', async () => ((await offsite()).length === 2 ? true : undefined));
+});
+
 test('a rule brings all of it, rests after a failure, and lets go of what it does not keep', async () => {
   const { alpha, catalog } = fleet;
   const source = await catalog.repositories.get('vault');

@@ -1,6 +1,7 @@
 // The storage nodes that volumes may go to.
 import type { StorageNode } from '@tidemark/catalog';
 import { parseSelector } from '@tidemark/proto';
+import { pagesOf } from '../look-at-each.ts';
 import type { RunContext } from './run-definition.ts';
 
 export async function nodesToChooseFrom(
@@ -8,13 +9,9 @@ export async function nodesToChooseFrom(
   { selector, without }: { selector: string; without: string },
 ): Promise<StorageNode[]> {
   const nodes: StorageNode[] = [];
-  let cursor: string | null = null;
-  do {
-    const page: Awaited<ReturnType<typeof catalog.storageNodes.list>> = await catalog.storageNodes.list({
-      ...{ selector: parseSelector(selector), cursor },
-    });
-    nodes.push(...page.items.filter(({ id }) => id !== without));
-    cursor = page.nextCursor;
-  } while (cursor !== null);
+  const chosen = parseSelector(selector);
+  for await (const some of pagesOf(page => catalog.storageNodes.list({ ...page, selector: chosen }))) {
+    nodes.push(...some.filter(({ id }) => id !== without));
+  }
   return nodes;
 }
