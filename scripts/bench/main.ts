@@ -1,6 +1,7 @@
 // `npm run bench`: what the storage node does beside QEMU's and nbdkit's servers, measured in one run, in
 // turn, on one file. `npm run bench -- --operations`: what an operator waits for instead (operations.ts);
-// `--orchestration`: what a backup takes beside the engine's work (orchestration.ts);
+// `--orchestration`: what a backup takes beside the engine's work (orchestration.ts), with `--against CHECKOUT` in turn
+// with another version and with `--queue-url redis://…` through another queue;
 // `--write-intents`: what it costs guests that dirty bits survive crashes. With `--quick` each only shows that it
 // works; figures need the whole run on a machine that does nothing else. `--rounds 5` measures more often. How to
 // read them stands in docs/PERFORMANCE.md.
@@ -8,7 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { findTool } from '../demo/tool.ts';
 import { StorageNodeProcess } from '../process/storage-node-process.ts';
@@ -164,13 +165,13 @@ async function benchOperations(isQuick: boolean, rounds: number | undefined): Pr
   await measureOperations({ ...scale, rounds: rounds ?? scale.rounds }, options);
 }
 
-async function benchOrchestration(isQuick: boolean, rounds: number | undefined): Promise<void> {
+async function benchOrchestration(
+  rounds: number,
+  choice: { against: string | undefined; queueUrl: string | undefined },
+): Promise<void> {
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
-  const figures = await measureOrchestration(rounds ?? (isQuick ? 5 : 60), {
-    signal: stop.signal,
-    say: progress,
-  });
+  const figures = await measureOrchestration(rounds, { ...choice, signal: stop.signal, say: progress });
   progress('');
   console.log(figures);
 }
@@ -187,6 +188,8 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     operations: { type: 'boolean', default: false },
     orchestration: { type: 'boolean', default: false },
+    against: { type: 'string' },
+    'queue-url': { type: 'string' },
     'write-intents': { type: 'boolean', default: false },
     rounds: { type: 'string' },
   },
@@ -209,7 +212,11 @@ if (load > QUIET_LOAD) {
 if (values.operations) {
   await benchOperations(values.quick, rounds);
 } else if (values.orchestration) {
-  await benchOrchestration(values.quick, rounds);
+  const { against, 'queue-url': queueUrl } = values;
+  await benchOrchestration(rounds ?? (values.quick ? 5 : 60), {
+    against: against === undefined ? undefined : resolve(against),
+    queueUrl,
+  });
 } else if (values['write-intents']) {
   await bench(async cleanup => [await benchWriteIntents(scale, cleanup)]);
 } else {

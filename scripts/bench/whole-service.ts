@@ -21,6 +21,12 @@ export interface Volume {
   readonly sizeBytes: number;
 }
 
+/** Default: of this checkout, with the queue in its PostgreSQL. */
+export interface ServiceChoice {
+  readonly checkout?: string | undefined;
+  readonly queueUrl?: string | undefined;
+}
+
 export class WholeService {
   readonly rest: RestClient;
   readonly #stack: Stack;
@@ -33,9 +39,14 @@ export class WholeService {
     this.rest = new RestClient(stack.url, signal);
   }
 
-  static async start(signal: AbortSignal): Promise<WholeService> {
+  static async start(signal: AbortSignal, choice: ServiceChoice = {}): Promise<WholeService> {
+    const { checkout, queueUrl } = choice;
     const home = await mkdtemp(join(tmpdir(), 'tidemark-bench-'));
-    const stack = new Stack({ home, ports: 'free' });
+    const stack = new Stack({
+      ...{ home, ports: 'free' },
+      ...(checkout !== undefined && { checkout }),
+      ...(queueUrl !== undefined && { queueUrl }),
+    });
     await stack.start();
     return new WholeService(stack, home, signal);
   }
@@ -43,6 +54,10 @@ export class WholeService {
   /** Folder of its state and logs. */
   get home(): string {
     return this.#home;
+  }
+
+  get databaseUrl(): string {
+    return this.#stack.databaseUrl;
   }
 
   /** Process ids of the services by name. */

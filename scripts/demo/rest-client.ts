@@ -54,6 +54,10 @@ export class RestClient {
     return this.#call('POST', `${path}${query}`, body);
   }
 
+  patch<T>(path: string, body: object): Promise<T> {
+    return this.#call('PATCH', path, body);
+  }
+
   /** Resolves with the run that succeeded; rejects when it failed, was cancelled, or is stuck. */
   async follow(id: string, onProgress: (run: Run) => void): Promise<Run> {
     const deadline = performance.now() + RUN_TIMEOUT_MS;
@@ -71,7 +75,7 @@ export class RestClient {
     }
   }
 
-  async #call<T>(method: 'GET' | 'POST', path: string, body?: object): Promise<T> {
+  async #call<T>(method: 'GET' | 'POST' | 'PATCH', path: string, body?: object): Promise<T> {
     const response = await fetch(`${this.#url}${path}`, {
       method,
       headers: { ...this.#authorization, ...(body && { 'content-type': 'application/json' }) },

@@ -38,6 +38,8 @@ export interface StackOptions {
   register?: boolean;
   /** `redis://…` or `postgres://…`. Default: the stack's own PostgreSQL. */
   queueUrl?: string;
+  /** Checkout whose services run, set up as this one is. Default: this one. */
+  checkout?: string;
   /** Environment of the services beside what the stack sets. */
   environment?: NodeJS.ProcessEnv;
   /** More of it, for the service of that name; `postgres` has nothing else of it. */
@@ -83,6 +85,7 @@ export class Stack {
       environment: {},
       environmentOf: () => ({}),
       restartDelayMaxMs: RESTART_DELAY_MAX_MS,
+      checkout: rootFolder,
       onNotice: () => {},
       ...options,
     };
@@ -273,7 +276,7 @@ export class Stack {
   #service(name: string, app: string, environment: NodeJS.ProcessEnv): Service {
     const service = new Service({
       name,
-      program: join(rootFolder, 'apps', app, 'src', 'main.ts'),
+      program: join(this.#options.checkout, 'apps', app, 'src', 'main.ts'),
       environment: {
         ...this.#baseEnvironment(),
         ...environment,
