@@ -26,6 +26,8 @@ export interface Signals {
 /** State and output of each step so far, kept up to date by the executor. */
 export class StepOutcomes {
   readonly #steps: Map<string, Pick<RunStep, 'state' | 'output' | 'error'>>;
+  /** By this attempt, since the last failure. */
+  readonly #done = new Set<string>();
 
   constructor(steps: readonly RunStep[]) {
     this.#steps = new Map(steps.map(step => [step.name, step]));
@@ -33,6 +35,8 @@ export class StepOutcomes {
 
   set(name: string, outcome: Pick<RunStep, 'state' | 'output' | 'error'>): void {
     this.#steps.set(name, outcome);
+    if (outcome.state === 'succeeded') this.#done.add(name);
+    else if (outcome.state !== 'running') this.#done.clear();
   }
 
   find(name: string): Pick<RunStep, 'state' | 'output' | 'error'> | undefined {
@@ -41,6 +45,10 @@ export class StepOutcomes {
 
   output(name: string): JsonObject | undefined {
     return this.#steps.get(name)?.output ?? undefined;
+  }
+
+  isJustDone(name: string): boolean {
+    return this.#done.has(name);
   }
 
   /** It was begun, and neither an answer nor a definite refusal came; also when it is undone since. */
@@ -80,6 +88,7 @@ export function createRunContext(
       if (output === undefined) throw new Error(`Run ${run.id} has no output of step '${step}' yet.`);
       return output;
     },
+    isJustDone: step => outcomes.isJustDone(step),
     isInDoubt: step => outcomes.isInDoubt(step),
     update: async facts => {
       await services.catalog.leases.update(lease, facts);

@@ -137,18 +137,19 @@ export class RunExecutor {
   async #goForward(attempt: Attempt): Promise<Outcome> {
     const { definition, outcomes, context, lease, run } = attempt;
     const { catalog } = this.#services;
-    for (const step of definition.steps) {
+    let begun: string | null = null;
+    for (const [index, step] of definition.steps.entries()) {
       if (outcomes.find(step.name)?.state === 'succeeded' || !appliesTo(step, context)) continue;
       context.stop.throwIfAborted();
       // What an earlier attempt knows of the step stays: it may have to be settled before it is undone.
       if (!step.final && context.cancel.aborted) {
         return this.#turnBack(attempt, toRunError(context.cancel.reason));
       }
-      await catalog.leases.startStep(lease, step.name);
+      if (begun !== step.name) await catalog.leases.startStep(lease, step.name);
       this.#pass?.(`${run.kind} ${step.name} begun`);
       outcomes.set(step.name, { state: 'running', output: null, error: null });
       try {
-        await this.#doStep(attempt, step);
+        begun = await this.#doStep(attempt, step, definition.steps[index + 1]);
       } catch (error) {
         // The signal's reason wins: a call that was cut off by it fails in its own words.
         context.stop.throwIfAborted();
@@ -171,15 +172,21 @@ export class RunExecutor {
     return 'succeeded';
   }
 
-  async #doStep({ run, outcomes, context, lease, log }: Attempt, step: Step<RunRequestKind>): Promise<void> {
+  /** The name of the next step where that has begun with the end of this one; null: it has not. */
+  async #doStep(
+    { run, outcomes, context, lease, log }: Attempt,
+    step: Step<RunRequestKind>,
+    following: Step<RunRequestKind> | undefined,
+  ): Promise<string | null> {
     const { catalog } = this.#services;
     const { output = {}, facts, commit } = await step.run(context);
     this.#pass?.(`${run.kind} ${step.name} done, not recorded`);
+    const next = followsAtOnce(following, { outcomes, context }) ? following.name : null;
     if (facts === undefined && commit === undefined) {
-      await catalog.leases.finishStep(lease, step.name, output);
+      await catalog.leases.finishStep(lease, step.name, output, { next });
     } else {
       await catalog.transaction(async tx => {
-        await tx.leases.finishStep(lease, step.name, output);
+        await tx.leases.finishStep(lease, step.name, output, { next });
         if (facts !== undefined) await tx.leases.update(lease, facts);
         await commit?.(tx);
       });
@@ -188,6 +195,7 @@ export class RunExecutor {
     context.budget.renew();
     outcomes.set(step.name, { state: 'succeeded', output, error: null });
     log.info({ step: step.name }, 'step done');
+    return next;
   }
 
   /** Null when the run goes on without the step. */
@@ -333,6 +341,16 @@ function hasDoneItsWork({ definition, outcomes, context }: Attempt): boolean {
 
 const appliesTo = (step: Step<RunRequestKind>, context: RunContext): boolean =>
   step.appliesTo?.(context) ?? true;
+
+/** Not where what has just been done decides whether it does. */
+function followsAtOnce(
+  step: Step<RunRequestKind> | undefined,
+  { outcomes, context }: Pick<Attempt, 'outcomes' | 'context'>,
+): step is Step<RunRequestKind> {
+  if (step === undefined || step.appliesTo !== undefined) return false;
+  const isDone = outcomes.find(step.name)?.state === 'succeeded';
+  return !isDone && !context.stop.aborted && !context.cancel.aborted;
+}
 
 function failuresUntilGivenUp(run: Run, thrown: unknown, limits: WorkerLimits): number {
   if (run.cleanupPending) return limits.cleanupsMax;

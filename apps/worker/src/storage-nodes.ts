@@ -30,12 +30,12 @@ export class StorageNodes {
 
   /** The storage node that a volume lives on. Rejects `volume-not-found`. */
   async ofVolume(volumeId: string): Promise<StorageNodeClients> {
-    return this.get((await this.#catalog.volumes.get(volumeId)).storageNodeId);
+    return this.connect(await this.#catalog.storageNodes.ofVolume(volumeId));
   }
 
   /** The storage node that a repository lives on. Rejects `repository-not-found`. */
   async ofRepository(repositoryId: string): Promise<StorageNodeClients> {
-    return this.get((await this.#catalog.repositories.get(repositoryId)).storageNodeId);
+    return this.connect(await this.#catalog.storageNodes.ofRepository(repositoryId));
   }
 
   close(): void {

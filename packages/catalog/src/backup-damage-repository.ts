@@ -2,6 +2,7 @@
 // they are sound for everything above it.
 import { type DamagedRange, rangesJson, rangesOf, unionOf, without } from './damaged-ranges.ts';
 import { notFound } from './errors.ts';
+import type { Prisma } from './generated/client.ts';
 import type { Scope } from './scope.ts';
 
 export class BackupDamageRepository {
@@ -40,19 +41,18 @@ export class BackupDamageRepository {
   /** What is damaged in the backup and in what it stands on, in order; without what a later one has sent again. */
   ofChain(backupId: string): Promise<DamagedRange[]> {
     return this.#scope.read(async db => {
+      const chain = await db.$queryRaw<{ damage: Prisma.JsonValue; resent: Prisma.JsonValue }[]>`
+        WITH RECURSIVE chain AS (
+          SELECT id, parent_id, damage, resent, 0 AS depth FROM backup WHERE id = ${backupId}::uuid
+          UNION ALL SELECT b.id, b.parent_id, b.damage, b.resent, depth + 1
+            FROM backup b JOIN chain ON b.id = chain.parent_id
+        ) CYCLE id SET is_circle USING path
+        SELECT damage, resent FROM chain WHERE damage IS NOT NULL OR resent IS NOT NULL ORDER BY depth`;
       const found: DamagedRange[] = [];
       let resent: DamagedRange[] = [];
-      let next: string | null = backupId;
-      while (next !== null) {
-        const row: { parentId: string | null; damage: unknown; resent: unknown } | null =
-          await db.backup.findUnique({
-            where: { id: next },
-            select: { parentId: true, damage: true, resent: true },
-          });
-        if (row === null) break;
+      for (const row of chain) {
         found.push(...without(rangesOf(row.damage), resent));
         resent = unionOf([...resent, ...rangesOf(row.resent)]);
-        next = row.parentId;
       }
       return unionOf(found);
     });

@@ -32,18 +32,21 @@ export class BackupLeaseRepository {
    * more).
    */
   take(backupId: string, holder: BackupLeaseHolder, holderId: string): Promise<void> {
-    return this.#scope.write(async db => {
-      const rows = await db.$queryRaw<{ state: string }[]>`
-        SELECT state FROM backup WHERE id = ${backupId}::uuid FOR UPDATE`;
-      const state = rows[0]?.state;
-      if (state === undefined) throw notFound('backup', backupId);
-      const key = { backupId, holder, holderId };
-      if (await db.backupLease.findUnique({ where: { backupId_holder_holderId: key } })) return;
-      if (state !== 'available') {
-        const text = `Backup ${backupId} is ${state}: nobody may begin to use it. Choose another backup.`;
-        throw new CatalogError('backup', 'not-usable', text);
-      }
-      await db.backupLease.create({ data: { id: randomUUID(), ...key } });
+    return this.#scope.single(async db => {
+      const rows = await db.$queryRaw<{ state: string; is_held: boolean }[]>`
+        WITH wanted AS (SELECT id, state FROM backup WHERE id = ${backupId}::uuid FOR UPDATE),
+          taken AS (
+            INSERT INTO backup_lease (id, backup_id, holder, holder_id)
+            SELECT ${randomUUID()}::uuid, id, ${holder}, ${holderId}::uuid FROM wanted WHERE state = 'available'
+            ON CONFLICT (backup_id, holder, holder_id) DO NOTHING)
+        SELECT state, EXISTS (SELECT 1 FROM backup_lease
+          WHERE backup_id = wanted.id AND holder = ${holder} AND holder_id = ${holderId}::uuid) AS is_held
+        FROM wanted`;
+      if (rows[0] === undefined) throw notFound('backup', backupId);
+      const { state, is_held: isHeld } = rows[0];
+      if (state === 'available' || isHeld) return;
+      const text = `Backup ${backupId} is ${state}: nobody may begin to use it. Choose another backup.`;
+      throw new CatalogError('backup', 'not-usable', text);
     });
   }
 

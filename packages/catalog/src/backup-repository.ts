@@ -285,14 +285,15 @@ export class BackupRepository {
    * it. Null: the chain is whole.
    */
   async findMissingBelow(id: string): Promise<Backup | null> {
-    const seen = new Set<string>([id]);
-    let link = await this.find(id);
-    while (link?.parentId && !seen.has(link.parentId)) {
-      seen.add(link.parentId);
-      link = await this.find(link.parentId);
-      if (link?.state === 'missing') return link;
-    }
-    return null;
+    const rows = await this.#scope.read(
+      db => db.$queryRaw<{ id: string }[]>`
+        WITH RECURSIVE chain AS (
+          SELECT id, parent_id, state, 0 AS depth FROM backup WHERE id = ${id}::uuid
+          UNION ALL SELECT b.id, b.parent_id, b.state, depth + 1 FROM backup b JOIN chain ON b.id = chain.parent_id
+        ) CYCLE id SET is_circle USING path
+        SELECT id::text FROM chain WHERE state = 'missing' AND depth > 0 ORDER BY depth LIMIT 1`,
+    );
+    return rows[0] ? this.find(rows[0].id) : null;
   }
 
   /** The base could not be used: a full backup after all, and the reason says why. Rejects `not-found`. */

@@ -139,16 +139,28 @@ export class RunLeaseRepository {
 
   /**
    * The step is done; what it gave is kept for later steps, attempts and the undo, and earlier failures do not count
-   * against the run any more. Rejects `superseded`.
+   * against the run any more. With `next`, that step begins at the same moment, as by `startStep`. Rejects
+   * `superseded`.
    */
-  async finishStep(lease: Lease, name: string, output: JsonObject): Promise<void> {
+  async finishStep(
+    lease: Lease,
+    name: string,
+    output: JsonObject,
+    { next = null }: { next?: string | null } = {},
+  ): Promise<void> {
+    const now = this.#scope.now();
     const done = await this.#scope.single(
       db => db.$queryRaw<unknown[]>`
         WITH held AS (
           UPDATE run SET failures_in_a_row = 0, target_away_ms = 0 WHERE id = ${lease.runId}::uuid
-            AND lease_epoch = ${lease.epoch} AND lease_owner = ${lease.owner} RETURNING id)
+            AND lease_epoch = ${lease.epoch} AND lease_owner = ${lease.owner} RETURNING id),
+        begun AS (
+          INSERT INTO run_step (run_id, name, position, state, started_at)
+          SELECT id, ${next}, (SELECT count(*) FROM run_step WHERE run_id = held.id), 'running', ${now}
+          FROM held WHERE ${next}::text IS NOT NULL
+          ON CONFLICT (run_id, name) DO UPDATE SET state = 'running', finished_at = NULL)
         UPDATE run_step SET state = 'succeeded', output = ${JSON.stringify(output)}::jsonb, error = NULL,
-          finished_at = ${this.#scope.now()}
+          finished_at = ${now}
         FROM held WHERE run_id = held.id AND name = ${name}
         RETURNING 1`,
     );

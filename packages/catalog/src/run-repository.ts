@@ -110,7 +110,7 @@ export class RunRepository {
     return this.#scope.write(async (db, tell) => {
       const { requestedBy = this.#scope.acting()?.name ?? 'system' } = run;
       const data = { ...run, requestedBy, state: 'queued' };
-      const row = await db.run.create({ data, include: withSteps });
+      const row = await db.run.create({ data });
       const { kind, backupId, createdAt } = row;
       if (kind === 'verify' && backupId !== null) {
         await db.backup.updateMany({ where: { id: backupId }, data: { verifyTriedAt: createdAt } });
@@ -122,7 +122,7 @@ export class RunRepository {
         runId: row.id,
         data: { kind: row.kind },
       });
-      return toRun(row);
+      return toRun({ ...row, steps: [] });
     });
   }
 

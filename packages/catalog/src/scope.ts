@@ -65,18 +65,20 @@ const VOLUME_OF_EVENT = Prisma.sql`COALESCE(
 
 async function writeEvents(db: Db, events: NewEvent[]): Promise<void> {
   if (events.length === 0) return;
-  await db.$executeRaw`SELECT pg_advisory_xact_lock(${EVENT_LOCK_KEY})`;
   for (let start = 0; start < events.length; start += EVENTS_AT_ONCE) {
     const rows = JSON.stringify(events.slice(start, start + EVENTS_AT_ONCE));
+    // No row comes out of the join, and gets an id, before the turn has come.
     await db.$executeRaw`
-      INSERT INTO event (kind, subject_type, subject_id, run_id, volume_id, data)
-      SELECT e.kind, e."subjectType", e."subjectId", e."runId", ${VOLUME_OF_EVENT}, COALESCE(e.data, '{}')
-      FROM ROWS FROM (jsonb_to_recordset(${rows}::jsonb)
-        AS (kind text, "subjectType" text, "subjectId" uuid, "runId" uuid, data jsonb)) WITH ORDINALITY
-        AS e(kind, "subjectType", "subjectId", "runId", data, n)
-      ORDER BY e.n`;
+      WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(${EVENT_LOCK_KEY})),
+        written AS (
+          INSERT INTO event (kind, subject_type, subject_id, run_id, volume_id, data)
+          SELECT e.kind, e."subjectType", e."subjectId", e."runId", ${VOLUME_OF_EVENT}, COALESCE(e.data, '{}')
+          FROM turn, ROWS FROM (jsonb_to_recordset(${rows}::jsonb)
+            AS (kind text, "subjectType" text, "subjectId" uuid, "runId" uuid, data jsonb)) WITH ORDINALITY
+            AS e(kind, "subjectType", "subjectId", "runId", data, n)
+          ORDER BY e.n RETURNING 1)
+      SELECT pg_notify(${EVENT_CHANNEL}, '') FROM (SELECT count(*) FROM written) AS all_of_them`;
   }
-  await db.$executeRaw`SELECT pg_notify(${EVENT_CHANNEL}, '')`;
 }
 
 async function translated<T>(work: Promise<T>): Promise<T> {

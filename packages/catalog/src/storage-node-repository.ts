@@ -61,6 +61,11 @@ function toStorageNode(row: StorageNodeModel): StorageNode {
   };
 }
 
+/** Of a storage node, what it takes to call it. */
+export type StorageNodePlace = Pick<StorageNode, 'id' | 'name' | 'controlAddress'>;
+
+const PLACE = { id: true, name: true, controlAddress: true } as const;
+
 const ADDRESS_INDEX = 'storage_node_control_address_key';
 
 function addressTaken(address: string, owner: string | null, cause?: unknown): CatalogError {
@@ -112,6 +117,33 @@ export class StorageNodeRepository {
     const node = await this.find(ref);
     if (!node) throw notFound('storage-node', ref);
     return node;
+  }
+
+  /** In the order of the ids. Rejects `not-found`. */
+  async getAll(ids: readonly string[]): Promise<StorageNode[]> {
+    const rows = await this.#scope.read(db => db.storageNode.findMany({ where: { id: { in: [...ids] } } }));
+    const found = new Map(rows.map(row => [row.id, toStorageNode(row)]));
+    return ids.map(id => {
+      const node = found.get(id);
+      if (node === undefined) throw notFound('storage-node', id);
+      return node;
+    });
+  }
+
+  /** Where the one that a volume lives on can be called. Rejects `volume-not-found`. */
+  async ofVolume(volumeId: string): Promise<StorageNodePlace> {
+    const query = { where: { id: volumeId }, select: { storageNode: { select: PLACE } } };
+    const row = await this.#scope.read(db => db.volume.findUnique(query));
+    if (row === null) throw notFound('volume', volumeId);
+    return row.storageNode;
+  }
+
+  /** The same of a repository. Rejects `repository-not-found`. */
+  async ofRepository(repositoryId: string): Promise<StorageNodePlace> {
+    const query = { where: { id: repositoryId }, select: { storageNode: { select: PLACE } } };
+    const row = await this.#scope.read(db => db.repository.findUnique(query));
+    if (row === null) throw notFound('repository', repositoryId);
+    return row.storageNode;
   }
 
   /** Oldest first. */

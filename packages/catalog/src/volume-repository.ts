@@ -2,10 +2,11 @@
 import type { Labels, Selector } from '@tidemark/proto';
 import { dropLeases } from './backup-lease-repository.ts';
 import { CatalogError, isForeignKeyViolation, nameTaken, notFound } from './errors.ts';
+import { Prisma } from './generated/client.ts';
 import type { VolumeModel } from './generated/models.ts';
 import { latestPossible } from './moments.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
-import { byRef } from './ref.ts';
+import { byRef, isId } from './ref.ts';
 import type { JsonObject } from './run.ts';
 import type { Db, Scope } from './scope.ts';
 import { type ChosenFilter, chosenIds, selectorCondition } from './selected.ts';
@@ -114,9 +115,11 @@ export class VolumeRepository {
    */
   getReady(ref: string): Promise<Volume> {
     return this.#scope.write(async db => {
-      const { id } = await this.get(ref);
-      await db.$queryRaw`SELECT 1 FROM volume WHERE id = ${id}::uuid FOR UPDATE`;
-      const volume = await this.get(id);
+      const which = isId(ref) ? Prisma.sql`id = ${ref}::uuid` : Prisma.sql`name = ${ref}`;
+      const held = await db.$queryRaw<
+        { id: string }[]
+      >`SELECT id::text FROM volume WHERE ${which} FOR UPDATE`;
+      const volume = await this.get(held[0]?.id ?? ref);
       if (volume.state !== 'ready') {
         throw new CatalogError(
           'volume',

@@ -7,7 +7,7 @@ import { JobFailed, TargetAway } from '../errors.ts';
 import { retryDelay } from '../limits.ts';
 import { beginAnew } from './backup-anew.ts';
 import { started } from './backup-start.ts';
-import { type Prepared, parentOf, prepare } from './backup-target.ts';
+import { type Prepared, prepare } from './backup-target.ts';
 import type { RunContext, Step } from './run-definition.ts';
 import { type WatchedJob, watchToEnd } from './watch-job.ts';
 
@@ -88,7 +88,7 @@ async function targetAgain(context: Context): Promise<Prepared> {
   const { budget, limits } = context;
   const askedAt = performance.now();
   try {
-    return await prepare(context, await parentOf(context));
+    return await prepare(context);
   } catch (error) {
     if (!(error instanceof TidemarkError) || error.code !== 'storage-node-unreachable') throw error;
     const awayMs = budget.targetAwayMs + performance.now() - askedAt;

@@ -100,8 +100,10 @@ async function jobOf({ request, run, storageNodes }: Context): Promise<WatchedJo
 async function publishOnce(context: Context, { targetUri }: Copied) {
   const { request, storageNodes, catalog, call, stop } = context;
   const { backupId, repositoryId, checkpointId, checkpoint } = request;
-  const { repositories } = await storageNodes.ofRepository(repositoryId);
-  const { kind, reason, volumeName } = await catalog.backups.get(backupId);
+  const [{ repositories }, { kind, reason, volumeName }] = await Promise.all([
+    storageNodes.ofRepository(repositoryId),
+    catalog.backups.get(backupId),
+  ]);
   const { pointInTimeMs } = context.output('start', started);
   const manifest = { volumeName, checkpointId, checkpointName: checkpoint, pointInTimeMs, kind, reason };
   const { storedBytes, fileName, compression } = await repositories.publishBackup(

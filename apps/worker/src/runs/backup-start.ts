@@ -11,9 +11,9 @@ import {
   discardTarget,
   hasFallenBack,
   type Prepared,
-  parentOf,
   prepare,
   preparedTarget,
+  targetForStart,
 } from './backup-target.ts';
 import type { RunContext, Step } from './run-definition.ts';
 import { tolerate } from './tolerate.ts';
@@ -115,8 +115,8 @@ async function startBackup(context: Context, { step, isFull, target }: StartOpti
 async function startAsAsked(context: Context) {
   const { request, run, catalog } = context;
   const isFull = request.baseCheckpointId === null;
-  // Always anew: the target is gone if the repository's host has restarted since.
-  const target = await prepare(context, await parentOf(context));
+  // Anew in a later attempt: the target is gone if the repository's host has restarted since.
+  const target = await targetForStart(context);
   try {
     return await startBackup(context, { step: 'start', isFull, target });
   } catch (error) {
@@ -134,10 +134,10 @@ async function startAsAsked(context: Context) {
  * target of the increment is discarded: an earlier attempt's job may be writing to the full one already.
  */
 async function startFull(context: Context) {
-  const target = await prepare(context, '').catch(async error => {
+  const target = await prepare(context, { isFull: true }).catch(async error => {
     if (!(error instanceof TidemarkError) || error.code !== 'backup-not-usable') throw error;
     await discardTarget(context, 'fall-back');
-    return prepare(context, '');
+    return prepare(context, { isFull: true });
   });
   return startBackup(context, { step: 'start-full', isFull: true, target });
 }

@@ -1,5 +1,6 @@
 // Where a backup's data goes: a partial backup of the repository, which its storage node forgets when it restarts.
 import type { Backup } from '@tidemark/catalog';
+import type { Volume } from '@tidemark/proto';
 import { z } from 'zod';
 import type { RunContext, Step } from './run-definition.ts';
 import { tolerate } from './tolerate.ts';
@@ -24,7 +25,7 @@ export const prepareTarget: Step<'backup'> = {
     // The moment of a group has what its group asked for.
     const found = group?.also ?? (parent === null ? [] : await catalog.backupDamage.ofChain(parent));
     const also = found.map(({ offset, length }) => ({ offset, length }));
-    return { output: { ...(await prepare(context, await parentOf(context), also)), also } };
+    return { output: { ...(await prepare(context, { also })), also } };
   },
   // `backup-not-usable`: it was published, and only the answer got lost; it is whole, and stays.
   undo: context => tolerate(['backup-not-usable'], discardTarget(context, `undo-${PREPARE_TARGET}`)),
@@ -39,17 +40,35 @@ export function preparedTarget(context: Context): Prepared | undefined {
   return context.findOutput(PREPARE_TARGET, prepared);
 }
 
+/** The one that the step before has prepared in this attempt, or as `prepare` gives it. */
+export async function targetForStart(context: Context): Promise<Prepared> {
+  const target = context.isJustDone(PREPARE_TARGET) ? preparedTarget(context) : undefined;
+  return target ?? prepare(context);
+}
+
+interface Wanted {
+  /** A full one, whatever was asked for; default: as the backup is now. */
+  readonly isFull?: boolean;
+  readonly also?: readonly Range[];
+}
+
 /** Good to repeat: gives the target as it is, or a new one where the repository has lost it. */
 export async function prepare(
   context: Context,
-  parentBackupId: string,
-  also: readonly Range[] = alsoOf(context),
+  { isFull = false, also = alsoOf(context) }: Wanted = {},
 ): Promise<Prepared> {
   const { request, storageNodes, catalog, call, stop } = context;
   const { backupId, repositoryId, volumeId, compression } = request;
-  const { sizeBytes } = await catalog.backups.get(backupId);
-  const expectedBytes = await expectBytes(context, { isFull: parentBackupId === '', sizeBytes, also });
-  const { repositories } = await storageNodes.ofRepository(repositoryId);
+  const [backup, volume, { repositories }] = await Promise.all([
+    catalog.backups.get(backupId),
+    volumeNow(context),
+    storageNodes.ofRepository(repositoryId),
+  ]);
+  const { sizeBytes } = backup;
+  const parentBackupId = isFull ? '' : parentOf(request, backup);
+  const { baseCheckpointId } = request;
+  const copy = { isFull: parentBackupId === '', baseCheckpointId, sizeBytes, also };
+  const expectedBytes = expectBytes(volume, copy);
   const wanted = { backupId, repositoryId, volumeId, sizeBytes, parentBackupId, expectedBytes };
   const step = call(parentBackupId === '' ? 'prepare-target-full' : PREPARE_TARGET);
   const prepareBackup = repositories.prepareBackup(
@@ -61,9 +80,8 @@ export async function prepare(
 }
 
 /** Of the backup as it is now: one that has fallen back to full has none. Empty: none. */
-export async function parentOf({ request, catalog }: Context): Promise<string> {
-  const backup = await catalog.backups.get(request.backupId);
-  return hasFallenBack(backup, request.parentBackupId) ? '' : (request.parentBackupId ?? '');
+function parentOf({ parentBackupId }: Context['request'], backup: Backup): string {
+  return hasFallenBack(backup, parentBackupId) ? '' : (parentBackupId ?? '');
 }
 
 export function hasFallenBack({ kind }: Pick<Backup, 'kind'>, parentBackupId: string | null): boolean {
@@ -78,17 +96,20 @@ export async function discardTarget(context: Context, step: string): Promise<voi
   await tolerate(['backup-not-found', 'repository-not-found'], discard);
 }
 
-/** What the copy is going to take at most, so that a repository without room says so before it begins. */
-async function expectBytes(
-  { request, storageNodes, stop }: Context,
-  { isFull, sizeBytes, also }: { isFull: boolean; sizeBytes: number; also: readonly Range[] },
-): Promise<number> {
-  const { volumeId, baseCheckpointId } = request;
+async function volumeNow({ request, storageNodes, stop }: Context): Promise<Volume> {
+  const { volumeId } = request;
   const { volumes } = await storageNodes.ofVolume(volumeId);
-  const volume = await volumes.getVolume({ volumeId }, { signal: stop });
-  if (isFull) return Math.min(volume.allocatedBytes, sizeBytes);
-  const base = volume.checkpoints.find(({ checkpointId }) => checkpointId === baseCheckpointId);
-  const resentBytes = also.reduce((bytes, { length }) => bytes + length, 0);
+  return volumes.getVolume({ volumeId }, { signal: stop });
+}
+
+/** What the copy is going to take at most, so that a repository without room says so before it begins. */
+function expectBytes(
+  { allocatedBytes, checkpoints }: Volume,
+  copy: { isFull: boolean; baseCheckpointId: string | null; sizeBytes: number; also: readonly Range[] },
+): number {
+  if (copy.isFull) return Math.min(allocatedBytes, copy.sizeBytes);
+  const base = checkpoints.find(({ checkpointId }) => checkpointId === copy.baseCheckpointId);
+  const resentBytes = copy.also.reduce((bytes, { length }) => bytes + length, 0);
   // What has changed may be zeroes by now: no more than all that there is.
-  return Math.min((base?.changedSinceBytes ?? 0) + resentBytes, volume.allocatedBytes);
+  return Math.min((base?.changedSinceBytes ?? 0) + resentBytes, allocatedBytes);
 }

@@ -31,6 +31,8 @@ export interface RunContext<K extends RunRequestKind = RunRequestKind> {
   findOutput<T>(step: string, schema: z.ZodType<T>): T | undefined;
   /** The step was begun, and its outcome never became known. */
   isInDoubt(step: string): boolean;
+  /** This attempt has done the step, and nothing has failed or been undone since. */
+  isJustDone(step: string): boolean;
   /** Writes facts of the run at once. */
   update(facts: RunFacts): Promise<void>;
 }

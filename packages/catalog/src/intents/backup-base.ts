@@ -71,9 +71,9 @@ async function newest(
     kind === 'differential'
       ? await backups.findFullBase(volume.id, repository.id)
       : await backups.findBase(volume.id, repository.id);
-  const origin = await backups.findOrigin(volume.id, repository.id);
   // What a volume was restored from stands for a full backup of it.
-  if (parent ?? origin) return (parent ?? origin)!;
+  const found = parent ?? (await backups.findOrigin(volume.id, repository.id));
+  if (found !== null) return found;
   const what = kind === 'differential' ? 'a full backup' : 'a backup';
   throw new TidemarkError(
     'checkpoint-not-found',

@@ -51,8 +51,8 @@ export async function intendBackup(
   // Holds the volume's row: its checkpoints can neither come nor go while the base is chosen.
   const volume = await catalog.volumes.getReady(wanted.volume);
   const repository = await catalog.repositories.getReady(wanted.repository);
-  requireOnline(await catalog.storageNodes.get(volume.storageNodeId));
-  requireOnline(await catalog.storageNodes.get(repository.storageNodeId));
+  const nodes = await catalog.storageNodes.getAll([volume.storageNodeId, repository.storageNodeId]);
+  nodes.forEach(requireOnline);
   await requireFreeCheckpointName(catalog, volume, wanted.checkpoint);
   const base = await chooseBase(catalog, { volume, repository }, wanted);
   const dropped = await makeRoom(catalog, { volume, dropOldest: wanted.dropOldest, runId });
