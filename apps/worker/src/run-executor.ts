@@ -181,12 +181,13 @@ export class RunExecutor {
     const { catalog } = this.#services;
     const { output = {}, facts, commit } = await step.run(context);
     this.#pass?.(`${run.kind} ${step.name} done, not recorded`);
-    const next = followsAtOnce(following, { outcomes, context }) ? following.name : null;
+    let next: string | null = null;
     if (facts === undefined && commit === undefined) {
+      if (followsAtOnce(following, { outcomes, context })) next = following.name;
       await catalog.leases.finishStep(lease, step.name, output, { next });
     } else {
       await catalog.transaction(async tx => {
-        await tx.leases.finishStep(lease, step.name, output, { next });
+        await tx.leases.finishStep(lease, step.name, output);
         if (facts !== undefined) await tx.leases.update(lease, facts);
         await commit?.(tx);
       });
@@ -342,12 +343,12 @@ function hasDoneItsWork({ definition, outcomes, context }: Attempt): boolean {
 const appliesTo = (step: Step<RunRequestKind>, context: RunContext): boolean =>
   step.appliesTo?.(context) ?? true;
 
-/** Not where what has just been done decides whether it does. */
+/** Not where what has just been done decides whether it does, nor where it must not cost what has been done. */
 function followsAtOnce(
   step: Step<RunRequestKind> | undefined,
   { outcomes, context }: Pick<Attempt, 'outcomes' | 'context'>,
 ): step is Step<RunRequestKind> {
-  if (step === undefined || step.appliesTo !== undefined) return false;
+  if (step === undefined || step.dispensable || step.appliesTo !== undefined) return false;
   const isDone = outcomes.find(step.name)?.state === 'succeeded';
   return !isDone && !context.stop.aborted && !context.cancel.aborted;
 }

@@ -107,6 +107,22 @@ test('steps keep their order, state and output over attempts', async () => {
   ]);
 });
 
+test('the next step begins at the moment at which the one before ends, or neither does', async () => {
+  const lease = await take('a');
+  await catalog.leases.startStep(lease, 'one');
+  await catalog.leases.finishStep(lease, 'one', {}, { next: 'two' });
+  const [one, two] = (await catalog.runs.get(runId)).steps;
+  expect([one, two]).toMatchObject([
+    { name: 'one', state: 'succeeded' },
+    { name: 'two', state: 'running', output: null, finishedAt: null },
+  ]);
+  expect(two!.startedAt).toEqual(one!.finishedAt);
+  const old = { ...lease, epoch: lease.epoch - 1 };
+  const late = catalog.leases.finishStep(old, 'two', {}, { next: 'three' });
+  await expect(late).rejects.toMatchObject({ kind: 'superseded' });
+  expect((await catalog.runs.get(runId)).steps).toMatchObject([{ name: 'one' }, { state: 'running' }]);
+});
+
 test('a run handed back waits as long as told, and a cancel request ends the wait', async () => {
   const attempt = await catalog.leases.handBack(await take('a'), { delayMs: LONG_MS, error });
   expect(attempt).toBe(2);
