@@ -15,7 +15,6 @@ import { iso } from '../moments.ts';
 import type { SimulatedFiringJson, SimulateQuery } from '../schemas/firing.ts';
 
 const DAY_MS = 86_400_000;
-const FIRINGS_AT_ONCE = 20;
 const CURSOR = /^\d{1,9}$/;
 
 export interface SimulatedPage {
@@ -42,12 +41,12 @@ export async function simulatePolicy(catalog: Catalog, question: Question): Prom
   const detailed = query.volume !== undefined;
   const items: SimulatedFiringJson[] = [];
   let seen = 0;
-  for (const firing of simulate({ policyId, definition, number, from: now, until, volumes })) {
+  const breathe = () => setImmediate();
+  const firings = simulate({ policyId, definition, number, from: now, until, volumes, breathe });
+  for await (const firing of firings) {
     if (seen >= skip + query.limit) return { items, nextCursor: String(seen) };
     if (seen >= skip) items.push(toJson(firing, detailed));
     seen++;
-    // Others are answered meanwhile.
-    if (seen % FIRINGS_AT_ONCE === 0) await setImmediate();
     if (seen * volumes.length > SIMULATED_BACKUPS_MAX) throw tooMuch(query.days, volumes.length);
   }
   return { items, nextCursor: null };

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { type AdmissionFacts, judge } from './admission.ts';
 import { bandwidthAt, shareOf } from './bandwidth.ts';
 import { kindOf, type PolicyDefinition } from './definition.ts';
-import { simulate } from './simulate.ts';
+import { type SimulatedFiring, simulate } from './simulate.ts';
 
 const POLICY: PolicyDefinition = {
   description: '',
@@ -87,24 +87,25 @@ test('what fits is admitted, and what does not waits or is refused, with the rea
   ).toBe('admit');
 });
 
-test('a simulation tells firings, kinds and prunes, and begins with what there is', () => {
+test('a simulation tells firings, kinds and prunes, and begins with what there is', async () => {
   const backup = (id: string, moment: string) => ({
     ...{ id, pointInTime: new Date(moment), createdAt: new Date(moment) },
     ...{ pinnedUntil: null, holders: [], unsound: null },
   });
-  const firings = [
-    ...simulate({
-      policyId: 'p',
-      definition: POLICY,
-      number: 4,
-      from: new Date('2026-05-01T00:30Z'),
-      until: new Date('2026-05-04T12:00Z'),
-      volumes: [
-        { id: 'v1', name: 'old', backups: [backup('b1', '2026-04-30T00:00Z')], hasBase: true },
-        { id: 'v2', name: 'new', backups: [], hasBase: false },
-      ],
-    }),
-  ];
+  const simulation = {
+    policyId: 'p',
+    definition: POLICY,
+    number: 4,
+    from: new Date('2026-05-01T00:30Z'),
+    until: new Date('2026-05-04T12:00Z'),
+    volumes: [
+      { id: 'v1', name: 'old', backups: [backup('b1', '2026-04-30T00:00Z')], hasBase: true },
+      { id: 'v2', name: 'new', backups: [], hasBase: false },
+    ],
+    breathe: async () => {},
+  };
+  const firings: SimulatedFiring[] = [];
+  for await (const firing of simulate(simulation)) firings.push(firing);
   const told = firings.map(({ number, startAt, volumes }) => [
     number,
     startAt.toISOString().slice(5, 16),
@@ -120,4 +121,19 @@ test('a simulation tells firings, kinds and prunes, and begins with what there i
   expect(firings[1]!.volumes[0]!.pruned).toEqual([{ id: 'b1', pointInTime: new Date('2026-04-30T00:00Z') }]);
   expect(firings[2]!.volumes[0]!.pruned).toEqual([{ id: null, pointInTime: new Date('2026-05-02T00:00Z') }]);
   expect(firings[1]!.volumes[0]!.keeps.at(-1)!.reasons).toEqual(['last 1']);
+});
+
+test('a simulation of many volumes lets others have their turn before its first firing is told', async () => {
+  const volumes = Array.from({ length: 450 }, (_, n) => ({
+    ...{ id: `v${n}`, name: `v${n}` },
+    ...{ backups: [], hasBase: false },
+  }));
+  let turns = 0;
+  const breathe = async () => {
+    turns++;
+  };
+  const moments = { from: new Date('2026-05-01T00:30Z'), until: new Date('2026-05-02T12:00Z') };
+  const firings = simulate({ policyId: 'p', definition: POLICY, number: 0, ...moments, volumes, breathe });
+  expect((await firings.next()).value!.volumes).toHaveLength(450);
+  expect(turns).toBe(4);
 });

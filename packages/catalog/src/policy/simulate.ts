@@ -16,6 +16,9 @@ export interface SimulatedVolume {
   readonly hasBase: boolean;
 }
 
+/** Backups that are played in one go: some milliseconds, in which nobody else is answered. */
+const BACKUPS_AT_ONCE = 100;
+
 export interface Simulation {
   readonly policyId: string;
   readonly definition: PolicyDefinition;
@@ -24,6 +27,8 @@ export interface Simulation {
   readonly from: Date;
   readonly until: Date;
   readonly volumes: readonly SimulatedVolume[];
+  /** Awaited every so often, also within a firing: lets others have their turn. */
+  readonly breathe: () => Promise<void>;
 }
 
 export interface SimulatedBackup {
@@ -50,9 +55,9 @@ interface Played extends SimulatedVolume {
   based: boolean;
 }
 
-/** In order. Throws RangeError for a schedule that is none. */
-export function* simulate(simulation: Simulation): Generator<SimulatedFiring> {
-  const { policyId, definition, until } = simulation;
+/** In order. Rejects with RangeError for a schedule that is none. */
+export async function* simulate(simulation: Simulation): AsyncGenerator<SimulatedFiring> {
+  const { policyId, definition, until, breathe } = simulation;
   const { schedule, keep } = definition;
   const { timeZone } = schedule;
   const calendar = new Calendar(timeZone);
@@ -63,13 +68,18 @@ export function* simulate(simulation: Simulation): Generator<SimulatedFiring> {
   }));
   const dues = new Schedule(schedule);
   let number = simulation.number;
+  let backups = 0;
   const ask = (handledUntil: Date, now: Date) =>
     planFirings({ policyId, schedule, dues, handledUntil, now, graceMs: 0 });
   let { handledUntil, nextDueAt } = ask(simulation.from, simulation.from);
   while (nextDueAt !== null && nextDueAt <= until) {
     const plan = ask(handledUntil, nextDueAt);
     for (const { dueAt, startAt } of plan.firings) {
-      const played = volumes.map(volume => play(volume, { definition, number, startAt }));
+      const played: SimulatedBackup[] = [];
+      for (const volume of volumes) {
+        played.push(play(volume, { definition, number, startAt }));
+        if (++backups % BACKUPS_AT_ONCE === 0) await breathe();
+      }
       yield { number, dueAt, startAt, volumes: played };
       number++;
     }
