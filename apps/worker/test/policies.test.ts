@@ -268,30 +268,6 @@ describe('a firing', { timeout: TIMEOUT_MS }, () => {
     expect((await members(over!)).map(({ estimateBytes }) => estimateBytes)).toEqual([700, 700]);
   });
 
-  test('waits for a storage node that does not answer once, and not for each of its volumes', async () => {
-    const builder = await startWorker();
-    await fleet.succeed(await fleet.createVolume('third', 'beta'));
-    await fleet.stopWorker(builder);
-    const nightly = await policy({}, { enabled: false });
-    await fire(nightly);
-    const asked = () => fleet.alpha.callsOf('getVolume').length;
-    const before = asked();
-    let askedByThen: number | undefined;
-    fleet.beta.afterNext.set('getVolume', () => {
-      askedByThen = asked() - before;
-    });
-    fleet.alpha.fail('getVolume', 'storage-node-unreachable');
-    await startWorker({ policyWaitMs: 10 * MINUTE_MS });
-    const firing = await until(nightly, { waiting: 2, succeeded: 1 });
-    expect(askedByThen).toBe(1);
-    const waiting = (await members(firing)).filter(({ state }) => state === 'waiting');
-    expect(waiting.map(({ volumeName }) => volumeName).sort()).toEqual(['disk', 'second']);
-    for (const { reason, notBefore } of waiting) {
-      expect(reason).toContain('alpha');
-      expect(notBefore!.getTime()).toBeGreaterThan(now());
-    }
-  });
-
   test('retries by its rule, and what fails for good says why', async () => {
     fleet.alpha.failJobs({ code: 'image-invalid', message: 'the image is damaged' });
     const nightly = await policy({ retry: { times: 1, delayMs: 10 } }, { enabled: false });
