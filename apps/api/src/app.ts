@@ -48,6 +48,8 @@ export interface AppOptions {
   readonly queueUrl: string;
   /** What storage nodes ask of those who ask them. */
   readonly fleetSecret?: string | undefined;
+  /** Seal secrets of webhooks: the one in use first, then those from before. None: webhooks cannot be added. */
+  readonly webhookKeys?: readonly string[] | undefined;
   /** Whether callers need a token; otherwise whoever reaches the service is an admin. */
   readonly needsToken?: boolean | undefined;
   /** Lets the first admin in. */
@@ -127,7 +129,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await app.register(liveFactsPlugin, { fleetSecret: options.fleetSecret });
   await app.register(eventHubPlugin, { databaseUrl: options.databaseUrl });
   await app.register(metricsPlugin, options.metrics ?? { listen: undefined, runtime: false });
-  await app.register(services, { pass: options.pass });
+  await app.register(services, { pass: options.pass, webhookKeys: options.webhookKeys ?? [] });
   await app.register(openapi);
   await app.register(healthRoutes);
   for (const routes of V1) await app.register(routes, { prefix: '/v1' });

@@ -11,6 +11,7 @@ test('the queue is the database unless told', () => {
     needsToken: false,
     bootstrapToken: undefined,
     fleetSecret: undefined,
+    webhookKeys: [],
     listen: { host: '127.0.0.1', port: 7400 },
     killPoints: undefined,
     logLevel: 'info',

@@ -11,6 +11,9 @@ import {
   queueUrlSetting,
   readSettings,
   secretSetting,
+  WEBHOOK_KEYS,
+  webhookKeySettings,
+  webhookKeys,
   withPassword,
 } from '@tidemark/proto';
 import { z } from 'zod';
@@ -21,6 +24,7 @@ const environment = z
     TIDEMARK_DATABASE_PASSWORD: z.string().optional(),
     TIDEMARK_QUEUE_URL: queueUrlSetting,
     TIDEMARK_FLEET_SECRET: secretSetting,
+    ...webhookKeySettings,
     TIDEMARK_API_ACCESS: z.enum(['open', 'tokens'], { error: 'must be open or tokens' }).default('open'),
     TIDEMARK_BOOTSTRAP_TOKEN: secretSetting,
     TIDEMARK_API_LISTEN: addressSetting('127.0.0.1:7400').prefault('127.0.0.1:7400'),
@@ -45,6 +49,7 @@ const environment = z
     needsToken: env.TIDEMARK_API_ACCESS === 'tokens',
     bootstrapToken: env.TIDEMARK_BOOTSTRAP_TOKEN,
     fleetSecret: env.TIDEMARK_FLEET_SECRET,
+    webhookKeys: webhookKeys(env),
     listen: env.TIDEMARK_API_LISTEN,
     metricsListen: env.TIDEMARK_METRICS_LISTEN,
     killPoints: env.TIDEMARK_KILL_POINTS,
@@ -55,5 +60,10 @@ export type Config = Readonly<z.output<typeof environment>>;
 
 /** Throws `SettingsError`, which names every faulty variable. */
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  return readSettings(environment, env, [...CATALOG_SECRETS, FLEET_SECRET, 'TIDEMARK_BOOTSTRAP_TOKEN']);
+  return readSettings(environment, env, [
+    ...CATALOG_SECRETS,
+    ...WEBHOOK_KEYS,
+    FLEET_SECRET,
+    'TIDEMARK_BOOTSTRAP_TOKEN',
+  ]);
 }

@@ -10,6 +10,7 @@ async function main(): Promise<void> {
     databaseUrl: config.databaseUrl,
     queueUrl: config.queueUrl,
     fleetSecret: config.fleetSecret,
+    webhookKeys: config.webhookKeys,
     needsToken: config.needsToken,
     bootstrapToken: config.bootstrapToken,
     metrics: { listen: config.metricsListen, runtime: true },

@@ -122,7 +122,8 @@ test('groups are told of where all of their members are in the scope', async () 
         );
       }
       await client.query(
-        `INSERT INTO event (kind, subject_type, subject_id, volume_id, data) VALUES ('group-ready', 'group', $1, $2, '{}')`,
+        `INSERT INTO event (kind, subject_type, subject_id, volume_id, data)
+        VALUES ('group-ready', 'group', $1, $2, '{}')`,
         [id, volumes[0]?.id ?? null],
       );
     });

@@ -13,7 +13,8 @@ let url: string;
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  app = await buildApp({ databaseUrl: database.url, queueUrl: database.url });
+  const webhookKeys = ['webhook-key-of-this-test-0123456789abc'];
+  app = await buildApp({ databaseUrl: database.url, queueUrl: database.url, webhookKeys });
   url = await app.listen({ host: '127.0.0.1', port: 0 });
 });
 afterAll(async () => {

@@ -9,6 +9,7 @@ test('the queue is in the catalog database unless told', () => {
   expect(config).toEqual({
     databaseUrl: url,
     queueUrl: url,
+    webhookKeys: [],
     concurrency: 8,
     healthListen: undefined,
     leaseMs: 15_000,

@@ -9,6 +9,9 @@ import {
   queueUrlSetting,
   readSettings,
   secretSetting,
+  WEBHOOK_KEYS,
+  webhookKeySettings,
+  webhookKeys,
   withPassword,
 } from '@tidemark/proto';
 import { z } from 'zod';
@@ -47,6 +50,7 @@ const environment = z
     TIDEMARK_DATABASE_PASSWORD: z.string().optional(),
     TIDEMARK_QUEUE_URL: queueUrlSetting,
     TIDEMARK_FLEET_SECRET: secretSetting,
+    ...webhookKeySettings,
     TIDEMARK_WORKER_CONCURRENCY: z.coerce
       .number('must be a number')
       .int('must be a whole number')
@@ -96,6 +100,7 @@ const environment = z
     databaseUrl: env.TIDEMARK_DATABASE_URL,
     queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
     fleetSecret: env.TIDEMARK_FLEET_SECRET,
+    webhookKeys: webhookKeys(env),
     concurrency: env.TIDEMARK_WORKER_CONCURRENCY,
     healthListen: env.TIDEMARK_HEALTH_LISTEN,
     metricsListen: env.TIDEMARK_METRICS_LISTEN,
@@ -115,5 +120,5 @@ export type Config = Readonly<z.output<typeof environment>>;
 
 /** Throws `SettingsError`, which names every faulty variable. */
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  return readSettings(environment, env, [...CATALOG_SECRETS, FLEET_SECRET]);
+  return readSettings(environment, env, [...CATALOG_SECRETS, ...WEBHOOK_KEYS, FLEET_SECRET]);
 }

@@ -138,6 +138,8 @@ export interface WebhookLimits {
   /** First delay before the next attempt; it doubles from then on. */
   delayMs: number;
   delayMaxMs: number;
+  /** How soon a webhook is looked at again whose secret cannot be read: somebody has to set a key. */
+  secretlessMs: number;
   /** Attempts until a delivery is dead: about half an hour with these delays. */
   attemptsMax: number;
   /** Dead deliveries in a row until a webhook is suspended: nobody is there. */
@@ -159,6 +161,7 @@ export const WEBHOOK_LIMITS: WebhookLimits = {
   closeMs: 2_000,
   delayMs: 1_000,
   delayMaxMs: 600_000,
+  secretlessMs: 30_000,
   attemptsMax: 12,
   deathsMax: 5,
   pendingMax: 1_000,

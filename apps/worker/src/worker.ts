@@ -7,6 +7,7 @@ import {
   QUEUE_NAME,
   type RunPayload,
   runPayloadSchema,
+  WebhookSecrets,
 } from '@tidemark/proto';
 import { createQueueWorker } from '@tidemark/proto/queue-connection';
 import { UnrecoverableError } from 'bullmq';
@@ -32,6 +33,8 @@ export interface WorkerOptions {
   readonly queueUrl: string;
   /** What storage nodes ask of those who command them. */
   readonly fleetSecret?: string | undefined;
+  /** Seal secrets of webhooks: the one in use first, then those from before. */
+  readonly webhookKeys?: readonly string[];
   /** Runs worked on at the same time. */
   readonly concurrency: number;
   /** Unlike that of any other worker, and of an earlier life of this one. */
@@ -114,8 +117,8 @@ export class RunWorker {
     this.#webhooks = new WebhookSender({
       ...{ catalog, owner, now, databaseUrl: options.databaseUrl },
       log: log.child({ part: 'webhook-sender' }),
-      random: Math.random,
-      observer: metrics,
+      ...{ random: Math.random, observer: metrics },
+      secrets: new WebhookSecrets(options.webhookKeys ?? []),
     });
     const parts = { catalog, storageNodes, queue, limits, now };
     this.#policies = new Policies({ ...parts, log: log.child({ part: 'policies' }) });

@@ -8,7 +8,7 @@ import type { Db, Scope, Tell } from './scope.ts';
 import { toDelivery, toWebhook, type Webhook, type WebhookDelivery } from './webhook-repository.ts';
 
 export interface ServedWebhook extends Webhook {
-  secret: string;
+  sealedSecret: string;
 }
 
 /** What became of one attempt. */
@@ -64,7 +64,7 @@ export class WebhookDeliveryRepository {
           ORDER BY next_at NULLS FIRST, id LIMIT ${limit} FOR UPDATE SKIP LOCKED)
         RETURNING id::text`;
       const rows = await db.webhook.findMany({ where: { id: { in: claimed.map(({ id }) => id) } } });
-      return rows.map(row => ({ ...toWebhook(row), secret: row.secret }));
+      return rows.map(row => ({ ...toWebhook(row), sealedSecret: row.secret }));
     });
   }
 
@@ -126,6 +126,37 @@ export class WebhookDeliveryRepository {
       const isSuspended = isDead && (await this.#mourn(db, tell, delivery, rules));
       return kept === 1 && !isSuspended;
     });
+  }
+
+  /** It is not served before that delay has passed; its next delivery tells why, and has had no attempt. */
+  async hold(id: string, { owner, delayMs, detail }: { owner: string; delayMs: number; detail: string }) {
+    await this.#scope.write(async db => {
+      const held = await db.$executeRaw`
+        UPDATE webhook SET next_at = now() + ${delayMs}::float8 * interval '1 ms'
+        WHERE id = ${id}::uuid AND lease_owner = ${owner}`;
+      if (held === 0) return;
+      await db.$executeRaw`
+        UPDATE webhook_delivery SET detail = ${detail} WHERE id = (
+          SELECT id FROM webhook_delivery WHERE webhook_id = ${id}::uuid AND state = 'pending'
+          ORDER BY sequence LIMIT 1)`;
+    });
+  }
+
+  /**
+   * Puts each secret into the catalog as `reseal` says, unless it is null; returns how many. What somebody else changed
+   * meanwhile stays as they did. `reseal` throws nothing.
+   */
+  async resealSecrets(reseal: (webhook: ServedWebhook) => string | null): Promise<number> {
+    const rows = await this.#scope.read(db => db.webhook.findMany());
+    let resealed = 0;
+    for (const row of rows) {
+      const secret = reseal({ ...toWebhook(row), sealedSecret: row.secret });
+      if (secret === null) continue;
+      const where = { id: row.id, secret: row.secret };
+      const { count } = await this.#scope.single(db => db.webhook.updateMany({ where, data: { secret } }));
+      resealed += count;
+    }
+    return resealed;
   }
 
   /** Another worker may serve the webhook at once. */

@@ -53,14 +53,14 @@ export interface NewWebhook {
   url: string;
   kinds: readonly string[];
   selector: string;
-  secret: string;
+  sealedSecret: string;
 }
 
 export interface WebhookChange {
   url?: string | undefined;
   kinds?: readonly string[] | undefined;
   selector?: string | undefined;
-  secret?: string | undefined;
+  sealedSecret?: string | undefined;
   /** Also takes one up again that was suspended. */
   enabled?: boolean | undefined;
 }
@@ -102,12 +102,15 @@ export class WebhookRepository {
   }
 
   /** Enabled, for events from now on that whoever adds it sees. Rejects `name-taken`. */
-  create({ kinds, ...webhook }: NewWebhook): Promise<Webhook> {
+  create({ kinds, sealedSecret, ...webhook }: NewWebhook): Promise<Webhook> {
     return this.#scope.write(async (db, tell) => {
       const newest = await db.event.findFirst({ orderBy: { id: 'desc' }, select: { id: true } });
       const acting = this.#scope.acting();
       const by = { createdBy: acting?.name ?? 'system', scope: selectorText(acting?.visible ?? []) };
-      const data = { ...webhook, ...by, kinds: [...kinds], state: 'enabled', cursor: newest?.id ?? 0n };
+      const data = {
+        ...{ ...webhook, ...by, kinds: [...kinds], state: 'enabled', cursor: newest?.id ?? 0n },
+        secret: sealedSecret,
+      };
       const row = await db.webhook.create({ data }).catch(nameTaken('webhook', webhook.name));
       tell({ kind: 'webhook-added', subjectType: 'webhook', subjectId: row.id, data: { name: row.name } });
       return toWebhook(row);
@@ -141,12 +144,15 @@ export class WebhookRepository {
   }
 
   /** What is sent next is sent like this; deliveries that are made already keep their bodies. Rejects `not-found`. */
-  update(id: string, { kinds, enabled, ...change }: WebhookChange): Promise<Webhook> {
+  update(id: string, { kinds, enabled, sealedSecret: secret, ...change }: WebhookChange): Promise<Webhook> {
     return this.#scope.write(async (db, tell) => {
       const state = enabled === undefined ? {} : { state: enabled ? 'enabled' : 'disabled' };
       // Who changes it has put something right: it is tried at once, and has all its tries again.
       const anew = enabled === false ? {} : { nextAt: null, deathsInARow: 0 };
-      const data = { ...change, ...state, ...anew, ...(kinds !== undefined && { kinds: [...kinds] }) };
+      const data = {
+        ...{ ...change, ...state, ...anew, ...(kinds !== undefined && { kinds: [...kinds] }) },
+        ...(secret !== undefined && { secret }),
+      };
       const { count } = await db.webhook.updateMany({ where: { id }, data });
       if (count === 0) throw notFound('webhook', id);
       tell({ kind: 'webhook-updated', subjectType: 'webhook', subjectId: id, data: state });

@@ -112,6 +112,13 @@ export const ERROR_CODES = {
   'webhook-not-found': entry('The webhook is not known', 404, status.NOT_FOUND),
   'webhook-name-taken': entry('The webhook name is taken', 409, status.ALREADY_EXISTS),
   'webhook-delivery-not-found': entry('The delivery is not known', 404, status.NOT_FOUND),
+  'webhook-key-missing': entry('The key of webhooks is not set', 503, status.FAILED_PRECONDITION),
+  'webhook-key-unknown': entry(
+    'The secret of the webhook is sealed with another key',
+    503,
+    status.FAILED_PRECONDITION,
+  ),
+  'webhook-secret-damaged': entry('The secret of the webhook cannot be read', 500, status.DATA_LOSS),
   'policy-not-found': entry('The policy is not known', 404, status.NOT_FOUND),
   'policy-name-taken': entry('The policy name is taken', 409, status.ALREADY_EXISTS),
   'policy-invalid': entry('The policy cannot be like this', 400, status.INVALID_ARGUMENT),

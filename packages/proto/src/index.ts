@@ -19,4 +19,5 @@ export * from './queues.ts';
 export * from './run-requests.ts';
 export * from './selector.ts';
 export * from './settings.ts';
+export * from './webhook-secrets.ts';
 export * from './webhooks.ts';

@@ -84,6 +84,24 @@ export const secretSetting = z
   .regex(/^[\x21-\x7e]*$/, 'must be printable ASCII without spaces: openssl rand -hex 32')
   .optional();
 
+/** Keys that seal secrets of webhooks: what each process that keeps or uses them has to be given. */
+export const webhookKeySettings = {
+  TIDEMARK_WEBHOOK_KEY: secretSetting,
+  TIDEMARK_WEBHOOK_KEY_PREVIOUS: secretSetting,
+};
+export const WEBHOOK_KEYS: readonly string[] = Object.keys(webhookKeySettings);
+
+/** The key in use first; then those that may have sealed what is there already. */
+export function webhookKeys(env: {
+  TIDEMARK_WEBHOOK_KEY?: string | undefined;
+  TIDEMARK_WEBHOOK_KEY_PREVIOUS?: string | undefined;
+  TIDEMARK_FLEET_SECRET?: string | undefined;
+}): string[] {
+  // Who is given a key of its own later goes on reading what was sealed with the fleet's secret.
+  const keys = [env.TIDEMARK_WEBHOOK_KEY, env.TIDEMARK_FLEET_SECRET, env.TIDEMARK_WEBHOOK_KEY_PREVIOUS];
+  return keys.filter(key => key !== undefined);
+}
+
 /** The address with that password in it, unless there is none to put in. */
 export function withPassword(databaseUrl: string, password: string | undefined): string {
   if (password === undefined) return databaseUrl;

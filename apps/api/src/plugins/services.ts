@@ -1,5 +1,5 @@
 // One service a noun, made once from the catalog and the queue. Routes call these and nothing below them.
-import type { PassPoint } from '@tidemark/proto';
+import { type PassPoint, WebhookSecrets } from '@tidemark/proto';
 import fastifyPlugin from 'fastify-plugin';
 import { BackupService } from '../backups/backup-service.ts';
 import { VerifyService } from '../backups/verify-service.ts';
@@ -52,8 +52,8 @@ declare module 'fastify' {
   }
 }
 
-export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
-  async (app, { pass }) => {
+export const services = fastifyPlugin<{ pass: PassPoint | undefined; webhookKeys: readonly string[] }>(
+  async (app, { pass, webhookKeys }) => {
     const starter = new RunStarter({ catalog: app.catalog, queue: app.runQueue, log: app.log, pass });
     const runs = new RunService(app.catalog);
     app.decorate('care', new CareService(app.catalog, starter));
@@ -75,7 +75,7 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined }>(
     app.decorate('policies', new PolicyService(app.catalog));
     app.decorate('runs', runs);
     app.decorate('events', new EventService(app.catalog, app.eventHub));
-    app.decorate('webhooks', new WebhookService(app.catalog));
+    app.decorate('webhooks', new WebhookService(app.catalog, new WebhookSecrets(webhookKeys)));
     app.decorate('audits', new AuditService(app.catalog, starter));
     app.decorate('differences', new DifferenceService(app.catalog, starter));
     app.addHook('preClose', async () => runs.stopWaiting());

@@ -1,7 +1,7 @@
 // Webhooks: kept here, served by workers.
 import { randomBytes, randomUUID } from 'node:crypto';
 import { type Catalog, deliveryBody, type Webhook, type WebhookDelivery } from '@tidemark/catalog';
-import { parseSelector } from '@tidemark/proto';
+import { parseSelector, type WebhookSecrets } from '@tidemark/proto';
 import type { z } from 'zod';
 import { WEBHOOK_SECRET_BYTES } from '../limits.ts';
 import { iso, isoOrNull } from '../moments.ts';
@@ -30,16 +30,20 @@ const newSecret = () => `whsec_${randomBytes(WEBHOOK_SECRET_BYTES).toString('bas
 
 export class WebhookService {
   readonly #catalog: Catalog;
+  readonly #secrets: WebhookSecrets;
 
-  constructor(catalog: Catalog) {
+  constructor(catalog: Catalog, secrets: WebhookSecrets) {
     this.#catalog = catalog;
+    this.#secrets = secrets;
   }
 
-  /** Rejects `invalid-request` for a selector that cannot be read. */
+  /** Rejects `invalid-request` for a selector that cannot be read, `webhook-key-missing`. */
   async create(wanted: CreateWebhook): Promise<{ webhook: WebhookJson; secret: string }> {
     parseSelector(wanted.selector);
     const secret = newSecret();
-    const webhook = await this.#catalog.webhooks.create({ id: randomUUID(), ...wanted, secret });
+    const owner = { id: randomUUID(), name: wanted.name };
+    const sealedSecret = this.#secrets.seal(owner, secret);
+    const webhook = await this.#catalog.webhooks.create({ ...wanted, ...owner, sealedSecret });
     return { webhook: toWebhookJson(webhook), secret };
   }
 
@@ -58,11 +62,12 @@ export class WebhookService {
     return toWebhookJson(await this.#catalog.webhooks.update(id, change));
   }
 
-  /** What is sent from now on is signed with the new one alone. */
+  /** What is sent from now on is signed with the new one alone. Rejects `webhook-key-missing`. */
   async renewSecret(ref: string): Promise<{ webhook: WebhookJson; secret: string }> {
     const secret = newSecret();
-    const { id } = await this.#catalog.webhooks.get(ref);
-    return { webhook: toWebhookJson(await this.#catalog.webhooks.update(id, { secret })), secret };
+    const { id, name } = await this.#catalog.webhooks.get(ref);
+    const sealedSecret = this.#secrets.seal({ id, name }, secret);
+    return { webhook: toWebhookJson(await this.#catalog.webhooks.update(id, { sealedSecret })), secret };
   }
 
   async delete(ref: string): Promise<WebhookJson> {

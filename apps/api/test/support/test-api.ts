@@ -6,6 +6,7 @@ import { type AppOptions, buildApp } from '../../src/app.ts';
 import type { Problem } from '../../src/schemas/problem.ts';
 
 const LEASE_MS = 60_000;
+export const TEST_WEBHOOK_KEY = 'webhook-key-of-tests-0123456789abcdef';
 const NOUNS = ['storage_node', 'volume', 'checkpoint', 'snapshot', 'volume_commit', 'repository', 'backup'];
 const POLICIES = ['policy', 'policy_firing', 'policy_firing_member'];
 const TABLES = [...NOUNS, ...POLICIES, 'checkpoint_group', 'backup_lease', 'run', 'event'];
@@ -34,7 +35,13 @@ export class TestApi {
 
   /** One more api on a database that is there. */
   static async on(database: TestDatabase, options: Partial<AppOptions> = {}): Promise<TestApi> {
-    const app = await buildApp({ databaseUrl: database.url, queueUrl: database.url, ...options });
+    const webhookKeys = [TEST_WEBHOOK_KEY];
+    const app = await buildApp({
+      databaseUrl: database.url,
+      queueUrl: database.url,
+      webhookKeys,
+      ...options,
+    });
     return new TestApi(app, database);
   }
 

@@ -7,7 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { Catalog } from '@tidemark/catalog';
 import { createTestDatabase, inDatabase, type TestDatabase } from '@tidemark/catalog/testing';
-import { isSignedBy } from '@tidemark/proto';
+import { isSignedBy, WebhookSecrets } from '@tidemark/proto';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { WEBHOOK_LIMITS, type WebhookLimits } from '../limits.ts';
@@ -16,6 +16,11 @@ import { WebhookSender } from './webhook-sender.ts';
 const PATIENCE = { timeout: 25_000 };
 const log = pino({ level: 'silent' });
 const SECRET = 'whsec_test';
+const [KEY, FORMER_KEY] = [
+  'key-of-this-test-0123456789abcdef01',
+  'former-key-of-this-test-0123456789',
+] as const;
+const secrets = new WebhookSecrets([KEY]);
 let database: TestDatabase;
 let catalog: Catalog;
 const closing: (() => Promise<unknown>)[] = [];
@@ -57,9 +62,10 @@ async function endpoint(answer: Answer = ok) {
   return { got, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook?a=b` };
 }
 
-function sender(limits: Partial<WebhookLimits> = {}, owner = randomUUID()) {
+function sender(limits: Partial<WebhookLimits> = {}, keys: readonly string[] = [KEY]) {
   const one = new WebhookSender({
-    ...{ catalog, databaseUrl: database.url, owner, log },
+    ...{ catalog, databaseUrl: database.url, owner: randomUUID(), log },
+    secrets: new WebhookSecrets(keys),
     now: () => Date.now(),
     random: () => 0.5,
     limits: { ...WEBHOOK_LIMITS, delayMs: 20, delayMaxMs: 100, lookMs: 50, ...limits },
@@ -69,11 +75,11 @@ function sender(limits: Partial<WebhookLimits> = {}, owner = randomUUID()) {
   return one;
 }
 
-const hook = (url: string, more: { kinds?: string[]; selector?: string; name?: string } = {}) =>
-  catalog.webhooks.create({
-    ...{ id: randomUUID(), name: 'ops', url, kinds: [], selector: '', secret: SECRET },
-    ...more,
-  });
+const hook = (url: string, more: { kinds?: string[]; selector?: string; name?: string } = {}) => {
+  const owner = { id: randomUUID(), name: more.name ?? 'ops' };
+  const sealedSecret = secrets.seal(owner, SECRET);
+  return catalog.webhooks.create({ ...owner, url, kinds: [], selector: '', sealedSecret, ...more });
+};
 
 const queue = (volumeId?: string) =>
   catalog.runs.create({ id: randomUUID(), kind: 'reconcile', request: {}, volumeId: volumeId ?? null });
@@ -220,7 +226,7 @@ test('a worker that vanished in mid-delivery is followed by another: at least on
   const run = await queue();
   const gone = { owner: 'gone', leaseMs: 1_000, attemptsMax: 3, deathsMax: 3, delayMaxMs: 1_000 };
   const [claimed] = await catalog.webhookDeliveries.claimDue(gone, 1);
-  expect(claimed).toMatchObject({ id, secret: SECRET });
+  expect(secrets.open(claimed!, claimed!.sealedSecret)).toBe(SECRET);
   await catalog.webhookDeliveries.fanOut(id, { owner: 'gone', limit: 10, pendingMax: 10 });
   const delivery = (await catalog.webhookDeliveries.nextPending(id))!;
   sender();
@@ -255,4 +261,65 @@ test('what waits is bounded, and nothing is lost by it', async () => {
   for (let n = 0; n < 12; n++) runs.push((await queue()).id);
   sender({ pendingMax: 3, readAtOnce: 5, sendsInARow: 2 });
   await expect.poll(() => runsIn(got), PATIENCE).toEqual(runs);
+});
+
+const keptSecret = (id: string) =>
+  inDatabase(database.url, async client => {
+    const { rows } = await client.query('SELECT secret FROM webhook WHERE id = $1', [id]);
+    return rows[0].secret as string;
+  });
+const keep = (id: string, secret: string) =>
+  inDatabase(database.url, client =>
+    client.query('UPDATE webhook SET secret = $2 WHERE id = $1', [id, secret]),
+  );
+
+const isSigned = ({ body, headers }: Got) =>
+  isSignedBy(body, {
+    ...{ secret: SECRET, nowSeconds: Date.now() / 1000, ageSecondsMax: 300 },
+    signature: String(headers['tidemark-signature']),
+  });
+
+test.each([
+  ['in plain text, from before they were sealed', () => SECRET],
+  [
+    'sealed with the key before',
+    (owner: { id: string; name: string }) => new WebhookSecrets([FORMER_KEY]).seal(owner, SECRET),
+  ],
+])('secrets %s are sealed with the key in use when a worker starts', async (_what, secretOf) => {
+  const { got, url } = await endpoint();
+  const made = await hook(url);
+  await keep(made.id, secretOf(made));
+  sender({}, [KEY, FORMER_KEY]);
+  await expect
+    .poll(async () => (await keptSecret(made.id)).split('.')[1], PATIENCE)
+    .toBe(secrets.seal(made, SECRET).split('.')[1]);
+  const kept = await keptSecret(made.id);
+  expect(kept).not.toContain(SECRET);
+  expect(secrets.open(made, kept)).toBe(SECRET);
+  await queue();
+  await expect.poll(() => got.length, PATIENCE).toBe(1);
+  expect(isSigned(got[0]!)).toBe(true);
+});
+
+test('without the right key nothing is sent and nothing dies, and the delivery tells what to do', async () => {
+  const { got, url } = await endpoint();
+  const healthy = await endpoint();
+  const { id } = await hook(url);
+  const own = await hook(healthy.url, { name: 'healthy' });
+  await keep(own.id, new WebhookSecrets([FORMER_KEY]).seal(own, SECRET));
+  const run = await queue();
+  const wrong = sender({ secretlessMs: 20, attemptsMax: 1 }, [FORMER_KEY]);
+  const first = async () => (await deliveries(id)).at(-1);
+  await expect
+    .poll(async () => (await first())?.detail, PATIENCE)
+    .toMatch(/webhook 'ops' is sealed with key.*TIDEMARK_WEBHOOK_KEY_PREVIOUS/);
+  // Others are served all the same.
+  await expect.poll(() => runsIn(healthy.got), PATIENCE).toEqual([run.id]);
+  await wrong.close();
+  expect(await first()).toMatchObject({ state: 'pending', attempts: 0 });
+  expect(await catalog.webhooks.get(id)).toMatchObject({ state: 'enabled', deathsInARow: 0 });
+  expect(got).toEqual([]);
+  sender({}, [KEY, FORMER_KEY]);
+  await expect.poll(() => runsIn(got), PATIENCE).toEqual([run.id]);
+  expect(isSigned(got[0]!)).toBe(true);
 });

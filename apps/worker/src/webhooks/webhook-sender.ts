@@ -1,7 +1,7 @@
 // Serves webhooks: makes deliveries of new events and sends them in their order. The next one waits until the one
 // before was taken, or is dead. Any number of workers share the work, one at a time for each webhook.
 import { type Catalog, EventListener, type ServedWebhook, type WebhookDelivery } from '@tidemark/catalog';
-import { SIGNATURE_HEADER, signWebhook } from '@tidemark/proto';
+import { SIGNATURE_HEADER, signWebhook, TidemarkError, type WebhookSecrets } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import { WEBHOOK_LIMITS, type WebhookLimits } from '../limits.ts';
 import { postWebhook } from './post-webhook.ts';
@@ -11,6 +11,7 @@ export interface WebhookSenderOptions {
   /** Where commits of events are heard of. */
   readonly databaseUrl: string;
   readonly owner: string;
+  readonly secrets: WebhookSecrets;
   readonly log: Logger;
   readonly now: () => number;
   /** From 0 to below 1. */
@@ -33,6 +34,7 @@ export class WebhookSender {
   #isNews = false;
   #lookedAt = Number.NEGATIVE_INFINITY;
   #failing = false;
+  #hasResealed = false;
 
   constructor(options: WebhookSenderOptions) {
     this.#options = options;
@@ -80,6 +82,7 @@ export class WebhookSender {
     this.#isNews = false;
     const { catalog, log } = this.#options;
     try {
+      if (!this.#hasResealed) await this.#reseal();
       const room = this.#limits.atOnce - this.#serving.size;
       const due = room > 0 ? await catalog.webhookDeliveries.claimDue(this.#rules, room) : [];
       for (const webhook of due) this.#begin(webhook);
@@ -88,6 +91,35 @@ export class WebhookSender {
     } catch (error) {
       if (!this.#failing) log.error({ err: error }, 'failed; will try again');
       this.#failing = true;
+    }
+  }
+
+  /** Once: from here on the catalog has no secret in plain text, and none that is sealed with a former key. */
+  async #reseal(): Promise<void> {
+    const { catalog, log, secrets } = this.#options;
+    const resealed = await catalog.webhookDeliveries.resealSecrets(webhook => {
+      try {
+        return secrets.resealed(webhook, webhook.sealedSecret);
+      } catch (error) {
+        log.error({ err: error, webhook: webhook.name }, 'secret of webhook not taken over');
+        return null;
+      }
+    });
+    this.#hasResealed = true;
+    if (resealed > 0) log.info({ resealed }, 'secrets of webhooks sealed with the key in use');
+  }
+
+  /** Null: it cannot be read here, which the webhook's next delivery tells. */
+  async #secretOf(webhook: ServedWebhook): Promise<string | null> {
+    const { catalog, log, owner, secrets } = this.#options;
+    try {
+      return secrets.open(webhook, webhook.sealedSecret);
+    } catch (error) {
+      if (!(error instanceof TidemarkError)) throw error;
+      log.error({ code: error.code, detail: error.message, webhook: webhook.name }, 'webhook not served');
+      const { secretlessMs: delayMs } = this.#limits;
+      await catalog.webhookDeliveries.hold(webhook.id, { owner, delayMs, detail: error.message });
+      return null;
     }
   }
 
@@ -107,7 +139,9 @@ export class WebhookSender {
         const { readAtOnce: limit, pendingMax } = this.#limits;
         await webhookDeliveries.fanOut(webhook.id, { owner, limit, pendingMax });
         const delivery = await webhookDeliveries.nextPending(webhook.id);
-        if (delivery === null || !(await this.#send(webhook, delivery))) return;
+        const secret = delivery && (await this.#secretOf(webhook));
+        if (delivery === null || secret === null) return;
+        if (!(await this.#send({ ...webhook, secret }, delivery))) return;
       }
     } catch (error) {
       if (!this.#stop.signal.aborted) throw error;
@@ -117,7 +151,7 @@ export class WebhookSender {
   }
 
   /** Whether the next one may follow. */
-  async #send(webhook: ServedWebhook, delivery: WebhookDelivery): Promise<boolean> {
+  async #send(webhook: ServedWebhook & { secret: string }, delivery: WebhookDelivery): Promise<boolean> {
     const { catalog, log, now } = this.#options;
     const seconds = Math.floor(now() / 1000);
     const { status, fault } = await postWebhook({
