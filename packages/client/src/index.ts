@@ -10,6 +10,7 @@ export {
 } from './failures.ts';
 export type { components, paths } from './generated/api.ts';
 export { hasEnded, looksAt, requireSuccess } from './run-looks.ts';
+export { type RunResults, resultOf } from './run-results.ts';
 export type {
   Answer,
   Body,

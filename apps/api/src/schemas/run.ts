@@ -12,6 +12,7 @@ import {
   pageQuery,
   refField,
 } from './common.ts';
+import { RUN_RESULTS } from './run-result.ts';
 
 const RUN_STATES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
 
@@ -67,7 +68,11 @@ export const runSchema = z
     request: z
       .record(z.string(), z.unknown())
       .meta({ description: 'What was asked for, references resolved to ids.' }),
-    result: z.record(z.string(), z.unknown()).nullable(),
+    result: z
+      .record(z.string(), z.unknown())
+      .meta({ anyOf: RUN_RESULTS })
+      .nullable()
+      .meta({ description: 'What it has to say, by its kind; null until it has.' }),
     error: errorSchema,
     ending: z
       .string()

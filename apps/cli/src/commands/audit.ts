@@ -1,5 +1,5 @@
 // tidemark volume audit
-import type { Schema } from '@tidemark/client';
+import { resultOf, type Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { parseSize } from '../sizes.ts';
 import { at, Context, type Surroundings, withWait } from './context.ts';
@@ -28,7 +28,8 @@ export function auditCommand(volumes: Command, around: Surroundings): void {
     });
 }
 
-function describe(ref: string, { result }: Run): string {
+function describe(ref: string, run: Run): string {
+  const result = resultOf(run, 'audit');
   const { checkedBytes, cleanBytes, backupId } = result ?? {};
   const what = `${checkedBytes} of ${cleanBytes} unchanged bytes of volume ${ref} compared with backup ${backupId}`;
   if (result?.result !== 'different') return `${what}: equal`;

@@ -1,5 +1,5 @@
 // tidemark checkpoint
-import type { Query, Schema } from '@tidemark/client';
+import { type Query, resultOf, type Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError } from 'commander';
 import { type Column, moment, record, recordOrGone, size, table } from '../output.ts';
 import { changeCommands } from './change.ts';
@@ -27,11 +27,7 @@ const details: readonly Column<Checkpoint>[] = [
   ['DESCRIPTION', checkpoint => checkpoint.description || null],
 ];
 
-interface Redefined {
-  validateOnly: boolean;
-  checkpoints: { id: string; name: string; pointInTime: string; inconsistent: boolean }[];
-  missing: { id: string; name: string }[];
-}
+type Redefined = Schema<'RedefineResult'>;
 
 const redefined: readonly Column<Redefined['checkpoints'][number]>[] = [
   ['NAME', checkpoint => checkpoint.name],
@@ -165,7 +161,7 @@ function redefineCommand(group: Command, around: Surroundings): void {
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({}),
-        forPeople: ({ run }) => redefinedText(run.result as unknown as Redefined),
+        forPeople: ({ run }) => redefinedText(resultOf(run, 'redefine-checkpoints')!),
       });
     });
 }

@@ -1,5 +1,5 @@
 // tidemark reconcile, tidemark difference
-import type { Query, Schema } from '@tidemark/client';
+import { type Query, resultOf, type Schema } from '@tidemark/client';
 import { type Command, Option } from 'commander';
 import { type Column, moment } from '../output.ts';
 import { watchRun } from '../run-watch.ts';
@@ -74,7 +74,8 @@ export function differenceCommands(program: Command, around: Surroundings): void
 }
 
 function describe({ runs, skipped }: Schema<'ReconcileRuns'>, wait: boolean): string {
-  const sum = (name: string) => runs.reduce((total, run) => total + Number(run.result?.[name] ?? 0), 0);
+  const sum = (name: 'repaired' | 'open') =>
+    runs.reduce((total, run) => total + (resultOf(run, 'reconcile')?.[name] ?? 0), 0);
   const away = skipped.length > 0 ? `; not asked, as they do not answer: ${skipped.join(', ')}` : '';
   if (!wait) return `comparing ${runs.length} storage nodes${away}`;
   const open = sum('open');

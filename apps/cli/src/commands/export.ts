@@ -1,5 +1,5 @@
 // tidemark export
-import type { Schema } from '@tidemark/client';
+import { resultOf, type Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { type Column, moment, size } from '../output.ts';
 import { watchRun } from '../run-watch.ts';
@@ -10,14 +10,14 @@ type Run = Schema<'Run'>;
 
 const details: readonly Column<Run>[] = [
   ['RUN', run => run.id],
-  ['URI', run => String(run.result?.uri ?? '')],
+  ['URI', run => resultOf(run, 'export')?.uri ?? ''],
   ['POINT IN TIME', run => moment(run.checkpointAt)],
-  ['SIZE', run => size(Number(run.result?.sizeBytes ?? 0))],
+  ['SIZE', run => size(resultOf(run, 'export')?.sizeBytes ?? 0)],
 ];
 
 /** One a line, oldest first: each names its checkpoint by id, as `checkpoint list` does. */
-const contextLines = ({ result }: Run): string =>
-  ((result?.contexts as string[] | undefined) ?? []).map(name => `\nCONTEXT        ${name}`).join('');
+const contextLines = (run: Run): string =>
+  (resultOf(run, 'export')?.contexts ?? []).map(name => `\nCONTEXT        ${name}`).join('');
 
 const SECOND_MS = 1000;
 

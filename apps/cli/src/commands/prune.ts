@@ -1,5 +1,5 @@
 // tidemark prune, and what concerns single backups of it.
-import { ProblemFailure, type Schema } from '@tidemark/client';
+import { ProblemFailure, resultOf, type Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { type Column, moment, size, table } from '../output.ts';
 import { formatSize, parseSize } from '../sizes.ts';
@@ -93,15 +93,9 @@ function planText({ items, checkpoints, freedBytes }: PruneAnswer): string {
   return `${backups}\n\n${table(checkpoints, checkpointColumns(items))}`;
 }
 
-interface PruneResult {
-  removed?: { backup: string }[];
-  waiting?: { backup: string; why: string }[];
-  checkpoints?: { name: string }[];
-  freedBytes?: number;
-}
-
-function endText({ result }: Run): string {
-  const { removed = [], waiting = [], checkpoints = [], freedBytes = 0 }: PruneResult = result ?? {};
+function endText(run: Run): string {
+  const result = resultOf(run, 'prune');
+  const { removed = [], waiting = [], checkpoints = [], freedBytes = 0 } = result ?? {};
   const gone = `${removed.length} backups and ${checkpoints.length} checkpoints`;
   const lines = [
     `removed ${gone}; ${formatSize(Math.max(0, freedBytes))} came back`,

@@ -1,5 +1,5 @@
 // tidemark repository
-import type { Query, Schema } from '@tidemark/client';
+import { type Query, resultOf, type Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type Column, recordOrGone, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
@@ -28,15 +28,7 @@ const percent = (text: string): number => {
   throw new InvalidArgumentError('Give a number from 0 to 100.');
 };
 
-interface ScanResult {
-  found: number;
-  added: { count: number };
-  updated: { count: number };
-  missing: { count: number; ids: string[] };
-  problems: { what: string; backupId: string | null; message: string }[];
-}
-
-function scanReport(result: ScanResult): string {
+function scanReport(result: Schema<'ScanResult'>): string {
   const { found, added, updated, missing, problems } = result;
   return [
     `${found} backups found: ${added.count} new to the catalog, ${updated.count} changed, ` +
@@ -117,7 +109,7 @@ function changeCommands(group: Command, around: Surroundings): void {
       refresh: async () => ({
         repository: await context.client.get(ONE, at({ repository: ref })),
       }),
-      forPeople: ({ run }) => scanReport(run.result as unknown as ScanResult),
+      forPeople: ({ run }) => scanReport(resultOf(run, 'scan-repository')!),
     });
   });
 

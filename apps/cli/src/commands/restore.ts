@@ -1,5 +1,5 @@
 // tidemark restore
-import type { Schema } from '@tidemark/client';
+import { resultOf, type Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { requireGoodResult } from '../good-result.ts';
 import { record } from '../output.ts';
@@ -92,7 +92,9 @@ export function restoreCommands(program: Command, around: Surroundings): void {
         wait: options.wait,
         refresh: () => refresh(context, started),
         forPeople: answer =>
-          answer.volume ? record(answer.volume, volumeColumns) : `restored to ${answer.run.result?.filePath}`,
+          answer.volume
+            ? record(answer.volume, volumeColumns)
+            : `restored to ${resultOf(answer.run, 'restore')?.filePath}`,
       });
     });
 }

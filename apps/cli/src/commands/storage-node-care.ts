@@ -1,5 +1,5 @@
 // tidemark storage-node cordon, uncordon, drain, recover
-import type { Schema } from '@tidemark/client';
+import { resultOf, type Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { type Column, moment, table } from '../output.ts';
 import { parseSize } from '../sizes.ts';
@@ -10,26 +10,9 @@ type Run = Schema<'Run'>;
 const PATH = '/v1/storage-nodes/{storageNode}';
 const HOUR_MS = 3_600_000;
 
-interface Drained {
-  moved: { name: string; to: string }[];
-  stays: { name: string; reason: string }[];
-  repositories: string[];
-}
+type Recovered = Schema<'RecoverResult'>;
 
-interface Recovered {
-  volumes: {
-    name: string;
-    state: string;
-    storageNode: string | null;
-    repository: string | null;
-    pointInTime: string | null;
-    ageMs: number | null;
-    lost: string;
-  }[];
-  repositories: string[];
-}
-
-function drainReport({ moved, stays, repositories }: Drained): string {
+function drainReport({ moved, stays, repositories }: Schema<'DrainResult'>): string {
   return [
     ...moved.map(({ name, to }) => `moved: ${name} to ${to}`),
     ...stays.map(({ name, reason }) => `stays: ${name}: ${reason}`),
@@ -73,7 +56,7 @@ export function storageNodeCareCommands(group: Command, around: Surroundings): v
       const context = new Context(command, around);
       const started = await context.client.post(`${PATH}/drain`, { ...at({ storageNode: ref }), body });
       await finish(context, ref, { started, wait: options.wait }, run =>
-        drainReport(run.result as unknown as Drained),
+        drainReport(resultOf(run, 'drain-storage-node')!),
       );
     });
 
@@ -89,7 +72,7 @@ export function storageNodeCareCommands(group: Command, around: Surroundings): v
       const context = new Context(command, around);
       const started = await context.client.post(`${PATH}/recover`, { ...at({ storageNode: ref }), body });
       await finish(context, ref, { started, wait: options.wait }, run =>
-        recoverReport(run.result as unknown as Recovered),
+        recoverReport(resultOf(run, 'recover-storage-node')!),
       );
     });
 }

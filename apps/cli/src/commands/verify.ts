@@ -1,14 +1,8 @@
 // tidemark backup verify
+import { resultOf, type Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { parseSize } from '../sizes.ts';
 import { at, Context, type Surroundings, withWait } from './context.ts';
-
-interface VerifyResult {
-  result: 'sound' | 'damaged';
-  damagedBytes: number;
-  ranges: { offset: number; length: number }[];
-  truncated: boolean;
-}
 
 /** Adds the command to its group. It fails, so that whoever calls it in a script is told, when there is damage. */
 export function verifyCommand(group: Command, around: Surroundings): void {
@@ -27,12 +21,12 @@ export function verifyCommand(group: Command, around: Surroundings): void {
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({ backup: await context.client.get('/v1/backups/{backup}', backup) }),
-        forPeople: ({ run }) => verdict(id, run.result as unknown as VerifyResult),
+        forPeople: ({ run }) => verdict(id, resultOf(run, 'verify')!),
       });
     });
 }
 
-function verdict(id: string, { result, damagedBytes, ranges, truncated }: VerifyResult): string {
+function verdict(id: string, { result, damagedBytes, ranges, truncated }: Schema<'VerifyResult'>): string {
   if (result === 'sound') return `backup ${id} is sound`;
   return [
     `backup ${id} is DAMAGED: ${damagedBytes > 0 ? damagedBytes : 'none of the'} bytes of its disk`,

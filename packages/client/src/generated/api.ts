@@ -13918,6 +13918,231 @@ export interface components {
             /** @description Give it back as `cursor` for the next page; null on the last page. */
             nextCursor: string | null;
         };
+        /** @description Result of runs of kind `create-checkpoint` and `backup`. */
+        NewCheckpointResult: {
+            checkpointId: string | null;
+            dropped: {
+                /** Format: uuid */
+                id: string;
+                name: string;
+            }[];
+            /** @description Checkpoints that the storage node did not let go of: they stay. */
+            notDropped: {
+                /** Format: uuid */
+                id: string;
+                name: string;
+                reason: string;
+            }[];
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `verify`. */
+        VerifyResult: {
+            /** Format: uuid */
+            backupId: string;
+            /** @enum {string} */
+            result: "sound" | "damaged";
+            damagedBytes: number;
+            ranges: components["schemas"]["Extent"][];
+            /** @description There are more ranges than these. */
+            truncated: boolean;
+            detail: string | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `audit`. */
+        AuditResult: {
+            /** Format: uuid */
+            volumeId: string;
+            /** Format: uuid */
+            backupId: string;
+            /** Format: uuid */
+            repositoryId: string;
+            /** Format: uuid */
+            checkpointId: string;
+            /** @enum {string} */
+            result: "equal" | "different";
+            /** @description What the bitmaps call unchanged. */
+            cleanBytes: number;
+            checkedBytes: number;
+            differing: components["schemas"]["Extent"][];
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `restore`. */
+        RestoreResult: {
+            /** Format: uuid */
+            backupId: string;
+            /** @enum {string} */
+            state: "complete" | "complete-with-holes" | "streaming";
+            /** @description What of the backup could not be read; there are holes in its place. */
+            damage?: {
+                bytes: number;
+                ranges: components["schemas"]["Extent"][];
+                truncated: boolean;
+            } | null;
+            /** Format: uuid */
+            volumeId?: string;
+            exportUri?: string;
+            /** @description Of a restore to a file. */
+            filePath?: string;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `export`. */
+        ExportResult: {
+            /** Format: uuid */
+            exportId: string;
+            /** @description Where the frozen moment is read, while it is open. */
+            uri?: string;
+            /** @description NBD metadata contexts, oldest checkpoint first, while it is open. */
+            contexts?: string[];
+            sizeBytes: number;
+            pointInTimeMs: number;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `prune`. */
+        PruneResult: {
+            removed: {
+                /** Format: uuid */
+                backup: string;
+                freedBytes: number;
+            }[];
+            /** @description Hidden, until a later prune can take them out of their chains. */
+            waiting: {
+                /** Format: uuid */
+                backup: string;
+                why: string;
+            }[];
+            checkpoints: {
+                /** Format: uuid */
+                id: string;
+                name: string;
+            }[];
+            /** @description Less than nothing where more was copied than freed. */
+            freedBytes: number;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `scan-repository`. */
+        ScanResult: {
+            /** Format: uuid */
+            repositoryId: string;
+            found: number;
+            added: {
+                count: number;
+                ids: string[];
+            };
+            updated: {
+                count: number;
+                ids: string[];
+            };
+            /** @description In the catalog, and not in the folder. */
+            missing: {
+                count: number;
+                ids: string[];
+            };
+            problems: {
+                what: string;
+                backupId: string | null;
+                message: string;
+            }[];
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `drain-storage-node`. */
+        DrainResult: {
+            /** @enum {string} */
+            state: "complete" | "incomplete";
+            moved: {
+                name: string;
+                to: string;
+            }[];
+            stays: {
+                name: string;
+                reason: string;
+            }[];
+            /** @description Names of those that stay. */
+            repositories: string[];
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `recover-storage-node`. */
+        RecoverResult: {
+            /** @enum {string} */
+            state: "complete" | "incomplete";
+            volumes: {
+                /** Format: uuid */
+                volumeId: string;
+                name: string;
+                /** @enum {string} */
+                state: "restored" | "lost";
+                storageNode: string | null;
+                backupId: string | null;
+                repository: string | null;
+                pointInTime: string | null;
+                /** @description When the recovery was asked for. */
+                ageMs: number | null;
+                /** @description What is lost, in words. */
+                lost: string;
+            }[];
+            /** @description Names of those that are lost. */
+            repositories: string[];
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `redefine-checkpoints`. */
+        RedefineResult: {
+            validateOnly: boolean;
+            checkpoints: {
+                /** Format: uuid */
+                id: string;
+                name: string;
+                /**
+                 * Format: date-time
+                 * @example 2026-11-21T08:00:00.000Z
+                 */
+                pointInTime: string;
+                inconsistent: boolean;
+            }[];
+            /** @description Checkpoints that the storage node does not have. */
+            missing: {
+                /** Format: uuid */
+                id: string;
+                name: string;
+            }[];
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `reconcile`. */
+        ReconcileResult: {
+            /** Format: uuid */
+            storageNodeId: string;
+            found: number;
+            repaired: number;
+            open: number;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Result of runs of kind `create-group`. */
+        GroupResult: {
+            /** Format: uuid */
+            groupId: string;
+            pointInTimeMs: number;
+            longestWaitMs: number;
+            /** @enum {string} */
+            state: "ready" | "incomplete";
+            failed: {
+                volume: string;
+                code: string;
+                message: string;
+            }[];
+            /** @description Hooks that did not thaw, with what they said. */
+            notThawed: string[];
+        } & {
+            [key: string]: unknown;
+        };
         RunStep: {
             /** @example prepare-target */
             name: string;
@@ -14018,9 +14243,12 @@ export interface components {
             request: {
                 [key: string]: unknown;
             };
-            result: {
+            /** @description What it has to say, by its kind; null until it has. */
+            result: ({
                 [key: string]: unknown;
-            } | null;
+            } | components["schemas"]["NewCheckpointResult"] | components["schemas"]["VerifyResult"] | components["schemas"]["AuditResult"] | components["schemas"]["RestoreResult"] | components["schemas"]["ExportResult"] | components["schemas"]["PruneResult"] | components["schemas"]["ScanResult"] | components["schemas"]["DrainResult"] | components["schemas"]["RecoverResult"] | components["schemas"]["RedefineResult"] | components["schemas"]["ReconcileResult"] | components["schemas"]["GroupResult"] | {
+                [key: string]: unknown;
+            }) | null;
             error: {
                 code: string;
                 message: string;
