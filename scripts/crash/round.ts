@@ -175,7 +175,7 @@ async function checkAll(
   if (isThorough) await checkDifferences(world, findings);
   await checkRestores(world, findings);
   await checkEvents(world, findings);
-  if (isThorough) await checkDeliveries(world, findings);
+  await checkDeliveries(world, findings);
 }
 
 /** Afterwards the victim has died: at its point where it passed it in time, otherwise as it was. */

@@ -12,13 +12,13 @@ const REFUSAL_CHANCE = 0.03;
 const AGE_SECONDS_MAX = 300;
 
 export class WebhookSink {
-  /** Ids of events in the order in which they were taken first. */
-  readonly taken: number[] = [];
   readonly faults: string[] = [];
-  readonly #known = new Set<number>();
+  /** Ids of events. */
+  readonly #taken = new Set<number>();
   readonly #random: SeededRandom;
   readonly #server = createServer((request, response) => void this.#take(request, response));
   #secret = '';
+  #last = 0;
 
   constructor(random: SeededRandom) {
     this.#random = random;
@@ -34,6 +34,10 @@ export class WebhookSink {
   /** As it was told when the webhook was made. */
   expectSecret(secret: string): void {
     this.#secret = secret;
+  }
+
+  hasTaken(eventId: number): boolean {
+    return this.#taken.has(eventId);
   }
 
   close(): void {
@@ -55,10 +59,9 @@ export class WebhookSink {
     const signed = { signature, secret: this.#secret, nowSeconds, ageSecondsMax: AGE_SECONDS_MAX };
     if (!isSignedBy(body, signed)) this.faults.push(`a delivery is not signed as it should be: ${body}`);
     const { event } = JSON.parse(body) as { event: { id: number } | null };
-    if (event === null || this.#known.has(event.id)) return;
-    const last = this.taken.at(-1) ?? 0;
-    if (event.id < last) this.faults.push(`event ${event.id} was sent after ${last}`);
-    this.#known.add(event.id);
-    this.taken.push(event.id);
+    if (event === null || this.#taken.has(event.id)) return;
+    if (event.id < this.#last) this.faults.push(`event ${event.id} was sent after ${this.#last}`);
+    this.#taken.add(event.id);
+    this.#last = event.id;
   }
 }
