@@ -49,7 +49,7 @@ const MEASURES: readonly (readonly [name: keyof Overhead, text: string])[] = [
 ];
 
 /** A run that has ended, as the API shows it. */
-interface EndedRun extends Run {
+interface EndedRun extends Omit<Run, 'steps'> {
   readonly createdAt: string;
   readonly startedAt: string;
   readonly finishedAt: string;

@@ -67,7 +67,7 @@ export class Demo {
     display.done('registered', `storage nodes ${source.name} and ${vault.name}`);
     const volume = { name: DISK, storageNode: source.name, sizeBytes: DISK_BYTES };
     await rest.post('/v1/volumes', volume, 'done');
-    this.#uri = (await rest.get<Volume>(`/v1/volumes/${DISK}`)).exportUri;
+    this.#uri = (await rest.get<Volume>(`/v1/volumes/${DISK}`)).exportUri!;
     display.done(`volume ${DISK}`, `${size(DISK_BYTES)} on ${source.name}, ${this.#uri}`);
     const started = performance.now();
     const write = { uri: this.#uri, offset: FILESYSTEM.offset, image: image.path, previous: null, signal };
@@ -144,7 +144,7 @@ export class Demo {
       volume: { name, storageNode: source.name },
     });
     const { exportUri } = await rest.get<Volume>(`/v1/volumes/${name}`);
-    return { uri: exportUri, seconds: secondsOf(run) };
+    return { uri: exportUri!, seconds: secondsOf(run) };
   }
 
   /** Resolves with the path of the new file. */

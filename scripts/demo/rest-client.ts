@@ -1,33 +1,12 @@
 // The demo's way to the system: REST calls as any client makes them, and runs followed to their end.
 
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Schema } from '@tidemark/client';
 import { RUN_POLL_MS, RUN_TIMEOUT_MS } from './layout.ts';
 
-/** Of a run's JSON, what the demo looks at. */
-export interface Run {
-  readonly id: string;
-  readonly kind: string;
-  readonly state: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled';
-  readonly progress: { currentBytes: number; totalBytes: number; sentBytes: number; dirtyBytes: number };
-  readonly result: Record<string, unknown> | null;
-  readonly error: { code: string; message: string } | null;
-  readonly startedAt: string | null;
-  readonly finishedAt: string | null;
-}
-
-export interface Backup {
-  readonly id: string;
-  readonly kind: string;
-  readonly reason: string;
-  readonly dirtyBytes: number | null;
-  readonly sentBytes: number | null;
-  readonly fileName: string | null;
-}
-
-export interface Volume {
-  readonly id: string;
-  readonly exportUri: string;
-}
+export type Run = Schema<'Run'>;
+export type Backup = Schema<'Backup'>;
+export type Volume = Schema<'Volume'>;
 
 /** `done`: answered when the run has ended; `checkpoint`: when its point in time is set. */
 type Wait = 'accepted' | 'checkpoint' | 'done';

@@ -1,6 +1,7 @@
 // Makes the storage nodes of the stack known to the api, through the same door as everybody.
 
 import { setTimeout as delay } from 'node:timers/promises';
+import { ProblemFailure, TidemarkClient } from '@tidemark/client';
 import { READY_POLL_MS, READY_TIMEOUT_MS } from './limits.ts';
 
 /** A registration calls the storage node: on a busy machine whose services have just started that takes a while. */
@@ -32,20 +33,22 @@ export async function registerStorageNode(
   signal: AbortSignal,
   token?: string,
 ): Promise<void> {
-  const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
-  const known = await fetch(`${url}/v1/storage-nodes/${node.name}`, { headers: authorization, signal });
-  const said = await known.text();
-  if (known.ok) return requireAddress(node, JSON.parse(said) as { controlAddress: string });
-  if (known.status !== 404) throw new Error(`GET storage node ${node.name}: ${said}`);
-  const query = `wait=done&waitTimeoutMs=${REGISTRATION_TIMEOUT_MS}`;
-  const response = await fetch(`${url}/v1/storage-nodes?${query}`, {
-    method: 'POST',
-    headers: { ...authorization, 'content-type': 'application/json' },
-    body: JSON.stringify({ name: node.name, controlAddress: node.controlAddress }),
-    signal,
+  const client = new TidemarkClient({ url, token, signal });
+  const { name, controlAddress } = node;
+  const known = await client
+    .get('/v1/storage-nodes/{storageNode}', { params: { path: { storageNode: name } } })
+    .catch((error: unknown) => {
+      if (error instanceof ProblemFailure && error.code === 'storage-node-not-found') return null;
+      throw error;
+    });
+  if (known !== null) return requireAddress(node, known);
+  const query = { wait: 'done', waitTimeoutMs: REGISTRATION_TIMEOUT_MS } as const;
+  const body = { name, controlAddress };
+  await client.post('/v1/storage-nodes', { params: { query }, body }).catch((error: unknown) => {
+    signal.throwIfAborted();
+    const why = error instanceof ProblemFailure ? `${error.message} (${error.code})` : String(error);
+    throw new Error(`storage node ${name} could not be registered: ${why}`, { cause: error });
   });
-  const text = await response.text();
-  if (!response.ok) throw new Error(`storage node ${node.name} could not be registered: ${text}`);
 }
 
 /** At an address that is not its own, a storage node would pass for one that does not answer. */

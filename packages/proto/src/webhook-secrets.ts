@@ -1,6 +1,6 @@
 // Secrets of webhooks as they stand in the catalog: sealed with a key that is not there, each for its webhook alone.
-// `sealed1.<key>.<nonce>.<ciphertext and tag>`: AES-256-GCM with the webhook's id as associated data; the key is derived
-// by HKDF-SHA256, and what stands for it in the text says which one it was and nothing else of it.
+// `sealed1.<key>.<nonce>.<ciphertext and tag>`: AES-256-GCM with the webhook's id as associated data; the key is
+// derived by HKDF-SHA256, and what stands for it in the text says which one it was and nothing else of it.
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
 import { TidemarkError } from './errors.ts';
 
@@ -96,8 +96,8 @@ export class WebhookSecrets {
   #damaged({ name }: SecretOwner): TidemarkError {
     return new TidemarkError(
       'webhook-secret-damaged',
-      `The secret of webhook '${name}' is not as it was sealed, or was sealed for another webhook. Give the webhook a ` +
-        `new secret (POST /v1/webhooks/${name}/secret) and its receiver, too.`,
+      `The secret of webhook '${name}' is not as it was sealed, or was sealed for another webhook. Give the webhook ` +
+        `a new secret (POST /v1/webhooks/${name}/secret) and its receiver, too.`,
     );
   }
 }
