@@ -111,7 +111,7 @@ export class FiringRepository {
       const volumes = await this.#volumes.listSelected(parseSelector(definition.selector));
       const busy = await supersede(db, { firing, volumes, now });
       const rows = volumes.map(volume => {
-        const skipped = busy.get(volume.id) ?? unready(volume);
+        const skipped = busy.get(volume.id) ?? unready(volume, definition.grouped !== null);
         return {
           ...{ id: randomUUID(), firingId: id, policyId: policy.id },
           ...{ volumeId: volume.id, volumeName: volume.name, storageNodeId: volume.storageNodeId },
@@ -221,8 +221,10 @@ export class FiringRepository {
   }
 }
 
-function unready({ name, state }: Volume): string | null {
-  return state === 'ready' ? null : `volume '${name}' is ${state}`;
+/** One that moves is there again soon, and waits for that; but nobody else of a group waits for it. */
+function unready({ name, state }: Volume, isGrouped: boolean): string | null {
+  if (state === 'ready' || (state === 'moving' && !isGrouped)) return null;
+  return `volume '${name}' is ${state}`;
 }
 
 /** Null: somebody else has it, or it is in another state. A firing of a policy that is gone is gone, too. */
