@@ -25,13 +25,15 @@ export class ReplicationScheduler {
   readonly #log: Logger;
   readonly #now: () => number;
   readonly #rhythm: Rhythm;
+  /** The newest event that the last look at all rules knew of, and when that was, of `performance.now()`. */
+  #looked = { newestEvent: -1, atMs: Number.NEGATIVE_INFINITY };
 
   constructor(options: { catalog: Catalog; limits: Limits; log: Logger; now: () => number }) {
     this.#catalog = options.catalog;
     this.#limits = options.limits;
     this.#log = options.log;
     this.#now = options.now;
-    this.#rhythm = new Rhythm(() => this.lookAtAll(), options.limits.replicationLookMs, options.log);
+    this.#rhythm = new Rhythm(() => this.#lookWhereNew(), options.limits.replicationLookMs, options.log);
   }
 
   start(): void {
@@ -40,6 +42,16 @@ export class ReplicationScheduler {
 
   close(): Promise<void> {
     return this.#rhythm.close();
+  }
+
+  /** What is due changes with events, which tell of every row that it depends on, and slowly with time. */
+  async #lookWhereNew(): Promise<void> {
+    const newestEvent = await this.#catalog.events.newestId();
+    const atMs = performance.now();
+    const isQuiet = newestEvent === this.#looked.newestEvent;
+    if (isQuiet && atMs - this.#looked.atMs < this.#limits.replicationRetryMs) return;
+    await this.lookAtAll();
+    this.#looked = { newestEvent, atMs };
   }
 
   lookAtAll(): Promise<void> {

@@ -56,11 +56,14 @@ export class StorageMonitor {
     try {
       const { instanceId, nbdAddress, version, capacityBytes, availableBytes, startedAtMs, labels } =
         await this.#ask(node);
-      await storageNodes.markOnline(node.id, {
+      const report = {
         ...{ instanceId, nbdAddress, version, capacityBytes, availableBytes },
         labels: soundLabels(labels),
-      });
+      };
       const wasAway = node.state !== 'online';
+      if (wasAway || !(await storageNodes.stillOnline(node.id, report))) {
+        await storageNodes.markOnline(node.id, report);
+      }
       if (wasAway) this.#log.info({ storageNode: node.name }, 'storage node online');
       await this.#schedule.heardOf(node, { startedAtMs, wasAway });
     } catch (error) {

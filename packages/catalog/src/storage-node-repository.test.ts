@@ -61,3 +61,26 @@ test('one that is given up while it answers stays lost', async () => {
   });
   expect(await catalog.storageNodes.get(id)).toMatchObject({ state: 'lost' });
 });
+
+test('what answers as before is only seen, and what is news is not', async () => {
+  const before = await catalog.storageNodes.get(id);
+  const { newest } = await catalog.events.ends();
+  const report = { ...REPORT, availableBytes: 500 };
+  expect(await catalog.storageNodes.stillOnline(id, report)).toBe(true);
+  const seen = await catalog.storageNodes.get(id);
+  expect(seen).toEqual({ ...before, availableBytes: 500, lastSeenAt: seen.lastSeenAt });
+  expect(seen.lastSeenAt!.getTime()).toBeGreaterThanOrEqual(before.lastSeenAt!.getTime());
+  const news = [
+    { instanceId: 'another' },
+    { nbdAddress: '127.0.0.1:1' },
+    { version: '1.0.1' },
+    { labels: { rack: 'r2' } },
+  ];
+  for (const one of news)
+    expect(await catalog.storageNodes.stillOnline(id, { ...report, ...one })).toBe(false);
+  await catalog.storageNodes.markUnreachable(id, 'gone');
+  expect(await catalog.storageNodes.stillOnline(id, report)).toBe(false);
+  const state = { state: 'unreachable', version: '1.0.0', labels: { rack: 'r1' } };
+  expect(await catalog.storageNodes.get(id)).toMatchObject(state);
+  expect((await catalog.events.ends()).newest).toBe(newest + 1);
+});

@@ -221,6 +221,19 @@ export class StorageNodeRepository {
     });
   }
 
+  /** It answered as before, and was seen now. False where that is news, or unknown: `markOnline` is for those. */
+  async stillOnline(id: string, report: StorageNodeReport): Promise<boolean> {
+    const { instanceId, nbdAddress, version, capacityBytes, availableBytes, labels = {} } = report;
+    const seen = await this.#scope.single(
+      db => db.$executeRaw`
+        UPDATE storage_node SET last_seen_at = ${this.#scope.now()},
+          capacity_bytes = ${capacityBytes}::bigint, available_bytes = ${availableBytes}::bigint
+        WHERE id = ${id}::uuid AND state = 'online' AND instance_id = ${instanceId}
+          AND nbd_address = ${nbdAddress} AND version = ${version} AND labels @> ${JSON.stringify(labels)}::jsonb`,
+    );
+    return seen === 1;
+  }
+
   /** It did not answer. True when that is news, and then an event was told. */
   markUnreachable(id: string, detail: string): Promise<boolean> {
     return this.#scope.write(async (db, tell) => {

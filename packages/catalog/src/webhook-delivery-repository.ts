@@ -50,7 +50,7 @@ export class WebhookDeliveryRepository {
   /** Webhooks that have something to send, or may have, and nobody else serves; at most `limit`. */
   claimDue(rules: DeliveryRules, limit: number): Promise<ServedWebhook[]> {
     const { owner, leaseMs, delayMaxMs } = rules;
-    return this.#scope.write(async db => {
+    return this.#scope.single(async db => {
       const claimed = await db.$queryRaw<{ id: string }[]>`
         UPDATE webhook SET lease_owner = ${owner}, lease_until = now() + ${leaseMs} * interval '1 ms'
         WHERE id IN (
@@ -63,6 +63,7 @@ export class WebhookDeliveryRepository {
               SELECT 1 FROM webhook_delivery WHERE webhook_id = webhook.id AND state = 'pending'))
           ORDER BY next_at NULLS FIRST, id LIMIT ${limit} FOR UPDATE SKIP LOCKED)
         RETURNING id::text`;
+      if (claimed.length === 0) return [];
       const rows = await db.webhook.findMany({ where: { id: { in: claimed.map(({ id }) => id) } } });
       return rows.map(row => ({ ...toWebhook(row), sealedSecret: row.secret }));
     });
