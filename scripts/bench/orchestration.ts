@@ -202,7 +202,12 @@ export interface OrchestrationOptions {
 /** Figures as text. */
 export async function measureOrchestration(rounds: number, options: OrchestrationOptions): Promise<string> {
   const { signal, say, against, queueUrl } = options;
-  const choices = against === undefined ? [{ queueUrl }] : [{ queueUrl }, { queueUrl, checkout: against }];
+  const checkouts = against === undefined ? [undefined] : [undefined, against];
+  const choices = checkouts.map((checkout, database) => ({
+    checkout,
+    // A database of Redis each: they would take each other's queue jobs.
+    queueUrl: queueUrl?.startsWith('redis') ? new URL(`/${database}`, queueUrl).href : queueUrl,
+  }));
   const sides: Side[] = [];
   try {
     for (const choice of choices) sides.push(await Side.start(signal, choice));
