@@ -2,8 +2,10 @@
 // may fail between any two steps, and what fails for good leaves nothing half-made. Method: a real worker and catalog,
 // and storage nodes that fail on command.
 import { randomUUID } from 'node:crypto';
-import { type Backup, intendReplica, type Run } from '@tidemark/catalog';
+import { type Backup, intendReplica, type Policy, type Run } from '@tidemark/catalog';
+import { TidemarkError } from '@tidemark/proto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { replicated } from '../src/policies/follow-ups.ts';
 import { Fleet, poll } from './fleet.ts';
 
 /** Time enough to do something between two attempts. */
@@ -135,6 +137,24 @@ test('a cancelled one leaves nothing, though the source is away when it is undon
   expect([...alpha.partial.keys()]).toEqual([]);
   await beta.start();
   await fleet.until(run, ({ cleanupPending }) => !cleanupPending);
+  await expectClean();
+});
+
+test('a replica of a policy that cannot begin holds nothing', async () => {
+  const { catalog } = fleet;
+  const { id: target } = await catalog.repositories.get('offsite');
+  const policy = { name: 'nightly', definition: { priority: 10 } } as Policy;
+  const wanted = { backupId: tuesday.id, replicaIds: [target], policy };
+  const followUps = await catalog.transaction(async tx => {
+    // It goes between the look at the chain and the hold on it.
+    const take = tx.backupLeases.take.bind(tx.backupLeases);
+    tx.backupLeases.take = async (...lease) => {
+      if (lease[0] === tuesday.id) throw new TidemarkError('backup-not-usable', 'It is on its way out.');
+      await take(...lease);
+    };
+    return replicated(tx, wanted);
+  });
+  expect(followUps).toEqual([{ kind: 'replicate', runId: null, reason: 'It is on its way out.' }]);
   await expectClean();
 });
 

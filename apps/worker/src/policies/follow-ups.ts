@@ -49,6 +49,8 @@ export async function replicated(
     } catch (error) {
       const failure = toTidemarkError(error);
       if (failure.code === 'internal-error' || failure.code === 'catalog-unavailable') throw error;
+      // The transaction goes on without it: what it had taken hold of by then nobody else would let go of.
+      await catalog.backupLeases.drop('run', runId);
       followUps.push({ kind: 'replicate', runId: null, reason: failure.message });
     }
   }
