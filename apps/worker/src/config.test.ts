@@ -20,6 +20,7 @@ test('the queue is in the catalog database unless told', () => {
     retryDelayMaxMs: 30_000,
     targetAwayMs: 300_000,
     eventRetentionMs: 2_592_000_000,
+    runRetentionMs: 7_776_000_000,
     killPoints: undefined,
     logLevel: 'info',
   });

@@ -89,6 +89,12 @@ const environment = z
       .min(0, 'must be at least 0, which keeps them for ever')
       .max(36_500, 'must be at most 36500')
       .default(WORKER_LIMITS.eventRetentionMs / DAY_MS),
+    TIDEMARK_RUN_RETENTION_DAYS: z.coerce
+      .number('must be a number')
+      // An answer that is kept for its idempotency key names a run for a day.
+      .max(36_500, 'must be at most 36500')
+      .refine(days => days === 0 || days >= 2, 'must be 0, which keeps them for ever, or at least 2')
+      .default(WORKER_LIMITS.runRetentionMs / DAY_MS),
     TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
@@ -112,6 +118,7 @@ const environment = z
     retryDelayMaxMs: env.TIDEMARK_WORKER_RETRY_MAX_MS,
     targetAwayMs: env.TIDEMARK_TARGET_AWAY_MS,
     eventRetentionMs: env.TIDEMARK_EVENT_RETENTION_DAYS * DAY_MS,
+    runRetentionMs: env.TIDEMARK_RUN_RETENTION_DAYS * DAY_MS,
     killPoints: env.TIDEMARK_KILL_POINTS,
     logLevel: env.TIDEMARK_LOG_LEVEL,
   }));

@@ -28,6 +28,11 @@ export interface WorkerLimits {
    * Longer, the moment would grow at the cost of the volume's disk.
    */
   targetAwayMs: number;
+  /**
+   * Workers that may go silent with a run in a row, without any progress, until it is given up; as many again may do so
+   * while it is undone. A fleet whose workers are killed at random does not come near; ten of them take minutes.
+   */
+  takeoversMax: number;
   /** Copies of one point in time that are tried in one attempt, until a backup is given up. */
   copiesMax: number;
   /** How often a run begins anew from a new point in time, until it is given up. */
@@ -71,6 +76,11 @@ export interface WorkerLimits {
   /** Rhythm of looking for events that are too old, and how many of them go in one step. */
   eventPruneMs: number;
   eventPruneMax: number;
+  /** How long runs are kept that have ended, unless something refers to them; 0: for ever. */
+  runRetentionMs: number;
+  /** Rhythm of looking for runs that are too old, and how many are looked at in one step. */
+  runPruneMs: number;
+  runPruneMax: number;
   /** Rhythm of bringing firings of policies forward, beside what the queue asks for. */
   policyBeatMs: number;
   /** Rhythm of comparing the queue's schedulers with the catalog's policies: a lost queue is filled this soon. */
@@ -94,6 +104,7 @@ export const WORKER_LIMITS: WorkerLimits = {
   failuresMax: 5,
   patientFailuresMax: 64,
   targetAwayMs: 300_000,
+  takeoversMax: 10,
   copiesMax: 5,
   restartsMax: 3,
   momentLookMs: 1_000,
@@ -118,6 +129,9 @@ export const WORKER_LIMITS: WorkerLimits = {
   eventRetentionMs: 30 * 86_400_000,
   eventPruneMs: 60_000,
   eventPruneMax: 2_000,
+  runRetentionMs: 90 * 86_400_000,
+  runPruneMs: 3_600_000,
+  runPruneMax: 500,
   policyBeatMs: 1_000,
   policySyncMs: 5_000,
   policyLateMs: 2_000,

@@ -25,6 +25,7 @@ const worker = new RunWorker({
     auditMs: config.auditMs,
     auditSampleBytes: config.auditSampleBytes,
     eventRetentionMs: config.eventRetentionMs,
+    runRetentionMs: config.runRetentionMs,
   },
   metrics: { listen: config.metricsListen, runtime: true },
   pass: killPoints(config.killPoints, 'worker'),

@@ -3,7 +3,7 @@
 // often, or a cancel request turns the run around: what was begun is undone in reverse, then it has ended.
 // What a storage node that is away still holds is undone by later attempts, after the end.
 import { CatalogError, type Lease, type Run, type RunError } from '@tidemark/catalog';
-import type { PassPoint, RunPayload, RunRequestKind } from '@tidemark/proto';
+import { type PassPoint, type RunPayload, type RunRequestKind, TidemarkError } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import { isSuperseded, isWorthRetrying, TargetAway, toRunError, WorkerStopping } from './errors.ts';
 import { FailureBudget } from './failure-budget.ts';
@@ -92,6 +92,7 @@ export class RunExecutor {
     let attempt: Attempt | null = null;
     try {
       attempt = this.#prepare(claim, signals);
+      if (claim.run.takeovers >= this.#services.limits.takeoversMax) return await this.#giveUp(attempt);
       if (claim.run.cleanupPending) return await this.#cleanUp(attempt);
       if (claim.run.undoing) return await this.#goBack(attempt);
       return await this.#goForward(attempt);
@@ -112,6 +113,31 @@ export class RunExecutor {
     const context = createRunContext(this.#services, claim, outcomes, signals);
     const definition = RUN_DEFINITIONS[claim.run.kind] as unknown as RunDefinition<RunRequestKind>;
     return { ...claim, definition, outcomes, context };
+  }
+
+  /** The run may be what ends its workers: what killed them is not begun again. */
+  async #giveUp(attempt: Attempt): Promise<Outcome> {
+    const { run, lease, definition, context, log } = attempt;
+    const { catalog, limits } = this.#services;
+    const error = toRunError(loss(run));
+    log.error({ takeovers: run.takeovers, detail: error.message }, 'run given up');
+    if (run.cleanupPending) {
+      await catalog.leases.finishCleanup(lease, error);
+      return 'cleaned-up';
+    }
+    if (!run.undoing) {
+      if (!hasDoneItsWork(attempt)) return this.#turnBack(attempt, error);
+      // What is left only tidies up.
+      await catalog.leases.finish(lease, { state: 'succeeded', result: definition.result(context) });
+      return 'succeeded';
+    }
+    // Its undoing ends workers, too: the row ends, and what is left is tried as a clean-up, as often again.
+    const state = run.error?.code === 'run-cancelled' ? 'cancelled' : 'failed';
+    await catalog.transaction(async tx => {
+      await tx.leases.finish(lease, { state, error: run.error ?? error, cleanupInMs: retryDelay(limits, 1) });
+      await definition.withdraw(tx, context);
+    });
+    return state;
   }
 
   /** What no step answers for: a request that cannot be read, a defect, a catalog that failed. */
@@ -323,6 +349,14 @@ export class RunExecutor {
     }
     return failure;
   }
+}
+
+function loss({ id, kind, takeovers }: Run): TidemarkError {
+  return new TidemarkError(
+    'run-loses-workers',
+    `The ${kind} run ${id} was given up: ${takeovers} workers in a row went silent with it, without any progress in ` +
+      'between. Look at how they ended (their logs, the memory they had), then ask for it again.',
+  );
 }
 
 /** A step whose volume or storage node has left the catalog meanwhile has nothing that could be reached. */

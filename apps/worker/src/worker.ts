@@ -22,6 +22,7 @@ import { Policies } from './policies/policies.ts';
 import { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
 import { ReplicationScheduler } from './replication-scheduler.ts';
 import { RunExecutor } from './run-executor.ts';
+import { RunPruner } from './run-pruner.ts';
 import { StorageMonitor } from './storage-monitor.ts';
 import { StorageNodes } from './storage-nodes.ts';
 import { VerifyScheduler } from './verify-scheduler.ts';
@@ -77,6 +78,7 @@ export class RunWorker {
   readonly #verifications: VerifyScheduler;
   readonly #replications: ReplicationScheduler;
   readonly #eventPruner: EventPruner;
+  readonly #runPruner: RunPruner;
   readonly #webhooks: WebhookSender;
   readonly #policies: Policies;
   readonly #metrics: WorkerMetrics;
@@ -114,6 +116,7 @@ export class RunWorker {
       log: log.child({ part: 'storage-monitor' }),
     });
     this.#eventPruner = new EventPruner({ catalog, limits, log: log.child({ part: 'event-pruner' }), now });
+    this.#runPruner = new RunPruner({ catalog, limits, log: log.child({ part: 'run-pruner' }), now });
     this.#webhooks = new WebhookSender({
       ...{ catalog, owner, now, databaseUrl: options.databaseUrl },
       log: log.child({ part: 'webhook-sender' }),
@@ -152,6 +155,7 @@ export class RunWorker {
     this.#verifications.start();
     this.#replications.start();
     this.#eventPruner.start();
+    this.#runPruner.start();
     this.#webhooks.start();
     const listen = this.#options.metrics?.listen;
     if (listen !== undefined) await this.#metrics.listen(listen);
@@ -178,6 +182,7 @@ export class RunWorker {
       this.#verifications.close(),
       this.#replications.close(),
       this.#eventPruner.close(),
+      this.#runPruner.close(),
       this.#webhooks.close(),
       this.#metrics.close(),
       this.#queueWorker?.close(),

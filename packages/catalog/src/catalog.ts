@@ -27,6 +27,7 @@ import { ReplicationRuleRepository } from './replication-rule-repository.ts';
 import { RepositoryRepository } from './repository-repository.ts';
 import { RetentionRepository } from './retention-repository.ts';
 import { RowLockRepository } from './row-lock-repository.ts';
+import { RunHistoryRepository } from './run-history-repository.ts';
 import { RunLeaseRepository } from './run-lease-repository.ts';
 import { RunRepository } from './run-repository.ts';
 import { ClientScope, type Scope, type TransactionFrame } from './scope.ts';
@@ -77,6 +78,8 @@ class Nouns {
   readonly runs: RunRepository;
   /** Runs as a worker drives them. */
   readonly leases: RunLeaseRepository;
+  /** Runs that go for their age. */
+  readonly runHistory: RunHistoryRepository;
   readonly events: EventRepository;
   readonly webhooks: WebhookRepository;
   readonly metrics: MetricsRepository;
@@ -113,6 +116,7 @@ class Nouns {
     this.admissions = new AdmissionRepository(scope);
     this.runs = new RunRepository(scope);
     this.leases = new RunLeaseRepository(scope);
+    this.runHistory = new RunHistoryRepository(scope);
     this.events = new EventRepository(scope);
     this.webhooks = new WebhookRepository(scope);
     this.metrics = new MetricsRepository(scope);

@@ -189,6 +189,7 @@ export {
   type RunStep,
   type RunStepState,
 } from './run.ts';
+export type { PrunedRuns, RunHistoryCursor, RunHistoryRepository } from './run-history-repository.ts';
 export type { Lease, RunEnd, RunFacts, RunLeaseRepository } from './run-lease-repository.ts';
 export type { DispatchableRun, NewRun, RunFilter, RunningRun, RunRepository } from './run-repository.ts';
 export type { Snapshot, SnapshotRepository, SnapshotState } from './snapshot-repository.ts';

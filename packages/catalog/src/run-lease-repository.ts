@@ -49,7 +49,7 @@ export interface HandBack {
   targetAwayMs?: number;
 }
 
-const FRESH = { failuresInARow: 0, targetAwayMs: 0 } as const;
+const FRESH = { failuresInARow: 0, targetAwayMs: 0, takeovers: 0 } as const;
 
 interface ControlRow {
   cancel_requested: boolean;
@@ -81,6 +81,8 @@ export class RunLeaseRepository {
         UPDATE run SET lease_owner = ${owner}, lease_epoch = lease_epoch + 1,
           lease_until = now() + ${leaseMs}::float8 * interval '1 millisecond', lease_ms = ${leaseMs}::float8,
           not_before = NULL,
+          -- A queue job that was delivered again comes here before the dispatcher has seen that the lease ran out.
+          takeovers = takeovers + CASE WHEN lease_until IS NULL THEN 0 ELSE 1 END,
           state = CASE WHEN state = 'queued' THEN 'running' ELSE state END,
           started_at = COALESCE(started_at, now())
         WHERE id = ${runId}::uuid AND attempt = ${attempt}
@@ -152,7 +154,7 @@ export class RunLeaseRepository {
     const done = await this.#scope.single(
       db => db.$queryRaw<unknown[]>`
         WITH held AS (
-          UPDATE run SET failures_in_a_row = 0, target_away_ms = 0 WHERE id = ${lease.runId}::uuid
+          UPDATE run SET failures_in_a_row = 0, target_away_ms = 0, takeovers = 0 WHERE id = ${lease.runId}::uuid
             AND lease_epoch = ${lease.epoch} AND lease_owner = ${lease.owner} RETURNING id),
         begun AS (
           INSERT INTO run_step (run_id, name, position, state, started_at)
@@ -228,7 +230,10 @@ export class RunLeaseRepository {
   /** From here on the run only goes backwards, whoever works on it. Rejects `superseded`. */
   beginUndo(lease: Lease, error: RunError): Promise<void> {
     return this.#holding(lease, async (db, tell) => {
-      await db.run.update({ where: { id: lease.runId }, data: { undoing: true, error: json(error) } });
+      await db.run.update({
+        where: { id: lease.runId },
+        data: { undoing: true, error: json(error), takeovers: 0 },
+      });
       const data = json(error);
       tell({ kind: 'run-undoing', subjectType: 'run', subjectId: lease.runId, runId: lease.runId, data });
     });

@@ -276,7 +276,7 @@ export class RunRepository {
     return this.#scope.write(async (db, tell) => {
       await boundWaits(db);
       const rows = await db.$queryRaw<(TakenOverRun & { owner: string })[]>`
-        UPDATE run SET attempt = attempt + 1, lease_until = NULL, lease_owner = NULL,
+        UPDATE run SET attempt = attempt + 1, takeovers = takeovers + 1, lease_until = NULL, lease_owner = NULL,
           state = CASE WHEN state = 'running' THEN 'queued' ELSE state END
         FROM (SELECT id AS old_id, lease_owner AS owner FROM run
               WHERE lease_until < now() AND (state IN ('queued', 'running') OR cleanup_pending)

@@ -77,6 +77,8 @@ export interface Run {
   failuresInARow: number;
   /** For how long attempts found the storage node that it copies to away, since its last progress. */
   targetAwayMs: number;
+  /** How often it was taken over from a worker that went silent, since its last progress. */
+  takeovers: number;
   /** How often it has begun anew from an earlier step. */
   restarts: number;
   storageNodeId: string | null;

@@ -132,6 +132,7 @@ export const ERROR_CODES = {
   'run-not-controllable': entry('The run cannot be told that', 409, status.FAILED_PRECONDITION),
   'run-cancelled': entry('The run was cancelled', 409, status.ABORTED),
   'run-superseded': entry('A newer attempt of the run is under way', 409, status.ABORTED),
+  'run-loses-workers': entry('The workers of the run went silent', 500, status.ABORTED),
   'wait-timed-out': entry('The run is still going on', 504, status.DEADLINE_EXCEEDED, true),
   'job-not-found': entry('The job is not known', 404, status.NOT_FOUND),
   'job-state': entry('The job cannot do that in its present state', 409, status.FAILED_PRECONDITION),

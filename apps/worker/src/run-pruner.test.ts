@@ -1,0 +1,120 @@
+// Goal: runs that ended long ago go with their steps, several workers at it, in bounded steps; what goes on and what
+// something still refers to stays, and what referred to a run that went can still be read. Method: a real catalog with
+// runs of each kind of reference, and a clock that is far ahead.
+import { randomUUID } from 'node:crypto';
+import { Catalog, type RunKind } from '@tidemark/catalog';
+import { createTestDatabase, inDatabase, type TestDatabase } from '@tidemark/catalog/testing';
+import { pino } from 'pino';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { WORKER_LIMITS } from './limits.ts';
+import { RunPruner } from './run-pruner.ts';
+
+const DAY_MS = 86_400_000;
+const PATIENCE = { timeout: 60_000 };
+const log = pino({ level: 'silent' });
+let database: TestDatabase;
+let catalog: Catalog;
+
+beforeEach(async () => {
+  database = await createTestDatabase();
+  catalog = Catalog.connect(database.url);
+});
+afterEach(async () => {
+  await catalog.close();
+  await database.drop();
+});
+
+function pruner(daysAhead: number, runRetentionMs = 90 * DAY_MS) {
+  const limits = { ...WORKER_LIMITS, runRetentionMs, runPruneMax: 3, runPruneMs: 1 };
+  return new RunPruner({ catalog, limits, log, now: () => Date.now() + daysAhead * DAY_MS });
+}
+
+async function ended(kind: RunKind, more: object = {}): Promise<string> {
+  const { id } = await catalog.runs.create({ id: randomUUID(), kind, request: {}, ...more });
+  const { lease } = (await catalog.leases.claim(id, { owner: 'w', leaseMs: 60_000, attempt: 1 }))!;
+  await catalog.leases.startStep(lease, 'only');
+  await catalog.leases.finish(lease, { state: 'succeeded' });
+  return id;
+}
+
+const sql = (text: string, values: unknown[] = []) =>
+  inDatabase(database.url, async client => (await client.query(text, values)).rows);
+const left = async () => (await sql('SELECT id FROM run')).map(({ id }) => id).sort();
+
+test('what ended too long ago goes with its steps, and what is younger or goes on stays', async () => {
+  for (let n = 0; n < 8; n++) await ended('create-volume');
+  const { id: queued } = await catalog.runs.create({ id: randomUUID(), kind: 'backup', request: {} });
+  const cleaning = await ended('backup');
+  await sql('UPDATE run SET cleanup_pending = true WHERE id = $1', [cleaning]);
+  for (const one of [pruner(89), pruner(40_000, 0)]) {
+    one.start();
+    await one.close();
+  }
+  expect(await left()).toHaveLength(10);
+  const both = [pruner(91), pruner(91)];
+  for (const one of both) one.start();
+  await expect.poll(left, PATIENCE).toEqual([queued, cleaning].sort());
+  for (const one of both) await one.close();
+  expect(await sql('SELECT DISTINCT run_id FROM run_step')).toEqual([{ run_id: cleaning }]);
+});
+
+test('what something still refers to stays, and what it is about can be read without the others', async () => {
+  const [group, groupMember, firingMember, backup, volume, node] = Array.from({ length: 6 }, () =>
+    randomUUID(),
+  );
+  const kept: Record<string, string> = {
+    group: await ended('create-group'),
+    member: await ended('backup'),
+    firing: await ended('backup'),
+    backup: await ended('backup', { backupId: backup }),
+    stuck: await ended('restore'),
+  };
+  await ended('audit', { volumeId: volume, storageNodeId: node });
+  kept.audit = await ended('audit', { volumeId: volume, storageNodeId: node });
+  await ended('backup', { backupId: randomUUID() });
+  await sql(
+    `INSERT INTO checkpoint_group (id, name, kind, completion, state, fence_limit_ms, run_id)
+    VALUES ($1, 'g', 'checkpoint', 'grouped', 'ready', 500, $2)`,
+    [group, kept.group],
+  );
+  await sql(
+    `INSERT INTO checkpoint_group_member
+      (group_id, volume_id, volume_name, storage_node_id, checkpoint_id, state, run_id)
+    VALUES ($1, $2, 'v', $3, gen_random_uuid(), 'ready', $4)`,
+    [group, groupMember, node, kept.member],
+  );
+  await sql(
+    `INSERT INTO difference (id, kind, subject_type, subject_id, state, message, data, first_seen_at, last_seen_at)
+    VALUES (gen_random_uuid(), 'run-stuck', 'run', $1, 'open', '', '{}', now(), now())`,
+    [kept.stuck],
+  );
+  await inDatabase(database.url, async client => {
+    // Of its firing and its backup nothing counts but that they are there.
+    await client.query('SET session_replication_role = replica');
+    await client.query(
+      `INSERT INTO policy_firing_member
+        (id, firing_id, policy_id, volume_id, volume_name, storage_node_id, kind, state, run_id)
+      VALUES ($1, gen_random_uuid(), gen_random_uuid(), $2, 'v', $3, 'full', 'succeeded', $4)`,
+      [firingMember, volume, node, kept.firing],
+    );
+    await client.query(
+      `INSERT INTO backup
+        (id, repository_id, volume_id, volume_name, checkpoint_id, checkpoint_name, kind, reason, size_bytes, state)
+      VALUES ($1, gen_random_uuid(), $2, 'v', gen_random_uuid(), 'c', 'full', 'full', 512, 'available')`,
+      [backup, volume],
+    );
+  });
+  const one = pruner(91);
+  one.start();
+  await expect.poll(left, PATIENCE).toEqual(Object.values(kept).sort());
+  await one.close();
+  await sql('DELETE FROM backup');
+  const again = pruner(91);
+  again.start();
+  const { backup: gone, ...others } = kept;
+  await expect.poll(left, PATIENCE).toEqual(Object.values(others).sort());
+  await again.close();
+  await expect(catalog.runs.get(gone!)).rejects.toMatchObject({ code: 'run-not-found' });
+  const told = await catalog.events.listAfter(0, 1000, { runId: gone });
+  expect(told.map(({ kind }) => kind)).toEqual(['run-queued', 'run-claimed', 'run-succeeded']);
+});
