@@ -1,5 +1,6 @@
 // What runs that have succeeded say of themselves, kind by kind, for the description: what stands in the catalog is
 // answered as it is, also where an older worker wrote it.
+import type { RunKind } from '@tidemark/catalog';
 import { z } from 'zod';
 import { bytesField, extentSchema, idField, momentField } from './common.ts';
 
@@ -121,25 +122,31 @@ const group = z.looseObject({
   notThawed: z.array(z.string()).meta({ description: 'Hooks that did not thaw, with what they said.' }),
 });
 
-/** Registers the schema under a name of the description, and returns where that is. */
-function describe(id: string, kinds: string, schema: z.ZodType): { $ref: string } {
-  schema.meta({ id, description: `Result of runs of kind ${kinds}.` });
-  return { $ref: `#/components/schemas/${id}` };
-}
+const DESCRIBED: readonly [name: string, kinds: readonly RunKind[], schema: z.ZodType][] = [
+  ['NewCheckpointResult', ['create-checkpoint', 'backup'], newCheckpoint],
+  ['VerifyResult', ['verify'], verify],
+  ['AuditResult', ['audit'], audit],
+  ['RestoreResult', ['restore'], restore],
+  ['ExportResult', ['export'], exported],
+  ['PruneResult', ['prune'], prune],
+  ['ScanResult', ['scan-repository'], scan],
+  ['DrainResult', ['drain-storage-node'], drain],
+  ['RecoverResult', ['recover-storage-node'], recover],
+  ['RedefineResult', ['redefine-checkpoints'], redefine],
+  ['ReconcileResult', ['reconcile'], reconcile],
+  ['GroupResult', ['create-group'], group],
+];
 
-/** Kinds that are not among them say the ids of what they were about. */
+/** For the description; kinds that are not among them say the ids of what they were about. */
 export const RUN_RESULTS = [
-  describe('NewCheckpointResult', '`create-checkpoint` and `backup`', newCheckpoint),
-  describe('VerifyResult', '`verify`', verify),
-  describe('AuditResult', '`audit`', audit),
-  describe('RestoreResult', '`restore`', restore),
-  describe('ExportResult', '`export`', exported),
-  describe('PruneResult', '`prune`', prune),
-  describe('ScanResult', '`scan-repository`', scan),
-  describe('DrainResult', '`drain-storage-node`', drain),
-  describe('RecoverResult', '`recover-storage-node`', recover),
-  describe('RedefineResult', '`redefine-checkpoints`', redefine),
-  describe('ReconcileResult', '`reconcile`', reconcile),
-  describe('GroupResult', '`create-group`', group),
+  ...DESCRIBED.map(([id, kinds, schema]) => {
+    const names = kinds.map(kind => `\`${kind}\``).join(' and ');
+    schema.meta({ id, description: `Result of runs of kind ${names}.` });
+    return { $ref: `#/components/schemas/${id}` };
+  }),
   { type: 'object', additionalProperties: true },
 ];
+
+/** Undefined for a kind whose results are not described. */
+export const resultSchemaOf = (kind: RunKind): z.ZodType | undefined =>
+  DESCRIBED.find(([, kinds]) => kinds.includes(kind))?.[2];
