@@ -289,12 +289,12 @@ async function unusedOf(
 }
 
 async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
-  const rows = await db.backup.findMany({
-    where: { repositoryId },
-    include: { leases: { orderBy: [{ createdAt: 'asc' }, { id: 'asc' }] } },
-    orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
-  });
-  const runIds = rows.flatMap(({ leases }) => leases.map(({ holderId }) => holderId));
+  const orderBy = [{ createdAt: 'asc' as const }, { id: 'asc' as const }];
+  const rows = await db.backup.findMany({ where: { repositoryId }, orderBy });
+  // By themselves: they are few, and joined they would be looked for once for each backup.
+  const leases = await db.backupLease.findMany({ where: { backup: { repositoryId } }, orderBy });
+  const leasesOf = Map.groupBy(leases, ({ backupId }) => backupId);
+  const runIds = leases.map(({ holderId }) => holderId);
   const runs = await db.run.findMany({ where: { id: { in: runIds } }, select: { id: true, kind: true } });
   const kinds = new Map(runs.map(({ id, kind }) => [id, kind]));
   const unsound = unsoundOf(rows);
@@ -311,7 +311,7 @@ async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
     pinnedUntil: row.pinnedUntil,
     storedBytes: row.storedBytes === null ? null : Number(row.storedBytes),
     holders: [
-      ...row.leases.map(({ holder, holderId }) =>
+      ...(leasesOf.get(row.id) ?? []).map(({ holder, holderId }) =>
         holder === 'run' ? `${kinds.get(holderId) ?? 'a'} run ${holderId}` : `${holder} ${holderId}`,
       ),
       ...(UNFINISHED[row.state] ?? []),
