@@ -2,6 +2,7 @@
 // its volumes come back under their names from the newest backups, what could not is named, and nothing of a storage
 // node that comes back after that is served twice. Method: the real services in a temporary home, the real command.
 import { randomBytes } from 'node:crypto';
+import { NbdClient } from '@tidemark/nbd';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { STOP_STORAGE_NODES_MS as STOP_MS } from './limits.ts';
 import { type Answer, Operator } from './testing/operator.ts';
@@ -99,6 +100,15 @@ test('one that is lost is given up, and its volumes come back', { timeout: 300_0
   await operator.tidemark('reconcile');
   expect((await node('gamma')).state).toBe('lost');
   expect((await operator.get('volumes/disk')).storageNode).toBe('beta');
+  // It learns that another one has the volume, and serves it to nobody; what nobody else has it goes on serving.
+  const nbd = /"nbd":"([^"]+)"/.exec(returned.output)![1];
+  const serves = (name: string) =>
+    NbdClient.connect({ uri: `nbd://${nbd}/${name}` }).then(
+      guest => guest.disconnect().then(() => true),
+      () => false,
+    );
+  await expect.poll(() => serves('disk'), { timeout: 60_000 }).toBe(false);
+  expect(await serves('bare')).toBe(true);
   const again = await operator.json('storage-node', 'recover', 'gamma', '--instant');
   expect(again.run.result.volumes.map(({ name }: Answer) => name)).toEqual(['bare']);
   // Where there is nothing to come back from, its name is free again.

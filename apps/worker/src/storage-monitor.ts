@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { WorkerLimits } from './limits.ts';
 import { pagesOf } from './look-at-each.ts';
 import type { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
+import { ReturnedNodes } from './returned-nodes.ts';
 import { Rhythm } from './rhythm.ts';
 import type { StorageNodes } from './storage-nodes.ts';
 
@@ -14,6 +15,7 @@ export class StorageMonitor {
   readonly #limits: WorkerLimits;
   readonly #schedule: ReconcileSchedule;
   readonly #log: Logger;
+  readonly #returned: ReturnedNodes;
   readonly #rhythm: Rhythm;
 
   constructor(options: {
@@ -28,6 +30,7 @@ export class StorageMonitor {
     this.#limits = options.limits;
     this.#schedule = options.schedule;
     this.#log = options.log;
+    this.#returned = new ReturnedNodes(options);
     this.#rhythm = new Rhythm(() => this.#lookAtAll(), options.limits.monitorMs, options.log);
   }
 
@@ -43,9 +46,11 @@ export class StorageMonitor {
   async #lookAtAll(): Promise<void> {
     const failures: unknown[] = [];
     for await (const nodes of pagesOf(page => this.#catalog.storageNodes.list(page))) {
-      // One that is joining is asked by its own run, and one that is lost is not asked any more.
-      const members = nodes.filter(node => node.state !== 'joining' && node.state !== 'lost');
-      const looks = await Promise.allSettled(members.map(node => this.#lookAt(node)));
+      // One that is joining is asked by its own run.
+      const members = nodes.filter(node => node.state !== 'joining');
+      const looks = await Promise.allSettled(
+        members.map(node => (node.state === 'lost' ? this.#returned.lookAt(node) : this.#lookAt(node))),
+      );
       for (const look of looks) if (look.status === 'rejected') failures.push(look.reason);
     }
     if (failures.length > 0) throw failures[0];

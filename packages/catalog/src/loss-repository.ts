@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import { CatalogError, notFound } from './errors.ts';
+import { isId } from './ref.ts';
 import { unsoundOf } from './retention/soundness.ts';
 import type { Db, Scope, Tell } from './scope.ts';
 
@@ -47,6 +48,7 @@ export class LossRepository {
         state: 'lost',
         cordonedAt: node.cordonedAt ?? this.#scope.now(),
         controlAddress: `lost:${id}`,
+        lostAddress: node.controlAddress,
       };
       await db.storageNode.update({ where: { id }, data });
       const { name, controlAddress } = node;
@@ -70,6 +72,17 @@ export class LossRepository {
         format: format === 'qcow2' ? 'qcow2' : 'raw',
       }));
     });
+  }
+
+  /** Which of these volumes another storage node has by now, complete. */
+  async foundElsewhere(ids: readonly string[], storageNodeId: string): Promise<string[]> {
+    const where = {
+      id: { in: ids.filter(isId) },
+      storageNodeId: { not: storageNodeId },
+      state: { in: ['ready', 'moving', 'deleting'] },
+    };
+    const rows = await this.#scope.read(db => db.volume.findMany({ where, select: { id: true } }));
+    return rows.map(({ id }) => id);
   }
 
   /** The oldest one that works on the volume; such as a move that may still bring it to safety, or its undoing. */

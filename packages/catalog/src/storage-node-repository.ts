@@ -27,6 +27,8 @@ export interface StorageNode {
   state: StorageNodeState;
   /** Nothing new goes there since then. */
   cordonedAt: Date | null;
+  /** Of one that was given up: where it was reached, and may come back. */
+  lostAddress: string | null;
   instanceId: string | null;
   version: string | null;
   capacityBytes: number | null;

@@ -50,6 +50,10 @@ export function volumeService(options: {
       await moves.unseal(volumeId, sealedBy || undefined);
       return {};
     }),
+    withholdVolume: step(context, methods.withholdVolume, 'do-again', async ({ volumeId }, { runId }) => {
+      await moves.withhold(volumeId, runId);
+      return {};
+    }),
     acceptArrival: step(context, methods.acceptArrival, 'do-again', async (request, { runId: madeBy }) => {
       const { volumeId, checkpoints, createdAtMs } = request;
       await volumes.acceptArrival({ volumeId, madeBy }, checkpoints.map(toParcelItem), createdAtMs);

@@ -102,6 +102,13 @@ export class MoveRunner {
     });
   }
 
+  /** Another storage node has the volume for good: here it serves nobody any more. Good to repeat. */
+  withhold(volumeId: string, runId: string): Promise<void> {
+    return this.#volumes.inTurn(volumeId, async volume => {
+      if (volume.record.sealedBy === undefined) await volume.seal(runId, async () => {});
+    });
+  }
+
   /** Where that run has sealed it, or any where none is named. Good to repeat. */
   unseal(volumeId: string, runId: string | undefined): Promise<void> {
     return this.#volumes.inTurn(volumeId, async volume => {

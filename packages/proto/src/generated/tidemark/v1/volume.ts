@@ -112,6 +112,11 @@ export interface DeleteVolumeRequest {
   madeBy: string;
 }
 
+export interface WithholdVolumeRequest {
+  step: StepContext | undefined;
+  volumeId: string;
+}
+
 export interface GetVolumeRequest {
   volumeId: string;
 }
@@ -1647,6 +1652,97 @@ export const DeleteVolumeRequest: MessageFns<DeleteVolumeRequest> = {
       : undefined;
     message.volumeId = object.volumeId ?? "";
     message.madeBy = object.madeBy ?? "";
+    return message;
+  },
+};
+
+function createBaseWithholdVolumeRequest(): WithholdVolumeRequest {
+  return { step: undefined, volumeId: "" };
+}
+
+export const WithholdVolumeRequest: MessageFns<WithholdVolumeRequest> = {
+  encode(message: WithholdVolumeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== undefined) {
+      StepContext.encode(message.step, writer.uint32(10).fork()).join();
+    }
+    if (message.volumeId !== "") {
+      writer.uint32(18).string(message.volumeId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WithholdVolumeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWithholdVolumeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = StepContext.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.volumeId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WithholdVolumeRequest {
+    return {
+      step: isSet(object.step) ? StepContext.fromJSON(object.step) : undefined,
+      volumeId: isSet(object.volumeId)
+        ? globalThis.String(object.volumeId)
+        : isSet(object.volume_id)
+        ? globalThis.String(object.volume_id)
+        : "",
+    };
+  },
+
+  toJSON(message: WithholdVolumeRequest): unknown {
+    const obj: any = {};
+    if (message.step !== undefined) {
+      obj.step = StepContext.toJSON(message.step);
+    }
+    if (message.volumeId !== "") {
+      obj.volumeId = message.volumeId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<WithholdVolumeRequest>, I>>(base?: I): WithholdVolumeRequest {
+    return WithholdVolumeRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WithholdVolumeRequest>, I>>(object: I): WithholdVolumeRequest {
+    const message = createBaseWithholdVolumeRequest();
+    message.step = (object.step !== undefined && object.step !== null)
+      ? StepContext.fromPartial(object.step)
+      : undefined;
+    message.volumeId = object.volumeId ?? "";
     return message;
   },
 };
@@ -3392,6 +3488,20 @@ export const VolumeServiceService = {
     responseDeserialize: (value: Buffer): ListVolumesResponse => ListVolumesResponse.decode(value),
   },
   /**
+   * Another storage node has brought the volume back meanwhile, because this one had been given up: its guest is cut
+   * off, and nobody is served any more, also after a restart. Image and bitmaps stay. Good to repeat.
+   */
+  withholdVolume: {
+    path: "/tidemark.v1.VolumeService/WithholdVolume" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: WithholdVolumeRequest): Buffer =>
+      Buffer.from(WithholdVolumeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WithholdVolumeRequest => WithholdVolumeRequest.decode(value),
+    responseSerialize: (value: Empty): Buffer => Buffer.from(Empty.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Empty => Empty.decode(value),
+  },
+  /**
    * Target: makes a hidden volume, with exports that its contents and its bitmaps are written to. A restart of the
    * storage node removes it until it is accepted. What another run left of the same volume gives way to it.
    */
@@ -3484,6 +3594,11 @@ export interface VolumeServiceServer extends UntypedServiceImplementation {
   getVolume: handleUnaryCall<GetVolumeRequest, Volume>;
   listVolumes: handleUnaryCall<ListVolumesRequest, ListVolumesResponse>;
   /**
+   * Another storage node has brought the volume back meanwhile, because this one had been given up: its guest is cut
+   * off, and nobody is served any more, also after a restart. Image and bitmaps stay. Good to repeat.
+   */
+  withholdVolume: handleUnaryCall<WithholdVolumeRequest, Empty>;
+  /**
    * Target: makes a hidden volume, with exports that its contents and its bitmaps are written to. A restart of the
    * storage node removes it until it is accepted. What another run left of the same volume gives way to it.
    */
@@ -3572,6 +3687,25 @@ export interface VolumeServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListVolumesResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Another storage node has brought the volume back meanwhile, because this one had been given up: its guest is cut
+   * off, and nobody is served any more, also after a restart. Image and bitmaps stay. Good to repeat.
+   */
+  withholdVolume(
+    request: WithholdVolumeRequest,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  withholdVolume(
+    request: WithholdVolumeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Empty) => void,
+  ): ClientUnaryCall;
+  withholdVolume(
+    request: WithholdVolumeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Empty) => void,
   ): ClientUnaryCall;
   /**
    * Target: makes a hidden volume, with exports that its contents and its bitmaps are written to. A restart of the
