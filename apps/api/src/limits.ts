@@ -11,10 +11,10 @@ export const PAGE_ITEMS_MAX = 500;
 export const WAIT_TIMEOUT_DEFAULT_MS = 30_000;
 export const WAIT_TIMEOUT_MAX_MS = 600_000;
 
-/** A waited-for run is looked at often at first, so that short runs answer at once, then ever more rarely. */
-export const WAIT_POLL_FIRST_MS = 20;
-export const WAIT_POLL_MAX_MS = 250;
-export const WAIT_POLL_GROWTH = 1.15;
+/** Runs that are waited for are looked at when something is committed, all at once; without any notice this often. */
+export const WAIT_LOOK_MS = 1_000;
+/** Callers that wait at one process: each holds a connection, and a place in the one look for all of them. */
+export const WAITS_MAX = 1_000;
 
 /** Runs being handed to the queue at one time. What is above it is left to the dispatcher's refill. */
 export const HAND_OVERS_MAX = 256;

@@ -1,9 +1,10 @@
 // Goal: a caller that waits is answered at the run's point in time, at its end, or with its failure, and
 // never hangs. Method: the run's row is driven by hand while the request is open.
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CatalogError } from '@tidemark/catalog';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { WAIT_POLL_MAX_MS, WAIT_TIMEOUT_MAX_MS } from '../src/limits.ts';
+import { WAIT_LOOK_MS, WAIT_TIMEOUT_MAX_MS, WAITS_MAX } from '../src/limits.ts';
 import { TestApi } from './support/test-api.ts';
 
 let api: TestApi;
@@ -164,6 +165,63 @@ test('a catalog that goes away during the wait leaves the caller the run', async
   await (await api.worker(body.runId)).cancel();
 });
 
+test('the catalog is asked once for all who wait, and each is answered when its own run ends', async () => {
+  const { runs } = api.app.catalog;
+  const places = runs.places.bind(runs);
+  const get = runs.get.bind(runs);
+  const asked: number[] = [];
+  let gets = 0;
+  runs.places = async ids => {
+    asked.push(ids.length);
+    return places(ids);
+  };
+  runs.get = async id => {
+    gets += 1;
+    return get(id);
+  };
+  const names = Array.from({ length: 20 }, (_, n) => `crowd-${n}`);
+  const calls = names.map(name => createVolume(name, 'wait=done'));
+  const queued = async () =>
+    (await api.call('GET', '/v1/runs?state=queued&kind=create-volume&limit=500')).body.items;
+  await expect.poll(async () => (await queued()).length, { timeout: 60_000 }).toBe(20);
+  await expect.poll(() => asked.at(-1), { timeout: 60_000 }).toBe(20);
+  const before = gets;
+  await sleep(3 * WAIT_LOOK_MS);
+  // Nothing has happened: nobody looks at a run, and there is one look a second for all.
+  expect(gets).toBe(before);
+  for (const { id, volumeId } of await queued()) {
+    const worker = await api.worker(id);
+    await api.app.catalog.volumes.delete(volumeId, id);
+    await worker.succeed();
+  }
+  for (const call of calls) expect((await call).body.run).toMatchObject({ state: 'succeeded' });
+  expect(gets - before).toBeLessThanOrEqual(3 * names.length);
+  Object.assign(runs, { places, get });
+});
+
+test('the number of callers that wait is bounded, and who finds no room has begun nothing', async () => {
+  const own = await TestApi.start();
+  await own.storageNode('alpha');
+  const run = await own.app.catalog.runs.create({ id: randomUUID(), kind: 'reconcile', request: {} });
+  const gone = new AbortController();
+  const started = await own.app.runs.get(run.id);
+  const query = { wait: 'done', waitTimeoutMs: WAIT_TIMEOUT_MAX_MS } as const;
+  const waits = Array.from({ length: WAITS_MAX }, () => own.app.runs.waitFor(started, query, gone.signal));
+  const body = { name: 'v', storageNode: 'alpha', sizeBytes: 512 };
+  const refusal = await own.refused('waits-limit', 'POST', '/v1/volumes?wait=done', body);
+  expect([refusal.status, refusal.detail]).toEqual([503, expect.stringContaining(String(WAITS_MAX))]);
+  await expect(own.app.runs.waitFor(started, query, gone.signal)).rejects.toMatchObject({
+    code: 'waits-limit',
+    message: expect.stringContaining(`GET /v1/runs/${run.id}`),
+  });
+  expect((await own.call('POST', '/v1/volumes', body)).status).toBe(202);
+  gone.abort();
+  await Promise.all(waits);
+  const call = await own.call('POST', '/v1/volumes?wait=done&waitTimeoutMs=1', { ...body, name: 'w' });
+  expect(call.body.code).toBe('wait-timed-out');
+  await own.close();
+});
+
 test.each(['wait=later', 'waitTimeoutMs=0', 'waitTimeoutMs=600001', 'waitTimeoutMs=soon', 'await=done'])(
   'query %s is refused',
   async query => {
@@ -199,7 +257,7 @@ test('a caller that goes away ends its wait, and not the run', async () => {
     await sleep(forMs);
     return reads.length === before;
   };
-  await expect.poll(() => silentFor(3 * WAIT_POLL_MAX_MS), { timeout: 10_000 }).toBe(true);
+  await expect.poll(() => silentFor(2 * WAIT_LOOK_MS), { timeout: 10_000 }).toBe(true);
   runs.get = get;
   expect((await api.call('GET', `/v1/runs/${id}`)).body.state).toBe('queued');
   await (await api.worker(id)).cancel();

@@ -23,7 +23,7 @@ const runOut = ({ id }: Run) =>
     client.query(`UPDATE run SET lease_until = now() - interval '1 second' WHERE id = $1`, [id]),
   );
 
-/** A worker that goes silent in the named step, which is noticed by the dispatcher or by a queue job that comes twice. */
+/** A worker that goes silent in the named step, noticed by the dispatcher or by a queue job that comes twice. */
 async function die(run: Run, step: string, noticed: 'dispatcher' | 'queue' = 'dispatcher'): Promise<void> {
   const { attempt } = await fleet.catalog.runs.get(run.id);
   const claimed = await fleet.catalog.leases.claim(run.id, { owner: 'dies', leaseMs: 60_000, attempt });

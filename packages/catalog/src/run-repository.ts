@@ -150,6 +150,19 @@ export class RunRepository {
     return { OR: [{ volumeId: { in: volumeIds } }, { requestedBy: this.#scope.acting()!.name }] };
   }
 
+  /**
+   * How far those runs are, whoever asks: at their point in time, or ended; others are left out. Of runs that whoever
+   * asks has seen already.
+   */
+  async places(ids: readonly string[]): Promise<Map<string, 'checkpoint' | 'ended'>> {
+    const rows = await this.#scope.read(
+      db => db.$queryRaw<{ id: string; ended: boolean }[]>`
+        SELECT id, state NOT IN ('queued', 'running') AS ended FROM run WHERE id = ANY(${[...ids]}::uuid[])
+          AND (state NOT IN ('queued', 'running') OR (checkpoint_at IS NOT NULL AND error IS NULL))`,
+    );
+    return new Map(rows.map(({ id, ended }) => [id, ended ? 'ended' : 'checkpoint']));
+  }
+
   /** Newest first. */
   list(options: PageOptions & RunFilter = {}): Promise<Page<Run>> {
     const page = pageQuery(options, 'desc');

@@ -133,6 +133,7 @@ export const ERROR_CODES = {
   'run-cancelled': entry('The run was cancelled', 409, status.ABORTED),
   'run-superseded': entry('A newer attempt of the run is under way', 409, status.ABORTED),
   'run-loses-workers': entry('The workers of the run went silent', 500, status.ABORTED),
+  'waits-limit': entry('Too many callers wait for runs', 503, status.RESOURCE_EXHAUSTED, true),
   'wait-timed-out': entry('The run is still going on', 504, status.DEADLINE_EXCEEDED, true),
   'job-not-found': entry('The job is not known', 404, status.NOT_FOUND),
   'job-state': entry('The job cannot do that in its present state', 409, status.FAILED_PRECONDITION),

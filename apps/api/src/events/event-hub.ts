@@ -25,6 +25,7 @@ export class EventHub {
   readonly #log: FastifyBaseLogger;
   readonly #progress: RunProgressWatch;
   readonly #streams = new Set<EventStream>();
+  readonly #followers = new Set<() => void>();
   readonly #ended = new Set<Promise<void>>();
   readonly #waiting: (() => void)[] = [];
   #reading = 0;
@@ -57,6 +58,13 @@ export class EventHub {
       `${EVENT_STREAMS_MAX} event streams are open at this api service, the most there may be. Close one, or ` +
         'ask another api service.',
     );
+  }
+
+  /** Tells the listener of commits, closely following ones together, until what is returned is called. */
+  onNews(listener: () => void): () => void {
+    if (!this.#closed) this.#listener ??= this.#listen();
+    this.#followers.add(listener);
+    return () => this.#followers.delete(listener);
   }
 
   /** Runs the stream until it ends. */
@@ -120,6 +128,7 @@ export class EventHub {
       this.#wakeTimer = undefined;
       this.#wokenAt = performance.now();
       for (const stream of this.#streams) stream.wake();
+      for (const listener of this.#followers) listener();
     }, waitMs);
   }
 

@@ -17,6 +17,7 @@ import { RestoreService } from '../restores/restore-service.ts';
 import { RetentionService } from '../retention/retention-service.ts';
 import { RunService } from '../runs/run-service.ts';
 import { RunStarter } from '../runs/run-starter.ts';
+import { RunWaits } from '../runs/run-waits.ts';
 import { SnapshotService } from '../snapshots/snapshot-service.ts';
 import { CareService } from '../storage-nodes/care-service.ts';
 import { JoinService } from '../storage-nodes/join-service.ts';
@@ -55,7 +56,9 @@ declare module 'fastify' {
 export const services = fastifyPlugin<{ pass: PassPoint | undefined; webhookKeys: readonly string[] }>(
   async (app, { pass, webhookKeys }) => {
     const starter = new RunStarter({ catalog: app.catalog, queue: app.runQueue, log: app.log, pass });
-    const runs = new RunService(app.catalog);
+    const { catalog, eventHub, log } = app;
+    const waits = new RunWaits({ catalog, log, follow: heard => eventHub.onNews(heard) });
+    const runs = new RunService(app.catalog, waits);
     app.decorate('care', new CareService(app.catalog, starter));
     app.decorate('joins', new JoinService(app.catalog, starter));
     app.decorate('storageNodes', new StorageNodeService(app.catalog, starter));
@@ -78,6 +81,11 @@ export const services = fastifyPlugin<{ pass: PassPoint | undefined; webhookKeys
     app.decorate('webhooks', new WebhookService(app.catalog, new WebhookSecrets(webhookKeys)));
     app.decorate('audits', new AuditService(app.catalog, starter));
     app.decorate('differences', new DifferenceService(app.catalog, starter));
+    // Before anything is begun: who could not wait for it might ask again, and have it twice.
+    app.addHook('preValidation', async ({ query }) => {
+      const { wait } = query as { wait?: unknown };
+      if (wait === 'done' || wait === 'checkpoint') waits.requireRoom();
+    });
     app.addHook('preClose', async () => runs.stopWaiting());
   },
   { name: 'services', dependencies: ['catalog', 'queue', 'live-facts', 'event-hub'] },

@@ -1,14 +1,13 @@
 // Runs: looking at them, waiting for them, asking them to stop.
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type Catalog, CatalogError, type Run } from '@tidemark/catalog';
 import { isErrorCode, TidemarkError } from '@tidemark/proto';
 import type { z } from 'zod';
 import { ProblemError } from '../errors.ts';
 import { idOf, momentOf } from '../filters.ts';
-import { WAIT_POLL_FIRST_MS, WAIT_POLL_GROWTH, WAIT_POLL_MAX_MS } from '../limits.ts';
 import type { RunJson, runQuery, WaitQuery } from '../schemas/run.ts';
 import { endingOf } from './ending.ts';
 import { toRunJson } from './run-json.ts';
+import type { RunWaits, Waiter } from './run-waits.ts';
 
 const ENDED: readonly Run['state'][] = ['succeeded', 'failed', 'cancelled'];
 
@@ -37,12 +36,28 @@ function failureOf(run: Run): ProblemError {
   return new ProblemError('internal-error', text, extra);
 }
 
+/** Resolves when there is news, the time is up, or it is stopped. */
+async function until(news: Promise<void>, { deadline, stop }: { deadline: number; stop: AbortSignal }) {
+  if (stop.aborted) return;
+  let end = () => {};
+  const over = new Promise<void>(resolve => {
+    end = resolve;
+  });
+  const timer = setTimeout(end, Math.max(0, deadline - performance.now()));
+  stop.addEventListener('abort', end, { once: true });
+  await Promise.race([news, over]);
+  clearTimeout(timer);
+  stop.removeEventListener('abort', end);
+}
+
 export class RunService {
   readonly #catalog: Catalog;
+  readonly #waits: RunWaits;
   readonly #closing = new AbortController();
 
-  constructor(catalog: Catalog) {
+  constructor(catalog: Catalog, waits: RunWaits) {
     this.#catalog = catalog;
+    this.#waits = waits;
   }
 
   /** Newest first, without steps left out: a run is small. */
@@ -122,20 +137,44 @@ export class RunService {
   async waitFor(started: RunJson, { wait, waitTimeoutMs }: WaitQuery, signal: AbortSignal): Promise<RunJson> {
     const deadline = performance.now() + waitTimeoutMs;
     const stop = AbortSignal.any([signal, this.#closing.signal]);
-    for (
-      let pauseMs = WAIT_POLL_FIRST_MS;
-      ;
-      pauseMs = Math.min(pauseMs * WAIT_POLL_GROWTH, WAIT_POLL_MAX_MS)
-    ) {
-      const run = await this.#lookAt(started);
-      if (run.state === 'succeeded') return toRunJson(run);
-      if (ENDED.includes(run.state)) throw failureOf(run);
-      if (wait === 'checkpoint' && run.checkpointAt && !run.error) return toRunJson(run);
-      const leftMs = deadline - performance.now();
-      if (leftMs <= 0) throw this.#stillGoingOn(run, waitTimeoutMs);
-      await sleep(Math.min(pauseMs, leftMs), undefined, { signal: stop }).catch(() => {});
-      if (signal.aborted) return toRunJson(run);
-      if (this.#closing.signal.aborted) throw this.#stillGoingOn(run, waitTimeoutMs);
+    let wake = () => {};
+    // Heard from before the first look on: what happens in between is not missed.
+    let news = new Promise<void>(resolve => {
+      wake = resolve;
+    });
+    const waiter = {
+      runId: started.id,
+      until: wait === 'checkpoint' ? wait : 'done',
+      wake: () => wake(),
+    } as const;
+    this.#enter(waiter, started);
+    try {
+      for (;;) {
+        const run = await this.#lookAt(started);
+        if (run.state === 'succeeded') return toRunJson(run);
+        if (ENDED.includes(run.state)) throw failureOf(run);
+        if (wait === 'checkpoint' && run.checkpointAt && !run.error) return toRunJson(run);
+        if (performance.now() >= deadline) throw this.#stillGoingOn(run, waitTimeoutMs);
+        await until(news, { deadline, stop });
+        if (signal.aborted) return toRunJson(run);
+        if (this.#closing.signal.aborted) throw this.#stillGoingOn(run, waitTimeoutMs);
+        news = new Promise(resolve => {
+          wake = resolve;
+        });
+      }
+    } finally {
+      this.#waits.remove(waiter);
+    }
+  }
+
+  /** The run was accepted by then: a caller that finds no room learns which it is. */
+  #enter(waiter: Waiter, { id, kind }: RunJson): void {
+    try {
+      this.#waits.add(waiter);
+    } catch (error) {
+      if (!(error instanceof TidemarkError)) throw error;
+      const text = `${error.message} The ${kind} run ${id} was accepted; follow it with GET /v1/runs/${id}.`;
+      throw new ProblemError(error.code, text, { runId: id }, error);
     }
   }
 
