@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { inDatabase } from '@tidemark/catalog/testing';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Fleet, poll, VOLUME_BYTES } from './fleet.ts';
+import { FAST, Fleet, poll, VOLUME_BYTES } from './fleet.ts';
 
 let fleet: Fleet;
 
@@ -120,6 +120,38 @@ test('a checkpoint comes and goes', async () => {
   expect((await fleet.catalog.checkpoints.get(created.volumeId!, 'noon')).state).toBe('ready');
   await fleet.succeed(await remove());
   expect(await fleet.leftovers()).toMatchObject({ checkpoints: [], checkpointRows: [] });
+});
+
+test('a deletion that was done, and whose storage node then stays away, does not count as failed', async () => {
+  await fleet.furnish();
+  const { id: volumeId } = await fleet.catalog.volumes.get('disk');
+  const checkpointId = randomUUID();
+  const create = await fleet.ask('create-checkpoint', { checkpointId, name: 'noon' }, async () => {
+    await fleet.catalog.checkpoints.create({ id: checkpointId, volumeId, name: 'noon' });
+  });
+  await fleet.succeed(create);
+  const deletions = [
+    [
+      'deleteCheckpoint',
+      () =>
+        fleet.ask('delete-checkpoint', { checkpointId, name: 'noon' }, runId =>
+          fleet.catalog.checkpoints.markDeleting(checkpointId, runId),
+        ),
+    ],
+    [
+      'deleteVolume',
+      () =>
+        fleet.ask('delete-volume', {}, (runId, volume) =>
+          fleet.catalog.volumes.markDeleting(volume.id, runId),
+        ),
+    ],
+  ] as const;
+  for (const [method, ask] of deletions) {
+    fleet.alpha.fail(method, 'storage-node-unreachable', { times: 1, afterwards: true });
+    fleet.alpha.fail(method, 'storage-node-unreachable', { times: FAST.failuresMax + 2 });
+    await fleet.succeed(await ask());
+  }
+  expect(await fleet.leftovers()).toMatchObject({ volumes: [], volumeRows: [], checkpointRows: [] });
 });
 
 async function backedUp(): Promise<{ backupId: string; repositoryId: string }> {

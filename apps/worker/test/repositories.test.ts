@@ -108,6 +108,9 @@ test('an empty repository goes from its storage node and from the catalog', asyn
   expect((await fleet.end(await remove())).error?.code).toBe('repository-in-use');
   expect((await fleet.catalog.repositories.get('vault')).state).toBe('ready');
   fleet.beta.heal();
+  // It goes, its answer does not come, and for a while nobody is there.
+  fleet.beta.fail('deleteRepository', 'storage-node-unreachable', { times: 1, afterwards: true });
+  fleet.beta.fail('deleteRepository', 'storage-node-unreachable', { times: 5 });
   await fleet.succeed(await remove());
   expect(await fleet.catalog.repositories.find('vault')).toBeNull();
   expect(fleet.beta.repositories.size).toBe(0);

@@ -8,6 +8,8 @@ export const deleteCheckpointRun: RunDefinition<'delete-checkpoint'> = {
     {
       name: 'merge',
       final: true,
+      // It may be done already, though no answer came: only its storage node can tell.
+      patient: true,
       async run({ request: { volumeId, checkpointId }, run, storageNodes, call, stop }) {
         const { checkpoints } = await storageNodes.ofVolume(volumeId);
         const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };

@@ -9,6 +9,8 @@ export const deleteRepositoryRun: RunDefinition<'delete-repository'> = {
       name: 'delete',
       // What is on the storage node is gone then: nothing can be taken back.
       final: true,
+      // It may be done already, though no answer came: only its storage node can tell.
+      patient: true,
       async run({ request: { repositoryId, storageNodeId }, run, storageNodes, call, stop }) {
         const { repositories } = await storageNodes.get(storageNodeId);
         const wanted = { step: call('delete'), repositoryId };

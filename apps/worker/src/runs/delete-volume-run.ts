@@ -8,6 +8,8 @@ export const deleteVolumeRun: RunDefinition<'delete-volume'> = {
     {
       name: 'delete',
       final: true,
+      // It may be done already, though no answer came: only its storage node can tell.
+      patient: true,
       async run({ request: { volumeId, storageNodeId }, run, catalog: now, storageNodes, call, stop }) {
         const commit: StepDone['commit'] = catalog => catalog.volumes.delete(volumeId, run.id);
         // Nobody is there to be asked, and nobody will be.
