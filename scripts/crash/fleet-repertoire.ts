@@ -1,6 +1,7 @@
 // What is asked of all disks together, whose storage nodes differ: groups, with backups or without, and policies that
 // are fired.
 import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
+import { DELETES_BACKUPS } from './checks/allowed-ends.ts';
 import { MAKES_GROUP } from './checks/group-check.ts';
 import { DISK_SELECTOR } from './limits.ts';
 import type { Operations } from './operation.ts';
@@ -57,12 +58,14 @@ export class FleetRepertoire {
 
   async #deleteGroup(): Promise<void> {
     const { body } = await this.#world.rest.call('GET', 'groups?state=ready&limit=10');
-    const groups: { name: string }[] = body.items ?? [];
+    const groups: { name: string; kind: string }[] = body.items ?? [];
     if (groups.length === 0) return;
-    const { name } = this.#random.pick(groups);
-    for (const disk of this.#world.disks) disk.proven.clear();
+    const { name, kind } = this.#random.pick(groups);
+    const { disks } = this.#world;
+    const hasBackups = kind === 'backup';
+    if (hasBackups) for (const disk of disks) disk.proven.clear();
     const request = { method: 'DELETE', path: `groups/${name}` } as const;
-    await this.#operations.ask('delete-group', this.#world.disks[0]!, name, request);
+    await this.#operations.ask(hasBackups ? DELETES_BACKUPS : 'delete-group', disks[0]!, name, request);
   }
 
   async #firePolicy(): Promise<void> {

@@ -16,8 +16,10 @@ interface Allowed {
 }
 
 const STORAGE_NODES: readonly string[] = ['alpha', 'beta'];
+/** Of a group, with its backups. */
+export const DELETES_BACKUPS = 'delete-group-backup';
 /** What takes backups away, with checkpoints that have lost their last. */
-const REMOVALS: readonly string[] = ['prune', 'delete-backup', 'delete-group'];
+const REMOVALS: readonly string[] = ['prune', 'delete-backup', DELETES_BACKUPS];
 /** They are about every disk, not only about the one that they are counted for. */
 const OF_ALL_DISKS = /-group|^fire-policy$/;
 

@@ -60,7 +60,7 @@ function faultOf(
 ): string | undefined {
   const { name, end } = operation;
   const isDeleted = circumstances.operations.some(
-    one => one.name === name && (one.kind === 'delete-checkpoint' || one.kind === 'delete-group'),
+    one => one.name === name && /^delete-(checkpoint|group)/.test(one.kind),
   );
   if (isDeleted || backupsWereRemoved(operation, circumstances)) return undefined;
   if (end === 'succeeded' || end === 'unknown') {
