@@ -3,7 +3,7 @@
 import type { CatalogTransaction, GroupMemberState, RunError } from '@tidemark/catalog';
 import { type RunRequest, TidemarkError } from '@tidemark/proto';
 import { beginAnew } from './backup-anew.ts';
-import { alsoOf, targetForStart } from './backup-target.ts';
+import { alsoOf, prepare } from './backup-target.ts';
 import { NotYet, type RunContext, type Step } from './run-definition.ts';
 import { tolerate } from './tolerate.ts';
 
@@ -18,7 +18,7 @@ export async function startOfGroup(context: Context, moment: GroupMoment) {
   const decision = { step: call('keep-group'), groupId: request.groupId!, keep: true };
   // Told long ago, it may have forgotten the group.
   await tolerate(['group-not-found'], groups.decideGroup(decision, { signal: stop }));
-  const { uri: targetUri, sumsUri } = await targetForStart(context);
+  const { uri: targetUri, sumsUri } = await prepare(context);
   const speedBytesPerSecond = controls.wanted.speedBytesPerSecond ?? request.speedBytesPerSecond ?? 0;
   const wanted = { volumeId, checkpointId, targetUri, sumsUri, speedBytesPerSecond };
   const continued = jobs.continueBackup({ step: call('start-of-group'), ...wanted }, { signal: stop });

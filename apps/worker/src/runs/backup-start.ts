@@ -1,6 +1,6 @@
 // The point in time of a backup, with its checkpoint: one call to the storage node that owns the volume. What it is
 // asked for twice it answers as before.
-import { TidemarkError } from '@tidemark/proto';
+import { type ErrorCode, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import { beginAnew } from './backup-anew.ts';
@@ -10,10 +10,10 @@ import {
   alsoOf,
   discardTarget,
   hasFallenBack,
+  justPrepared,
   type Prepared,
   prepare,
   preparedTarget,
-  targetForStart,
 } from './backup-target.ts';
 import type { RunContext, Step } from './run-definition.ts';
 import { tolerate } from './tolerate.ts';
@@ -115,10 +115,14 @@ async function startBackup(context: Context, { step, isFull, target }: StartOpti
 async function startAsAsked(context: Context) {
   const { request, run, catalog } = context;
   const isFull = request.baseCheckpointId === null;
-  // Anew in a later attempt: the target is gone if the repository's host has restarted since.
-  const target = await targetForStart(context);
+  const known = justPrepared(context);
   try {
-    return await startBackup(context, { step: 'start', isFull, target });
+    const started = known && startBackup(context, { step: 'start', isFull, target: known });
+    return (
+      (await started?.catch(unlessAboutTarget)) ??
+      // The target is gone if the repository's host has restarted since: this is it, or a new one.
+      (await startBackup(context, { step: 'start', isFull, target: await prepare(context) }))
+    );
   } catch (error) {
     if (!(error instanceof TidemarkError) || isFull) throw error;
     if (error.code !== 'checkpoint-inconsistent' && error.code !== 'checkpoint-not-found') throw error;
@@ -127,6 +131,20 @@ async function startAsAsked(context: Context) {
     await context.update({ reason });
     return startFull(context);
   }
+}
+
+/** What another target would not change, or after which the start may have been carried out. */
+const NOT_THE_TARGET: readonly ErrorCode[] = [
+  'checkpoint-inconsistent',
+  'checkpoint-not-found',
+  'internal-error',
+  'job-interrupted',
+  'run-superseded',
+  'storage-node-unreachable',
+];
+
+function unlessAboutTarget(error: unknown): undefined {
+  if (!(error instanceof TidemarkError) || NOT_THE_TARGET.includes(error.code)) throw error;
 }
 
 /**

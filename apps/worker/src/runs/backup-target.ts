@@ -40,10 +40,9 @@ export function preparedTarget(context: Context): Prepared | undefined {
   return context.findOutput(PREPARE_TARGET, prepared);
 }
 
-/** The one that the step before has prepared in this attempt, or as `prepare` gives it. */
-export async function targetForStart(context: Context): Promise<Prepared> {
-  const target = context.isJustDone(PREPARE_TARGET) ? preparedTarget(context) : undefined;
-  return target ?? prepare(context);
+/** The one that the step before has prepared in this attempt; the repository's host may have restarted since. */
+export function justPrepared(context: Context): Prepared | undefined {
+  return context.isJustDone(PREPARE_TARGET) ? preparedTarget(context) : undefined;
 }
 
 interface Wanted {
