@@ -160,6 +160,24 @@ test('what cannot be a group is refused before anything is written', async () =>
   await api.refused('group-not-found', 'DELETE', '/v1/groups/nobody');
 });
 
+test('the oldest checkpoint of a full chain goes for the new one where the caller lets it, and the answer says so', async () => {
+  await api.volume('chain', 'beta');
+  await make({ volumes: ['chain'] });
+  await api.call('PATCH', '/v1/volumes/chain', { checkpointLimit: 1 });
+  const oldest = (await api.call('GET', '/v1/volumes/chain/checkpoints')).body.items[0];
+  const volumeId = (await api.call('GET', '/v1/volumes/chain')).body.id;
+  name = `${name}-next`;
+  const full = await refused('checkpoint-limit', { volumes: ['chain', 'web'] });
+  expect(full.detail).toContain('"dropOldest": true');
+  const { status, body } = await create({ volumes: ['chain', 'web'], dropOldest: true });
+  expect(status).toBe(202);
+  expect(body.dropped).toEqual([{ volumeId, volume: 'chain', id: oldest.id, name: oldest.name }]);
+  const { members } = parseRunRequest('create-group', body.run.request);
+  expect(members.find(({ volume }) => volume === 'chain')!.dropCheckpointIds).toEqual([oldest.id]);
+  const { items } = (await api.call('GET', '/v1/volumes/chain/checkpoints')).body;
+  expect(items.map((one: { state: string }) => one.state)).toEqual(['deleting', 'creating']);
+});
+
 test('a group goes with its checkpoints and backups, which are hidden at once', async () => {
   const group = await make({ volumes: ['web', 'db'], backup: { repository: 'vault', kind: 'full' } });
   const { status, body } = await api.call('DELETE', `/v1/groups/${name}`);

@@ -77,6 +77,22 @@ test('options are passed on, and refused where they make no sense', async () => 
   expect([none.exit, none.err]).toEqual([1, expect.stringContaining('which volumes it is about')]);
 });
 
+test('the checkpoints that go for those of the group are named', async () => {
+  await done('volume', 'create', 'tight', '--storage-node', 'alpha', '--size', '1MiB');
+  await done('group', 'create', 'first', '--volume', 'tight');
+  const { volumes, checkpoints } = shell.app.catalog;
+  const { id } = await volumes.get('tight');
+  await volumes.update(id, { checkpointLimit: 1 });
+  const refused = await tidemark('group', 'create', 'second', '--volume', 'tight');
+  expect(refused.err).toMatch(/^code: checkpoint-limit$/m);
+  const first = await checkpoints.get(id, 'first');
+  const dropped = [{ volume: 'tight', id: first.id, name: 'first' }];
+  shell.worker.endNextGroup({ state: 'ready', failed: [], notThawed: [], dropped, notDropped: [] });
+  const out = await done('group', 'create', 'second', '--volume', 'tight', '--drop-oldest');
+  expect(out).toMatch(/^dropped checkpoint first of tight$/m);
+  expect((await request()).members).toMatchObject([{ volume: 'tight', dropCheckpointIds: [first.id] }]);
+});
+
 test('a group whose backups did not all come about is no success', async () => {
   const failed = [{ volume: 'db', code: 'moment-lost', message: 'The scratch is full.' }];
   shell.worker.endNextGroup({ state: 'incomplete', failed, notThawed: [] });

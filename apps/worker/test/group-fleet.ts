@@ -1,6 +1,7 @@
 // Groups on a fleet of tests: volumes on both storage nodes, requests as the api writes them, and what is left over.
 import { randomUUID } from 'node:crypto';
 import {
+  type DroppedOfMember,
   type Group,
   hasEnded,
   intendGroup,
@@ -16,6 +17,8 @@ export const MEMBERS = ['disk', 'disk-2', 'other'];
 export interface MadeGroup {
   readonly run: Run;
   readonly group: Group;
+  /** As the answer to the intent has it. */
+  readonly dropped?: readonly DroppedOfMember[];
 }
 
 type Wishes = Partial<Omit<WantedGroup, 'backup'>> & { backup?: Partial<NonNullable<WantedGroup['backup']>> };
@@ -43,7 +46,7 @@ export class GroupFleet {
     this.#count += 1;
     const wanted: WantedGroup = {
       ...{ name: `group-${this.#count}`, description: '', volumes: MEMBERS, completion: 'grouped' },
-      ...{ fenceLimitMs: 5_000, hooks: [], ...more },
+      ...{ fenceLimitMs: 5_000, hooks: [], dropOldest: false, ...more },
       ...(backup && { backup: { repository: 'vault', kind: 'incremental' as const, ...backup } }),
     };
     return this.fleet.catalog.transaction(tx => intendGroup(tx, randomUUID(), wanted));
@@ -56,6 +59,22 @@ export class GroupFleet {
   remove(ref: string): Promise<MadeGroup> {
     const now = new Date();
     return this.fleet.catalog.transaction(tx => intendGroupDeletion(tx, randomUUID(), { ref, now }));
+  }
+
+  /** Most checkpoints that each volume of the group may have. */
+  async limit(checkpointLimit: number): Promise<void> {
+    const { volumes } = this.fleet.catalog;
+    for (const name of MEMBERS) await volumes.update((await volumes.get(name)).id, { checkpointLimit });
+  }
+
+  /** Of each volume, with their states. */
+  async checkpoints(): Promise<Record<string, string[]>> {
+    const { volumes, checkpoints } = this.fleet.catalog;
+    const lists = MEMBERS.map(async name => {
+      const { items } = await checkpoints.list((await volumes.get(name)).id);
+      return [name, items.map(one => `${one.name} ${one.state}`)] as const;
+    });
+    return Object.fromEntries(await Promise.all(lists));
   }
 
   hook(command: string, storageNode = 'alpha'): WantedHook {

@@ -173,6 +173,57 @@ describe('nothing of a group is left', () => {
   }
 });
 
+describe('the oldest checkpoint of each volume goes for the new one', () => {
+  const everywhere = (...list: string[]) => Object.fromEntries(MEMBERS.map(name => [name, list]));
+
+  beforeEach(async () => {
+    for (const name of ['one', 'two']) await fleet.succeed((await groups.make({ name })).run);
+    await groups.limit(2);
+  });
+
+  test('once the group is decided, and answer and result name them', async () => {
+    await expect(groups.make()).rejects.toMatchObject({ code: 'checkpoint-limit' });
+    const made = await groups.make({ name: 'three', dropOldest: true });
+    expect(made.dropped!.map(({ volume, name }) => `${volume} ${name}`).sort()).toEqual(
+      MEMBERS.map(name => `${name} one`),
+    );
+    const run = await fleet.succeed(made.run);
+    const dropped = run.result!.dropped as { volume: string; name: string }[];
+    expect(dropped.map(({ volume, name }) => `${volume} ${name}`).sort()).toEqual(
+      MEMBERS.map(name => `${name} one`),
+    );
+    expect(run.result).toMatchObject({ notDropped: [] });
+    expect(await groups.checkpoints()).toEqual(everywhere('two ready', 'three ready'));
+    const methods = fleet.alpha.calls.map(({ method }) => method);
+    expect(methods.lastIndexOf('decideGroup')).toBeLessThan(methods.indexOf('deleteCheckpoint'));
+  });
+
+  test('and stays where there is no group', async () => {
+    fleet.beta.groups.isBroken = true;
+    const made = await groups.make({ name: 'three', dropOldest: true });
+    expect((await groups.settled(made)).run.state).toBe('failed');
+    expect(await groups.checkpoints()).toEqual(everywhere('one ready', 'two ready'));
+  });
+
+  test('with backups, when these have ended', async () => {
+    fleet.alpha.holdJobs = true;
+    const made = await groups.backUp('grouped', { name: 'three', dropOldest: true });
+    await poll('a member', async () => (await groups.states(made)).other === 'checked' || undefined);
+    expect(await groups.checkpoints()).toEqual(everywhere('one deleting', 'two ready', 'three ready'));
+    expect(fleet.alpha.callsOf('deleteCheckpoint')).toEqual([]);
+    fleet.alpha.holdJobs = false;
+    await fleet.succeed(made.run);
+    expect(await groups.checkpoints()).toEqual(everywhere('two ready', 'three ready'));
+  });
+
+  test('one that its storage node keeps is told with the reason, and no group fails for it', async () => {
+    fleet.beta.fail('deleteCheckpoint', 'volume-busy');
+    const run = await fleet.succeed((await groups.make({ name: 'three', dropOldest: true })).run);
+    expect(run.result).toMatchObject({ notDropped: [{ volume: 'other', name: 'one' }] });
+    expect((await groups.checkpoints()).other).toEqual(['one ready', 'two ready', 'three ready']);
+  });
+});
+
 describe('webhooks', () => {
   test('are called before and after, and one that does not answer is a failure in its time', async () => {
     const heard: { phase: string; volumes: { name: string }[] }[] = [];

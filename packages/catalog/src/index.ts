@@ -108,7 +108,7 @@ export {
 } from './intents/checkpoint-intent.ts';
 export { intendGroupDeletion } from './intents/group-deletion.ts';
 export { intendGroup, type WantedGroup, type WantedHook } from './intents/group-intent.ts';
-export { GROUP_MEMBERS_MAX } from './intents/group-members.ts';
+export { type DroppedOfMember, GROUP_MEMBERS_MAX } from './intents/group-members.ts';
 export { findCheckpoint, requireFreeCheckpointName, requireReady } from './intents/known-checkpoint.ts';
 export { type DroppedCheckpoint, makeRoom } from './intents/make-room.ts';
 export { intendMove, type WantedMove } from './intents/move-intent.ts';

@@ -24,6 +24,7 @@ const groupMember = z.object({
   volumeId: id,
   volume: name,
   checkpointId: id,
+  dropCheckpointIds,
   /** Of the backup, and of the run that makes it; null: none. */
   backup: z
     .object({

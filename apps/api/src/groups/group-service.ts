@@ -1,5 +1,11 @@
 // Groups: intents to make and delete them, and what there is.
-import { type Catalog, type Group, intendGroup, intendGroupDeletion } from '@tidemark/catalog';
+import {
+  type Catalog,
+  type DroppedOfMember,
+  type Group,
+  intendGroup,
+  intendGroupDeletion,
+} from '@tidemark/catalog';
 import type { z } from 'zod';
 import { iso, isoOrNull } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
@@ -38,10 +44,10 @@ export class GroupService {
     this.#now = now;
   }
 
-  create(body: CreateGroup): Promise<StartedRun<{ group: GroupJson }>> {
+  create(body: CreateGroup): Promise<StartedRun<{ group: GroupJson; dropped: DroppedOfMember[] }>> {
     return this.#runs.start(async (catalog, runId) => {
-      const { run, group } = await intendGroup(catalog, runId, body);
-      return { run, group: toGroupJson(group) };
+      const { run, group, dropped } = await intendGroup(catalog, runId, body);
+      return { run, group: toGroupJson(group), dropped };
     });
   }
 

@@ -9,6 +9,7 @@ import {
   HOOK_TIMEOUT_MAX_MS,
   HOOKS_MAX,
 } from '../limits.ts';
+import { dropOldestField } from './checkpoint.ts';
 import {
   bytesField,
   descriptionField,
@@ -256,6 +257,7 @@ export const createGroupSchema = z
     selector: selectorField,
     backup: backupSchema.optional().meta({ description: 'Each member is backed up, too.' }),
     completion: completion.default('grouped'),
+    dropOldest: dropOldestField,
     fenceLimitMs: z
       .int()
       .min(FENCE_LIMIT_MIN_MS)
@@ -301,6 +303,20 @@ export const groupPageSchema = pageOf(groupSchema, 'GroupPage');
 export const groupRunSchema = z
   .object({ run: runSchema, group: groupSchema.nullable() })
   .meta({ id: 'GroupRun', description: 'The group is null once it is deleted.' });
+
+export const newGroupRunSchema = z
+  .object({
+    run: runSchema,
+    group: groupSchema.nullable(),
+    dropped: z
+      .array(z.object({ volumeId: idField, volume: z.string(), id: idField, name: z.string() }))
+      .meta({
+        description:
+          'Checkpoints of its volumes that go for the new ones, once these are safe. `result.dropped` of the run ' +
+          'names those that went, `result.notDropped` those that could not, and why.',
+      }),
+  })
+  .meta({ id: 'NewGroupRun' });
 
 export type GroupJson = z.output<typeof groupSchema>;
 export type CreateGroup = z.output<typeof createGroupSchema>;

@@ -113,6 +113,8 @@ const redefine = z.looseObject({
 
 const reconcile = z.looseObject({ storageNodeId: idField, found: z.int(), repaired: z.int(), open: z.int() });
 
+const ofVolume = named.extend({ volume: z.string() });
+
 const group = z.looseObject({
   groupId: idField,
   pointInTimeMs: z.number(),
@@ -120,6 +122,11 @@ const group = z.looseObject({
   state: z.enum(['ready', 'incomplete']),
   failed: z.array(z.object({ volume: z.string(), code: z.string(), message: z.string() })),
   notThawed: z.array(z.string()).meta({ description: 'Hooks that did not thaw, with what they said.' }),
+  dropped: z.array(ofVolume).optional(),
+  notDropped: z
+    .array(ofVolume.extend({ reason: z.string() }))
+    .optional()
+    .meta({ description: 'Checkpoints that their storage nodes did not let go of: they stay.' }),
 });
 
 const DESCRIBED: readonly [name: string, kinds: readonly RunKind[], schema: z.ZodType][] = [

@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type Column, moment, record, table } from '../output.ts';
 import { parseSize } from '../sizes.ts';
 import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
+import { droppedText } from './dropped.ts';
 
 type Group = Schema<'Group'>;
 
@@ -102,6 +103,7 @@ interface CreateOptions {
   description?: string;
   compression?: Schema<'GroupBackup'>['compression'];
   speed?: number;
+  dropOldest?: boolean;
   wait: boolean;
 }
 
@@ -127,18 +129,21 @@ function createCommand(group: Command, around: Surroundings): void {
     .option('--webhook <url>', 'called before (freeze) and after (thaw); may be repeated', collect, [])
     .option('--hook <node=name>', "command of a storage node's allow list; may be repeated", collectHook, [])
     .option('--hook-timeout <ms>', 'how long one call of a hook may take (default: 10000)', parseCount)
+    .option('--drop-oldest', 'let the oldest checkpoint of a volume that has as many as it may have go')
     .option('--description <text>', 'of the checkpoints and backups')
     .addOption(new Option('--compression <how>', 'how backups are stored').choices(['none', 'zstd']))
     .option('--speed <size>', 'most bytes per second of each backup, like 50MiB', parseSize)
     .action(async (name, options: CreateOptions, command) => {
       const context = new Context(command, around);
       const started = await context.client.post(PATH, { body: bodyOf(name, options) });
+      const { dropped } = started;
       await context.finish(started, {
         wait: options.wait,
         refresh: async () => ({
           group: await context.client.get(`${PATH}/{group}`, at({ group: started.group!.id })),
+          dropped,
         }),
-        forPeople: answer => shown(answer.group),
+        forPeople: ({ group: made, run }) => `${shown(made)}${droppedText(run)}`,
       });
     });
 }
@@ -153,7 +158,8 @@ function bodyOf(name: string, options: CreateOptions): Schema<'CreateGroup'> {
   ];
   const backup =
     repository === undefined ? undefined : { repository, kind, compression, speedBytesPerSecond };
-  return { name, volumes, selector, completion, fenceLimitMs, description, hooks, backup };
+  const { dropOldest } = options;
+  return { name, volumes, selector, completion, fenceLimitMs, description, dropOldest, hooks, backup };
 }
 
 const collect = (url: string, before: string[]): string[] => [...before, url];

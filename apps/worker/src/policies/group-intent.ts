@@ -21,6 +21,7 @@ export async function intendMembers(
   const { group } = await intendGroup(catalog, runId, {
     ...{ name, description: `by policy '${policy.name}', due at ${dueAt.toISOString()}` },
     ...{ completion: 'individual', fenceLimitMs: definition.grouped!.fenceLimitMs, hooks: [] },
+    dropOldest: definition.dropOldest,
     volumes: members.map(({ volumeId }) => volumeId),
     ...(isBackup && { backup: { repository: repositoryId, kind, ...speed } }),
     ...{ priority: policy.definition.priority, requestedBy: `policy ${policy.name}` },

@@ -1,6 +1,7 @@
 // A group: checkpoints of several volumes at one instant, all or nothing, and with them a backup of each. The instant
 // is decided with the end of its step; before that everything is taken back, afterwards every storage node is told, for
 // as long as it takes.
+import { dropCheckpoints, droppedBy, keepDropped } from './drop-checkpoints.ts';
 import { finish, releaseMoments, startBackups, waitForBackups } from './group-backups.ts';
 import { finished } from './group-end.ts';
 import { thaw } from './group-hooks.ts';
@@ -43,10 +44,14 @@ const thawLate: Step<'create-group'> = {
 };
 
 export const createGroupRun: RunDefinition<'create-group'> = {
-  steps: [resolve, prepare, instant, keep, thawLate, finish, startBackups, waitForBackups, releaseMoments],
+  steps: [
+    ...[resolve, prepare, instant, keep, thawLate, finish, startBackups, waitForBackups, releaseMoments],
+    dropCheckpoints,
+  ],
   result(context) {
     const { members: _, notThawed, ...facts } = context.output('instant', taken);
-    return { groupId: context.request.groupId, ...facts, notThawed, ...finished(context) };
+    const { groupId } = context.request;
+    return { groupId, ...facts, notThawed, ...finished(context), ...droppedBy(context) };
   },
   async withdraw(catalog, context) {
     const { request, run } = context;
@@ -57,5 +62,6 @@ export const createGroupRun: RunDefinition<'create-group'> = {
       if (backup) await catalog.backups.deleteUnfinished(backup.backupId, run.id);
       await catalog.checkpoints.delete(checkpointId, run.id);
     }
+    await keepDropped(catalog, context);
   },
 };

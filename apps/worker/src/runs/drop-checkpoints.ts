@@ -8,10 +8,16 @@ import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import type { RunContext, Step } from './run-definition.ts';
 import { tolerate } from './tolerate.ts';
 
-type DroppingKind = 'create-checkpoint' | 'backup' | 'export';
+/** `create-group`: of each of its volumes. */
+type DroppingKind = 'create-checkpoint' | 'backup' | 'export' | 'create-group';
 type Context = RunContext<DroppingKind>;
 
-const checkpoint = z.object({ id: z.string(), name: z.string() });
+const checkpoint = z.object({
+  id: z.string(),
+  name: z.string(),
+  /** Of a group's: the volume that it was of. */
+  volume: z.string().optional(),
+});
 const outcome = z.object({
   dropped: z.array(checkpoint),
   notDropped: z.array(checkpoint.extend({ reason: z.string() })),
@@ -26,14 +32,14 @@ export const dropCheckpoints = {
   final: true,
   patient: true,
   async run(context: Context) {
-    const { request, run } = context;
+    const { run } = context;
     const { dropped, notDropped }: Outcome = { dropped: [], notDropped: [] };
-    for (const id of request.dropCheckpointIds) {
-      const row = await context.catalog.checkpoints.find(request.volumeId, id);
+    for (const { id, volumeId, ...of } of toDrop(context)) {
+      const row = await context.catalog.checkpoints.find(volumeId, id);
       if (row === null) continue;
-      const reason = await drop(context, id);
-      if (reason === null) dropped.push({ id, name: row.name });
-      else notDropped.push({ id, name: row.name, reason });
+      const reason = await drop(context, { volumeId, checkpointId: id });
+      if (reason === null) dropped.push({ id, name: row.name, ...of });
+      else notDropped.push({ id, name: row.name, ...of, reason });
     }
     return {
       output: { dropped, notDropped },
@@ -51,14 +57,31 @@ export function droppedBy(context: Context): Outcome {
 }
 
 /** For the withdrawal of a run that failed: what it has not dropped stays. */
-export async function keepDropped(catalog: CatalogTransaction, { request, run }: Context): Promise<void> {
-  for (const id of request.dropCheckpointIds) await catalog.checkpoints.unmarkDeleting(id, run.id);
+export async function keepDropped(catalog: CatalogTransaction, context: Context): Promise<void> {
+  for (const { id } of toDrop(context)) await catalog.checkpoints.unmarkDeleting(id, context.run.id);
+}
+
+interface ToDrop {
+  readonly id: string;
+  readonly volumeId: string;
+  readonly volume?: string;
+}
+
+function toDrop({ request }: Context): ToDrop[] {
+  if (!('members' in request)) {
+    return request.dropCheckpointIds.map(id => ({ id, volumeId: request.volumeId }));
+  }
+  return request.members.flatMap(({ volumeId, volume, dropCheckpointIds }) =>
+    dropCheckpointIds.map(id => ({ id, volumeId, volume })),
+  );
 }
 
 /** Null when it is gone, else why it is not. Rejects while another try may help. */
-async function drop(context: Context, checkpointId: string): Promise<string | null> {
-  const { request, storageNodes, budget, limits, call, stop } = context;
-  const { volumeId } = request;
+async function drop(
+  context: Context,
+  { volumeId, checkpointId }: { volumeId: string; checkpointId: string },
+): Promise<string | null> {
+  const { storageNodes, budget, limits, call, stop } = context;
   const { checkpoints } = await storageNodes.ofVolume(volumeId);
   const step = call(`drop ${checkpointId}`);
   const options = { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS };

@@ -6,7 +6,13 @@ import type { CatalogTransaction } from '../catalog.ts';
 import type { Group, GroupCompletion } from '../group-repository.ts';
 import type { Repository, RepositoryCompression } from '../repository-repository.ts';
 import type { Run } from '../run.ts';
-import { type ChosenBy, type IntendedMember, lockMembers, writeMember } from './group-members.ts';
+import {
+  type ChosenBy,
+  type DroppedOfMember,
+  type IntendedMember,
+  lockMembers,
+  writeMember,
+} from './group-members.ts';
 import { requireOnline } from './require-online.ts';
 
 export type WantedHook =
@@ -21,6 +27,8 @@ export interface WantedGroup extends ChosenBy {
   readonly completion: GroupCompletion;
   readonly fenceLimitMs: number;
   readonly hooks: readonly WantedHook[];
+  /** The oldest checkpoint of a volume that has as many as it may have goes for the new one. */
+  readonly dropOldest: boolean;
   /** Undefined: of checkpoints alone. */
   readonly backup?:
     | {
@@ -45,15 +53,16 @@ export async function intendGroup(
   catalog: CatalogTransaction,
   runId: string,
   wanted: WantedGroup,
-): Promise<{ run: Run; group: Group }> {
+): Promise<{ run: Run; group: Group; dropped: DroppedOfMember[] }> {
   const volumes = await lockMembers(catalog, wanted);
   const repository = await repositoryOf(catalog, wanted);
   const hooks = await hooksOf(catalog, wanted.hooks);
-  const { name, description, completion, fenceLimitMs } = wanted;
+  const { name, description, completion, fenceLimitMs, dropOldest } = wanted;
   const backup = repository && { ...wanted.backup!, repository };
   const members: IntendedMember[] = [];
   for (const volume of volumes) {
-    members.push(await writeMember(catalog, runId, { volume, wanted: { name, description, backup } }));
+    const wishes = { name, description, dropOldest, backup };
+    members.push(await writeMember(catalog, runId, { volume, wanted: wishes }));
   }
   const id = randomUUID();
   const group = await catalog.groups.create(
@@ -61,13 +70,16 @@ export async function intendGroup(
       ...{ id, name, kind: backup ? 'backup' : 'checkpoint', completion, fenceLimitMs, runId },
       ...{ selector: wanted.selector ?? null, repositoryId: repository?.id ?? null },
     },
-    members.map(({ volume: volumeName, backup: made, ...member }) => ({
+    members.map(({ volume: volumeName, backup: made, dropped: _, ...member }) => ({
       ...{ ...member, volumeName, backupId: made?.backupId ?? null, runId: made?.runId ?? null },
     })),
   );
   const request: RunRequest<'create-group'> = {
     ...{ groupId: id, name, completion, fenceLimitMs, description, hooks },
-    members: members.map(({ storageNodeId: _, ...member }) => member),
+    members: members.map(({ storageNodeId: _, dropped, ...member }) => ({
+      ...member,
+      dropCheckpointIds: dropped.map(one => one.id),
+    })),
     backup: backup && {
       repositoryId: backup.repository.id,
       speedBytesPerSecond: backup.speedBytesPerSecond ?? null,
@@ -81,6 +93,7 @@ export async function intendGroup(
   const about = { id: runId, kind: 'create-group', repositoryId: repository?.id ?? null, priority } as const;
   return {
     group,
+    dropped: members.flatMap(({ dropped }) => dropped),
     run: await catalog.runs.create({
       ...(wanted.requestedBy !== undefined && { requestedBy: wanted.requestedBy }),
       ...about,

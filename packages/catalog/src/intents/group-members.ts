@@ -8,6 +8,7 @@ import type { Volume } from '../volume-repository.ts';
 import type { Base } from './audited-base.ts';
 import { chooseBase } from './backup-base.ts';
 import { requireFreeCheckpointName } from './known-checkpoint.ts';
+import { type DroppedCheckpoint, makeRoom } from './make-room.ts';
 import { requireOnline } from './require-online.ts';
 
 /** A fence waits for the slowest of its storage nodes, and one transaction writes all members. */
@@ -67,18 +68,27 @@ export interface MemberBackup {
   readonly parentBackupId: string | null;
 }
 
+/** A checkpoint that goes for the new one of its volume. */
+export interface DroppedOfMember extends DroppedCheckpoint {
+  readonly volumeId: string;
+  readonly volume: string;
+}
+
 export interface IntendedMember {
   readonly volumeId: string;
   readonly volume: string;
   readonly storageNodeId: string;
   readonly checkpointId: string;
   readonly backup: MemberBackup | null;
+  readonly dropped: readonly DroppedOfMember[];
 }
 
 export interface MemberWishes {
   /** Name of the group and of each checkpoint. */
   readonly name: string;
   readonly description: string;
+  /** The oldest checkpoint may go for the new one. */
+  readonly dropOldest: boolean;
   /** Null: of checkpoints alone. */
   readonly backup: {
     readonly repository: Repository;
@@ -93,27 +103,17 @@ export async function writeMember(
   runId: string,
   { volume, wanted }: { volume: Volume; wanted: MemberWishes },
 ): Promise<IntendedMember> {
-  const { name, description } = wanted;
+  const { name, description, dropOldest } = wanted;
   await requireFreeCheckpointName(catalog, volume, name);
-  await requireRoom(catalog, volume);
   const base = wanted.backup && (await baseOf(catalog, volume, wanted.backup));
+  const went = await makeRoom(catalog, { volume, dropOldest, runId });
   const row = { id: randomUUID(), volumeId: volume.id, name, description };
   const checkpoint = await catalog.checkpoints.create(row, runId);
   const member = { volumeId: volume.id, volume: volume.name, storageNodeId: volume.storageNodeId };
   const backup =
     base && (await writeBackup(catalog, runId, { volume, wanted, base, checkpointId: checkpoint.id }));
-  return { ...member, checkpointId: checkpoint.id, backup };
-}
-
-async function requireRoom(catalog: CatalogTransaction, volume: Volume): Promise<void> {
-  const { name, checkpointLimit } = volume;
-  const count = await catalog.checkpoints.count(volume.id);
-  if (count < checkpointLimit) return;
-  throw new TidemarkError(
-    'checkpoint-limit',
-    `Volume '${name}' has ${count} checkpoints, and its limit is ${checkpointLimit}. Delete some, or raise the limit ` +
-      `with PATCH /v1/volumes/${name} {"checkpointLimit": …}.`,
-  );
+  const dropped = went.map(one => ({ volumeId: volume.id, volume: volume.name, ...one }));
+  return { ...member, checkpointId: checkpoint.id, backup, dropped };
 }
 
 /** As a single backup chooses it; one that has nothing to build on is full, and says so. */

@@ -4554,7 +4554,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["GroupRun"];
+                        "application/json": components["schemas"]["NewGroupRun"];
                     };
                 };
                 /** @description Accepted and going on; `location` is the run. */
@@ -4563,7 +4563,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["GroupRun"];
+                        "application/json": components["schemas"]["NewGroupRun"];
                     };
                 };
                 /** @description `invalid-request`: The request is not valid; `invalid-name`: The name is not valid */
@@ -4602,7 +4602,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `group-name-taken`: The group name is taken; `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `volume-in-group`: The volume belongs to a group that is not decided; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `checkpoint-limit`: The volume has too many checkpoints; `checkpoint-inconsistent`: The changes since the checkpoint cannot be trusted; `group-fence-broken`: The fence of the group did not hold; `group-interrupted`: The group was interrupted before it was decided; `group-incomplete`: Not all members of the group succeeded; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
+                /** @description `group-name-taken`: The group name is taken; `volume-not-ready`: The volume is not ready; `volume-busy`: The volume is in use; `volume-in-group`: The volume belongs to a group that is not decided; `repository-not-ready`: The repository is not ready; `storage-node-not-ready`: The storage node is not ready; `checkpoint-name-taken`: The checkpoint name is taken; `checkpoint-limit`: The volume has too many checkpoints; `checkpoint-pinned`: The checkpoint is protected; `checkpoint-in-use`: The checkpoint is in use; `checkpoint-not-ready`: The checkpoint is not ready; `checkpoint-inconsistent`: The changes since the checkpoint cannot be trusted; `group-fence-broken`: The fence of the group did not hold; `group-interrupted`: The group was interrupted before it was decided; `group-incomplete`: Not all members of the group succeeded; `run-cancelled`: The run was cancelled; `idempotency-key-busy`: The same request is still under way; `idempotency-answer-lost`: The request was carried out and its answer is gone */
                 409: {
                     headers: {
                         [name: string]: unknown;
@@ -12845,6 +12845,11 @@ export interface components {
              */
             completion?: "individual" | "grouped";
             /**
+             * @description When the volume has as many checkpoints as it may have: drop the oldest, once the new one is safe. Refused when that one is protected or in use.
+             * @default false
+             */
+            dropOldest?: boolean;
+            /**
              * @description How long guests may wait at most; then their storage node lets them go on, and the group fails as a whole.
              * @default 500
              */
@@ -14922,6 +14927,19 @@ export interface components {
         GroupRun: {
             run: components["schemas"]["Run"];
             group: components["schemas"]["Group"] | null;
+        };
+        NewGroupRun: {
+            run: components["schemas"]["Run"];
+            group: components["schemas"]["Group"] | null;
+            /** @description Checkpoints of its volumes that go for the new ones, once these are safe. `result.dropped` of the run names those that went, `result.notDropped` those that could not, and why. */
+            dropped: {
+                /** Format: uuid */
+                volumeId: string;
+                volume: string;
+                /** Format: uuid */
+                id: string;
+                name: string;
+            }[];
         };
         /**
          * @example {

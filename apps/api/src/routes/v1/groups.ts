@@ -8,6 +8,7 @@ import {
   groupQuery,
   groupRunSchema,
   groupSchema,
+  newGroupRunSchema,
 } from '../../schemas/group.ts';
 import { problems } from '../../schemas/problem.ts';
 import { waitQuery } from '../../schemas/run.ts';
@@ -47,8 +48,8 @@ const create = {
     querystring: waitQuery,
     body: createGroupSchema,
     response: {
-      201: groupRunSchema,
-      202: groupRunSchema,
+      201: newGroupRunSchema,
+      202: newGroupRunSchema,
       ...problems(
         'invalid-request',
         'invalid-name',
@@ -64,6 +65,9 @@ const create = {
         'storage-node-unreachable',
         'checkpoint-name-taken',
         'checkpoint-limit',
+        'checkpoint-pinned',
+        'checkpoint-in-use',
+        'checkpoint-not-ready',
         'checkpoint-inconsistent',
         'group-fence-broken',
         'group-interrupted',
@@ -118,8 +122,9 @@ export const groupRoutes: FastifyPluginAsyncZod = async app => {
 
   app.post('/groups', create, async (request, reply) => {
     const started = await app.groups.create(request.body);
+    const { dropped } = started;
     const { id } = started.group;
-    const refresh = async () => ({ group: await app.groups.find(id) });
+    const refresh = async () => ({ group: await app.groups.find(id), dropped });
     return answerRun(app, request, reply, { started, refresh, made: `/v1/groups/${id}` });
   });
 
