@@ -61,6 +61,25 @@ test("a run's job is held back, goes on, and has another speed", async () => {
   await api.refused('run-ended', 'POST', `${url}/pause`);
 });
 
+test("a group's copies are held back with its run, and a group without any is not", async () => {
+  const backup = { repository: 'nightly' };
+  const { body } = await api.call('POST', '/v1/groups', { name: 'both', volumes: ['web'], backup });
+  const url = `/v1/runs/${body.run.id}`;
+  const { runs } = api.app.catalog;
+  const member = body.group.members[0];
+  const { backupId, checkpointId, volumeId } = member;
+  const request = { backupId, checkpointId, volumeId };
+  await runs.create({ id: member.runId, kind: 'backup', ...request, request });
+  expect((await api.call('POST', `${url}/pause`)).body.run.paused).toBe(true);
+  expect(await runs.get(member.runId)).toMatchObject({ pauseRequested: true });
+  await api.call('POST', `${url}/speed`, { bytesPerSecond: 4096 });
+  await api.call('POST', `${url}/resume`);
+  expect(await runs.get(member.runId)).toMatchObject({ pauseRequested: false, speedBytesPerSecond: 4096 });
+  const bare = await api.call('POST', '/v1/groups', { name: 'bare', volumes: ['web'] });
+  const text = await api.refused('run-not-controllable', 'POST', `/v1/runs/${bare.body.run.id}/pause`);
+  expect(text.detail).toContain("the checkpoints of group 'bare'");
+});
+
 test('a run without a job cannot be paused', async () => {
   const { body } = await api.call('POST', '/v1/volumes/web/checkpoints', { name: 'plain' });
   await api.refused('run-not-controllable', 'POST', `/v1/runs/${body.run.id}/pause`);

@@ -1,7 +1,7 @@
 // Goal: the backups of a group are all of its instant; grouped, all are published or none; individual, one that fails
 // touches no other; whoever fails, cancels or dies, the record says so and nothing half-made stays. Method: real
 // workers and catalog; storage nodes that fail on command.
-import { hasEnded } from '@tidemark/catalog';
+import { type CatalogTransaction, hasEnded, type Run, steerGroup } from '@tidemark/catalog';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Fleet, poll } from './fleet.ts';
 import { GroupFleet, type MadeGroup, MEMBERS } from './group-fleet.ts';
@@ -170,6 +170,60 @@ describe('grouped', () => {
     await fleet.catalog.runs.requestCancel((await groups.child(made, 'disk')).id);
     const { group } = await expectNothingLeft(made, 'failed');
     expect(group.error!.message).toContain("volume 'disk'");
+  });
+});
+
+describe('what is said to the run of a group is said to its copies', () => {
+  const job = (child: Run) => fleet.alpha.jobs.get(`backup-${child.checkpointId}`);
+  const steer = (made: MadeGroup, ask: (tx: CatalogTransaction, id: string) => Promise<Run>) =>
+    fleet.catalog.transaction(tx => steerGroup(tx, made.run, id => ask(tx, id)));
+  const pause = (made: MadeGroup, paused: boolean) =>
+    steer(made, (tx, id) => tx.runs.requestPause(id, paused));
+
+  test('while they go on: they stand still, go on, and have another speed', async () => {
+    fleet.alpha.holdJobs = true;
+    const made = await groups.backUp();
+    const copies = [await copying(made, 'disk'), await copying(made, 'disk-2')];
+    expect((await pause(made, true)).pauseRequested).toBe(true);
+    for (const copy of copies) {
+      await poll('pause', async () => job(copy)?.state === 'paused' || undefined);
+    }
+    fleet.alpha.holdJobs = false;
+    await steer(made, (tx, id) => tx.runs.requestSpeed(id, 4096));
+    for (const copy of copies) {
+      await poll('speed', async () => job(copy)?.speedBytesPerSecond === 4096 || undefined);
+      expect(job(copy)!.state).toBe('paused');
+    }
+    await pause(made, false);
+    await fleet.succeed(made.run);
+    expect(await groups.states(made)).toEqual(ALL_READY);
+  });
+
+  test('before they begin: they begin as they were told', async () => {
+    await fleet.stopWorkers();
+    const made = await groups.backUp();
+    await pause(made, true);
+    await steer(made, (tx, id) => tx.runs.requestSpeed(id, 8192));
+    fleet.alpha.holdJobs = true;
+    await fleet.startWorker();
+    const copy = await groups.child(made, 'disk');
+    expect(copy).toMatchObject({ pauseRequested: true, speedBytesPerSecond: 8192 });
+    await poll('pause', async () => job(copy)?.state === 'paused' || undefined);
+    fleet.alpha.holdJobs = false;
+    expect(await groups.states(made)).toMatchObject({ disk: 'copying' });
+    await pause(made, false);
+    await fleet.succeed(made.run);
+  });
+
+  test('and is refused for one without copies, and for one that has ended', async () => {
+    await fleet.stopWorkers();
+    const bare = await groups.make();
+    await expect(pause(bare, true)).rejects.toMatchObject({ code: 'run-not-controllable' });
+    await fleet.startWorker();
+    await fleet.succeed(bare.run);
+    const made = await groups.backUp();
+    await fleet.succeed(made.run);
+    await expect(pause(made, true)).rejects.toMatchObject({ code: 'run-ended' });
   });
 });
 

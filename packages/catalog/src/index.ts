@@ -115,6 +115,7 @@ export { intendMove, type WantedMove } from './intents/move-intent.ts';
 export { intendPrune, type WantedPrune } from './intents/prune-intent.ts';
 export { type IntendedReplica, intendReplica, type WantedReplica } from './intents/replica-intent.ts';
 export { requireOnline, requireOpen } from './intents/require-online.ts';
+export { steerGroup } from './intents/steer-group.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export type { Joined, Joining, JoinToken, JoinTokenRepository } from './join-token-repository.ts';
 export type { BestBackup, LossRepository, LostVolume } from './loss-repository.ts';

@@ -32,6 +32,8 @@ export interface NewRun {
   requestedBy?: string;
   /** Its place among runs that wait: 0, the default, before all others, then the lower number first. */
   priority?: number;
+  /** As what it belongs to was told before it was made. */
+  controls?: Pick<RunControls, 'pauseRequested' | 'speedBytesPerSecond'>;
 }
 
 export interface RunFilter {
@@ -64,6 +66,11 @@ export interface DispatchableRun {
 type TakenOverRun = Omit<DispatchableRun, 'priority'>;
 
 type Wanted = Partial<RunControls & Pick<Run, 'cancelRequested' | 'notBefore'>>;
+
+function columnsOf({ speedBytesPerSecond: speed, ...flags }: Wanted) {
+  if (speed === undefined) return flags;
+  return { ...flags, speedBytesPerSecond: speed === null ? null : BigInt(speed) };
+}
 
 export class RunRepository {
   readonly #scope: Scope;
@@ -108,8 +115,8 @@ export class RunRepository {
   /** State `queued`, attempt 1. Create the nouns it makes in the same transaction. */
   create(run: NewRun): Promise<Run> {
     return this.#scope.write(async (db, tell) => {
-      const { requestedBy = this.#scope.acting()?.name ?? 'system' } = run;
-      const data = { ...run, requestedBy, state: 'queued' };
+      const { controls, requestedBy = this.#scope.acting()?.name ?? 'system', ...rest } = run;
+      const data = { ...rest, ...(controls && columnsOf(controls)), requestedBy, state: 'queued' };
       const row = await db.run.create({ data });
       const { kind, backupId, createdAt } = row;
       if (kind === 'verify' && backupId !== null) {
@@ -228,9 +235,7 @@ export class RunRepository {
       const { notBefore: _, ...controls } = wanted;
       const isKnown = Object.entries(controls).every(([name, value]) => run[name as keyof Run] === value);
       if (isKnown) return run;
-      const { speedBytesPerSecond: speed, ...flags } = wanted;
-      const data = { ...flags, ...(speed !== undefined && { speedBytesPerSecond: BigInt(speed!) }) };
-      await db.run.update({ where: { id }, data });
+      await db.run.update({ where: { id }, data: columnsOf(wanted) });
       tell({ kind, subjectType: 'run', subjectId: id, runId: id, data: { ...controls } });
       return { ...run, ...controls };
     });

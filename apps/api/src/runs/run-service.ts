@@ -1,5 +1,5 @@
 // Runs: looking at them, waiting for them, asking them to stop.
-import { type Catalog, CatalogError, type Run } from '@tidemark/catalog';
+import { type Catalog, CatalogError, type CatalogTransaction, type Run, steerGroup } from '@tidemark/catalog';
 import { isErrorCode, TidemarkError } from '@tidemark/proto';
 import type { z } from 'zod';
 import { ProblemError } from '../errors.ts';
@@ -13,6 +13,8 @@ const ENDED: readonly Run['state'][] = ['succeeded', 'failed', 'cancelled'];
 
 /** Runs whose job can stand still, and be given a speed. */
 const WITH_JOB: readonly string[] = ['backup', 'restore', 'commit', 'prune', 'verify', 'audit', 'replicate'];
+/** Of several jobs, each of a run of its own: those of the backups of its members. */
+const WITH_JOBS = 'create-group';
 /** Runs that go on until somebody says so. */
 const ENDLESS: readonly string[] = ['export'];
 
@@ -94,20 +96,30 @@ export class RunService {
     return toRunJson(await this.#catalog.runs.requestCancel(id));
   }
 
-  /** Rejects `run-ended` and, for a run without a job, `run-not-controllable`. */
+  /** Rejects `run-ended` and, for a run without a job, `run-not-controllable`. Of a group's: all of its copies. */
   pause(id: string): Promise<RunJson> {
-    return this.#ask(id, WITH_JOB, 'paused', () => this.#catalog.runs.requestPause(id, true));
+    return this.#steer(id, 'paused', ({ runs }, run) => runs.requestPause(run, true));
   }
 
   resume(id: string): Promise<RunJson> {
-    return this.#ask(id, WITH_JOB, 'resumed', () => this.#catalog.runs.requestPause(id, false));
+    return this.#steer(id, 'resumed', ({ runs }, run) => runs.requestPause(run, false));
   }
 
-  /** 0: no limit. */
+  /** 0: no limit. Of a group's: of each of its copies. */
   setSpeed(id: string, bytesPerSecond: number): Promise<RunJson> {
-    return this.#ask(id, WITH_JOB, 'sped up or held back', () =>
-      this.#catalog.runs.requestSpeed(id, bytesPerSecond),
-    );
+    return this.#steer(id, 'sped up or held back', ({ runs }, run) => runs.requestSpeed(run, bytesPerSecond));
+  }
+
+  async #steer(
+    id: string,
+    what: string,
+    ask: (catalog: Pick<CatalogTransaction, 'runs'>, runId: string) => Promise<Run>,
+  ): Promise<RunJson> {
+    const run = await this.#catalog.runs.get(id);
+    if (run.kind !== WITH_JOBS) {
+      return this.#ask(id, WITH_JOB, what, () => ask(this.#catalog, id));
+    }
+    return toRunJson(await this.#catalog.transaction(tx => steerGroup(tx, run, one => ask(tx, one))));
   }
 
   finish(id: string): Promise<RunJson> {

@@ -1,6 +1,6 @@
 // The backups of a group, once it is decided: each has a run of its own, which copies the moment that is frozen for it.
 // The group's run waits for them without a worker. Grouped, one that fails takes all others with it.
-import { CatalogError, type CatalogTransaction } from '@tidemark/catalog';
+import { CatalogError, type CatalogTransaction, type RunControls } from '@tidemark/catalog';
 import type { RunRequest } from '@tidemark/proto';
 import { TidemarkError } from '@tidemark/proto';
 import { JobFailed } from '../errors.ts';
@@ -32,7 +32,12 @@ export const startBackups: Step<'create-group'> = {
     const members = nodesOf(context).flatMap(node => node.members.map(member => ({ node, member })));
     return {
       commit: async tx => {
-        for (const { node, member } of members) await startBackup(tx, context, member, node.storageNodeId);
+        // Held by the step's end: what the operator says from here on is said to the members as well.
+        const { pauseRequested, speedBytesPerSecond } = await tx.runs.get(context.run.id);
+        const controls = { pauseRequested, speedBytesPerSecond };
+        for (const { node, member } of members) {
+          await startBackup(tx, context, { member, storageNodeId: node.storageNodeId, controls });
+        }
       },
     };
   },
@@ -46,13 +51,19 @@ export const startBackups: Step<'create-group'> = {
   },
 };
 
+interface Start {
+  readonly member: PlannedMember;
+  readonly storageNodeId: string;
+  readonly controls: Pick<RunControls, 'pauseRequested' | 'speedBytesPerSecond'>;
+}
+
 /** Its run, as the api writes one for a backup by itself; what it builds on was chosen with the group. */
 async function startBackup(
   tx: CatalogTransaction,
   context: GroupContext,
-  { volumeId, checkpointId, backup: planned }: PlannedMember,
-  storageNodeId: string,
+  { member: planned, storageNodeId, controls }: Start,
 ): Promise<void> {
+  const { volumeId, checkpointId } = planned;
   const { request, run } = context;
   const { backup } = request.members.find(member => member.volumeId === volumeId)!;
   const moment = context.output('instant', taken).members.find(member => member.volumeId === volumeId)!;
@@ -69,11 +80,11 @@ async function startBackup(
     groupId: request.groupId,
     group: {
       ...{ runId: run.id, completion: request.completion },
-      ...{ pointInTimeMs, dirtyBytes, grownBytes, also: planned!.also },
+      ...{ pointInTimeMs, dirtyBytes, grownBytes, also: planned.backup!.also },
     },
   };
   const ids = { storageNodeId, volumeId, checkpointId, repositoryId, backupId: backup!.backupId };
-  const facts = { reason: row.reason, ...onBehalfOf(context) };
+  const facts = { reason: row.reason, ...onBehalfOf(context), controls };
   await tx.runs.create({ id: backup!.runId, kind: 'backup', ...ids, ...facts, request: wanted });
   if (!isFull) await tx.backupLeases.take(backup!.parentBackupId!, 'run', backup!.runId);
 }

@@ -9691,7 +9691,7 @@ export interface paths {
         put?: never;
         /**
          * Pause a run
-         * @description Its job stands still until `resume`. Guests go on; a backup's scratch keeps what they overwrite. Good to repeat.
+         * @description Its job stands still until `resume`. Guests go on; a backup's scratch keeps what they overwrite. Of a group's run: all of its copies, also those that are still to begin; the instant itself is never held up. Good to repeat.
          */
         post: {
             parameters: {
@@ -9807,7 +9807,7 @@ export interface paths {
         put?: never;
         /**
          * Resume a run
-         * @description Its job goes on. Good to repeat.
+         * @description Its job goes on; of a group's run, all of its copies. Good to repeat.
          */
         post: {
             parameters: {
@@ -10039,7 +10039,7 @@ export interface paths {
         put?: never;
         /**
          * Set the speed of a run
-         * @description Of its job, at once and for later attempts. Good to repeat.
+         * @description Of its job, at once and for later attempts; of a group's run, of each of its copies. Good to repeat.
          */
         post: {
             parameters: {

@@ -70,14 +70,18 @@ const ask = (summary: string, description: string) => ({
 
 const pause = ask(
   'Pause a run',
-  "Its job stands still until `resume`. Guests go on; a backup's scratch keeps what they overwrite. Good to repeat.",
+  "Its job stands still until `resume`. Guests go on; a backup's scratch keeps what they overwrite. Of a group's run: " +
+    'all of its copies, also those that are still to begin; the instant itself is never held up. Good to repeat.',
 );
-const resume = ask('Resume a run', 'Its job goes on. Good to repeat.');
+const resume = ask('Resume a run', "Its job goes on; of a group's run, all of its copies. Good to repeat.");
 const finish = ask(
   'Finish a run',
   'An export that goes on until somebody says so ends well. Good to repeat.',
 );
-const speed = ask('Set the speed of a run', 'Of its job, at once and for later attempts. Good to repeat.');
+const speed = ask(
+  'Set the speed of a run',
+  "Of its job, at once and for later attempts; of a group's run, of each of its copies. Good to repeat.",
+);
 
 export const runRoutes: FastifyPluginAsyncZod = async app => {
   app.get('/runs', list, request => app.runs.list(request.query));
