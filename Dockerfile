@@ -31,7 +31,8 @@ COPY packages packages
 COPY apps apps
 COPY scripts scripts
 
-RUN mkdir -p /var/lib/tidemark && chown node:node /var/lib/tidemark
+# Volumes that are mounted here belong to the services' user from the start.
+RUN mkdir -p /var/lib/tidemark /var/lib/tidemark-join && chown node:node /var/lib/tidemark /var/lib/tidemark-join
 USER node
 VOLUME /var/lib/tidemark
 ENTRYPOINT ["node", "--disable-warning=ExperimentalWarning"]

@@ -1,7 +1,7 @@
 // Goal: docker-compose.yml fits the services it starts. Method: read it as Compose would, and give each
 // service's settings to that service's own parser.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -29,7 +29,8 @@ const { services, volumes, secrets } = parse(text, { merge: true }) as {
   secrets: Record<string, { file: string }>;
 };
 const MAKE_SECRETS = join(rootFolder, 'scripts/docker/make-secrets.sh');
-const ONE_SHOT = ['migrate', 'register'];
+const ONE_SHOT = ['migrate', 'invite-alpha', 'invite-beta'];
+const JOIN_FOLDER = '/var/lib/tidemark-join';
 const READERS: Record<string, (environment: Record<string, string>) => unknown> = {
   api: readApiConfig,
   worker: readWorkerConfig,
@@ -54,9 +55,14 @@ test.each(Object.entries(READERS))(
   '%s accepts its settings, with the secrets that the script makes',
   (name, read) => {
     const folder = makeSecrets();
+    // As the service that invites it leaves it.
+    writeFileSync(join(folder, 'token'), 'tmj_one-time');
     const environment = Object.entries(services[name]!.environment).map(([key, value]) => [
       key,
-      value.replace(/\$\{\w+:-(\w+)\}/, '$1').replace('/run/secrets', folder),
+      value
+        .replace(/\$\{\w+:-(\w+)\}/, '$1')
+        .replace('/run/secrets', folder)
+        .replace(JOIN_FOLDER, folder),
     ]);
     expect(() => read(Object.fromEntries(environment))).not.toThrow();
   },
@@ -81,6 +87,28 @@ test('every secret is made by the script, stays what it is, and is given to thos
       /PASSWORD$|SECRET$|TOKEN$/.test(key),
     );
     expect.soft(bare, name).toEqual([]);
+  }
+});
+
+test('each storage node joins with a token that it alone is given, at the address where others reach it', () => {
+  for (const [name, { environment, volumes: mounts = [], depends_on: needs = {} }] of Object.entries(
+    services,
+  )) {
+    if (!name.startsWith('storage-')) continue;
+    const node = environment.TIDEMARK_NODE_NAME!;
+    const invite = services[`invite-${node}`]!;
+    const file = environment.TIDEMARK_JOIN_TOKEN_FILE!;
+    expect(needs[`invite-${node}`]?.condition).toBe('service_completed_successfully');
+    expect(invite.command.slice(1)).toEqual([node, file]);
+    expect(invite.volumes).toEqual([`join-${node}:${JOIN_FOLDER}`]);
+    expect(mounts).toContain(`join-${node}:${JOIN_FOLDER}:ro`);
+    expect(file.startsWith(`${JOIN_FOLDER}/`)).toBe(true);
+    expect(environment.TIDEMARK_CONTROL_ADVERTISE).toBe(`${name}:7411`);
+    expect(environment.TIDEMARK_JOIN_URL).toBe(invite.environment.TIDEMARK_URL);
+    const holders = Object.keys(services).filter(other =>
+      (services[other]!.volumes ?? []).some(mount => mount.startsWith(`join-${node}:`)),
+    );
+    expect(holders.sort()).toEqual([`invite-${node}`, name]);
   }
 });
 

@@ -1,6 +1,6 @@
 // Goal: the image can be built and docker-compose.yml brings up an installation that does the main job: backups of a
 // disk whose guest writes over NBD, an increment that holds no more than what changed, restores that are equal;
-// several apis and workers work in it; it ends cleanly, finds its data again, and is removed without a trace.
+// storage nodes join with one-time tokens; several apis and workers work in it; it ends cleanly, finds its data again, and is removed without a trace.
 // Method: the real Docker and Compose, on a private daemon and with images made here where there is no other way.
 import { createHash, randomBytes } from 'node:crypto';
 import { NbdClient } from '@tidemark/nbd';
@@ -16,6 +16,8 @@ const DISK_BYTES = 64 * MiB;
 const IMAGES: BaseImage[] = ['postgres:18', 'redis:7', 'node:24-bookworm-slim'];
 /** Building takes most of it: dependencies come from a registry. */
 const PATIENCE_MS = 900_000;
+/** For one answer, on a machine that others use as well. */
+const BUSY_MS = 180_000;
 
 const missing = process.env.CI === undefined ? dockerIsMissing() : undefined;
 
@@ -50,6 +52,24 @@ async function connect(): Promise<void> {
     apis.push(new RestClient(url, new AbortController().signal, project.secret('admin-token')));
   }
 }
+
+/** Storage nodes come by themselves, each when it has been asked at its address. */
+async function joined(): Promise<void> {
+  const wanted = ['alpha online', 'beta online'];
+  const states = async () => {
+    const { items } = await apis[0]!.get<{ items: { name: string; state: string }[] }>('/v1/storage-nodes');
+    return items.map(({ name, state }) => `${name} ${state}`).sort();
+  };
+  await expect.poll(states, { timeout: BUSY_MS }).toEqual(wanted);
+}
+
+interface JoinToken {
+  readonly id: string;
+  readonly name: string;
+  readonly usedAt: string | null;
+}
+
+const joinTokens = async () => (await apis[0]!.get<{ items: JoinToken[] }>('/v1/join-tokens')).items;
 
 /** The disk as a guest outside the containers has it. */
 async function guest<T>(node: string, volume: string, act: (disk: NbdClient) => Promise<T>): Promise<T> {
@@ -89,6 +109,17 @@ test.skipIf(missing !== undefined)(
   `the main job in containers${missing ? ` (${missing})` : ''}`,
   async () => {
     const [one, other] = apis as [RestClient, RestClient];
+    await joined();
+    const spoken = await joinTokens();
+    expect(spoken.map(({ name, usedAt }) => [name, usedAt !== null]).sort()).toEqual([
+      ['alpha', true],
+      ['beta', true],
+    ]);
+    for (const node of ['alpha', 'beta']) {
+      const token = await inside(`storage-${node}`, 'cat', '/var/lib/tidemark-join/token');
+      expect(token).toMatch(/^tmj_/);
+      expect((await project.compose('logs')).includes(token.trim())).toBe(false);
+    }
     await one.post('/v1/volumes', { name: 'disk', storageNode: 'alpha', sizeBytes: DISK_BYTES }, 'done');
     await other.post('/v1/repositories', { name: 'vault', storageNode: 'beta' }, 'done');
 
@@ -124,7 +155,9 @@ test.skipIf(missing !== undefined)(
     }
 
     for (const service of ['api', 'worker', 'storage-alpha', 'storage-beta']) {
-      await inside('api', 'node', 'scripts/docker/healthcheck.mjs', `http://${service}:7402/metrics`);
+      const metrics = ['node', 'scripts/docker/healthcheck.mjs', `http://${service}:7402/metrics`];
+      const isThere = () => inside('api', ...metrics).then(() => 'there', String);
+      await expect.poll(isThere, { timeout: BUSY_MS }).toBe('there');
     }
 
     // All ends by itself when it is asked to, and comes back with what it had.
@@ -133,6 +166,8 @@ test.skipIf(missing !== undefined)(
     expect(ended.filter(line => !line.endsWith(' 0'))).toEqual([]);
     await project.up({ api: 2, worker: 2 });
     await connect();
+    await joined();
+    expect(await joinTokens()).toEqual(spoken);
     expect(await digest('alpha', 'disk')).toBe(tuesday);
     const again = await apis[1]!.post<Started>(
       '/v1/backups',
