@@ -160,7 +160,7 @@ test('what cannot be a group is refused before anything is written', async () =>
   await api.refused('group-not-found', 'DELETE', '/v1/groups/nobody');
 });
 
-test('the oldest checkpoint of a full chain goes for the new one where the caller lets it, and the answer says so', async () => {
+test('the oldest checkpoint of a full chain goes where the caller lets it, and the answer says so', async () => {
   await api.volume('chain', 'beta');
   await make({ volumes: ['chain'] });
   await api.call('PATCH', '/v1/volumes/chain', { checkpointLimit: 1 });

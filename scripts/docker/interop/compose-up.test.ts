@@ -1,6 +1,7 @@
 // Goal: the image can be built and docker-compose.yml brings up an installation that does the main job: backups of a
 // disk whose guest writes over NBD, an increment that holds no more than what changed, restores that are equal;
-// storage nodes join with one-time tokens; several apis and workers work in it; it ends cleanly, finds its data again, and is removed without a trace.
+// storage nodes join with one-time tokens; several apis and workers work in it; it ends cleanly, finds its data again,
+// and is removed without a trace.
 // Method: the real Docker and Compose, on a private daemon and with images made here where there is no other way.
 import { createHash, randomBytes } from 'node:crypto';
 import { NbdClient } from '@tidemark/nbd';
@@ -109,17 +110,7 @@ test.skipIf(missing !== undefined)(
   `the main job in containers${missing ? ` (${missing})` : ''}`,
   async () => {
     const [one, other] = apis as [RestClient, RestClient];
-    await joined();
-    const spoken = await joinTokens();
-    expect(spoken.map(({ name, usedAt }) => [name, usedAt !== null]).sort()).toEqual([
-      ['alpha', true],
-      ['beta', true],
-    ]);
-    for (const node of ['alpha', 'beta']) {
-      const token = await inside(`storage-${node}`, 'cat', '/var/lib/tidemark-join/token');
-      expect(token).toMatch(/^tmj_/);
-      expect((await project.compose('logs')).includes(token.trim())).toBe(false);
-    }
+    const spoken = await joinedWithTokens();
     await one.post('/v1/volumes', { name: 'disk', storageNode: 'alpha', sizeBytes: DISK_BYTES }, 'done');
     await other.post('/v1/repositories', { name: 'vault', storageNode: 'beta' }, 'done');
 
@@ -154,11 +145,7 @@ test.skipIf(missing !== undefined)(
       expect.soft(sum, file.name).toBe(wanted);
     }
 
-    for (const service of ['api', 'worker', 'storage-alpha', 'storage-beta']) {
-      const metrics = ['node', 'scripts/docker/healthcheck.mjs', `http://${service}:7402/metrics`];
-      const isThere = () => inside('api', ...metrics).then(() => 'there', String);
-      await expect.poll(isThere, { timeout: BUSY_MS }).toBe('there');
-    }
+    await expectMetrics();
 
     // All ends by itself when it is asked to, and comes back with what it had.
     await project.compose('stop');
@@ -182,6 +169,31 @@ test.skipIf(missing !== undefined)(
   },
   PATIENCE_MS,
 );
+
+/** Each storage node used its token, which stands in no log. Returns what the api knows of tokens. */
+async function joinedWithTokens(): Promise<JoinToken[]> {
+  await joined();
+  const tokens = await joinTokens();
+  expect(tokens.map(({ name, usedAt }) => [name, usedAt !== null]).sort()).toEqual([
+    ['alpha', true],
+    ['beta', true],
+  ]);
+  const log = await project.compose('logs');
+  for (const node of ['alpha', 'beta']) {
+    const token = await inside(`storage-${node}`, 'cat', '/var/lib/tidemark-join/token');
+    expect(token).toMatch(/^tmj_/);
+    expect(log.includes(token.trim())).toBe(false);
+  }
+  return tokens;
+}
+
+async function expectMetrics(): Promise<void> {
+  for (const service of ['api', 'worker', 'storage-alpha', 'storage-beta']) {
+    const metrics = ['node', 'scripts/docker/healthcheck.mjs', `http://${service}:7402/metrics`];
+    const isThere = () => inside('api', ...metrics).then(() => 'there', String);
+    await expect.poll(isThere, { timeout: BUSY_MS }).toBe('there');
+  }
+}
 
 function inside(service: string, ...command: string[]): Promise<string> {
   return project.compose('exec', '-T', service, ...command);

@@ -1,13 +1,13 @@
-// What an operator wants of the copies of a group: said to the run that makes it, and by that to the run of each member's
-// backup. Those that are still to start begin as the group's run was told last.
+// What an operator wants of the copies of a group: said to the run that makes it, and by that to the run of each
+// member's backup. Those that are still to start begin as the group's run was told last.
 import { TidemarkError } from '@tidemark/proto';
 import type { CatalogTransaction } from '../catalog.ts';
 import { hasEnded, type Run } from '../run.ts';
 
 /**
- * Within a transaction. `ask` is done to the group's run first, which keeps members from starting meanwhile, and then to
- * each member's that goes on. Good to repeat. Rejects `run-not-controllable` for a group of checkpoints alone, and as
- * `ask` does.
+ * Within a transaction. `ask` is done to the group's run first, which keeps members from starting meanwhile, and then
+ * to each member's that goes on. Good to repeat. Rejects `run-not-controllable` for a group of checkpoints alone, and
+ * as `ask` does.
  */
 export async function steerGroup(
   catalog: CatalogTransaction,

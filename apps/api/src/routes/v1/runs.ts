@@ -70,8 +70,8 @@ const ask = (summary: string, description: string) => ({
 
 const pause = ask(
   'Pause a run',
-  "Its job stands still until `resume`. Guests go on; a backup's scratch keeps what they overwrite. Of a group's run: " +
-    'all of its copies, also those that are still to begin; the instant itself is never held up. Good to repeat.',
+  "Its job stands still until `resume`. Guests go on; a backup's scratch keeps what they overwrite. Of a group's " +
+    'run: all of its copies, also those that are still to begin; the instant itself is never held up. Good to repeat.',
 );
 const resume = ask('Resume a run', "Its job goes on; of a group's run, all of its copies. Good to repeat.");
 const finish = ask(
