@@ -14145,6 +14145,20 @@ export interface components {
             }[];
             /** @description Hooks that did not thaw, with what they said. */
             notThawed: string[];
+            dropped?: {
+                /** Format: uuid */
+                id: string;
+                name: string;
+                volume: string;
+            }[];
+            /** @description Checkpoints that their storage nodes did not let go of: they stay. */
+            notDropped?: {
+                /** Format: uuid */
+                id: string;
+                name: string;
+                volume: string;
+                reason: string;
+            }[];
         } & {
             [key: string]: unknown;
         };
