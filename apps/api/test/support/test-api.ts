@@ -19,6 +19,9 @@ export interface Answer<T> {
   body: T;
 }
 
+/** Of the API's description, which takes a while to make and is the same for every api. */
+let paths: Record<string, Record<string, { responses: object }>> | undefined;
+
 export class TestApi {
   readonly app: FastifyInstance;
   readonly database: TestDatabase;
@@ -80,8 +83,24 @@ export class TestApi {
     expect(answer.body).toMatchObject({ code, status: answer.status, type: `urn:tidemark:problem:${code}` });
     expect(answer.body.instance).toBe(url.split('?')[0]);
     expect(answer.headers['content-type']).toMatch(/^application\/problem\+json/);
+    expect(this.#described(method, url), `${code} among the answers of ${method} ${url}`).toContain(code);
     expect(await this.written()).toEqual(before);
     return answer.body;
+  }
+
+  /** The codes that the API's description has for the call; of one that it does not list the only one there is. */
+  #described(method: Method, url: string): string[] {
+    const path = url.split('?')[0]!;
+    paths ??= (this.app.swagger() as unknown as { paths: NonNullable<typeof paths> }).paths;
+    const fits = (pattern: string) => new RegExp(`^${pattern.replace(/\{\w+\}/g, '[^/]+')}$`).test(path);
+    const names = (pattern: string) => pattern.split('{').length;
+    // What is written out goes before a name in its place.
+    const [known] = Object.keys(paths)
+      .filter(fits)
+      .sort((a, b) => names(a) - names(b));
+    const call = paths[known ?? '']?.[method.toLowerCase()];
+    if (call === undefined) return ['route-not-found'];
+    return [...JSON.stringify(call.responses).matchAll(/`([a-z-]+)`/g)].map(match => match[1]!);
   }
 
   /** A storage node that has joined and answers. */
