@@ -53,6 +53,11 @@ export type Problem = z.output<typeof problemSchema>;
 /** Codes that any route can answer with, whatever it does. */
 const EVERYWHERE = ['catalog-unavailable', 'internal-error'] as const satisfies readonly ErrorCode[];
 
+/** Where callers may wait in vain, there may be too many of them. */
+function withWaits(codes: readonly ErrorCode[]): readonly ErrorCode[] {
+  return codes.includes('wait-timed-out') ? [...codes, 'waits-limit'] : codes;
+}
+
 /** The error answers of a route: one entry for each HTTP status, its description naming the codes. */
 export function problems(...own: ErrorCode[]) {
   return problemsOfProbe('unauthenticated', 'forbidden', ...own);
@@ -60,7 +65,9 @@ export function problems(...own: ErrorCode[]) {
 
 /** As `problems`, of a route that needs no token. */
 export function problemsOfProbe(...own: ErrorCode[]) {
-  const byStatus = Object.groupBy(new Set([...own, ...EVERYWHERE]), code => String(ERROR_CODES[code].http));
+  const byStatus = Object.groupBy(new Set([...withWaits(own), ...EVERYWHERE]), code =>
+    String(ERROR_CODES[code].http),
+  );
   return Object.fromEntries(
     Object.entries(byStatus).map(([status, list = []]) => [
       status,

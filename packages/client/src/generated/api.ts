@@ -719,7 +719,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -950,7 +950,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `catalog-unavailable`: The catalog does not answer */
+                /** @description `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -1459,7 +1459,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -1621,7 +1621,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -1873,7 +1873,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2113,7 +2113,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2388,7 +2388,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2644,7 +2644,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2879,7 +2879,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3030,7 +3030,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3188,7 +3188,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3660,7 +3660,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4024,7 +4024,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4272,7 +4272,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4413,7 +4413,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4656,7 +4656,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4896,7 +4896,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5147,7 +5147,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5387,7 +5387,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5649,7 +5649,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5812,7 +5812,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -6084,7 +6084,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -6340,7 +6340,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -6643,7 +6643,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -6834,7 +6834,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -7011,7 +7011,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -7192,7 +7192,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -11738,7 +11738,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -11900,7 +11900,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
-                /** @description `storage-node-unreachable`: The storage node does not answer; `catalog-unavailable`: The catalog does not answer */
+                /** @description `storage-node-unreachable`: The storage node does not answer; `waits-limit`: Too many callers wait for runs; `catalog-unavailable`: The catalog does not answer */
                 503: {
                     headers: {
                         [name: string]: unknown;
