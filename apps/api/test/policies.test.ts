@@ -1,5 +1,7 @@
 // Goal: policies are made, looked at, changed and switched over REST, refused where they could not work, and tell what
 // they would do before anything is switched on. Method: a real api; the worker's part is played by the catalog.
+
+import { inDatabase } from '@tidemark/catalog/testing';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { TestApi } from './support/test-api.ts';
 
@@ -164,4 +166,31 @@ test('limits of storage nodes and repositories are settings', async () => {
   const repository = await api.call('PATCH', '/v1/repositories/vault', { maxConcurrentBackups: 3 });
   expect(repository.body).toMatchObject({ maxConcurrentBackups: 3 });
   await api.refused('invalid-request', 'PATCH', '/v1/storage-nodes/alpha', { maxConcurrentBackups: 0 });
+});
+
+test('more volumes than fit in one instant are refused where a policy is made, changed or simulated', async () => {
+  const grouped = { grouped: { fenceLimitMs: 250 } };
+  expect((await create({ ...grouped, selector: 'app=many' })).status).toBe(201);
+  await create({ name: 'each', selector: 'app=many' });
+  const { id } = (await api.call('GET', '/v1/storage-nodes/alpha')).body;
+  await inDatabase(api.database.url, client =>
+    client.query(
+      `INSERT INTO volume (id, name, storage_node_id, size_bytes, format, state, labels)
+      SELECT gen_random_uuid(), 'many-' || n, $1::uuid, 1048576, 'raw', 'ready', '{"app": "many"}'
+      FROM generate_series(1, 257) AS n`,
+      [id],
+    ),
+  );
+  const text = "'grouped' takes at most 256 volumes at one instant, and its selector 'app=many' chooses 257";
+  const asks = [
+    ['POST', '/v1/policies', { ...NIGHTLY, ...grouped, name: 'another', selector: 'app=many' }],
+    ['POST', '/v1/policies/simulate?days=2', { ...NIGHTLY, ...grouped, selector: 'app=many' }],
+    ['POST', '/v1/policies/nightly/simulate?days=2'],
+    ['POST', '/v1/policies/nightly/enable'],
+    ['PATCH', '/v1/policies/each', grouped],
+  ] as const;
+  for (const [method, url, body] of asks) {
+    expect((await api.refused('policy-invalid', method, url, body)).detail, url).toContain(text);
+  }
+  expect((await api.call('POST', '/v1/policies/each/enable')).status).toBe(200);
 });

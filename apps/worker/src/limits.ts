@@ -91,6 +91,8 @@ export interface WorkerLimits {
   policyGraceMs: number;
   /** How soon a member is looked at again that waits for room, or for a storage node. */
   policyWaitMs: number;
+  /** A replica that could not be started is given up so long after its firing: the next ones bring it. */
+  policyReplicaMs: number;
   /** How long firings that have ended are kept to be looked at: each has a row for every volume. */
   policyFiringKeepMs: number;
 }
@@ -137,6 +139,7 @@ export const WORKER_LIMITS: WorkerLimits = {
   policyLateMs: 2_000,
   policyGraceMs: 300_000,
   policyWaitMs: 15_000,
+  policyReplicaMs: 86_400_000,
   policyFiringKeepMs: 30 * 86_400_000,
 };
 

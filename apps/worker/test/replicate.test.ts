@@ -5,7 +5,8 @@ import { randomUUID } from 'node:crypto';
 import { type Backup, intendReplica, type Policy, type Run } from '@tidemark/catalog';
 import { TidemarkError } from '@tidemark/proto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { replicated } from '../src/policies/follow-ups.ts';
+import { WORKER_LIMITS } from '../src/limits.ts';
+import { Replicas } from '../src/policies/replicas.ts';
 import { Fleet, poll } from './fleet.ts';
 
 /** Time enough to do something between two attempts. */
@@ -152,7 +153,7 @@ test('a replica of a policy that cannot begin holds nothing', async () => {
       if (lease[0] === tuesday.id) throw new TidemarkError('backup-not-usable', 'It is on its way out.');
       await take(...lease);
     };
-    return replicated(tx, wanted);
+    return new Replicas({ catalog, limits: WORKER_LIMITS, now: Date.now }).start(tx, wanted);
   });
   expect(followUps).toEqual([{ kind: 'replicate', runId: null, reason: 'It is on its way out.' }]);
   await expectClean();

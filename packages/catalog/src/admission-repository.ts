@@ -10,7 +10,10 @@ import type { Db, Scope } from './scope.ts';
 export interface Loads {
   /** Members under way, by policy. */
   readonly policies: ReadonlyMap<string, number>;
-  /** Backup runs that have not ended, whoever asked for them, by storage node and by repository. */
+  /**
+   * Backup runs that have not ended, and backups of groups that have yet to become runs, whoever asked for them, by
+   * storage node and by repository.
+   */
   readonly storageNodes: ReadonlyMap<string, number>;
   readonly repositories: ReadonlyMap<string, number>;
   /** Bytes, by repository. */
@@ -82,9 +85,10 @@ export class AdmissionRepository {
       const reserved = await db.$queryRaw<{ id: string; bytes: number }[]>`
         SELECT repository_id::text AS id, sum(estimate_bytes)::float8 AS bytes FROM policy_firing_member
         WHERE state = 'admitted' AND repository_id IS NOT NULL GROUP BY repository_id`;
-      const runs = await db.$queryRaw<{ node: string | null; repository: string | null; running: number }[]>`
+      const runs = await db.$queryRaw<RunningRow[]>`
         SELECT storage_node_id::text AS node, repository_id::text AS repository, count(*)::int AS running FROM run
         WHERE kind = 'backup' AND state IN ('queued', 'running') GROUP BY storage_node_id, repository_id`;
+      runs.push(...(await groupedLoads(db)));
       return {
         policies: new Map(admitted.map(({ id, running }) => [id, running])),
         reservedBytes: new Map(reserved.map(({ id, bytes }) => [id, bytes ?? 0])),
@@ -158,7 +162,7 @@ export class AdmissionRepository {
 
   /** It, or all of theirs that wait without a delay of their own, cannot be admitted before the delay is over. */
   async defer(
-    who: { id: string } | MembersOf,
+    who: { id: string } | { firingId: string } | MembersOf,
     { reason, delayMs }: { reason: string; delayMs: number },
   ): Promise<void> {
     const now = this.#scope.now();
@@ -168,7 +172,7 @@ export class AdmissionRepository {
   }
 
   /** All that wait for whoever is full, and not for a delay of their own, are told so. */
-  async tellWaiting(who: MembersOf, reason: string): Promise<void> {
+  async tellWaiting(who: MembersOf | { firingId: string }, reason: string): Promise<void> {
     const isNews = { OR: [{ reason: null }, { reason: { not: reason } }] };
     const where = { ...who, state: 'waiting', AND: [isNews, freeAt(this.#scope.now())] };
     await this.#scope.write(db => db.policyFiringMember.updateMany({ where, data: { reason } }));
@@ -219,6 +223,22 @@ export class AdmissionRepository {
   listSpeeds(): Promise<SpeedOfRun[]> {
     return this.#scope.read(speedRows);
   }
+}
+
+interface RunningRow {
+  node: string | null;
+  repository: string | null;
+  running: number;
+}
+
+/** Their runs are made after the instant. */
+function groupedLoads(db: Db): Promise<RunningRow[]> {
+  return db.$queryRaw<RunningRow[]>`
+    SELECT member.storage_node_id::text AS node, made.repository_id::text AS repository, count(*)::int AS running
+    FROM checkpoint_group AS made JOIN checkpoint_group_member AS member ON member.group_id = made.id
+    WHERE made.state = 'creating' AND member.backup_id IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM run WHERE run.id = member.run_id)
+    GROUP BY member.storage_node_id, made.repository_id`;
 }
 
 export interface SpeedOfRun {

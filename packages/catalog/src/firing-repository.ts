@@ -2,6 +2,7 @@
 // admission-repository.ts's.
 import { randomUUID } from 'node:crypto';
 import { parseSelector } from '@tidemark/proto';
+import { MEMBER_DELAY_MS_MAX } from './admission-repository.ts';
 import { CatalogError, notFound } from './errors.ts';
 import {
   type Firing,
@@ -159,9 +160,11 @@ export class FiringRepository {
   async addFollowUps(id: string, followUps: readonly FollowUp[]): Promise<void> {
     if (followUps.length === 0) return;
     const more = JSON.stringify(followUps);
+    const at = againAt(followUps);
     await this.#scope.write(
       db => db.$executeRaw`
-        UPDATE policy_firing SET follow_ups = follow_ups || ${more}::jsonb
+        UPDATE policy_firing SET follow_ups = follow_ups || ${more}::jsonb,
+          replicas_at = least(replicas_at, ${at}::timestamptz)
         WHERE id = ${id}::uuid AND jsonb_array_length(follow_ups) < ${FOLLOW_UPS_MAX}`,
     );
   }
@@ -183,6 +186,26 @@ export class FiringRepository {
         data: { firingId: id },
       });
     });
+  }
+
+  /** Ids of those with a replica that is to be tried again by now. One far ahead tells of a clock that was set back. */
+  async listReplicasDue(): Promise<string[]> {
+    const now = this.#scope.now();
+    const wrong = new Date(now.getTime() + MEMBER_DELAY_MS_MAX);
+    const where = { OR: [{ replicasAt: { lte: now } }, { replicasAt: { gt: wrong } }] };
+    const rows = await this.#scope.read(db => db.policyFiring.findMany({ where, select: { id: true } }));
+    return rows.map(({ id }) => id);
+  }
+
+  /** Held until the end of the transaction, in whatever state; null where somebody else has it, or it is gone. */
+  lockReplicas(id: string): Promise<{ firing: Firing; policy: Policy } | null> {
+    return this.#scope.write(db => lockFiring(db, id, null));
+  }
+
+  /** Within the transaction of `lockReplicas`. */
+  async setFollowUps(id: string, followUps: readonly FollowUp[]): Promise<void> {
+    const data = { followUps: followUps.map(json), replicasAt: againAt(followUps) };
+    await this.#scope.write(db => db.policyFiring.update({ where: { id }, data }));
   }
 
   /** Those of the policy that ended longer ago, with their members; the oldest first, so many at once. */
@@ -221,6 +244,12 @@ export class FiringRepository {
   }
 }
 
+/** The first of them; null: none is tried again. */
+function againAt(followUps: readonly FollowUp[]): Date | null {
+  const moments = followUps.flatMap(({ again }) => (again ? [Date.parse(again.at)] : []));
+  return moments.length === 0 ? null : new Date(Math.min(...moments));
+}
+
 /** One that moves is there again soon, and waits for that; but nobody else of a group waits for it. */
 function unready({ name, state }: Volume, isGrouped: boolean): string | null {
   if (state === 'ready' || (state === 'moving' && !isGrouped)) return null;
@@ -231,10 +260,12 @@ function unready({ name, state }: Volume, isGrouped: boolean): string | null {
 async function lockFiring(
   db: Db,
   id: string,
-  state: string,
+  /** Null: in any. */
+  state: string | null,
 ): Promise<{ firing: Firing; policy: Policy } | null> {
   const held = await db.$queryRaw<unknown[]>`
-    SELECT 1 FROM policy_firing WHERE id = ${id}::uuid AND state = ${state} FOR UPDATE SKIP LOCKED`;
+    SELECT 1 FROM policy_firing
+    WHERE id = ${id}::uuid AND (${state}::text IS NULL OR state = ${state}) FOR UPDATE SKIP LOCKED`;
   if (held.length === 0) return null;
   const { policy, ...row } = await db.policyFiring.findUniqueOrThrow({
     where: { id },

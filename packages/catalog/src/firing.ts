@@ -12,6 +12,16 @@ export interface FollowUp {
   kind: 'prune' | 'verify' | 'replicate';
   runId: string | null;
   reason: string | null;
+  /** Of a replica that could not be started, and may be later. */
+  again?: ReplicaAgain | null;
+}
+
+export interface ReplicaAgain {
+  backupId: string;
+  repositoryId: string;
+  tries: number;
+  /** ISO 8601. */
+  at: string;
 }
 
 export interface Firing {

@@ -78,6 +78,7 @@ export {
   MEMBER_STATES,
   type MemberCounts,
   type MemberState,
+  type ReplicaAgain,
 } from './firing.ts';
 export type { FiringRepository, FiringWithCounts } from './firing-repository.ts';
 export type {

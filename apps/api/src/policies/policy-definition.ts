@@ -1,5 +1,10 @@
 // What a request says of a policy, with its references resolved, and refused where it cannot work.
-import { type CatalogTransaction, type PolicyDefinition, Schedule } from '@tidemark/catalog';
+import {
+  type CatalogTransaction,
+  GROUP_MEMBERS_MAX,
+  type PolicyDefinition,
+  Schedule,
+} from '@tidemark/catalog';
 import { parseSelector, selectorText, TidemarkError } from '@tidemark/proto';
 import type { CreatePolicy, UpdatePolicy } from '../schemas/policy.ts';
 
@@ -12,7 +17,9 @@ export async function definitionOf(
   const { repository, replicas, keep = null, grouped = null, ...rest } = body;
   const repositoryId = repository === undefined ? null : (await catalog.repositories.get(repository)).id;
   const replicaIds = await idsOf(catalog, replicas);
-  return checked({ ...rest, repositoryId, replicaIds, keep, grouped }, now);
+  const definition = checked({ ...rest, repositoryId, replicaIds, keep, grouped }, now);
+  await requireTogether(catalog, definition);
+  return definition;
 }
 
 /** As `definitionOf`; what is not given stays. */
@@ -28,7 +35,23 @@ export async function changedDefinition(
     definition.repositoryId = repository === null ? null : (await catalog.repositories.get(repository)).id;
   }
   if (replicas !== undefined) definition.replicaIds = await idsOf(catalog, replicas);
-  return checked(definition, now);
+  const after = checked(definition, now);
+  await requireTogether(catalog, after);
+  return after;
+}
+
+/** Labels may change: whoever enables or simulates a policy asks again. Rejects `policy-invalid`. */
+export async function requireTogether(
+  catalog: Pick<CatalogTransaction, 'volumes'>,
+  { grouped, selector }: PolicyDefinition,
+): Promise<void> {
+  if (grouped === null) return;
+  const chosen = await catalog.volumes.listSelected(parseSelector(selector), { states: ['ready'] });
+  if (chosen.length <= GROUP_MEMBERS_MAX) return;
+  throw invalid(
+    `'grouped' takes at most ${GROUP_MEMBERS_MAX} volumes at one instant, and its selector '${selector}' chooses ` +
+      `${chosen.length}. Narrow the selector, make several policies, or leave 'grouped' out.`,
+  );
 }
 
 async function idsOf(catalog: CatalogTransaction, refs: readonly string[]): Promise<string[]> {

@@ -6,7 +6,7 @@ import { iso, isoOrNull } from '../moments.ts';
 import type { PageQuery } from '../schemas/common.ts';
 import type { FiringJson, FiringMemberJson, memberQuery, SimulateQuery } from '../schemas/firing.ts';
 import type { CreatePolicy, PolicyJson, UpdatePolicy } from '../schemas/policy.ts';
-import { changedDefinition, definitionOf } from './policy-definition.ts';
+import { changedDefinition, definitionOf, requireTogether } from './policy-definition.ts';
 import { type SimulatedPage, simulatePolicy } from './policy-simulation.ts';
 
 export function toPolicyJson(policy: Policy): PolicyJson {
@@ -23,6 +23,7 @@ export function toPolicyJson(policy: Policy): PolicyJson {
 function toFiringJson({ definition: _, ...firing }: FiringWithCounts): FiringJson {
   return {
     ...firing,
+    followUps: firing.followUps.map(({ again, ...one }) => ({ ...one, againAt: again?.at ?? null })),
     dueAt: iso(firing.dueAt),
     startAt: iso(firing.startAt),
     createdAt: iso(firing.createdAt),
@@ -78,7 +79,8 @@ export class PolicyService {
   }
 
   async setEnabled(ref: string, enabled: boolean): Promise<PolicyJson> {
-    const { id } = await this.#catalog.policies.get(ref);
+    const { id, definition } = await this.#catalog.policies.get(ref);
+    if (enabled) await requireTogether(this.#catalog, definition);
     return toPolicyJson(await this.#catalog.policies.setEnabled(id, enabled));
   }
 
@@ -121,6 +123,7 @@ export class PolicyService {
 
   async simulate(ref: string, query: SimulateQuery): Promise<SimulatedPage> {
     const { id: policyId, definition, firings: number } = await this.#catalog.policies.get(ref);
+    await requireTogether(this.#catalog, definition);
     return simulatePolicy(this.#catalog, { policyId, definition, number, now: this.#now(), query });
   }
 

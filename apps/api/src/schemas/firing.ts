@@ -36,6 +36,9 @@ export const firingSchema = z
           kind: z.enum(['prune', 'verify', 'replicate']),
           runId: idField.nullable(),
           reason: z.string().nullable().meta({ description: 'Why it was not started.' }),
+          againAt: momentField
+            .nullable()
+            .meta({ description: 'When a replica that could not be started is tried again; null: not.' }),
         }),
       )
       .meta({ description: 'What was started after its backups.' }),

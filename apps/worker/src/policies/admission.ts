@@ -6,7 +6,9 @@ import {
   type Candidate,
   type Catalog,
   type CatalogTransaction,
+  type FiringMember,
   judge,
+  type Load,
   type MembersOf,
   shareOf,
   type Verdict,
@@ -35,7 +37,8 @@ const NOT_NOW: ReadonlySet<string> = new Set([
 ]);
 
 interface Facts {
-  readonly needBytes: number | null;
+  /** By the member's id; null: not known. */
+  readonly needs: ReadonlyMap<string, number | null>;
   readonly availableBytes: number | null;
 }
 
@@ -56,6 +59,9 @@ const silent =
     const failure = toTidemarkError(error);
     throw failure.code === 'storage-node-unreachable' ? new Silent(who, failure) : error;
   };
+
+/** Nobody was asked yet: limits alone can be judged. */
+const NOTHING_KNOWN: Facts = { needs: new Map(), availableBytes: null };
 
 /** Nobody of theirs can begin now. */
 class FullOnes {
@@ -82,6 +88,12 @@ class FullOnes {
       repositoryIds: [...repositoryIds],
     };
   }
+}
+
+interface Considered {
+  readonly candidate: Candidate;
+  readonly members: readonly FiringMember[];
+  readonly full: FullOnes;
 }
 
 export class Admission {
@@ -124,16 +136,21 @@ export class Admission {
 
   async #consider(candidate: Candidate, full: FullOnes): Promise<void> {
     try {
-      const isGroup = candidate.definition.grouped !== null;
-      const verdict = isGroup
-        ? await this.#admitGroup(candidate)
-        : await this.#admit(candidate, await this.#facts(candidate));
-      if (verdict !== null) await this.#heed(candidate, verdict, full);
+      const { definition, firingId } = candidate;
+      // All that wait of its firing at once, or none.
+      const members =
+        definition.grouped === null ? [candidate] : await this.#catalog.admissions.holdAll(firingId);
+      const verdict = await this.#admit(candidate, members);
+      if (verdict !== null) await this.#heed(verdict, { candidate, members, full });
     } catch (error) {
       if (error instanceof Silent) {
         const { who, message: reason } = error;
+        const wait = { reason, delayMs: this.#limits.policyWaitMs };
         full.add(who);
-        return this.#catalog.admissions.defer(who, { reason, delayMs: this.#limits.policyWaitMs });
+        if (candidate.definition.grouped !== null) {
+          await this.#catalog.admissions.defer({ firingId: candidate.firingId }, wait);
+        }
+        return this.#catalog.admissions.defer(who, wait);
       }
       const failure = toTidemarkError(error);
       if (failure.code === 'catalog-unavailable') throw error;
@@ -142,88 +159,112 @@ export class Admission {
     }
   }
 
-  /** Rejects with `Silent`. */
-  async #facts(candidate: Candidate): Promise<Facts> {
-    const { storageNodeId, repositoryId } = candidate;
-    const needBytes = await this.#needs.ofMember(candidate).catch(silent({ storageNodeId }));
-    if (repositoryId === null) return { needBytes, availableBytes: null };
-    const availableBytes = await this.#needs.availableBytes(repositoryId).catch(silent({ repositoryId }));
-    return { needBytes, availableBytes };
+  /** Null: somebody else has dealt with it. Rejects with `Silent`. */
+  async #admit(candidate: Candidate, members: readonly FiringMember[]): Promise<Verdict | null> {
+    if (members.length === 0) return null;
+    // Those that have no place yet need not be asked about, every second.
+    const early = await this.#judge(this.#catalog, { candidate, members, facts: NOTHING_KNOWN });
+    if (early.kind !== 'admit') return early;
+    const facts = await this.#facts(candidate, members);
+    return candidate.definition.grouped === null
+      ? this.#admitOne(candidate, facts)
+      : this.#admitGroup(candidate, facts);
   }
 
-  /** Null: somebody else has dealt with it. */
-  #admit(candidate: Candidate, facts: Facts): Promise<Verdict | null> {
+  async #facts({ repositoryId }: Candidate, members: readonly FiringMember[]): Promise<Facts> {
+    const needs = await this.#needs.ofAll(members, ({ storageNodeId }) => silent({ storageNodeId }));
+    if (repositoryId === null) return { needs, availableBytes: null };
+    const availableBytes = await this.#needs.availableBytes(repositoryId).catch(silent({ repositoryId }));
+    return { needs, availableBytes };
+  }
+
+  #admitOne(candidate: Candidate, facts: Facts): Promise<Verdict | null> {
     return this.#catalog.transaction(async catalog => {
       await catalog.admissions.lock();
       if (!(await catalog.admissions.hold(candidate.id))) return null;
-      const { verdict, running } = await this.#judge(catalog, candidate, facts);
+      const verdict = await this.#judge(catalog, { candidate, members: [candidate], facts });
       if (verdict.kind !== 'admit') return verdict;
-      const { bandwidth, schedule } = candidate.policy.definition;
-      const allowed = bandwidthAt(bandwidth, { timeZone: schedule.timeZone, now: new Date(this.#now()) });
-      const speedBytesPerSecond = shareOf(allowed, running + 1);
+      const running = (await catalog.admissions.loads()).policies.get(candidate.policyId) ?? 0;
+      const speedBytesPerSecond = this.#share(candidate, running + 1);
       const made = await intendMember(catalog, randomUUID(), { candidate, speedBytesPerSecond });
-      await catalog.admissions.admit(candidate.id, { ...made, estimateBytes: facts.needBytes });
+      const estimateBytes = facts.needs.get(candidate.id) ?? null;
+      await catalog.admissions.admit(candidate.id, { ...made, estimateBytes });
       return verdict;
     });
   }
 
-  /** All that wait of its firing at once, or none; their needs are not known before they are one. */
-  #admitGroup(candidate: Candidate): Promise<Verdict | null> {
+  #admitGroup(candidate: Candidate, facts: Facts): Promise<Verdict | null> {
     return this.#catalog.transaction(async catalog => {
       await catalog.admissions.lock();
       const members = await catalog.admissions.holdAll(candidate.firingId);
       if (members.length === 0) return null;
-      const { verdict } = await this.#judge(catalog, candidate, { needBytes: null, availableBytes: null });
+      const verdict = await this.#judge(catalog, { candidate, members, facts });
       if (verdict.kind !== 'admit') return verdict;
-      const { bandwidth, schedule } = candidate.policy.definition;
-      const allowed = bandwidthAt(bandwidth, { timeZone: schedule.timeZone, now: new Date(this.#now()) });
-      const speedBytesPerSecond = shareOf(allowed, members.length);
-      await intendMembers(catalog, randomUUID(), { candidate, members, speedBytesPerSecond });
+      const speedBytesPerSecond = this.#share(candidate, members.length);
+      const together = { candidate, members, speedBytesPerSecond, needs: facts.needs };
+      await intendMembers(catalog, randomUUID(), together);
       return verdict;
     });
   }
 
-  async #judge(catalog: CatalogTransaction, candidate: Candidate, { needBytes, availableBytes }: Facts) {
-    const { policy, storageNodeId, repositoryId } = candidate;
+  /** Of one of so many backups. */
+  #share({ policy }: Candidate, running: number): number {
+    const { bandwidth, schedule } = policy.definition;
+    const allowed = bandwidthAt(bandwidth, { timeZone: schedule.timeZone, now: new Date(this.#now()) });
+    return shareOf(allowed, running);
+  }
+
+  async #judge(
+    catalog: Pick<CatalogTransaction, 'admissions' | 'storageNodes' | 'repositories'>,
+    { candidate, members, facts }: { candidate: Candidate; members: readonly FiringMember[]; facts: Facts },
+  ): Promise<Verdict> {
+    const { policy, repositoryId } = candidate;
     const loads = await catalog.admissions.loads();
-    const storageNode = await catalog.storageNodes.get(storageNodeId);
+    const storageNodes: Load[] = [];
+    for (const [id, ofNode] of Map.groupBy(members, ({ storageNodeId }) => storageNodeId)) {
+      const { name, maxConcurrentBackups: max } = await catalog.storageNodes.get(id);
+      storageNodes.push({ id, name, running: loads.storageNodes.get(id) ?? 0, coming: ofNode.length, max });
+    }
     const repository = repositoryId === null ? null : await catalog.repositories.get(repositoryId);
-    const running = loads.policies.get(policy.id) ?? 0;
-    const verdict = judge({
-      policy: { name: policy.name, running, max: policy.definition.concurrency },
-      storageNode: {
-        name: storageNode.name,
-        running: loads.storageNodes.get(storageNodeId) ?? 0,
-        max: storageNode.maxConcurrentBackups,
-      },
+    const { id, name } = policy;
+    const coming = members.length;
+    const known = members.map(member => facts.needs.get(member.id) ?? null).filter(bytes => bytes !== null);
+    return judge({
+      policy: { id, name, running: loads.policies.get(id) ?? 0, coming, max: policy.definition.concurrency },
+      storageNodes,
       repository: repository && {
+        id: repository.id,
         name: repository.name,
         running: loads.repositories.get(repository.id) ?? 0,
+        coming,
         max: repository.maxConcurrentBackups,
-        availableBytes,
+        availableBytes: facts.availableBytes,
         limitBytes: repository.limitBytes,
         reservedBytes: loads.reservedBytes.get(repository.id) ?? 0,
       },
-      needBytes,
+      needBytes: known.length === 0 ? null : known.reduce((sum, bytes) => sum + bytes, 0),
     });
-    return { verdict, running };
   }
 
-  async #heed(candidate: Candidate, verdict: Verdict, full: FullOnes): Promise<void> {
-    const { id, policyId, storageNodeId, repositoryId } = candidate;
+  async #heed(verdict: Verdict, { candidate, members, full }: Considered): Promise<void> {
     const { admissions } = this.#catalog;
     if (verdict.kind === 'admit') return;
     const { reason } = verdict;
     if (verdict.kind === 'refuse') {
-      await admissions.end(id, { from: 'waiting', state: 'failed', reason });
+      for (const { id } of members) await admissions.end(id, { from: 'waiting', state: 'failed', reason });
       return;
     }
+    const delayMs = this.#limits.policyWaitMs;
+    const isGroup = candidate.definition.grouped !== null;
+    const { firingId } = candidate;
     if (verdict.who === 'room')
-      return admissions.defer({ id }, { reason, delayMs: this.#limits.policyWaitMs });
-    const byNode = verdict.who === 'storage node' ? { storageNodeId } : { repositoryId: repositoryId! };
-    const who = verdict.who === 'policy' ? { policyId } : byNode;
-    full.add(who);
-    return admissions.tellWaiting(who, reason);
+      return admissions.defer(isGroup ? { firingId } : { id: candidate.id }, { reason, delayMs });
+    const { who, id } = verdict;
+    const byNode = who === 'storage node' ? { storageNodeId: id } : { repositoryId: id };
+    const theirs = who === 'policy' ? { policyId: id } : byNode;
+    // What comes later in the order does not overtake those that wait together.
+    full.add(theirs);
+    return admissions.tellWaiting(isGroup ? { firingId } : theirs, reason);
   }
 
   /** Of a group what is wrong with one is wrong with all. */

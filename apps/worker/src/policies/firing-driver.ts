@@ -7,7 +7,8 @@ import { toTidemarkError } from '../errors.ts';
 import type { WorkerLimits } from '../limits.ts';
 import type { Admission } from './admission.ts';
 import type { BandwidthKeeper } from './bandwidth-keeper.ts';
-import { followUpsOf, replicated } from './follow-ups.ts';
+import { followUpsOf } from './follow-ups.ts';
+import type { Replicas } from './replicas.ts';
 
 /** Ended members that are looked at in one go. */
 const ENDED_AT_ONCE = 500;
@@ -16,6 +17,7 @@ export interface FiringDriverOptions {
   readonly catalog: Catalog;
   readonly admission: Admission;
   readonly bandwidth: BandwidthKeeper;
+  readonly replicas: Replicas;
   readonly limits: WorkerLimits;
   readonly log: Logger;
   readonly now: () => number;
@@ -56,7 +58,7 @@ export class FiringDriver {
   }
 
   async #once(): Promise<void> {
-    const { catalog, admission, bandwidth, limits } = this.#options;
+    const { catalog, admission, bandwidth, replicas, limits } = this.#options;
     if (this.#stop.signal.aborted) return;
     // The queue wakes workers when something is due; where it did not, this finds it.
     const late = new Date(this.#options.now() - limits.policyLateMs);
@@ -66,6 +68,7 @@ export class FiringDriver {
     await this.#each(await catalog.admissions.listEnded(ENDED_AT_ONCE), member => this.#settle(member));
     await admission.admitAll(this.#stop.signal);
     await this.#each(await catalog.firings.listToFinish(), id => this.#finish(id));
+    await this.#each(await replicas.listDue(), id => replicas.again(id));
     await bandwidth.keep();
   }
 
@@ -116,7 +119,8 @@ export class FiringDriver {
     await this.#options.catalog.transaction(async catalog => {
       if (!(await catalog.admissions.end(id, { from: 'admitted', state: 'succeeded', reason: null }))) return;
       if (backupId === null || policy === null) return;
-      const followUps = await replicated(catalog, { backupId, replicaIds, policy });
+      const wanted = { backupId, replicaIds, policy };
+      const followUps = await this.#options.replicas.start(catalog, wanted);
       await catalog.firings.addFollowUps(firingId, followUps);
     });
   }

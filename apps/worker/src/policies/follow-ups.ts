@@ -1,5 +1,5 @@
-// What comes after the backups of a firing: replicas of each, its prune, and the verification of a share of them.
-// Written in the transaction that ends the member or the firing, so that each is started once.
+// What comes after the backups of a firing: its prune, and the verification of a share of them. Written in the
+// transaction that ends the firing, so that each is started once. Replicas are replicas.ts's.
 import { createHash, randomUUID } from 'node:crypto';
 import {
   type CatalogTransaction,
@@ -7,7 +7,6 @@ import {
   type FiringMember,
   type FollowUp,
   intendPrune,
-  intendReplica,
   keptOf,
   type Policy,
   type PolicyDefinition,
@@ -25,37 +24,13 @@ interface Ended {
 }
 
 /** As its backups are: runs that somebody waits for are not held up by what follows hundreds of them. */
-const onBehalfOf = ({ name, definition }: Policy) => ({
+export const onBehalfOf = ({ name, definition }: Policy) => ({
   requestedBy: `policy ${name}`,
   priority: definition.priority,
 });
 
 /** Verified of one firing: more are for the repository's own share a day. */
 const VERIFIED_MAX = 200;
-
-/** Of one backup: a run for each repository that it is to be copied to. */
-export async function replicated(
-  catalog: CatalogTransaction,
-  wanted: { backupId: string; replicaIds: readonly string[]; policy: Policy },
-): Promise<FollowUp[]> {
-  const { backupId, replicaIds, policy } = wanted;
-  const settings = { flatten: false, speedBytesPerSecond: null, ruleId: null, ...onBehalfOf(policy) };
-  const followUps: FollowUp[] = [];
-  for (const repository of replicaIds) {
-    const runId = randomUUID();
-    try {
-      await intendReplica(catalog, runId, { backupId, repository, ...settings });
-      followUps.push({ kind: 'replicate', runId, reason: null });
-    } catch (error) {
-      const failure = toTidemarkError(error);
-      if (failure.code === 'internal-error' || failure.code === 'catalog-unavailable') throw error;
-      // The transaction goes on without it: what it had taken hold of by then nobody else would let go of.
-      await catalog.backupLeases.drop('run', runId);
-      followUps.push({ kind: 'replicate', runId: null, reason: failure.message });
-    }
-  }
-  return followUps;
-}
 
 /** What cannot be started says why. */
 export async function followUpsOf(catalog: CatalogTransaction, ended: Ended): Promise<FollowUp[]> {

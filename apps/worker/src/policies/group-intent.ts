@@ -6,13 +6,15 @@ interface Together {
   readonly candidate: Candidate;
   readonly members: readonly FiringMember[];
   readonly speedBytesPerSecond: number;
+  /** What each is expected to take, by its id. */
+  readonly needs: ReadonlyMap<string, number | null>;
 }
 
 /** Within a transaction that holds the members; they are admitted with it. Rejects as the intent of a group does. */
 export async function intendMembers(
   catalog: CatalogTransaction,
   runId: string,
-  { candidate, members, speedBytesPerSecond }: Together,
+  { candidate, members, speedBytesPerSecond, needs }: Together,
 ): Promise<void> {
   const { policy, definition, repositoryId, kind, dueAt } = candidate;
   const name = await freeName(catalog, candidate, members);
@@ -33,7 +35,7 @@ export async function intendMembers(
       kind: backup?.kind ?? 'checkpoint',
       runId,
       backupId,
-      estimateBytes: null,
+      estimateBytes: needs.get(id) ?? null,
     });
   }
 }

@@ -11,6 +11,7 @@ import { BandwidthKeeper } from './bandwidth-keeper.ts';
 import { FiringDriver } from './firing-driver.ts';
 import { Needs } from './needs.ts';
 import { PolicyQueue } from './policy-queue.ts';
+import { Replicas } from './replicas.ts';
 
 /** Of each end of the queue, on Postgres: little goes through it. */
 const CONNECTIONS_MAX = 2;
@@ -34,7 +35,8 @@ export class Policies {
     const needs = new Needs(catalog, storageNodes);
     const admission = new Admission({ catalog, needs, limits, log, now });
     const bandwidth = new BandwidthKeeper({ catalog, now });
-    this.#driver = new FiringDriver({ catalog, admission, bandwidth, limits, log, now });
+    const replicas = new Replicas({ catalog, limits, now });
+    this.#driver = new FiringDriver({ catalog, admission, bandwidth, replicas, limits, log, now });
     const onDue = (policyId: string) => this.#driver.due(policyId);
     const queue = { ...options.queue, connectionsMax: CONNECTIONS_MAX };
     this.#queue = new PolicyQueue({ ...options, queue, onDue });

@@ -1,9 +1,11 @@
-// Whether a member of a firing may start now: by the limits of its policy, its storage node and its repository, and by
-// the room that its backup is expected to take. Pure: the facts are found by others.
+// Whether a member of a firing may start now, or all that are to be of one instant: by the limits of their policy,
+// their storage nodes and their repository, and by the room that their backups are expected to take. Pure: the facts
+// are found by others.
 
 export interface AdmissionFacts {
   readonly policy: Load;
-  readonly storageNode: Load;
+  /** All of the members'. */
+  readonly storageNodes: readonly Load[];
   /** Null for a checkpoint alone. */
   readonly repository: (Load & Room) | null;
   /** What it takes, at most; null: not known. */
@@ -11,8 +13,11 @@ export interface AdmissionFacts {
 }
 
 export interface Load {
+  readonly id: string;
   readonly name: string;
   readonly running: number;
+  /** Of them that ask, so many. */
+  readonly coming: number;
   readonly max: number;
 }
 
@@ -31,12 +36,17 @@ export type Verdict =
   | {
       readonly kind: 'wait';
       readonly who: 'policy' | 'storage node' | 'repository' | 'room';
+      /** Of who is full; of the repository for room. */
+      readonly id: string;
       readonly reason: string;
     }
   /** It never does. */
   | { readonly kind: 'refuse'; readonly reason: string };
 
-export function judge({ policy, storageNode, repository, needBytes }: AdmissionFacts): Verdict {
+/** Those that are more together than the limit go alone: they would wait for ever. */
+const isFull = ({ running, coming, max }: Load): boolean => running > 0 && running + coming > max;
+
+export function judge({ policy, storageNodes, repository, needBytes }: AdmissionFacts): Verdict {
   if (repository?.limitBytes != null && needBytes !== null && needBytes > repository.limitBytes) {
     const reason =
       `needs up to ${needBytes} bytes, more than the limit of ${repository.limitBytes} of repository ` +
@@ -45,12 +55,14 @@ export function judge({ policy, storageNode, repository, needBytes }: AdmissionF
   }
   const full = [
     { who: 'policy' as const, ...policy },
-    { who: 'storage node' as const, ...storageNode },
+    ...storageNodes.map(load => ({ who: 'storage node' as const, ...load })),
     ...(repository ? [{ who: 'repository' as const, ...repository }] : []),
-  ].find(({ running, max }) => running >= max);
+  ].find(isFull);
   if (full) {
-    const reason = `${full.who} '${full.name}' has ${full.running} of at most ${full.max} backups under way`;
-    return { kind: 'wait', who: full.who, reason };
+    const { who, id, name, running, coming, max } = full;
+    const together = coming === 1 ? '' : `, and ${coming} are to begin together`;
+    const reason = `${who} '${name}' has ${running} of at most ${max} backups under way${together}`;
+    return { kind: 'wait', who, id, reason };
   }
   if (repository === null || needBytes === null || repository.availableBytes === null)
     return { kind: 'admit' };
@@ -60,6 +72,7 @@ export function judge({ policy, storageNode, repository, needBytes }: AdmissionF
   return {
     kind: 'wait',
     who: 'room',
+    id: repository.id,
     reason: `needs up to ${needBytes} bytes, and repository '${name}' has ${availableBytes} left${promised}`,
   };
 }

@@ -53,11 +53,11 @@ test('the first window that holds the local time counts, also over midnight', ()
   expect([shareOf(0, 3), shareOf(100, 3), shareOf(1, 3)]).toEqual([0, 33, 1]);
 });
 
-const load = (name: string, running = 0, max = 4) => ({ name, running, max });
+const load = (name: string, running = 0, max = 4) => ({ id: `id of ${name}`, name, running, max, coming: 1 });
 const room = { availableBytes: 1000, limitBytes: null, reservedBytes: 0 };
 const facts = (more: Partial<AdmissionFacts> = {}): AdmissionFacts => ({
   policy: load('nightly'),
-  storageNode: load('alpha'),
+  storageNodes: [load('alpha')],
   repository: { ...load('vault'), ...room },
   needBytes: 1000,
   ...more,
@@ -66,9 +66,10 @@ const facts = (more: Partial<AdmissionFacts> = {}): AdmissionFacts => ({
 test('what fits is admitted, and what does not waits or is refused, with the reason', () => {
   expect(judge(facts())).toEqual({ kind: 'admit' });
   expect(judge(facts({ repository: null, needBytes: null }))).toEqual({ kind: 'admit' });
-  expect(judge(facts({ storageNode: load('alpha', 4) }))).toEqual({
+  expect(judge(facts({ storageNodes: [load('beta'), load('alpha', 4)] }))).toEqual({
     kind: 'wait',
     who: 'storage node',
+    id: 'id of alpha',
     reason: "storage node 'alpha' has 4 of at most 4 backups under way",
   });
   expect(judge(facts({ policy: load('nightly', 2, 2) }))).toMatchObject({ kind: 'wait' });
@@ -77,6 +78,7 @@ test('what fits is admitted, and what does not waits or is refused, with the rea
   expect(judge(facts({ repository: promised }))).toEqual({
     kind: 'wait',
     who: 'room',
+    id: 'id of vault',
     reason:
       "needs up to 1000 bytes, and repository 'vault' has 1000 left, 1 of them promised to backups under way",
   });
@@ -85,6 +87,18 @@ test('what fits is admitted, and what does not waits or is refused, with the rea
   expect(
     judge(facts({ needBytes: null, repository: { ...load('vault'), ...room, availableBytes: 0 } })).kind,
   ).toBe('admit');
+});
+
+test('volumes of one instant begin together where all storage nodes have places, or alone', () => {
+  const together = (running: number, coming: number) => [load('alpha'), { ...load('beta', running), coming }];
+  expect(judge(facts({ storageNodes: together(1, 3) })).kind).toBe('admit');
+  expect(judge(facts({ storageNodes: together(2, 3) }))).toMatchObject({
+    kind: 'wait',
+    id: 'id of beta',
+    reason: "storage node 'beta' has 2 of at most 4 backups under way, and 3 are to begin together",
+  });
+  expect(judge(facts({ storageNodes: together(0, 9) })).kind).toBe('admit');
+  expect(judge(facts({ storageNodes: together(1, 9) })).kind).toBe('wait');
 });
 
 test('a simulation tells firings, kinds and prunes, and begins with what there is', async () => {

@@ -15143,6 +15143,8 @@ export interface components {
                 runId: string | null;
                 /** @description Why it was not started. */
                 reason: string | null;
+                /** @description When a replica that could not be started is tried again; null: not. */
+                againAt: string | null;
             }[];
             /**
              * Format: date-time
