@@ -382,7 +382,7 @@ function followsAtOnce(
   step: Step<RunRequestKind> | undefined,
   { outcomes, context }: Pick<Attempt, 'outcomes' | 'context'>,
 ): step is Step<RunRequestKind> {
-  if (step === undefined || step.dispensable || step.appliesTo !== undefined) return false;
+  if (step === undefined || step.dispensable || step.once || step.appliesTo !== undefined) return false;
   const isDone = outcomes.find(step.name)?.state === 'succeeded';
   return !isDone && !context.stop.aborted && !context.cancel.aborted;
 }

@@ -29,6 +29,7 @@ export const taken = z.object({
 
 export const instant: Step<'create-group'> = {
   name: INSTANT,
+  once: true,
   async run(context) {
     requireFirstTry(context);
     const { reports, window } = await takeInstant(context);

@@ -60,6 +60,8 @@ export interface Step<K extends RunRequestKind> {
   appliesTo?(context: RunContext<K>): boolean;
   /** The run has what it was for by then: when the step fails for good, the run succeeds without it. */
   readonly dispensable?: boolean;
+  /** That it has begun says that it may have done something: it is not noted before it really begins. */
+  readonly once?: boolean;
 }
 
 /**
