@@ -5,7 +5,7 @@ import { Catalog } from '@tidemark/catalog';
 import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { EventPruner } from './event-pruner.ts';
+import { eventPruner } from './event-pruner.ts';
 import { WORKER_LIMITS } from './limits.ts';
 
 const DAY_MS = 86_400_000;
@@ -27,7 +27,7 @@ afterEach(async () => {
 
 function pruner(daysAhead: number, eventRetentionMs = 30 * DAY_MS) {
   const limits = { ...WORKER_LIMITS, eventRetentionMs, eventPruneMax: 2, eventPruneMs: 1 };
-  return new EventPruner({ catalog, limits, log, now: () => Date.now() + daysAhead * DAY_MS });
+  return eventPruner({ catalog, limits, log, now: () => Date.now() + daysAhead * DAY_MS });
 }
 
 test('two workers remove what is older than it is kept', async () => {

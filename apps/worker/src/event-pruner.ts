@@ -1,49 +1,27 @@
-// Removes events that are older than they are kept, and as old deliveries of them, a few thousand at a time. Any
-// number of workers may do so at once.
-import type { Catalog } from '@tidemark/catalog';
-import type { Logger } from 'pino';
-import type { WorkerLimits } from './limits.ts';
-import { Rhythm } from './rhythm.ts';
+// Removes events that are older than they are kept, and as old deliveries of them, a few thousand at a time.
+import { Pruner, type PrunerOptions } from './pruner.ts';
 
-export class EventPruner {
-  readonly #catalog: Catalog;
-  readonly #limits: WorkerLimits;
-  readonly #log: Logger;
-  readonly #now: () => number;
-  readonly #rhythm: Rhythm;
-  #closed = false;
+export function eventPruner(options: PrunerOptions): Pruner {
+  const { catalog, limits, log } = options;
+  const { eventRetentionMs: retentionMs, eventPruneMs: everyMs, eventPruneMax } = limits;
+  const prune = async (before: Date, closing: AbortSignal) => {
+    const pruned = await untilNone(() => catalog.events.prune(before, eventPruneMax), closing);
+    const deliveries = await untilNone(
+      () => catalog.webhookDeliveries.pruneDeliveries(before, eventPruneMax),
+      closing,
+    );
+    if (pruned + deliveries > 0) log.info({ pruned, deliveries, before }, 'events pruned');
+  };
+  return new Pruner(options, { retentionMs, everyMs, prune });
+}
 
-  constructor(options: { catalog: Catalog; limits: WorkerLimits; log: Logger; now: () => number }) {
-    this.#catalog = options.catalog;
-    this.#limits = options.limits;
-    this.#log = options.log;
-    this.#now = options.now;
-    this.#rhythm = new Rhythm(() => this.#prune(), options.limits.eventPruneMs, options.log);
-  }
-
-  start(): void {
-    if (this.#limits.eventRetentionMs > 0) this.#rhythm.start();
-  }
-
-  close(): Promise<void> {
-    this.#closed = true;
-    return this.#rhythm.close();
-  }
-
-  async #prune(): Promise<void> {
-    const { eventRetentionMs, eventPruneMax } = this.#limits;
-    const before = new Date(this.#now() - eventRetentionMs);
-    let pruned = 0;
-    let step = 0;
-    do {
-      step = await this.#catalog.events.prune(before, eventPruneMax);
-      pruned += step;
-    } while (step > 0 && !this.#closed);
-    let deliveries = 0;
-    do {
-      step = await this.#catalog.webhookDeliveries.pruneDeliveries(before, eventPruneMax);
-      deliveries += step;
-    } while (step > 0 && !this.#closed);
-    if (pruned + deliveries > 0) this.#log.info({ pruned, deliveries, before }, 'events pruned');
-  }
+/** Step after step; how many were removed. */
+async function untilNone(prune: () => Promise<number>, closing: AbortSignal): Promise<number> {
+  let pruned = 0;
+  let step: number;
+  do {
+    step = await prune();
+    pruned += step;
+  } while (step > 0 && !closing.aborted);
+  return pruned;
 }

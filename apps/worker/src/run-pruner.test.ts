@@ -7,7 +7,7 @@ import { createTestDatabase, inDatabase, type TestDatabase } from '@tidemark/cat
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { WORKER_LIMITS } from './limits.ts';
-import { RunPruner } from './run-pruner.ts';
+import { runPruner } from './run-pruner.ts';
 
 const DAY_MS = 86_400_000;
 const PATIENCE = { timeout: 60_000 };
@@ -26,7 +26,7 @@ afterEach(async () => {
 
 function pruner(daysAhead: number, runRetentionMs = 90 * DAY_MS) {
   const limits = { ...WORKER_LIMITS, runRetentionMs, runPruneMax: 3, runPruneMs: 1 };
-  return new RunPruner({ catalog, limits, log, now: () => Date.now() + daysAhead * DAY_MS });
+  return runPruner({ catalog, limits, log, now: () => Date.now() + daysAhead * DAY_MS });
 }
 
 async function ended(kind: RunKind, more: object = {}): Promise<string> {

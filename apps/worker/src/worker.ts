@@ -15,14 +15,15 @@ import type { Logger } from 'pino';
 import { AuditScheduler } from './audit-scheduler.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { WorkerStopping } from './errors.ts';
-import { EventPruner } from './event-pruner.ts';
+import { eventPruner } from './event-pruner.ts';
 import { checkLimits, WORKER_LIMITS, type WorkerLimits } from './limits.ts';
 import { WorkerMetrics } from './metrics.ts';
 import { Policies } from './policies/policies.ts';
+import type { Pruner } from './pruner.ts';
 import { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
 import { ReplicationScheduler } from './replication-scheduler.ts';
 import { RunExecutor } from './run-executor.ts';
-import { RunPruner } from './run-pruner.ts';
+import { runPruner } from './run-pruner.ts';
 import { StorageMonitor } from './storage-monitor.ts';
 import { StorageNodes } from './storage-nodes.ts';
 import { VerifyScheduler } from './verify-scheduler.ts';
@@ -77,8 +78,8 @@ export class RunWorker {
   readonly #audits: AuditScheduler;
   readonly #verifications: VerifyScheduler;
   readonly #replications: ReplicationScheduler;
-  readonly #eventPruner: EventPruner;
-  readonly #runPruner: RunPruner;
+  readonly #eventPruner: Pruner;
+  readonly #runPruner: Pruner;
   readonly #webhooks: WebhookSender;
   readonly #policies: Policies;
   readonly #metrics: WorkerMetrics;
@@ -115,8 +116,8 @@ export class RunWorker {
       schedule: new ReconcileSchedule({ catalog, limits }),
       log: log.child({ part: 'storage-monitor' }),
     });
-    this.#eventPruner = new EventPruner({ catalog, limits, log: log.child({ part: 'event-pruner' }), now });
-    this.#runPruner = new RunPruner({ catalog, limits, log: log.child({ part: 'run-pruner' }), now });
+    this.#eventPruner = eventPruner({ catalog, limits, log: log.child({ part: 'event-pruner' }), now });
+    this.#runPruner = runPruner({ catalog, limits, log: log.child({ part: 'run-pruner' }), now });
     this.#webhooks = new WebhookSender({
       ...{ catalog, owner, now, databaseUrl: options.databaseUrl },
       log: log.child({ part: 'webhook-sender' }),
