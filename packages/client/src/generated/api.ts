@@ -8469,7 +8469,7 @@ export interface paths {
                         "application/json": components["schemas"]["Policy"];
                     };
                 };
-                /** @description `invalid-request`: The request is not valid */
+                /** @description `invalid-request`: The request is not valid; `policy-invalid`: The policy cannot be like this */
                 400: {
                     headers: {
                         [name: string]: unknown;

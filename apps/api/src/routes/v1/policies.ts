@@ -92,7 +92,7 @@ const enable = {
     summary: 'Switch a policy on',
     description: 'It is due from now on; what was due before is not made up for.',
     params,
-    response: { 200: policySchema, ...known },
+    response: { 200: policySchema, ...problems('invalid-request', 'policy-not-found', 'policy-invalid') },
   },
 };
 
