@@ -107,6 +107,13 @@ const FAILURES: Readonly<Record<string, readonly Allowed[]>> = {
   'storage-node-unreachable': [
     { kinds: [''], why: 'it stayed away for longer than its caller waits', when: storageNodeDied },
   ],
+  'volume-not-found': [
+    {
+      kinds: ['move-volume'],
+      why: 'its copy went with the storage node that it came to; the volume is where it was',
+      when: storageNodeDied,
+    },
+  ],
   'group-interrupted': [
     {
       kinds: ['create-group'],
