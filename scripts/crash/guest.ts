@@ -42,7 +42,8 @@ export class Guest {
   #client: NbdClient | undefined;
   #zones: Zone[] = [];
   #region: number;
-  #wanted = false;
+  /** Of the lanes that run, or would if they were connected. Null: it pauses. */
+  #turn: { isOver: boolean } | null = null;
   /** Between `start` and `rest`. */
   #isOn = false;
   #lanes: Promise<unknown> = Promise.resolve();
@@ -91,15 +92,20 @@ export class Guest {
 
   /** Goes on after a pause, unless it is to rest by now. */
   resume(): void {
-    if (!this.#isOn || this.#wanted) return;
-    this.#wanted = true;
-    if (this.#client !== undefined) this.#runLanes();
+    if (!this.#isOn || this.#turn !== null) return;
+    this.#turn = { isOver: false };
+    if (this.#client !== undefined) this.#runLanes(this.#turn);
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when nothing of before is under way, also when somebody else lets it go on meanwhile. */
   async pause(): Promise<void> {
-    this.#wanted = false;
+    this.#endTurn();
     await this.#lanes;
+  }
+
+  #endTurn(): void {
+    if (this.#turn !== null) this.#turn.isOver = true;
+    this.#turn = null;
   }
 
   /** The same, and everything written is durable and known. Rejects when the storage node does not come back. */
@@ -129,22 +135,22 @@ export class Guest {
 
   async close(): Promise<void> {
     this.#isOn = false;
-    this.#wanted = false;
+    this.#endTurn();
     this.#client?.destroy();
     this.#client = undefined;
     await this.#lanes;
   }
 
-  #runLanes(): void {
+  #runLanes(turn: { readonly isOver: boolean }): void {
     const client = this.#client!;
     const before = this.#lanes;
-    this.#lanes = Promise.all([before, ...Array.from({ length: LANES }, () => this.#lane(client))]);
+    this.#lanes = Promise.all([before, ...Array.from({ length: LANES }, () => this.#lane(client, turn))]);
   }
 
-  async #lane(client: NbdClient): Promise<void> {
+  async #lane(client: NbdClient, turn: { readonly isOver: boolean }): Promise<void> {
     const random = this.#random;
     try {
-      while (this.#wanted && this.#client === client) {
+      while (!turn.isOver && this.#client === client) {
         const dice = random.int(1, 100);
         if (dice <= 8) await this.#flush(client);
         else if (dice <= 20) await this.#zero(client);
@@ -244,7 +250,7 @@ export class Guest {
         if (faults.length > 0) this.faults.push(`after a crash: ${describeFaults(faults)}`);
         this.model.flushed(this.model.now());
         this.#client = client;
-        if (this.#wanted) this.#runLanes();
+        if (this.#turn !== null) this.#runLanes(this.#turn);
         return;
       } catch (error) {
         if (performance.now() > deadline) {
