@@ -3,9 +3,10 @@
 
 import { existsSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
+import { TidemarkClient } from '@tidemark/client';
 import { readSettings } from '@tidemark/proto';
 import { z } from 'zod';
-import { waitForApi } from '../stack/registration.ts';
+import { findStorageNode, waitForApi } from '../stack/registration.ts';
 
 /** All of it: the api is healthy before this is started. */
 const TIMEOUT_MS = 600_000;
@@ -19,28 +20,15 @@ const { TIDEMARK_URL: url, TIDEMARK_TOKEN: token } = readSettings(environment, p
 const [name, file] = process.argv.slice(2);
 if (!name || !file) throw new Error('give the name of the storage node, and the file for its join token');
 const signal = AbortSignal.timeout(TIMEOUT_MS);
-const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
-
-/** The catalog knows it, and the fleet has reached it. */
-async function hasJoined(): Promise<boolean> {
-  const answer = await fetch(`${url}/v1/storage-nodes/${name}`, { headers, signal });
-  if (answer.status === 404) return false;
-  if (!answer.ok) throw new Error(`GET storage node ${name}: ${await answer.text()}`);
-  return ((await answer.json()) as { state: string }).state !== 'joining';
-}
-
-async function newToken(): Promise<string> {
-  const body = JSON.stringify({ name });
-  const answer = await fetch(`${url}/v1/join-tokens`, { method: 'POST', headers, body, signal });
-  if (!answer.ok) throw new Error(`no join token for storage node ${name}: ${await answer.text()}`);
-  return ((await answer.json()) as { secret: string }).secret;
-}
+const client = new TidemarkClient({ url, token, signal });
 
 await waitForApi(url, signal);
-if (existsSync(file) && (await hasJoined())) {
-  console.log(`storage node ${name} has joined already`);
+const known = existsSync(file) ? await findStorageNode(client, name) : null;
+if (known !== null && known.state !== 'joining') {
+  console.log(`storage node ${name} is ${known.state}: it has joined and keeps its token`);
 } else {
-  await writeFile(`${file}.new`, await newToken(), { mode: MODE });
+  const { secret } = await client.post('/v1/join-tokens', { body: { name } });
+  await writeFile(`${file}.new`, secret, { mode: MODE });
   await rename(`${file}.new`, file);
-  console.log(`made a join token for storage node ${name}`);
+  console.log(`storage node ${name} has a new join token in ${file}`);
 }

@@ -1,7 +1,7 @@
 // Makes the storage nodes of the stack known to the api, through the same door as everybody.
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { ProblemFailure, TidemarkClient } from '@tidemark/client';
+import { ProblemFailure, type Schema, TidemarkClient } from '@tidemark/client';
 import { READY_POLL_MS, READY_TIMEOUT_MS } from './limits.ts';
 
 /** A registration calls the storage node: on a busy machine whose services have just started that takes a while. */
@@ -23,6 +23,18 @@ export async function waitForApi(url: string, signal: AbortSignal): Promise<void
   }
 }
 
+/** Null: the fleet does not know it. */
+export async function findStorageNode(
+  client: TidemarkClient,
+  name: string,
+): Promise<Schema<'StorageNode'> | null> {
+  const params = { path: { storageNode: name } };
+  return client.get('/v1/storage-nodes/{storageNode}', { params }).catch((error: unknown) => {
+    if (error instanceof ProblemFailure && error.code === 'storage-node-not-found') return null;
+    throw error;
+  });
+}
+
 /**
  * Registers the storage node unless it is known already. `token`: where the api needs one. Rejects when it is known at
  * another address.
@@ -35,12 +47,7 @@ export async function registerStorageNode(
 ): Promise<void> {
   const client = new TidemarkClient({ url, token, signal });
   const { name, controlAddress } = node;
-  const known = await client
-    .get('/v1/storage-nodes/{storageNode}', { params: { path: { storageNode: name } } })
-    .catch((error: unknown) => {
-      if (error instanceof ProblemFailure && error.code === 'storage-node-not-found') return null;
-      throw error;
-    });
+  const known = await findStorageNode(client, name);
   if (known !== null) return requireAddress(node, known);
   const query = { wait: 'done', waitTimeoutMs: REGISTRATION_TIMEOUT_MS } as const;
   const body = { name, controlAddress };
