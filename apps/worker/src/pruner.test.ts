@@ -1,12 +1,14 @@
-// Goal: runs that ended long ago go with their steps, several workers at it, in bounded steps; what goes on and what
-// something still refers to stays, and what referred to a run that went can still be read. Method: a real catalog with
-// runs of each kind of reference, and a clock that is far ahead.
+// Goal: events go when they are too old, and runs that ended long ago with their steps, several workers at it, in
+// bounded steps, and never where they are kept for ever; what goes on and what something still refers to stays, and what
+// referred to a run that went can still be read. Method: real catalogs with runs of each kind of reference, and a clock
+// that is far ahead.
 import { randomUUID } from 'node:crypto';
 import { Catalog, type RunKind } from '@tidemark/catalog';
 import { createTestDatabase, inDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { WORKER_LIMITS } from './limits.ts';
+import { eventPruner } from './event-pruner.ts';
+import { WORKER_LIMITS, type WorkerLimits } from './limits.ts';
 import { runPruner } from './run-pruner.ts';
 
 const DAY_MS = 86_400_000;
@@ -24,9 +26,21 @@ afterEach(async () => {
   await database.drop();
 });
 
-function pruner(daysAhead: number, runRetentionMs = 90 * DAY_MS) {
-  const limits = { ...WORKER_LIMITS, runRetentionMs, runPruneMax: 3, runPruneMs: 1 };
-  return runPruner({ catalog, limits, log, now: () => Date.now() + daysAhead * DAY_MS });
+function prunerOf(make: typeof runPruner, daysAhead: number, more: Partial<WorkerLimits>) {
+  const steps = { eventPruneMax: 2, eventPruneMs: 1, runPruneMax: 3, runPruneMs: 1 };
+  const limits = { ...WORKER_LIMITS, ...steps, ...more };
+  return make({ catalog, limits, log, now: () => Date.now() + daysAhead * DAY_MS });
+}
+
+const pruner = (daysAhead: number, runRetentionMs = 90 * DAY_MS) =>
+  prunerOf(runPruner, daysAhead, { runRetentionMs });
+const ofEvents = (daysAhead: number, eventRetentionMs = 30 * DAY_MS) =>
+  prunerOf(eventPruner, daysAhead, { eventRetentionMs });
+
+async function tellFiveEvents(): Promise<void> {
+  for (let n = 0; n < 5; n++) {
+    await catalog.storageNodes.create({ id: randomUUID(), name: `n${n}`, controlAddress: `n${n}.example:1` });
+  }
 }
 
 async function ended(kind: RunKind, more: object = {}): Promise<string> {
@@ -40,6 +54,27 @@ async function ended(kind: RunKind, more: object = {}): Promise<string> {
 const sql = (text: string, values: unknown[] = []) =>
   inDatabase(database.url, async client => (await client.query(text, values)).rows);
 const left = async () => (await sql('SELECT id FROM run')).map(({ id }) => id).sort();
+
+test('two workers remove events that are older than they are kept', async () => {
+  await tellFiveEvents();
+  const both = [ofEvents(31), ofEvents(31)];
+  for (const one of both) one.start();
+  await expect.poll(async () => (await catalog.events.listAfter(0)).length, PATIENCE).toBe(0);
+  for (const one of both) await one.close();
+  const { newest, prunedUpTo } = await catalog.events.ends();
+  expect(prunedUpTo).toBe(newest);
+  await expect(catalog.events.requireKept(1)).rejects.toMatchObject({ code: 'events-pruned' });
+});
+
+test('younger events stay, and all of them where they are kept for ever', async () => {
+  await tellFiveEvents();
+  for (const one of [ofEvents(29), ofEvents(40_000, 0)]) {
+    one.start();
+    // A beat that is under way is waited for.
+    await one.close();
+  }
+  expect(await catalog.events.listAfter(0)).toHaveLength(5);
+});
 
 test('what ended too long ago goes with its steps, and what is younger or goes on stays', async () => {
   for (let n = 0; n < 8; n++) await ended('create-volume');
