@@ -1,7 +1,7 @@
 // Goal: events go when they are too old, and runs that ended long ago with their steps, several workers at it, in
-// bounded steps, and never where they are kept for ever; what goes on and what something still refers to stays, and what
-// referred to a run that went can still be read. Method: real catalogs with runs of each kind of reference, and a clock
-// that is far ahead.
+// bounded steps, and never where they are kept for ever; what goes on and what something still refers to stays, and
+// what referred to a run that went can still be read. Method: real catalogs with runs of each kind of reference, and a
+// clock that is far ahead.
 import { randomUUID } from 'node:crypto';
 import { Catalog, type RunKind } from '@tidemark/catalog';
 import { createTestDatabase, inDatabase, type TestDatabase } from '@tidemark/catalog/testing';
