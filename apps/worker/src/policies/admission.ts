@@ -9,6 +9,7 @@ import {
   type FiringMember,
   judge,
   type Load,
+  type Loads,
   type MembersOf,
   shareOf,
   type Verdict,
@@ -90,6 +91,13 @@ class FullOnes {
   }
 }
 
+interface Judged {
+  readonly candidate: Candidate;
+  readonly members: readonly FiringMember[];
+  readonly facts: Facts;
+  readonly loads: Loads;
+}
+
 interface Considered {
   readonly candidate: Candidate;
   readonly members: readonly FiringMember[];
@@ -163,7 +171,13 @@ export class Admission {
   async #admit(candidate: Candidate, members: readonly FiringMember[]): Promise<Verdict | null> {
     if (members.length === 0) return null;
     // Those that have no place yet need not be asked about, every second.
-    const early = await this.#judge(this.#catalog, { candidate, members, facts: NOTHING_KNOWN });
+    const known = await this.#catalog.admissions.loads();
+    const early = await this.#judge(this.#catalog, {
+      candidate,
+      members,
+      facts: NOTHING_KNOWN,
+      loads: known,
+    });
     if (early.kind !== 'admit') return early;
     const facts = await this.#facts(candidate, members);
     return candidate.definition.grouped === null
@@ -182,9 +196,10 @@ export class Admission {
     return this.#catalog.transaction(async catalog => {
       await catalog.admissions.lock();
       if (!(await catalog.admissions.hold(candidate.id))) return null;
-      const verdict = await this.#judge(catalog, { candidate, members: [candidate], facts });
+      const loads = await catalog.admissions.loads();
+      const verdict = await this.#judge(catalog, { candidate, members: [candidate], facts, loads });
       if (verdict.kind !== 'admit') return verdict;
-      const running = (await catalog.admissions.loads()).policies.get(candidate.policyId) ?? 0;
+      const running = loads.policies.get(candidate.policyId) ?? 0;
       const speedBytesPerSecond = this.#share(candidate, running + 1);
       const made = await intendMember(catalog, randomUUID(), { candidate, speedBytesPerSecond });
       const estimateBytes = facts.needs.get(candidate.id) ?? null;
@@ -198,7 +213,8 @@ export class Admission {
       await catalog.admissions.lock();
       const members = await catalog.admissions.holdAll(candidate.firingId);
       if (members.length === 0) return null;
-      const verdict = await this.#judge(catalog, { candidate, members, facts });
+      const loads = await catalog.admissions.loads();
+      const verdict = await this.#judge(catalog, { candidate, members, facts, loads });
       if (verdict.kind !== 'admit') return verdict;
       const speedBytesPerSecond = this.#share(candidate, members.length);
       const together = { candidate, members, speedBytesPerSecond, needs: facts.needs };
@@ -215,11 +231,10 @@ export class Admission {
   }
 
   async #judge(
-    catalog: Pick<CatalogTransaction, 'admissions' | 'storageNodes' | 'repositories'>,
-    { candidate, members, facts }: { candidate: Candidate; members: readonly FiringMember[]; facts: Facts },
+    catalog: Pick<CatalogTransaction, 'storageNodes' | 'repositories'>,
+    { candidate, members, facts, loads }: Judged,
   ): Promise<Verdict> {
     const { policy, repositoryId } = candidate;
-    const loads = await catalog.admissions.loads();
     const storageNodes: Load[] = [];
     for (const [id, ofNode] of Map.groupBy(members, ({ storageNodeId }) => storageNodeId)) {
       const { name, maxConcurrentBackups: max } = await catalog.storageNodes.get(id);
