@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
+import { oneOf, optionsOf, positiveNumber, wholeNumber } from '../process/options.ts';
 import { outcomeLines } from '../testing/outcome.ts';
 import { FENCE_LIMIT_MS, UNFENCED_GROUPS_MAX, UNFENCED_PAUSE_MS, WAIT_TOLERANCE_MS } from './limits.ts';
 import { whyNoNetwork } from './network.ts';
@@ -13,7 +14,7 @@ import { hostOf, type Plan, planGroup, STEPS, type Trouble, type Way } from './p
 import { Tally } from './tally.ts';
 import { type Played, World } from './world.ts';
 
-const { values } = parseArgs({
+const OPTIONS = {
   options: {
     groups: { type: 'string', default: '40' },
     seed: { type: 'string', default: '1' },
@@ -28,9 +29,18 @@ const { values } = parseArgs({
     /** What is left of a failed installation stays. */
     keep: { type: 'boolean', default: false },
   },
+} as const;
+const { groups, seed, way, minutes, atLeast, report, keep } = optionsOf(() => {
+  const { values } = parseArgs(OPTIONS);
+  return {
+    ...values,
+    groups: wholeNumber('groups', values.groups),
+    seed: wholeNumber('seed', values.seed, { least: 0 }),
+    way: oneOf<Way>('through', values.through, ['rest', 'grpc']),
+    minutes: positiveNumber('minutes', values.minutes),
+    atLeast: wholeNumber('at-least', values['at-least'], { least: 0 }),
+  };
 });
-const seed = Number(values.seed);
-const way: Way = values.through === 'grpc' ? 'grpc' : 'rest';
 const folder = mkdtempSync(join(tmpdir(), 'tidemark-atomicity-'));
 const tally = new Tally();
 let passed = 0;
@@ -53,8 +63,8 @@ async function withWorld(
 
 /** Ends with the first group that fails. */
 async function playFenced(world: World): Promise<void> {
-  const until = performance.now() + Number(values.minutes) * 60_000;
-  for (let number = 1; number <= Number(values.groups); number++) {
+  const until = performance.now() + minutes * 60_000;
+  for (let number = 1; number <= groups; number++) {
     if (stopping || performance.now() > until) return;
     // Each by itself: a group is repeated without those before it.
     const plan = planGroup(new SeededRandom(seed * 100_003 + number), { number, way });
@@ -141,14 +151,14 @@ if (missing !== undefined) {
     console.log(`✗ the suite broke off: ${error instanceof Error ? error.stack : String(error)}`);
     failed++;
   }
-  if (tally.groups < Number(values['at-least'])) {
-    console.log(`✗ ${tally.groups} groups were played, and at least ${values['at-least']} were to be`);
+  if (tally.groups < atLeast) {
+    console.log(`✗ ${tally.groups} groups were played, and at least ${atLeast} were to be`);
     failed++;
   }
   const tables = tally.render();
-  if (values.report === undefined) console.log(`\n${tables}`);
-  else writeFileSync(values.report, `${tables}\n`);
+  if (report === undefined) console.log(`\n${tables}`);
+  else writeFileSync(report, `${tables}\n`);
 }
-if (failed === 0 || !values.keep) rmSync(folder, { recursive: true });
+if (failed === 0 || !keep) rmSync(folder, { recursive: true });
 console.log(`\n${outcomeLines({ passed, failed, skipped })}`);
 process.exit(failed > 0 ? 1 : 0);

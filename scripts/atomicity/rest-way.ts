@@ -163,28 +163,32 @@ export class RestWay implements GroupWay {
   }
 
   async #ask({ number, completion }: Plan): Promise<{ run: { id: string }; group: { id: string } }> {
-    const deadline = performance.now() + SETTLE_MS;
-    const body = {
+    const answer = await this.#insist('POST', 'groups', {
       name: `group-${number}`,
       volumes: this.#hosts.map(({ name }) => `disk-${name}`),
       backup: { repository: 'vault' },
       completion,
       fenceLimitMs: FENCE_LIMIT_MS,
-    };
-    for (;;) {
-      const answer = await this.#rest.call('POST', 'groups', body);
-      if (answer.status === 202) return answer.body;
-      const text = `POST groups: ${answer.status} ${JSON.stringify(answer.body)}`;
-      // A host that has just come back may not have been heard of yet.
-      if (performance.now() > deadline || answer.status === 400) throw new Error(text);
-      await delay(RETRY_MS);
-    }
+    });
+    return answer.body;
   }
 
   async #delete(groupId: string): Promise<void> {
-    const answer = await this.#rest.call('DELETE', `groups/${groupId}?wait=done&waitTimeoutMs=${SETTLE_MS}`);
-    if (answer.status !== 200)
-      throw new Error(`DELETE group: ${answer.status} ${JSON.stringify(answer.body)}`);
+    const { body } = await this.#insist('DELETE', `groups/${groupId}`);
+    const ended = await this.#rest.follow(body.run.id, () => {}, SETTLE_MS);
+    if (ended?.state !== 'succeeded') throw new Error(`DELETE group: ${JSON.stringify(ended)}`);
+  }
+
+  /** Asks until it is accepted: a host that has just come back may not have been heard of yet. */
+  async #insist(method: 'POST' | 'DELETE', path: string, body?: object) {
+    const deadline = performance.now() + SETTLE_MS;
+    for (;;) {
+      const answer = await this.#rest.call(method, path, body);
+      if (answer.status === 202) return answer;
+      const text = `${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`;
+      if (performance.now() > deadline || answer.status === 400) throw new Error(text);
+      await delay(RETRY_MS);
+    }
   }
 
   /** Resolves when it is over, or when the group is and the step was not met. */

@@ -12,6 +12,7 @@ import { loadavg, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { findTool } from '../demo/tool.ts';
+import { optionsOf, wholeNumber } from '../process/options.ts';
 import { StorageNodeProcess } from '../process/storage-node-process.ts';
 import { type BackupWay, measureBackup, ourBackup, qemuBackup, qemuBackupOverNbd } from './backup.ts';
 import { measureDaemons } from './daemons.ts';
@@ -176,14 +177,7 @@ async function benchOrchestration(
   console.log(figures);
 }
 
-function readRounds(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  if (/^[1-9]\d?$/.test(text)) return Number(text);
-  console.error(`--rounds ${text} is not a number from 1 to 99.`);
-  process.exit(2);
-}
-
-const { values } = parseArgs({
+const OPTIONS = {
   options: {
     quick: { type: 'boolean', default: false },
     operations: { type: 'boolean', default: false },
@@ -193,8 +187,15 @@ const { values } = parseArgs({
     'write-intents': { type: 'boolean', default: false },
     rounds: { type: 'string' },
   },
+} as const;
+const { rounds, ...values } = optionsOf(() => {
+  const { values } = parseArgs(OPTIONS);
+  const { rounds } = values;
+  return {
+    ...values,
+    rounds: rounds === undefined ? undefined : wholeNumber('rounds', rounds, { most: 99 }),
+  };
 });
-const rounds = readRounds(values.rounds);
 const chosen = values.quick ? QUICK : FULL;
 const scale = { ...chosen, rounds: rounds ?? chosen.rounds };
 const missing = Object.entries(NEEDED).filter(([program]) => findTool(program) === null);

@@ -12,7 +12,7 @@ export interface Server {
   stop(): Promise<unknown>;
 }
 
-export const OURS = 'tidemark';
+const OURS = 'tidemark';
 
 const PEERS: { name: string; args(path: string, port: number): string[] }[] = [
   {

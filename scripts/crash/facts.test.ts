@@ -58,6 +58,23 @@ test.each([false, true])('answers got lost: %s; what is there is as it was told'
   expect(api.rows.size).toBeGreaterThan(0);
 });
 
+test.each([false, true])('one rule of replication at a time, answers got lost: %s', async losesAnswers => {
+  const api = new MemoryApi();
+  const facts = new Facts(api);
+  facts.adoptRepositories({ source: 'near', target: 'far' });
+  const random = new SeededRandom(9);
+  const rules = () => [...api.rows.keys()].filter(path => path.startsWith('replication-rules/'));
+  const seen = new Set<string>();
+  for (let round = 1; round <= 12; round += 1) {
+    api.losesAnswers = losesAnswers;
+    await facts.perform(random, `r${round}`, { pauseMsMax: 0 });
+    expect(await facts.check()).toMatchObject({ faults: [] });
+    expect(rules().length).toBeLessThan(2);
+    for (const path of rules()) seen.add(path);
+  }
+  expect(seen.size).toBeGreaterThan(1);
+});
+
 test('what was told and is gone, or is another, is a fault', async () => {
   const api = new MemoryApi();
   const facts = await afterSomeRounds(api, false);

@@ -1,19 +1,21 @@
-// What an answer told and no run carries: policies, webhooks, tokens, labels. Whatever dies, what was answered stays;
-// what was not answered is there whole, or not at all.
+// What an answer told and no run carries: policies, webhooks, tokens, rules of replication, labels. Whatever dies, what
+// was answered stays; what was not answered is there whole, or not at all.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
-import { DISK_LABELS, FACT_PAUSE_MS_MAX, FACTS_KEPT, POLL_MS, SETTLE_MS } from './limits.ts';
+import { DISK_LABELS, DISK_SELECTOR, FACT_PAUSE_MS_MAX, FACTS_KEPT, POLL_MS, SETTLE_MS } from './limits.ts';
 import type { Answer, Method, Rest } from './rest.ts';
 
 type Shape = Readonly<Record<string, unknown>>;
 
 interface Noun {
   readonly path: string;
-  make?(name: string, note: string): Shape;
+  /** So many of them at most. */
+  readonly atOnce?: number;
+  make?(name: string, note: string, random: SeededRandom): Shape;
   /** Undefined: it cannot be changed. */
-  change?(note: string): Shape;
+  change?(note: string, random: SeededRandom): Shape;
   /** What it is after a DELETE; null: not there. Undefined: nobody removes it here. */
   readonly removed?: Shape | null;
 }
@@ -36,12 +38,38 @@ const NOUNS: readonly Noun[] = [
   },
   {
     path: 'webhooks',
-    make: (name, note) => ({ name, url: `${NOWHERE}/${note}`, kinds: ['nothing'] }),
+    make: (name, note) => ({ name, url: `${NOWHERE}/${note}`, kinds: ['run-cleanup-given-up'] }),
     change: note => ({ url: `${NOWHERE}/${note}` }),
     removed: null,
   },
   { path: 'tokens', make: name => ({ name, role: 'viewer' }), removed: { state: 'revoked' } },
 ];
+/** What it keeps of each guest's backups; null: all. */
+const KEEPS: readonly (Shape | null)[] = [
+  null,
+  null,
+  ...[2, 4].map(last => ({ last, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 })),
+];
+
+/** Two of one direction, of which one keeps what the other lets go, would never rest. */
+function ruleNoun(sides: { source: string; target: string }): Noun {
+  return {
+    path: 'replication-rules',
+    atOnce: 1,
+    make: (name, _note, random) => ({
+      ...{ name, ...sides, selector: DISK_SELECTOR },
+      ...{ keep: random.pick(KEEPS), flatten: random.chance(0.2), newestFirst: random.chance(0.3) },
+    }),
+    change: (_note, random) =>
+      random.pick([
+        { keep: random.pick(KEEPS) },
+        { enabled: random.chance(0.7) },
+        { flatten: random.chance(0.2), newestFirst: random.chance(0.5) },
+      ]),
+    removed: null,
+  };
+}
+
 /** Of guests: here only their labels change. */
 const VOLUME: Noun = { path: 'volumes', change: note => ({ labels: { ...DISK_LABELS, note } }) };
 
@@ -54,6 +82,7 @@ interface Fact {
 
 export class Facts {
   readonly #rest: Pick<Rest, 'call'>;
+  readonly #nouns = [...NOUNS];
   readonly #facts: Fact[] = [];
   /** Refusals that nothing explains. */
   readonly #faults: string[] = [];
@@ -68,6 +97,11 @@ export class Facts {
     this.#facts.push({ noun: VOLUME, name, states: [{ name, labels: DISK_LABELS }] });
   }
 
+  /** Rules of replication are made from the one to the other: in both directions they are refused. */
+  adoptRepositories(sides: { source: string; target: string }): void {
+    this.#nouns.push(ruleNoun(sides));
+  }
+
   /** Makes, changes and removes some, one after the other. `label`: no other call's. */
   async perform(random: SeededRandom, label: string, { pauseMsMax = FACT_PAUSE_MS_MAX } = {}): Promise<void> {
     for (let count = random.int(3, 8); count > 0; count -= 1) {
@@ -76,8 +110,8 @@ export class Facts {
       const dice = random.int(1, 10);
       const isFull = present.length >= FACTS_KEPT;
       if (present.length === 0 || (dice <= 4 && !isFull)) await this.#make(note, random);
-      else if (dice <= 7 && !isFull) await this.#change(random.pick(present), note);
-      else await this.#remove(random.pick(present), note);
+      else if (dice <= 7 && !isFull) await this.#change(random.pick(present), note, random);
+      else await this.#remove(random.pick(present), note, random);
       await delay(random.int(0, pauseMsMax));
     }
   }
@@ -102,8 +136,11 @@ export class Facts {
   }
 
   async #make(name: string, random: SeededRandom): Promise<void> {
-    const noun = random.pick(NOUNS);
-    const body = noun.make!(name, name);
+    const countOf = (noun: Noun) => this.#facts.filter(fact => fact.noun === noun && !isGone(fact)).length;
+    const noun = random.pick(
+      this.#nouns.filter(one => countOf(one) < (one.atOnce ?? Number.POSITIVE_INFINITY)),
+    );
+    const body = noun.make!(name, name, random);
     const fact: Fact = { noun, name, states: [null] };
     this.#facts.push(fact);
     const key = random.chance(0.5) ? randomUUID() : undefined;
@@ -114,17 +151,17 @@ export class Facts {
     this.#conclude(fact, { next: body, isDone: isMade, answer });
   }
 
-  async #change(fact: Fact, note: string): Promise<void> {
+  async #change(fact: Fact, note: string, random: SeededRandom): Promise<void> {
     const { noun, name, states } = fact;
-    if (noun.change === undefined) return this.#remove(fact, note);
-    const body = noun.change(note);
+    if (noun.change === undefined) return this.#remove(fact, note, random);
+    const body = noun.change(note, random);
     const { answer } = await this.#send('PATCH', `${noun.path}/${name}`, { body });
     this.#conclude(fact, { next: { ...states[0], ...body }, isDone: answer.status === 200, answer });
   }
 
-  async #remove(fact: Fact, note: string): Promise<void> {
+  async #remove(fact: Fact, note: string, random: SeededRandom): Promise<void> {
     const { noun, name } = fact;
-    if (noun.removed === undefined) return this.#change(fact, note);
+    if (noun.removed === undefined) return this.#change(fact, note, random);
     const { answer, isRepeated } = await this.#send('DELETE', `${noun.path}/${name}`, {});
     const isGone = answer.status === 200 || (isRepeated && answer.status === 404);
     this.#conclude(fact, { next: noun.removed, isDone: isGone, answer });
@@ -175,6 +212,11 @@ export class Facts {
       await delay(POLL_MS);
     }
   }
+}
+
+/** As far as is known. */
+function isGone({ states }: Fact): boolean {
+  return states.length === 1 && states[0] === null;
 }
 
 /** What it has to be is part of what it is. */

@@ -71,12 +71,16 @@ export class FleetRepertoire {
   async #firePolicy(): Promise<void> {
     const { disks, rest } = this.#world;
     const name = this.#name('fired');
+    const kind = this.#random.pick(['incremental', 'incremental', 'checkpoint']);
+    const { repository } = this.#random.pick(disks);
+    const others = disks.map(disk => disk.repository).filter(one => one !== repository);
     const body = {
       name,
       selector: DISK_SELECTOR,
       schedule: SCHEDULE,
-      kind: this.#random.pick(['incremental', 'incremental', 'checkpoint']),
-      repository: this.#random.pick(disks).repository,
+      kind,
+      repository,
+      replicas: this.#random.chance(0.6) && kind !== 'checkpoint' ? others : [],
       verifyPercent: this.#random.pick([0, 50]),
       retry: { times: 3, delayMs: 0 },
       ...(this.#random.chance(0.4) && { grouped: { fenceLimitMs: FENCE_LIMIT_MS } }),

@@ -51,6 +51,9 @@ export const SLEEP_MS = 5_000;
 export const DISK_LABELS = { holds: 'a-guest' };
 export const DISK_SELECTOR = 'holds=a-guest';
 
+/** Between two looks whether rules of replication have come to rest. */
+export const RULE_LOOK_MS = 250;
+
 /** Policies, webhooks and tokens beyond which one is removed, and the pause between two calls about them. */
 export const FACTS_KEPT = 12;
 export const FACT_PAUSE_MS_MAX = 300;
@@ -58,6 +61,10 @@ export const FACT_PAUSE_MS_MAX = 300;
 /** What a storage node knows of its volumes may be missing from an answer right after it came back. */
 export const FACTS_ATTEMPTS_MAX = 20;
 export const FACTS_PAUSE_MS = 250;
+
+/** Of a volume that is written to while its storage node is drained; and the longest pause before and after that. */
+export const SPARE_BYTES = 1024 * 1024;
+export const CARE_AFTER_MS_MAX = 500;
 
 /** Rounds on one installation; then the next begins on an empty one, with the other kind of queue. */
 export const ROUNDS_OF_A_WORLD = 50;

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { optionsOf, positiveNumber, wholeNumber } from '../process/options.ts';
 import { outcomeLines } from '../testing/outcome.ts';
 import { ROUND_MS_MAX, ROUNDS_OF_A_WORLD } from './limits.ts';
 import { redisIsInstalled } from './queue-server.ts';
@@ -13,7 +14,7 @@ import { Tally } from './tally.ts';
 import { PointLog } from './victims.ts';
 import { World } from './world.ts';
 
-const { values } = parseArgs({
+const OPTIONS = {
   options: {
     rounds: { type: 'string', default: '40' },
     seed: { type: 'string', default: '1' },
@@ -33,13 +34,25 @@ const { values } = parseArgs({
     /** Go on after a failed round, in a new world. */
     all: { type: 'boolean', default: false },
   },
+} as const;
+const { rounds, seed, minutes, atLeast, roundsOfAWorld, processes, ...chosen } = optionsOf(() => {
+  const { values } = parseArgs(OPTIONS);
+  const { apis, workers } = values;
+  return {
+    ...values,
+    rounds: wholeNumber('rounds', values.rounds),
+    seed: wholeNumber('seed', values.seed, { least: 0 }),
+    minutes: positiveNumber('minutes', values.minutes),
+    atLeast: wholeNumber('at-least', values['at-least'], { least: 0 }),
+    roundsOfAWorld: wholeNumber('world-rounds', values['world-rounds']),
+    processes: {
+      ...(apis !== undefined && { apis: wholeNumber('apis', apis) }),
+      ...(workers !== undefined && { workers: wholeNumber('workers', workers) }),
+    },
+  };
 });
-const rounds = Number(values.rounds);
-const atLeast = Number(values['at-least']);
-const roundsOfAWorld = Number(values['world-rounds']);
-const seed = Number(values.seed);
 const hasRedis = redisIsInstalled();
-const until = performance.now() + Number(values.minutes) * 60_000;
+const until = performance.now() + minutes * 60_000;
 const folder = mkdtempSync(join(tmpdir(), 'tidemark-crash-'));
 const points = new PointLog(join(folder, 'points'));
 const tally = new Tally();
@@ -60,8 +73,7 @@ async function nextWorld(): Promise<World> {
   const compileCache = join(folder, 'compile-cache');
   // Each number with either queue in any four worlds.
   const byTurns = worlds % 4 < 2 ? 2 : 1;
-  const apis = Number(values.apis ?? byTurns);
-  const workers = Number(values.workers ?? byTurns);
+  const { apis = byTurns, workers = byTurns } = processes;
   const shared = { killPoints: points.folder, compileCache, seed: seed + worlds };
   const options = { home, ...shared, queue, apis, workers } as const;
   // Only a process that ends in order leaves what it has compiled.
@@ -149,7 +161,7 @@ for (let number = 1; number <= rounds && !stopping && performance.now() < until;
     world = undefined;
   }
   failed += 1;
-  if (!values.all) break;
+  if (!chosen.all) break;
 }
 const passed = tally.rounds - failed;
 if (tally.rounds < atLeast) {
@@ -158,9 +170,9 @@ if (tally.rounds < atLeast) {
 }
 await world?.close();
 const tables = tally.render(points);
-if (values.report !== undefined) writeFileSync(values.report, `${tables}\n`);
+if (chosen.report !== undefined) writeFileSync(chosen.report, `${tables}\n`);
 else console.log(`\n${tables}`);
-if (failed === 0 || !values.keep) rmSync(folder, { recursive: true });
+if (failed === 0 || !chosen.keep) rmSync(folder, { recursive: true });
 const skipped = hasRedis ? [] : ['crash rounds with Redis as the queue: redis-server is not installed'];
 console.log(`\n${outcomeLines({ passed, failed, skipped })}`);
 process.exit(failed > 0 ? 1 : 0);

@@ -45,6 +45,9 @@ const ATTEMPT_PAUSE_MS = 200;
 /** Of a request that may be sent again when no answer came, because it is carried out once. */
 const KEY_CHANCE = 0.5;
 
+/** Between what failed of a firing. */
+export const FAILED_PARTS = '; ';
+
 /** A point in time that is being taken. */
 interface Moment {
   readonly reached: (checkpointAt: string) => void;
@@ -106,7 +109,7 @@ export class Operations {
       const { status, body } = await this.#world.rest.call('GET', path);
       if (status === 200 && body.finishedAt !== null) {
         operation.end = body.state === 'succeeded' ? 'succeeded' : 'failed';
-        if (operation.end === 'failed') operation.error = await this.#firingError(path);
+        if (operation.end === 'failed') operation.error = await this.#firingError(path, body.followUps);
         break;
       }
       await delay(POLL_MS);
@@ -115,12 +118,21 @@ export class Operations {
     moment.over();
   }
 
-  async #firingError(path: string): Promise<{ code: string; message: string }> {
+  /** With a part for each member and each replica that has failed. */
+  async #firingError(
+    path: string,
+    followUps: readonly { kind: string; reason: string | null }[],
+  ): Promise<{ code: string; message: string }> {
     const members: { volume: string; state: string; reason: string }[] = await this.#world.rest.list(
       `${path}/members`,
     );
-    const told = members.map(({ volume, state, reason }) => `${volume} ${state}: ${reason}`);
-    return { code: 'firing-failed', message: told.join('; ') };
+    const failed = members.filter(({ state }) => state !== 'succeeded');
+    const replicas = followUps.filter(({ kind, reason }) => kind === 'replicate' && reason !== null);
+    const told = [
+      ...failed.map(({ volume, state, reason }) => `${volume} ${state}: ${reason}`),
+      ...replicas.map(({ reason }) => `replica: ${reason}`),
+    ];
+    return { code: 'firing-failed', message: told.join(FAILED_PARTS) };
   }
 
   #begin(what: Pick<Operation, 'kind' | 'disk' | 'name' | 'isCancelled' | 'hasKey'>): Operation {

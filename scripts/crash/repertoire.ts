@@ -3,7 +3,7 @@ import type { SeededRandom } from '../../packages/engine/src/testing/seeded-rand
 import { spoil } from './contents.ts';
 import { CHAIN_KEPT, CHECKPOINTS_KEPT, ROUNDS_OF_A_RESTORE } from './limits.ts';
 import type { Operation, Operations } from './operation.ts';
-import { type Disk, MIXED, type World } from './world.ts';
+import { type Disk, MIXED, NODES, SPARE_NODE, type World } from './world.ts';
 
 interface Checkpoint {
   readonly name: string;
@@ -139,7 +139,7 @@ export class Repertoire {
     const backup = await this.#someBackup(disk);
     if (backup === undefined) return;
     const name = `${this.#name('restored')}.${backup.checkpoint}`;
-    const storageNode = this.#random.pick(['alpha', 'beta']);
+    const storageNode = this.#random.pick([...NODES, SPARE_NODE]);
     const format = target === 'instant' ? 'qcow2' : this.#random.pick(['raw', 'qcow2']);
     const where = target === 'file' ? { name, storageNode } : { name, storageNode, format };
     const request = {
@@ -197,21 +197,21 @@ export class Repertoire {
     const name = this.#name('spare');
     const body = {
       name,
-      storageNode: disk.node,
+      storageNode: this.#random.pick([disk.node, SPARE_NODE]),
       sizeBytes: 1024 * 1024,
       format: this.#random.pick(['raw', 'qcow2']),
     };
     await this.#operations.ask('new-volume', disk, name, { method: 'POST', path: 'volumes', body });
   }
 
-  /** One that was restored or made before, to the other storage node. */
+  /** One that was restored or made before, to another storage node. */
   async #moveVolume(disk: Disk): Promise<void> {
     const { body } = await this.#world.rest.call('GET', 'volumes');
     const volumes: { name: string; state: string; storageNode: string }[] = body.items ?? [];
     const old = volumes.filter(({ name, state }) => this.#ageOf(name) > 0 && state === 'ready');
     const volume = old.find(({ name }) => this.#claim(name));
     if (volume === undefined) return this.#createVolume(disk);
-    const storageNode = volume.storageNode === 'alpha' ? 'beta' : 'alpha';
+    const storageNode = this.#random.pick(NODES.filter(node => node !== volume.storageNode));
     const path = `volumes/${volume.name}/move`;
     await this.#operations.ask('move-volume', disk, volume.name, {
       method: 'POST',

@@ -1,16 +1,20 @@
 // One round: guests write, operations run, one process dies; then everything is back and every check holds.
 import { setTimeout as delay } from 'node:timers/promises';
 import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
+import { CareRepertoire } from './care-repertoire.ts';
 import type { Circumstances } from './checks/allowed-ends.ts';
 import { checkKinds } from './checks/backup-kind-check.ts';
 import { checkBitmaps } from './checks/bitmap-check.ts';
+import { checkCare } from './checks/care-check.ts';
 import { checkBackups, checkGuest, checkRestores, type Findings } from './checks/contents-check.ts';
 import { checkFacts } from './checks/fact-check.ts';
 import { checkFirings, noteFired } from './checks/firing-check.ts';
 import { checkGroups } from './checks/group-check.ts';
 import { checkDifferences, checkLeftovers } from './checks/leftover-check.ts';
 import { checkDeliveries, checkEvents } from './checks/live-check.ts';
+import { checkRules } from './checks/rule-check.ts';
 import { checkRuns } from './checks/run-check.ts';
+import { checkUnasked, countRulePrunes } from './checks/unasked-check.ts';
 import { FleetRepertoire } from './fleet-repertoire.ts';
 import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION, SLEEP_MS } from './limits.ts';
 import { type Operation, Operations } from './operation.ts';
@@ -23,14 +27,15 @@ const ORDERS = 8;
 
 /** How often each is killed, of a hundred. */
 const VICTIMS: readonly [victim: string, share: number][] = [
-  ['alpha', 27],
-  ['beta', 27],
+  ['alpha', 24],
+  ['beta', 24],
+  ['gamma', 10],
   ['worker', 24],
   ['api', 11],
   ['postgres', 11],
 ];
-/** Where it is the queue. */
-const REDIS_SHARE = 20;
+/** Where it is the queue, as often as the most frequent others: half of the installations have none. */
+const REDIS_SHARE = 24;
 /** Of a worker being taken for dead. */
 const SLEEP_CHANCE = 0.25;
 /** Of several of one kind dying together. */
@@ -115,9 +120,11 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
     await guest.start();
   }
   const fleet = new FleetRepertoire(world, random, { operations, number: plan.number });
+  const care = new CareRepertoire(world, random, { operations, number: plan.number });
   const performing = Promise.all([
     repertoire.perform(),
     fleet.perform(),
+    care.perform(),
     world.facts.perform(random, `r${plan.number}`),
   ]).then(() => {});
   const isAtPoint = await strike(world, plan, { points, performing });
@@ -128,9 +135,13 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
   // A point that is passed while the services recover kills again; from here on none may.
   points.disarm();
   await world.servicesAreBack();
+  await checkRules(world, findings);
+  await world.runsHaveEnded();
   for (const disk of world.disks) await settle(disk);
   points.look();
-  const circumstances = { operations: operations.done, victim: plan.victim };
+  const rulePrunes = await countRulePrunes(world);
+  if (rulePrunes > 0) for (const { proven } of world.disks) proven.clear();
+  const circumstances = { operations: operations.done, victim: plan.victim, rulePrunes };
   await checkAll(world, plan, { circumstances, findings, random });
   return {
     plan,
@@ -163,6 +174,7 @@ async function checkAll(
   await noteFired(world);
   await checkFacts(world, findings);
   await checkRuns(world, { circumstances, findings });
+  await checkUnasked(world, { circumstances, findings });
   await checkGroups(world, { circumstances, findings });
   await checkFirings(world, { circumstances, findings });
   for (const disk of world.disks) {
@@ -171,6 +183,7 @@ async function checkAll(
     await checkBackups(world, disk, { findings, random });
     await checkBitmaps(world, disk, findings);
   }
+  await checkCare(world, { circumstances, findings });
   await checkLeftovers(world, findings);
   if (isThorough) await checkDifferences(world, findings);
   await checkRestores(world, findings);

@@ -16,7 +16,7 @@ import type { QueueServer } from './queue-server.ts';
 const KILLED = 'killed ';
 
 /** With kill points; of some there may be several, which share them. */
-export const SERVICES = ['alpha', 'beta', 'worker', 'api'] as const;
+export const SERVICES = ['alpha', 'beta', 'gamma', 'worker', 'api'] as const;
 
 /** Where they run. */
 export interface Processes {

@@ -21,11 +21,17 @@ import {
 import type { OperationEnd } from './operation.ts';
 import { QueueServer } from './queue-server.ts';
 import { Rest } from './rest.ts';
+import type { SpareGuest } from './spare-guest.ts';
 import { pidOf, processesOf } from './victims.ts';
 import { SENT_KINDS, WebhookSink } from './webhook-sink.ts';
 
-const NODES = ['alpha', 'beta'] as const;
+/** Each has a guest's disk and the repository of the other's. */
+const DISK_NODES = ['alpha', 'beta'] as const;
+/** Volumes are made here, restored here and moved here, and it is cordoned and drained. */
+export const SPARE_NODE = 'gamma';
+export const NODES = [...DISK_NODES, SPARE_NODE] as const;
 const RETRY_MAX_MS = 1_500;
+const REPLICATION_RETRY_MS = 1_000;
 const RESTART_DELAY_MAX_MS = 500;
 
 /** What a name that an operation chose stands for. */
@@ -72,6 +78,15 @@ export class World {
   /** Up to these events both were compared with what there is. */
   eventsSeenUpTo = 0;
   eventsSentFrom = 0;
+  /** Volumes with a guest of their own, while they are there. */
+  readonly spares = new Map<string, SpareGuest>();
+  /** By the name of a drain: the volumes that were there before it. */
+  readonly drained = new Map<string, readonly string[]>();
+  /** As an answer told; undefined: it got lost. */
+  isCordoned: boolean | undefined = false;
+  /** Runs that failed in earlier rounds, and prunes that rules of replication started in them. */
+  readonly failuresSeen = new Set<string>();
+  rulePrunesSeen = 0;
   readonly #notices: string[];
 
   /** In words: its queue, and how many of each process that there may be several of. */
@@ -108,6 +123,7 @@ export class World {
     const stack = new Stack({
       home: options.home,
       ports: 'free',
+      nodes: NODES,
       apis: options.apis,
       workers: options.workers,
       restartDelayMaxMs: RESTART_DELAY_MAX_MS,
@@ -115,6 +131,7 @@ export class World {
         TIDEMARK_KILL_POINTS: options.killPoints,
         TIDEMARK_WORKER_LEASE_MS: String(LEASE_MS),
         TIDEMARK_WORKER_RETRY_MAX_MS: String(RETRY_MAX_MS),
+        TIDEMARK_REPLICATION_RETRY_MS: String(REPLICATION_RETRY_MS),
         // Services are started a thousand times.
         NODE_COMPILE_CACHE: options.compileCache,
       },
@@ -212,8 +229,8 @@ export class World {
     this.sink.expectSecret(secret);
     const [newest] = await this.query<{ id: string }>('SELECT coalesce(max(id), 0) AS id FROM event');
     this.eventsSentFrom = Number(newest!.id);
-    for (const [index, node] of NODES.entries()) {
-      const repositoryNode = NODES[1 - index]!;
+    for (const [index, node] of DISK_NODES.entries()) {
+      const repositoryNode = DISK_NODES[1 - index]!;
       const name = `disk-${node}`;
       const repository = `vault-${repositoryNode}`;
       const format = index === 0 ? 'raw' : 'qcow2';
@@ -241,6 +258,8 @@ export class World {
         proven: new Set(),
       });
     }
+    const [{ repository: source }, { repository: target }] = this.disks as [Disk, Disk];
+    this.facts.adoptRepositories({ source, target });
   }
 
   async #until(what: string | (() => string), look: () => Promise<boolean>): Promise<void> {

@@ -3,6 +3,7 @@
 
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { optionsOf } from '../process/options.ts';
 import { rootFolder } from '../setup/find-node.mjs';
 import { Stack } from '../stack/stack.ts';
 import { Demo, type Taken } from './demo.ts';
@@ -107,8 +108,7 @@ async function main(keep: boolean): Promise<number> {
   return interrupted ? 130 : code;
 }
 
-const { values } = parseArgs({
-  options: { keep: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
-});
+const OPTIONS = { options: { keep: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } } as const;
+const { values } = optionsOf(() => parseArgs(OPTIONS));
 if (values.help) display.line(HELP);
 process.exit(values.help ? 0 : await main(values.keep ?? false));

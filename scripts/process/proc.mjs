@@ -1,7 +1,7 @@
 // What /proc says about a process. Everything that decides whether a recorded process is still the same one
 // (locks, orphans) asks here; a process is named by its id and its start time, because ids are used again.
 
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 
 /**
  * @param {number} pid
@@ -43,18 +43,6 @@ export function processVariable(pid, name) {
     ?.split('\0')
     .find(entry => entry.startsWith(`${name}=`));
   return found === undefined ? null : found.slice(name.length + 1);
-}
-
-/**
- * @param {number} pid
- * @returns {string | null} working directory; null when it cannot be read
- */
-export function processDirectory(pid) {
-  try {
-    return readlinkSync(`/proc/${pid}/cwd`);
-  } catch {
-    return null;
-  }
 }
 
 /**

@@ -2,12 +2,13 @@
 // of real gRPC that hold no bytes. Prints the figures of docs/SCALE.md.
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { optionsOf, positiveNumber, wholeNumber } from '../process/options.ts';
 import { loadAt } from './api-load.ts';
 import { type Quantiles, quantiles, scheduleLag, throughput, unended } from './figures.ts';
 import { ProcessorTime } from './processor-time.ts';
 import { SimulatedFleet } from './simulated-fleet.ts';
 
-const { values } = parseArgs({
+const OPTIONS = {
   options: {
     nodes: { type: 'string', default: '300' },
     volumes: { type: 'string', default: '5000' },
@@ -17,12 +18,19 @@ const { values } = parseArgs({
     /** Requests to the api each second meanwhile. */
     rate: { type: 'string', default: '100' },
   },
+} as const;
+const { size, minutes, rate } = optionsOf(() => {
+  const { values } = parseArgs(OPTIONS);
+  return {
+    size: {
+      nodes: wholeNumber('nodes', values.nodes),
+      volumes: wholeNumber('volumes', values.volumes),
+      workers: wholeNumber('workers', values.workers),
+    },
+    minutes: positiveNumber('minutes', values.minutes),
+    rate: positiveNumber('rate', values.rate),
+  };
 });
-const size = {
-  nodes: Number(values.nodes),
-  volumes: Number(values.volumes),
-  workers: Number(values.workers),
-};
 /** One policy for each minute of the hour. */
 const SLOTS = 60;
 const PATHS = [
@@ -61,9 +69,9 @@ async function setUp(fleet: SimulatedFleet): Promise<string[]> {
 async function hourly(fleet: SimulatedFleet): Promise<void> {
   const clock = new ProcessorTime(fleet.stack, fleet.pids);
   const since = new Date();
-  const over = AbortSignal.timeout(Number(values.minutes) * 60_000);
-  const load = await loadAt(Number(values.rate), fleet.stack.url, PATHS, over);
-  line(`api at ${values.rate}/s      ${ms(quantiles(load.latenciesMs))}, ${load.failures.length} failed`);
+  const over = AbortSignal.timeout(Math.ceil(minutes * 60_000));
+  const load = await loadAt(rate, fleet.stack.url, PATHS, over);
+  line(`api at ${rate}/s      ${ms(quantiles(load.latenciesMs))}, ${load.failures.length} failed`);
   for (const failure of load.failures.slice(0, 3)) line(`                  ${failure}`);
   line(`processors        ${told(clock)}`);
   await settled(fleet);

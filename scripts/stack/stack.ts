@@ -257,7 +257,8 @@ export class Stack {
     for (const [index, name] of numbered('api', this.#options.apis).entries()) {
       const port =
         index === 0 ? await this.#port(name, DEFAULT_PORTS.api) : await this.#home.port(name, null);
-      this.#urls.push(`http://${HOST}:${port}`);
+      const scheme = this.#options.environment.TIDEMARK_API_TLS_CERT_FILE ? 'https' : 'http';
+      this.#urls.push(`${scheme}://${HOST}:${port}`);
       services.push(this.#service(name, 'api', { ...catalog, TIDEMARK_API_LISTEN: `${HOST}:${port}` }));
     }
     return services;

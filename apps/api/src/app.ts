@@ -1,6 +1,7 @@
 // Builds the service; listening is main.ts's.
 import { randomUUID } from 'node:crypto';
-import type { PassPoint } from '@tidemark/proto';
+import type { Server } from 'node:https';
+import type { FleetKeys, PassPoint, TlsFiles } from '@tidemark/proto';
 import Fastify, { type FastifyInstance, type FastifyServerOptions, LogController } from 'fastify';
 import { serializerCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import { BODY_BYTES_MAX } from './limits.ts';
@@ -43,11 +44,12 @@ import { volumeRoutes } from './routes/v1/volumes.ts';
 import { webhookRoutes } from './routes/v1/webhooks.ts';
 import { validatorCompiler } from './validation.ts';
 
-export interface AppOptions {
+/** The keys are what storage nodes ask of those who ask them. */
+export interface AppOptions extends FleetKeys {
   readonly databaseUrl: string;
   readonly queueUrl: string;
-  /** What storage nodes ask of those who ask them. */
-  readonly fleetSecret?: string | undefined;
+  /** Served over HTTPS with this certificate; undefined: HTTP. */
+  readonly https?: TlsFiles | undefined;
   /** Seal secrets of webhooks: the one in use first, then those from before. None: webhooks cannot be added. */
   readonly webhookKeys?: readonly string[] | undefined;
   /** Whether callers need a token; otherwise whoever reaches the service is an admin. */
@@ -102,6 +104,13 @@ function closeConnectionsAtTheEnd(app: FastifyInstance): void {
   });
 }
 
+/** Connections from then on are served with the renewed certificate. */
+function followRenewals(app: FastifyInstance, https: TlsFiles | undefined): void {
+  const server = app.server as Server;
+  const stop = https?.onChange(({ cert, key }) => server.setSecureContext({ cert, key }));
+  app.addHook('onClose', async () => stop?.());
+}
+
 /** Ready for requests, without a connection to the catalog or the queue yet. `close` ends it all. */
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const app = Fastify({
@@ -113,8 +122,10 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     frameworkErrors: answerError,
     // A kept connection without a request must not hold up the end.
     forceCloseConnections: 'idle',
+    https: options.https === undefined ? null : options.https.material,
   }).withTypeProvider<ZodTypeProvider>();
   closeConnectionsAtTheEnd(app as unknown as FastifyInstance);
+  followRenewals(app as unknown as FastifyInstance, options.https);
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   await app.register(errorHandler);
@@ -126,7 +137,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await app.register(idempotency);
   await app.register(auditLog);
   await app.register(queuePlugin, { url: options.queueUrl });
-  await app.register(liveFactsPlugin, { fleetSecret: options.fleetSecret });
+  await app.register(liveFactsPlugin, { fleetSecret: options.fleetSecret, tls: options.tls });
   await app.register(eventHubPlugin, { databaseUrl: options.databaseUrl });
   await app.register(metricsPlugin, options.metrics ?? { listen: undefined, runtime: false });
   await app.register(services, { pass: options.pass, webhookKeys: options.webhookKeys ?? [] });

@@ -1,13 +1,17 @@
 // The settings of the api service, read once from the environment by main.ts.
 import {
   addressSetting,
+  apiTlsSettings,
   CATALOG_SECRETS,
   databaseUrlSetting,
   FLEET_SECRET,
+  fleetTlsSettings,
   formatHostPort,
   isLoopback,
   killPointsSetting,
   logLevelSetting,
+  openApiTls,
+  openFleetTls,
   queueUrlSetting,
   readSettings,
   secretSetting,
@@ -24,6 +28,8 @@ const environment = z
     TIDEMARK_DATABASE_PASSWORD: z.string().optional(),
     TIDEMARK_QUEUE_URL: queueUrlSetting,
     TIDEMARK_FLEET_SECRET: secretSetting,
+    ...fleetTlsSettings,
+    ...apiTlsSettings,
     ...webhookKeySettings,
     TIDEMARK_API_ACCESS: z.enum(['open', 'tokens'], { error: 'must be open or tokens' }).default('open'),
     TIDEMARK_BOOTSTRAP_TOKEN: secretSetting,
@@ -43,12 +49,20 @@ const environment = z
     ...env,
     TIDEMARK_DATABASE_URL: withPassword(env.TIDEMARK_DATABASE_URL, env.TIDEMARK_DATABASE_PASSWORD),
   }))
+  .transform((env, context) => {
+    const now = () => Date.now();
+    const tls = openFleetTls(env, { purpose: 'client', now }, context);
+    const https = openApiTls(env, { now }, context);
+    return tls === null || https === null ? z.NEVER : { ...env, tls, https };
+  })
   .transform(env => ({
     databaseUrl: env.TIDEMARK_DATABASE_URL,
     queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
     needsToken: env.TIDEMARK_API_ACCESS === 'tokens',
     bootstrapToken: env.TIDEMARK_BOOTSTRAP_TOKEN,
     fleetSecret: env.TIDEMARK_FLEET_SECRET,
+    tls: env.tls,
+    https: env.https,
     webhookKeys: webhookKeys(env),
     listen: env.TIDEMARK_API_LISTEN,
     metricsListen: env.TIDEMARK_METRICS_LISTEN,

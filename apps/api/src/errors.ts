@@ -23,7 +23,7 @@ export interface ProblemPlace {
   readonly requestId: string;
 }
 
-export function problemOf(code: ErrorCode, detail: string, place: ProblemPlace): Problem {
+function problemOf(code: ErrorCode, detail: string, place: ProblemPlace): Problem {
   const { title, http } = ERROR_CODES[code];
   return { type: `urn:tidemark:problem:${code}`, title, status: http, detail, code, ...place };
 }

@@ -10,6 +10,8 @@ async function main(): Promise<void> {
     databaseUrl: config.databaseUrl,
     queueUrl: config.queueUrl,
     fleetSecret: config.fleetSecret,
+    tls: config.tls,
+    https: config.https,
     webhookKeys: config.webhookKeys,
     needsToken: config.needsToken,
     bootstrapToken: config.bootstrapToken,
@@ -22,6 +24,9 @@ async function main(): Promise<void> {
       stream: pino.destination({ dest: process.stdout.fd, sync: true }),
     },
   });
+  for (const files of [config.tls, config.https]) {
+    files?.keepFresh(({ renewed, message }) => app.log[renewed ? 'info' : 'error']({ message }, 'tls'));
+  }
   let stopping = false;
   const stop = async (signal: string): Promise<void> => {
     if (stopping) return;

@@ -3,6 +3,7 @@ import type { ErrorCode } from '@tidemark/proto';
 import type { FastifySchemaCompiler } from 'fastify';
 import type { z } from 'zod';
 import { withoutTokens } from './access/api-token.ts';
+import { EXAMPLE_MOMENT } from './schemas/common.ts';
 import type { Problem } from './schemas/problem.ts';
 
 type Issue = z.core.$ZodRawIssue;
@@ -53,8 +54,27 @@ function boundFault(
   limit: unknown,
   word: 'least' | 'most',
 ): string {
+  if (issue.origin === 'array') return `must hold at ${word} ${limit} ${limit === 1 ? 'entry' : 'entries'}`;
   const unit = issue.origin === 'string' ? ' characters' : '';
   return `must be at ${word} ${limit}${unit}`;
+}
+
+function formatFault({ format, input }: { format: string; input?: unknown }): string | undefined {
+  if (format === 'uuid') return `is ${kindOf(input)}; send an id, a UUID`;
+  if (format === 'datetime') return `is ${kindOf(input)}; send a moment of UTC, such as ${EXAMPLE_MOMENT}`;
+  // Not shown: what is nearly a URL may hold a password.
+  if (format === 'url') return 'is no URL; send one with http: or https:';
+  return undefined;
+}
+
+/** Of forms that a value may have the one that it comes nearest to, and what that one misses. */
+function unionFault(forms: readonly (readonly z.core.$ZodIssue[])[]): string | undefined {
+  const [nearest] = forms.toSorted((a, b) => a.length - b.length);
+  if (nearest === undefined || nearest.length === 0) return undefined;
+  const faults = nearest.map(({ path, message }) =>
+    path.length === 0 ? message : `'${path.join('.')}' of it ${message}`,
+  );
+  return `does not fit: ${faults.join(', and ')}`;
 }
 
 /** The text after the field's name; schema texts of our own go before it. */
@@ -73,7 +93,9 @@ function explain(issue: Issue): string | undefined {
     case 'too_big':
       return boundFault(issue, issue.maximum, 'most');
     case 'invalid_format':
-      return issue.format === 'uuid' ? `is ${kindOf(issue.input)}; send an id, a UUID` : undefined;
+      return formatFault(issue);
+    case 'invalid_union':
+      return unionFault(issue.errors);
     default:
       return undefined;
   }

@@ -21,6 +21,7 @@ const SCOPED_DO = [
   'GET /v1/events',
   'GET /v1/webhooks',
   'POST /v1/webhooks',
+  'GET /v1/groups',
   'GET /v1/repositories',
   'GET /v1/repositories/{repository}',
   'GET /v1/storage-nodes',

@@ -137,6 +137,40 @@ test('a token ends when it is revoked, and when its time is over', async () => {
   });
 });
 
+test('a webhook ends with the token of whoever changed it last, and says so', async () => {
+  const [first, second] = [await token({ role: 'admin' }), await token({ role: 'admin' })];
+  const add = async (name: string, by: TestApi, headers: Record<string, string>) => {
+    const made = await by.call('POST', '/v1/webhooks', { name, url: 'http://127.0.0.1:9/' }, headers);
+    expect(made.status, JSON.stringify(made.body)).toBe(201);
+  };
+  await add('theirs', api, first.headers);
+  await add('changed-by-another', api, first.headers);
+  await add('of-nobody', open, {});
+  const look = async (name: string) =>
+    (await api.call('GET', `/v1/webhooks/${name}`, undefined, asAdmin)).body;
+  const address = { url: 'http://127.0.0.1:9/other' };
+  await api.call('PATCH', '/v1/webhooks/changed-by-another', address, second.headers);
+  expect(await look('changed-by-another')).toMatchObject({ createdBy: first.name, onBehalfOf: second.name });
+
+  const theirs = await look('theirs');
+  expect(theirs).toMatchObject({ onBehalfOf: first.name, state: 'enabled', suspendedFor: null });
+  const before = await open.app.catalog.events.newestId();
+  await api.call('DELETE', `/v1/tokens/${first.id}`, undefined, asAdmin);
+  expect(await look('theirs')).toMatchObject({ state: 'suspended', suspendedFor: 'token-revoked' });
+  for (const name of ['changed-by-another', 'of-nobody']) {
+    expect(await look(name), name).toMatchObject({ state: 'enabled', suspendedFor: null });
+  }
+  const [told, ...more] = await open.app.catalog.events.listAfter(before);
+  expect(told).toMatchObject({ kind: 'webhook-suspended', subjectId: theirs.id });
+  expect(told!.data).toEqual({ reason: 'token-revoked', token: first.name });
+  expect(more).toEqual([]);
+
+  const enabled = await api.call('PATCH', '/v1/webhooks/theirs', { enabled: true }, second.headers);
+  expect(enabled.body).toMatchObject({ state: 'enabled', suspendedFor: null, onBehalfOf: second.name });
+  await api.call('DELETE', `/v1/tokens/${second.id}`, undefined, asAdmin);
+  expect(await look('theirs')).toMatchObject({ state: 'suspended', createdBy: first.name });
+});
+
 test('when it was last used is told', async () => {
   const made = await token({});
   expect(made.lastUsedAt).toBeNull();
@@ -222,7 +256,6 @@ test('a scope keeps what it makes inside, and has no say about the rest', async 
     ['POST', '/v1/storage-nodes', { name: 'gamma', controlAddress: 'h:1' }],
     ['POST', '/v1/tokens', { name: 'wider', role: 'admin' }],
     ['GET', '/v1/policies', undefined],
-    ['GET', '/v1/groups', undefined],
     ['GET', '/v1/audit', undefined],
     ['GET', '/v1/differences', undefined],
     ['POST', '/v1/reconcile', {}],
@@ -230,7 +263,9 @@ test('a scope keeps what it makes inside, and has no say about the rest', async 
     const refused = await api.call(method, url, body, headers);
     expect([refused.status, refused.body.code], url).toEqual([403, 'forbidden']);
   }
-  expect((await api.call('GET', '/v1/repositories', undefined, headers)).status).toBe(200);
+  for (const url of ['/v1/repositories', '/v1/groups']) {
+    expect((await api.call('GET', url, undefined, headers)).status, url).toBe(200);
+  }
 });
 
 test('a scope that cannot be read is refused when it is given', async () => {

@@ -278,6 +278,19 @@ test('an end that comes while a page is being read is not held up by writing it'
   await hub.close();
 });
 
+test('a kind that there is not is refused, by filters and by webhooks', async () => {
+  const asked = await api.refused('invalid-request', 'GET', '/v1/events?kind=volume-ready,volume-redy');
+  expect(asked.detail).toMatch(
+    /^'kind' in the query names "volume-redy", which is no kind of event; .*volume-ready,/,
+  );
+  await api.refused('invalid-request', 'GET', '/v1/events?follow=true&kind=nothing');
+  const hook = { name: 'misspelt', url: 'http://127.0.0.1:9/', kinds: ['run-faild'] };
+  const made = await api.refused('invalid-request', 'POST', '/v1/webhooks', hook);
+  expect(made.detail).toMatch(/^'kinds' in the body names "run-faild", .*run-failed/);
+  const progress = await api.app.inject('/v1/events?kind=run.progress,volume-ready&limit=1');
+  expect(progress.statusCode).toBe(200);
+});
+
 test('the number of streams is bounded', async () => {
   const hub = api.app.eventHub;
   const idle = { write: () => true, end: () => {}, destroy: () => {}, on: () => {} };

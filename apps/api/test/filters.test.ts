@@ -1,5 +1,6 @@
 // Goal: lists are narrowed to what somebody looks for, page by page, without missing any. Method: more items than a
 // page holds, of which every third matches.
+import { inDatabase } from '@tidemark/catalog/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestApi } from './support/test-api.ts';
 
@@ -74,4 +75,77 @@ test('backups by kind, state and time; runs by what they are about and by time',
   expect(await count(`runs?since=${run.createdAt}&kind=backup`)).toBe(1);
   expect(await count(`runs?until=${run.createdAt}&kind=backup`)).toBe(1);
   expect(await count('runs?storageNode=beta&kind=create-volume')).toBe(3);
+});
+
+test('policies by state, name, volume and repository', async () => {
+  const add = async (name: string, more: object) => {
+    const body = { name, schedule: { cron: '0 2 * * *' }, kind: 'full', repository: 'vault', ...more };
+    const made = await api.call('POST', '/v1/policies', body);
+    expect(made.status, JSON.stringify(made.body)).toBe(201);
+  };
+  await api.repository('offsite', 'alpha');
+  await add('p_thirds', { selector: 'third=true', enabled: true });
+  await add('pxothers', { selector: 'third=false', replicas: ['offsite'] });
+  await add('p_all', { selector: '', repository: 'offsite' });
+  expect(await names('policies', 'name=p_', 1)).toEqual(['p_thirds', 'p_all']);
+  expect(await names('policies', 'enabled=true')).toEqual(['p_thirds']);
+  expect(await names('policies', 'enabled=false', 1)).toEqual(['pxothers', 'p_all']);
+  expect(await names('policies', 'volume=disk-0', 1)).toEqual(['p_thirds', 'p_all']);
+  expect(await names('policies', 'volume=disk-1&repository=vault')).toEqual(['pxothers']);
+  expect(await names('policies', 'repository=offsite', 1)).toEqual(['pxothers', 'p_all']);
+  await api.refused('volume-not-found', 'GET', '/v1/policies?volume=none');
+  await api.refused('invalid-request', 'GET', '/v1/policies?enabled=odd');
+});
+
+test('rules of replication by state, name and repositories', async () => {
+  const add = (name: string, more: object) => api.call('POST', '/v1/replication-rules', { name, ...more });
+  await add('there', { source: 'vault', target: 'offsite' });
+  await add('there-too', { source: 'vault', target: 'offsite', enabled: false });
+  expect(await names('replication-rules', 'source=vault&target=offsite', 1)).toEqual(['there', 'there-too']);
+  expect(await names('replication-rules', 'source=offsite')).toEqual([]);
+  expect(await names('replication-rules', 'enabled=false')).toEqual(['there-too']);
+  expect(await names('replication-rules', 'name=-too')).toEqual(['there-too']);
+  await api.refused('repository-not-found', 'GET', '/v1/replication-rules?target=none');
+});
+
+test('webhooks by state, name and who answers for them', async () => {
+  for (const name of ['ops', 'ops-2', 'audit']) {
+    await api.call('POST', '/v1/webhooks', { name, url: 'http://127.0.0.1:9/' });
+  }
+  await api.call('PATCH', '/v1/webhooks/ops-2', { enabled: false });
+  expect(await names('webhooks', 'name=ops', 1)).toEqual(['ops', 'ops-2']);
+  expect(await names('webhooks', 'state=disabled')).toEqual(['ops-2']);
+  expect(await names('webhooks', 'onBehalfOf=local&state=enabled', 1)).toEqual(['ops', 'audit']);
+  expect(await names('webhooks', 'onBehalfOf=nobody')).toEqual([]);
+});
+
+test('groups by what they are, what is in them, who made them and when', async () => {
+  const make = async (name: string, more: object) => {
+    const { status, body } = await api.call('POST', '/v1/groups', { name, ...more });
+    expect(status, JSON.stringify(body)).toBe(202);
+    return body.group as { id: string; runId: string; createdAt: string };
+  };
+  await make('alphas', { volumes: ['disk-1', 'disk-2'] });
+  const both = await make('both', { volumes: ['disk-4', 'disk-6'], backup: { repository: 'vault' } });
+  expect(await names('groups', 'volume=disk-4')).toEqual(['both']);
+  expect(await names('groups', 'storageNode=beta')).toEqual(['both']);
+  expect(await names('groups', 'storageNode=alpha', 1)).toEqual(['both', 'alphas']);
+  expect(await names('groups', 'repository=vault&kind=backup')).toEqual(['both']);
+  expect(await names('groups', 'kind=checkpoint&name=lph')).toEqual(['alphas']);
+  expect(await names('groups', 'state=ready')).toEqual([]);
+  expect(await names('groups', `since=${both.createdAt}&volume=disk-6`)).toEqual(['both']);
+  expect(await names('groups', `until=2020-01-01T00:00:00Z`)).toEqual([]);
+  expect(await names('groups', 'policy=p_all')).toEqual([]);
+  await inDatabase(api.database.url, async client => {
+    await client.query('SET session_replication_role = replica');
+    await client.query(
+      `INSERT INTO policy_firing_member
+        (id, firing_id, policy_id, volume_id, volume_name, storage_node_id, kind, state, run_id)
+      SELECT gen_random_uuid(), gen_random_uuid(), policy.id, gen_random_uuid(), 'v', gen_random_uuid(), 'full',
+        'admitted', $1 FROM policy WHERE name = 'p_all'`,
+      [both.runId],
+    );
+  });
+  expect(await names('groups', 'policy=p_all')).toEqual(['both']);
+  await api.refused('policy-not-found', 'GET', '/v1/groups?policy=none');
 });

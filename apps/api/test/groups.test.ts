@@ -135,12 +135,18 @@ test('hooks are named by storage node, and their addresses hold no secrets', asy
   await refused('invalid-request', { volumes: ['db'], hooks: [{ webhook: 'file:///etc/passwd' }] });
   const elsewhere = { volumes: ['db'], hooks: [{ command: 'x', storageNode: 'gamma' }] };
   await refused('storage-node-not-found', elsewhere);
+  const unfit = async (hook: object) =>
+    (await refused('invalid-request', { volumes: ['db'], hooks: [hook] })).detail;
+  expect(await unfit({ storageNode: 'beta' })).toBe(
+    "'hooks.0' in the body does not fit: 'command' of it is missing; send a string",
+  );
+  expect(await unfit({ webhook: 'db-01/freeze' })).toMatch(/is no URL; send one with http: or https:$/);
 });
 
 test('what cannot be a group is refused before anything is written', async () => {
   await refused('invalid-request', {});
   await refused('invalid-request', { volumes: ['web'], selector: 'app=shop' });
-  await refused('invalid-request', { volumes: [] });
+  expect((await refused('invalid-request', { volumes: [] })).detail).toMatch(/must hold at least 1 entry$/);
   await refused('invalid-request', { volumes: ['web'], fenceLimitMs: 1 });
   await refused('invalid-request', { selector: 'app=(' });
   await refused('volume-not-found', { volumes: ['web', 'nobody'] });

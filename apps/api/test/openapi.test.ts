@@ -4,19 +4,26 @@ import type { FastifyInstance } from 'fastify';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { buildApp } from '../src/app.ts';
+import { type Problem, problemSchema } from '../src/schemas/problem.ts';
+
+interface Media {
+  schema: object;
+  examples?: Record<string, { $ref: string }>;
+}
 
 interface Operation {
+  operationId?: string;
   summary?: string;
   description?: string;
   tags?: string[];
-  responses: Record<string, { description: string; content?: Record<string, { schema: object }> }>;
+  responses: Record<string, { description: string; content?: Record<string, Media> }>;
 }
 
 interface Document {
   openapi: string;
   paths: Record<string, Record<string, Operation>>;
   tags: { name: string }[];
-  components: { schemas: Record<string, object> };
+  components: { schemas: Record<string, object>; examples: Record<string, { value: Problem }> };
 }
 
 // Nothing here reaches the catalog or the queue: port 1 refuses.
@@ -178,13 +185,43 @@ test('every answer has a schema, and every refusal is a problem document', () =>
   }
 });
 
+test('every call has a name of its own, which follows from what it does', () => {
+  const names = operations().map(({ operation }) => operation.operationId);
+  for (const name of names) expect(name).toMatch(/^[a-z][A-Za-z]+$/);
+  expect(new Set(names).size).toBe(names.length);
+  expect(document.paths['/v1/volumes/{volume}/checkpoints']?.post?.operationId).toBe(
+    'createVolumeCheckpoint',
+  );
+  expect(document.paths['/v1/policies/{policy}']?.get?.operationId).toBe('getPolicy');
+  expect(document.paths['/v1/runs/{run}/cancel']?.post?.operationId).toBe('cancelRun');
+});
+
+test('every refusal shows each of its codes with an example of its own', () => {
+  for (const { name, operation } of operations()) {
+    for (const [status, answer] of Object.entries(operation.responses)) {
+      if (status < '400') continue;
+      const examples = answer.content?.['application/problem+json']?.examples ?? {};
+      const told = [...answer.description.matchAll(/`([a-z-]+)`: /g)].map(match => match[1]!);
+      expect(Object.keys(examples), `${name} ${status}`).toEqual(told);
+      for (const code of told) {
+        expect(examples[code]).toEqual({ $ref: `#/components/examples/${code}` });
+        expect(document.components.examples[code]?.value.status, `${name} ${code}`).toBe(Number(status));
+      }
+    }
+  }
+  for (const [code, { value }] of Object.entries(document.components.examples)) {
+    expect(problemSchema.parse(value)).toMatchObject({ code, type: `urn:tidemark:problem:${code}` });
+  }
+});
+
 test('every reference leads to a schema', () => {
   const text = JSON.stringify(document);
   const references = new Set([...text.matchAll(/"\$ref":"([^"]+)"/g)].map(match => match[1]!));
   expect(references.size).toBeGreaterThan(15);
   for (const reference of references) {
-    expect(reference).toMatch(/^#\/components\/schemas\//);
-    expect(document.components.schemas).toHaveProperty([reference.slice('#/components/schemas/'.length)]);
+    expect(reference).toMatch(/^#\/components\/(schemas|examples)\//);
+    const [part, name] = reference.split('/').slice(2);
+    expect(document.components[part as 'schemas' | 'examples']).toHaveProperty([name!]);
   }
 });
 

@@ -65,6 +65,25 @@ test('it is switched on and off, changed and deleted', async () => {
   await api.refused('policy-not-found', 'GET', '/v1/policies/nightly');
 });
 
+test('of rules and retries only what is named changes', async () => {
+  await create({ keep: { daily: 3, monthly: 12 }, retry: { times: 5, delayMs: 10_000 } });
+  const change = async (body: object) => (await api.call('PATCH', '/v1/policies/nightly', body)).body;
+  expect(await change({ keep: { weekly: 4 }, retry: { times: 1 } })).toMatchObject({
+    keep: { last: 0, hourly: 0, daily: 3, weekly: 4, monthly: 12, yearly: 0 },
+    retry: { times: 1, delayMs: 10_000 },
+  });
+  expect(await change({ keep: { daily: 0 }, retry: { delayMs: 0 } })).toMatchObject({
+    keep: { daily: 0, weekly: 4, monthly: 12 },
+    retry: { times: 1, delayMs: 0 },
+  });
+  const none = { keep: { weekly: 0, monthly: 0 } };
+  const problem = await api.refused('invalid-request', 'PATCH', '/v1/policies/nightly', none);
+  expect(problem.detail).toContain('every backup would go');
+  await api.refused('invalid-request', 'PATCH', '/v1/policies/nightly', { keep: {} });
+  expect((await change({ keep: null })).keep).toBeNull();
+  expect((await change({ keep: { last: 2 } })).keep).toMatchObject({ last: 2, weekly: 0 });
+});
+
 test('what could not work is refused by name', async () => {
   await create();
   await api.refused('policy-name-taken', 'POST', '/v1/policies', NIGHTLY);
@@ -79,6 +98,7 @@ test('what could not work is refused by name', async () => {
   await api.refused('invalid-request', 'POST', '/v1/policies', {
     ...{ ...other, schedule: { cron: '@daily', timeZone: 'Mars/Olympus' } },
   });
+  await api.refused('invalid-request', 'POST', '/v1/policies', { ...other, grouped: { fenceLimitMs: 10 } });
   const badCron = await api.refused('policy-invalid', 'POST', '/v1/policies', {
     ...{ ...other, schedule: { cron: '61 * * * *' } },
   });
@@ -146,6 +166,13 @@ test('a simulation tells each firing of the next days and what its prune takes a
   const one = await api.call('POST', '/v1/policies/nightly/simulate?days=4&volume=web-2');
   expect(one.body.items[3].volumes).toMatchObject([{ volume: 'web-2', kept: 3 }]);
   expect(one.body.items[3].volumes[0].keeps[2].reasons[0]).toMatch(/^daily \d{4}-\d\d-\d\d$/);
+  await create({ name: 'longer', selector: 'app', keep: { daily: 5 } });
+  await create({ name: 'others', selector: 'app=db', keep: { daily: 9 } });
+  const both = await api.call('POST', '/v1/policies/nightly/simulate?days=6&volume=web-2');
+  expect(both.body.items[5].volumes).toMatchObject([{ volume: 'web-2', kept: 5 }]);
+  expect(both.body.items[5].volumes[0].keeps[0].reasons).toEqual([
+    expect.stringMatching(/^policy 'longer': daily /),
+  ]);
   await api.refused('policy-invalid', 'POST', '/v1/policies/nightly/simulate?volume=db-1');
   await api.refused('invalid-request', 'POST', '/v1/policies/nightly/simulate?cursor=x');
 });
@@ -166,6 +193,18 @@ test('limits of storage nodes and repositories are settings', async () => {
   const repository = await api.call('PATCH', '/v1/repositories/vault', { maxConcurrentBackups: 3 });
   expect(repository.body).toMatchObject({ maxConcurrentBackups: 3 });
   await api.refused('invalid-request', 'PATCH', '/v1/storage-nodes/alpha', { maxConcurrentBackups: 0 });
+});
+
+test('a simulation is no change for the audit log, and ends when nobody waits for it', async () => {
+  const entries = async () => (await api.call('GET', '/v1/audit?action=simulate')).body.items;
+  await api.call('POST', '/v1/policies/simulate?days=2', { ...NIGHTLY, selector: '' });
+  await create({ name: 'watched', selector: 'app' });
+  await api.call('POST', '/v1/policies/watched/simulate?days=2');
+  expect(await entries()).toEqual([]);
+  const query = { days: 366, limit: 500 };
+  const played = (signal: AbortSignal) => api.app.policies.simulate('watched', query, signal);
+  expect((await played(new AbortController().signal)).items.length).toBeGreaterThan(100);
+  expect(await played(AbortSignal.abort())).toEqual({ items: [], nextCursor: '0' });
 });
 
 test('more volumes than fit in one instant are refused where a policy is made, changed or simulated', async () => {

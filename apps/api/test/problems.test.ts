@@ -49,6 +49,15 @@ test('a request without a body is told what to send', async () => {
   expect(problem.detail).toBe('The body is missing; send a JSON object');
 });
 
+test('what is no moment is told, with one that is', async () => {
+  const words = 'send a moment of UTC, such as 2026-11-21T08:00:00.000Z';
+  const asked = await api.refused('invalid-request', 'GET', '/v1/runs?since=yesterday');
+  expect(asked.detail).toBe(`'since' in the query is the string "yesterday"; ${words}`);
+  const token = { name: 'dashboard', role: 'viewer', expiresAt: '2026-02-30T00:00:00Z' };
+  const made = await api.refused('invalid-request', 'POST', '/v1/tokens', token);
+  expect(made.detail).toBe(`'expiresAt' in the body is the string "2026-02-30T00:00:00Z"; ${words}`);
+});
+
 test('a path that is no URL is refused', async () => {
   const answer = await api.app.inject('/v1/volumes/%E0%A4%A');
   expect(answer.json()).toMatchObject({ status: 400, code: 'invalid-request' });

@@ -125,6 +125,10 @@ test('a rule tells what is missing, and what is left of it', async () => {
     status: { missing: { backups: 1, bytes: 65_536 }, newestPointInTime: null, running: 0, blocked: [] },
   });
   expect(rule.status.lagMs).toBeGreaterThan(0);
+  const longer = await api.call('PATCH', '/v1/replication-rules/away', { keep: { weekly: 8 } });
+  expect(longer.body.keep).toMatchObject({ last: 1, weekly: 8 });
+  const nothing = { keep: { last: 0, weekly: 0 } };
+  await api.refused('invalid-request', 'PATCH', '/v1/replication-rules/away', nothing);
   const changed = await api.call('PATCH', '/v1/replication-rules/away', {
     keep: null,
     selector: 'tier=gold',

@@ -105,9 +105,34 @@ test('a volume that leaves the scope takes its events with it', async () => {
   expect(await page(`&volume=${id}`)).toEqual([]);
 });
 
-test('groups are told of where all of their members are in the scope', async () => {
+test('the end of a volume is told to those who saw it, with its run', async () => {
+  const end = async (name: string, env: string) => {
+    const { id } = await open.volume(name, 'alpha');
+    await open.call('PATCH', `/v1/volumes/${name}`, { labels: { env } });
+    const { body } = await open.call('DELETE', `/v1/volumes/${name}`);
+    await open.app.catalog.volumes.delete(id, body.run.id);
+    await (await open.worker(body.run.id)).succeed();
+    return { id, runId: body.run.id as string };
+  };
+  const gone = await end('ending', 'prod');
+  const foreign = await end('ending-elsewhere', 'test');
+  const told = await page(`&volume=${gone.id}`);
+  expect(told.map(event => event.id)).toEqual(
+    (await page(`&volume=${gone.id}`, bearer(BOOTSTRAP))).map(event => event.id),
+  );
+  expect(told.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['volume-deleted', 'run-succeeded']));
+  expect((await api.call('GET', `/v1/runs/${gone.runId}`, undefined, headers)).status).toBe(200);
+  expect(await page(`&volume=${foreign.id}`)).toEqual([]);
+  expect((await api.call('GET', `/v1/runs/${foreign.runId}`, undefined, headers)).status).toBe(404);
+});
+
+test('groups and their runs are told of where all of their members are in the scope', async () => {
+  const runs = new Map<string, string>();
   const make = async (name: string, volumes: { id: string }[]) => {
     const id = randomUUID();
+    const request = { groupId: id };
+    const run = await open.app.catalog.runs.create({ id: randomUUID(), kind: 'create-group', request });
+    runs.set(id, run.id);
     await inDatabase(open.database.url, async client => {
       await client.query(
         `INSERT INTO checkpoint_group (id, name, kind, completion, state, fence_limit_ms, run_id)
@@ -135,6 +160,38 @@ test('groups are told of where all of their members are in the scope', async () 
   expect(await page(`&subject=${whole}`)).toHaveLength(1);
   expect(await page(`&subject=${mixed}`)).toEqual([]);
   expect(await page(`&subject=${empty}`)).toEqual([]);
+
+  const of = (group: string) => `/v1/runs/${runs.get(group)}`;
+  expect(await page(`&subject=${runs.get(whole)}`)).toHaveLength(1);
+  expect((await api.call('GET', of(whole), undefined, headers)).status).toBe(200);
+  for (const hidden of [mixed, empty]) {
+    expect(await page(`&subject=${runs.get(hidden)}`)).toEqual([]);
+    expect((await api.call('GET', of(hidden), undefined, headers)).body.code).toBe('run-not-found');
+  }
+  const listed = async (query: string, as = headers): Promise<string[]> => {
+    const { body } = await api.call('GET', `/v1/runs?limit=500${query}`, undefined, as);
+    return body.items.map((run: { id: string }) => run.id);
+  };
+  for (const [id, status] of [
+    [whole, 200],
+    [mixed, 404],
+    [empty, 404],
+  ] as const) {
+    expect((await api.call('GET', `/v1/groups/${id}`, undefined, headers)).status, id).toBe(status);
+  }
+  const groups = (await api.call('GET', '/v1/groups', undefined, headers)).body.items;
+  expect(groups.map((group: { id: string }) => group.id)).toEqual([whole]);
+  expect((await api.call('DELETE', `/v1/groups/${whole}`, undefined, headers)).status).toBe(403);
+  expect(await listed('&kind=create-group')).toEqual([runs.get(whole)]);
+  expect(await listed('&kind=create-group&state=running')).toEqual([]);
+  const all = await Promise.all(
+    (await listed('', bearer(BOOTSTRAP))).map(async id => {
+      const { status } = await api.call('GET', `/v1/runs/${id}`, undefined, headers);
+      return { id, isSeen: status === 200 };
+    }),
+  );
+  const seen = all.filter(({ isSeen }) => isSeen).map(({ id }) => id);
+  expect(await listed('')).toEqual(seen);
 });
 
 test('progress is told of runs that the token sees', async () => {

@@ -13,5 +13,6 @@ process.exitCode = await runProgram(process.argv.slice(2), {
   url: process.env.TIDEMARK_URL || URL_DEFAULT,
   token: process.env.TIDEMARK_TOKEN || undefined,
   tokenFile: process.env.TIDEMARK_TOKEN_FILE || undefined,
+  caFile: process.env.TIDEMARK_CA_FILE || undefined,
   terminal: { out: process.stdout, err: process.stderr },
 });

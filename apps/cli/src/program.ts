@@ -30,6 +30,8 @@ export interface ProgramOptions {
   readonly token?: string | undefined;
   /** A file that holds it, where no `--token-file` is given. */
   readonly tokenFile?: string | undefined;
+  /** A file that holds the CA of the API's certificate, where no `--ca-file` is given. */
+  readonly caFile?: string | undefined;
   readonly terminal: Terminal;
 }
 
@@ -50,7 +52,7 @@ function notAnAddress({ url, terminal }: ProgramOptions): number {
   return NOT_UNDERSTOOD;
 }
 
-function buildProgram({ url, token, tokenFile, terminal }: ProgramOptions): Command {
+function buildProgram({ url, token, tokenFile, caFile, terminal }: ProgramOptions): Command {
   const program = new Command('tidemark')
     .description('Named points in time of block volumes across a fleet of storage nodes.')
     .version(version)
@@ -59,6 +61,11 @@ function buildProgram({ url, token, tokenFile, terminal }: ProgramOptions): Comm
       '--token-file <path>',
       'file that holds a token, also TIDEMARK_TOKEN_FILE; or TIDEMARK_TOKEN',
       tokenFile,
+    )
+    .option(
+      '--ca-file <path>',
+      "CA (PEM) that is trusted for an https:// address, also TIDEMARK_CA_FILE; else the system's",
+      caFile,
     )
     .option('--json', 'print the answer of the API, and nothing else, on stdout')
     .configureHelp({ showGlobalOptions: true })

@@ -77,6 +77,16 @@ test('options are passed on, and refused where they make no sense', async () => 
   expect([none.exit, none.err]).toEqual([1, expect.stringContaining('which volumes it is about')]);
 });
 
+test('what would be left out without a word is refused', async () => {
+  const refused = async (...args: string[]) => {
+    const { exit, err } = await tidemark('group', 'create', 'bare', '--volume', 'web', ...args);
+    return [exit, err];
+  };
+  expect(await refused('--kind', 'full')).toEqual([2, expect.stringContaining('say with --backup')]);
+  expect(await refused('--hook-timeout', '10')).toEqual([2, expect.stringContaining('--webhook')]);
+  expect((await tidemark('group', 'show', 'bare')).exit).toBe(1);
+});
+
 test('the checkpoints that go for those of the group are named', async () => {
   await done('volume', 'create', 'tight', '--storage-node', 'alpha', '--size', '1MiB');
   await done('group', 'create', 'first', '--volume', 'tight');

@@ -24,6 +24,12 @@ test('a policy is made, simulated, switched, changed, fired and deleted', async 
   );
   expect(made).toMatch(/^STATE +disabled$/m);
   expect(made).toMatch(/^SCHEDULE +30 2 \* \* \* Europe\/Berlin$/m);
+  for (const line of [
+    ...[/^REPOSITORY +vault$/m, /^JITTER +60.0 s$/m, /^RETRIES +1, after 300.0 s$/m, /^MISSED +once$/m],
+    /^BANDWIDTH +08:00-18:00@1,2,3,4,5=50 MiB\/s; 18:00-08:00=no limit$/m,
+  ]) {
+    expect(await done('policy', 'show', 'nightly')).toMatch(line);
+  }
   const whole = JSON.parse(await done('--json', 'policy', 'show', 'nightly'));
   expect(whole).toMatchObject({
     schedule: { jitterMs: 60_000 },
@@ -48,6 +54,20 @@ test('a policy is made, simulated, switched, changed, fired and deleted', async 
   expect(await done('policy', 'disable', 'nightly')).toMatch(/^STATE +disabled$/m);
 });
 
+test('what a policy has is changed one by one, and taken away', async () => {
+  const update = (...args: string[]) => done('policy', 'update', 'nightly', ...args);
+  expect(await update('--keep-weekly', '4')).toMatch(/^KEEPS +daily 2, weekly 4$/m);
+  expect(await update('--keep-weekly', '0')).toMatch(/^KEEPS +daily 2$/m);
+  expect(await update('--fence-limit', '250')).toMatch(/^TOGETHER +yes, fence limit 250 ms$/m);
+  expect(await update('--no-grouped', '--no-bandwidth')).toMatch(/^TOGETHER +no$/m);
+  expect(await update('--no-drop-oldest')).toMatch(/^DROPS OLDEST +no$/m);
+  expect(await update('--drop-oldest')).toMatch(/^BANDWIDTH +-$/m);
+  const bare = await update('--no-keep', '--no-repository', '--no-replicas', '--kind', 'checkpoint');
+  expect(bare).toMatch(/^KEEPS +-$/m);
+  expect(bare).toMatch(/^REPOSITORY +-$/m);
+  await update('--kind', 'incremental', '--repository', 'vault', '--keep-daily', '2');
+});
+
 test('a firing is waited for, and shown with its volumes', async () => {
   const firing = done('policy', 'fire', 'nightly');
   await expect.poll(async () => (await shell.app.catalog.firings.listToBegin()).length).toBe(1);
@@ -61,12 +81,14 @@ test('a firing is waited for, and shown with its volumes', async () => {
   const end = () =>
     shell.app.catalog.transaction(async catalog => {
       const found = await catalog.firings.lockToFinish(id!);
-      await catalog.firings.finish(found!.firing, { failed: true, followUps: [] });
+      await catalog.firings.finish(found!.firing, { failed: true, reason: null });
     });
   await end();
   expect(await firing).toMatch(/^STATE +failed$/m);
   expect(await done('policy', 'retry', 'nightly', id!, '--no-wait')).toMatch(/^STATE +running$/m);
-  expect(await done('policy', 'delete', 'nightly')).toMatch(/^NAME +nightly$/m);
+  const deleted = await done('policy', 'delete', 'nightly');
+  expect(deleted).toMatch(/^NAME +nightly$/m);
+  expect(deleted).toMatch(/^STATE +deleted; its backups stay$/m);
   expect((await tidemark('policy', 'show', 'nightly')).exit).toBe(1);
 });
 

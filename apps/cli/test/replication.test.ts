@@ -27,6 +27,8 @@ test('a rule is made, looked at, changed and deleted', async () => {
   expect(made).toMatch(/^SOURCE +nightly$/m);
   expect(made).toMatch(/^KEEPS +last 3$/m);
   expect(made).toMatch(/^MISSING +2 backups, 128 KiB$/m);
+  expect(await rule('set', 'away', '--keep-last', '1')).toMatch(/^MISSING +1 backup, /m);
+  expect(await rule('set', 'away', '--keep-last', '3')).toMatch(/^KEEPS +last 3$/m);
   expect(await rule('list')).toMatch(/^away +nightly +offsite +- +yes +last 3$/m);
   const changed = await rule('set', 'away', '--enabled', 'no', '--keep-all', '--selector', 'tier=gold');
   expect(changed).toMatch(/^ENABLED +no$/m);
@@ -49,6 +51,7 @@ test('a backup is replicated with what it stands on, and not twice', async () =>
   expect(shown).toMatch(new RegExp(`^REPLICA OF +${two.id}$`, 'm'));
   expect(shown).toMatch(/^STATE +available$/m);
   const there = await done('backup', 'list', '--repository', 'offsite');
+  expect(there.match(/^ID +VOLUME +CHECKPOINT +REPOSITORY .*\n\S+ +web +\S+ +offsite /m)).not.toBeNull();
   expect(there.match(/\b(one|two)\b/g)?.sort()).toEqual(['one', 'two']);
   const again = await tidemark('backup', 'replicate', two.id, '--repository', 'offsite');
   expect([again.exit, again.err]).toEqual([1, expect.stringContaining('code: backup-exists')]);

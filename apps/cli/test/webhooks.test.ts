@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { PassThrough } from 'node:stream';
 import { buildApp } from '@tidemark/api/app';
-import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
+import { createTestDatabase, inDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { runProgram } from '../src/program.ts';
 
@@ -36,7 +36,8 @@ async function done(...args: string[]): Promise<string> {
 }
 
 test('a webhook from its creation to its end', async () => {
-  const made = await done('webhook', 'create', 'ops', '--to', 'http://127.0.0.1:9/hook', '--kinds', 'a,b');
+  const kinds = 'run-failed,run-queued';
+  const made = await done('webhook', 'create', 'ops', '--to', 'http://127.0.0.1:9/hook', '--kinds', kinds);
   expect(made).toMatch(/secret: whsec_[\w-]{43}/);
   const secret = /whsec_\S+/.exec(made)![0];
   const shown = (await done('webhook', 'show', 'ops')) + (await done('--json', 'webhook', 'list'));
@@ -44,7 +45,9 @@ test('a webhook from its creation to its end', async () => {
   expect(shown).not.toContain(secret);
   expect(await done('webhook', 'renew-secret', 'ops')).not.toContain(secret);
   expect(await done('webhook', 'set', 'ops', '--disable', '--selector', 'env=prod')).toMatch(/disabled/);
-  expect(await done('webhook', 'set', 'ops', '--enable')).toMatch(/enabled.*\n.*\n.*a,b.*\n.*env=prod/s);
+  expect(await done('webhook', 'set', 'ops', '--enable')).toMatch(
+    /enabled.*\n.*\n.*run-failed,run-queued.*\n.*env=prod/s,
+  );
 
   const ping = JSON.parse(await done('--json', 'webhook', 'ping', 'ops'));
   expect(ping).toMatchObject({ kind: 'ping', state: 'pending', eventId: null });
@@ -59,6 +62,20 @@ test('a webhook from its creation to its end', async () => {
   expect(await done('webhook', 'deliveries', 'ops', '--state', 'dead')).toBe('none\n');
   expect(await done('webhook', 'delete', 'ops')).toBe('deleted webhook ops\n');
   expect(await done('webhook', 'list')).toBe('none\n');
+});
+
+test('one whose token was revoked says so, and is taken over by whoever enables it', async () => {
+  await done('webhook', 'create', 'orphan', '--to', 'http://127.0.0.1:9/');
+  await done('token', 'create', 'passing', '--role', 'admin');
+  await inDatabase(database.url, client =>
+    client.query(`UPDATE webhook SET on_behalf_of = 'passing' WHERE name = 'orphan'`),
+  );
+  await done('token', 'revoke', 'passing');
+  expect(await done('webhook', 'show', 'orphan')).toMatch(
+    /suspended \(token-revoked\)\nON BEHALF OF +passing/,
+  );
+  expect(await done('webhook', 'set', 'orphan', '--enable')).toMatch(/enabled\nON BEHALF OF +local/);
+  await done('webhook', 'delete', 'orphan');
 });
 
 test('lists deliveries page by page', async () => {

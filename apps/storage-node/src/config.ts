@@ -3,15 +3,21 @@ import { resolve } from 'node:path';
 import {
   addressSetting,
   FLEET_SECRET,
+  fileSetting,
+  fleetTlsSettings,
   isLoopback,
   killPointsSetting,
   type Labels,
   labelsFault,
   logLevelSetting,
+  openFleetTls,
+  readCa,
   readSettings,
   secretSetting,
+  type TlsFiles,
 } from '@tidemark/proto';
 import { z } from 'zod';
+import type { JoinAddress } from './host/fleet-membership.ts';
 import { type HostPort, isWildcard } from './host-port.ts';
 import { TARGET_RECONNECT_MS, TARGET_RECONNECT_MS_MAX } from './limits.ts';
 
@@ -67,8 +73,10 @@ const environment = z
       .min(1, 'must not be empty'),
     TIDEMARK_CONTROL_LISTEN: address.prefault('127.0.0.1:7411'),
     TIDEMARK_FLEET_SECRET: secretSetting,
+    ...fleetTlsSettings,
     TIDEMARK_CONTROL_ADVERTISE: address.optional(),
     TIDEMARK_JOIN_URL: joinUrlSetting,
+    TIDEMARK_JOIN_CA_FILE: fileSetting,
     TIDEMARK_JOIN_TOKEN: z.string().min(1, 'must not be empty').optional(),
     TIDEMARK_NODE_LABELS: labelsSetting,
     TIDEMARK_NBD_LISTEN: address.prefault('127.0.0.1:10809'),
@@ -120,6 +128,14 @@ const environment = z
         message: 'is needed when TIDEMARK_NBD_LISTEN is a wildcard: the host:port that others reach',
       });
     }
+  })
+  .transform((value, context) => {
+    const now = () => Date.now();
+    const host = value.TIDEMARK_CONTROL_ADVERTISE?.host;
+    const tls = openFleetTls(value, { purpose: 'server', host, now }, context);
+    const joinCaFile = { setting: 'TIDEMARK_JOIN_CA_FILE', path: value.TIDEMARK_JOIN_CA_FILE };
+    const joinCa = readCa(joinCaFile, { now }, context);
+    return tls === null || joinCa === null ? z.NEVER : { ...value, tls, joinCa };
   });
 
 export interface StorageNodeConfig {
@@ -130,10 +146,12 @@ export interface StorageNodeConfig {
   readonly controlListen: HostPort;
   /** Undefined: all who reach `controlListen` are obeyed. */
   readonly fleetSecret: string | undefined;
+  /** Control calls are encrypted, with certificates of both sides; undefined: plain. */
+  readonly tls: TlsFiles | undefined;
   /** Where others reach it; undefined: the address that is listened on. */
   readonly controlAdvertise: HostPort | undefined;
   /** How to join the fleet at the start; undefined: an operator registers it. */
-  readonly join: { readonly url: string; readonly token: string } | undefined;
+  readonly join: JoinAddress | undefined;
   /** Told with each status. */
   readonly labels: Labels;
   readonly nbdListen: HostPort;
@@ -163,8 +181,9 @@ export function parseConfig(variables: Readonly<Record<string, string | undefine
     stateDir: resolve(value.TIDEMARK_STATE_DIR),
     controlListen: value.TIDEMARK_CONTROL_LISTEN,
     fleetSecret: value.TIDEMARK_FLEET_SECRET,
+    tls: value.tls,
     controlAdvertise: value.TIDEMARK_CONTROL_ADVERTISE,
-    join: url === undefined || token === undefined ? undefined : { url, token },
+    join: url === undefined || token === undefined ? undefined : { url, token, ca: value.joinCa },
     labels: value.TIDEMARK_NODE_LABELS,
     nbdListen: value.TIDEMARK_NBD_LISTEN,
     nbdAdvertise: value.TIDEMARK_NBD_ADVERTISE,

@@ -14,6 +14,8 @@ const log = pino(
 const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'));
 const storageNode = new StorageNode({ config, log, now: () => Date.now(), version, runtimeMetrics: true });
 
+config.tls?.keepFresh(({ renewed, message }) => log[renewed ? 'info' : 'error']({ message }, 'tls'));
+
 let stopping: Promise<void> | undefined;
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   process.on(signal, () => {

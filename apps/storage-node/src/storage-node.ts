@@ -150,10 +150,9 @@ export class StorageNode {
             volumes,
             version: options.version,
           });
-    const { controlListen: listen, fleetSecret } = config;
+    const { controlListen: listen, fleetSecret, tls } = config;
     this.#grpc = new GrpcServer({
-      listen,
-      fleetSecret,
+      ...{ listen, fleetSecret, tls },
       refused: logRefusal(log),
       services: this.#services(),
     });
@@ -273,7 +272,7 @@ export class StorageNode {
     const membership = new FleetMembership({
       ...{ store: this.#store, clock: systemClock, join },
       member: { name, controlAddress, instanceId, labels },
-      report: ({ joined, message }) => this.#log[joined ? 'info' : 'error']({ message }, 'fleet'),
+      report: ({ isTrouble, message }) => this.#log[isTrouble ? 'error' : 'info']({ message }, 'fleet'),
     });
     membership.start();
     this.#undo.push(() => membership.close());

@@ -9,8 +9,9 @@ import type { NbdClient } from '@tidemark/nbd';
 import type { ByteRange } from '@tidemark/proto';
 import { expect, test } from 'vitest';
 import { MiB } from '../src/testing/backups.ts';
+import { fillDisk } from '../src/testing/disk-trouble.ts';
 import { createVolume, withGuest } from '../src/testing/live-volume.ts';
-import { RunningStorageNode } from '../src/testing/running-storage-node.ts';
+import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
 import { temporaryFolder } from '../src/testing/temporary-folder.ts';
 import { VolumeGroup } from '../src/testing/volume-group.ts';
 
@@ -89,7 +90,7 @@ test.each([true, false])(
   'a crash at any step, keep: %s',
   async keep => {
     const { copies, volumes, group, first } = await play(keep);
-    const doubts: string[] = [];
+    const doubts: number[] = [];
     for (const [index, copy] of copies.entries()) {
       const { point, phase } = copy;
       const node = await RunningStorageNode.start(copy.stateDir);
@@ -97,7 +98,7 @@ test.each([true, false])(
       const wasKept = phase === 'decide' && keep && groups.length === 0;
       const mayDoubt = ['release', 'after release', 'decide'].includes(phase);
       if (groups.length > 0) {
-        doubts.push(point);
+        doubts.push(index);
         expect(mayDoubt, point).toBe(true);
         expect(groups, point).toMatchObject([{ groupId: group.groupId, state: 'released', inDoubt: true }]);
       } else expect(phase, point).not.toBe('after release');
@@ -134,13 +135,35 @@ test.each([true, false])(
       expect(await next.take(), point).toBe(true);
       await node.stop();
     }
-    // Each of the steps was met, and those in doubt begin with one file's rename.
-    const from = copies.findIndex(({ point }) => point === doubts[0]);
-    expect(copies[from]!.point).toBe('release: write groups/*.json renamed');
+    // Each of the steps was met, and those in doubt begin and end with one file's rename: before that is told, steps of
+    // other files may be.
+    const indexOf = (point: string) => copies.findIndex(copy => copy.point === point);
+    const [from, until] = [doubts[0]!, doubts.at(-1)! + 1];
+    for (const [first, phase] of [[from, 'release'] as const, [until, 'decide'] as const]) {
+      expect(first).toBeGreaterThan(indexOf(`${phase}: write groups/*.json synced`));
+      expect(first).toBeLessThanOrEqual(indexOf(`${phase}: write groups/*.json renamed`));
+    }
+    expect(doubts.length).toBe(until - from);
     const met = new Set(copies.map(({ phase }) => phase));
     expect([...met]).toEqual(expect.arrayContaining(['prepare', 'fence', 'commit', 'release', 'decide']));
-    const certain = copies.slice(from).findIndex(({ point }) => /decide: write .* renamed/.test(point));
-    expect(doubts.length).toBe(certain);
   },
   TIMEOUT_MS,
 );
+
+test('a group that a start cannot undo keeps its volumes until it is undone', {
+  timeout: TIMEOUT_MS,
+}, async () => {
+  const { copies, volumes, group } = await play(true);
+  const { stateDir } = copies.find(({ point }) => point === 'release: write groups/*.json begins')!;
+  const full = await fillDisk();
+  const node = await RunningStorageNode.start(stateDir);
+  expect((await node.clients.groups.listGroups({})).groups).toMatchObject([{ state: 'broken' }]);
+  full.mockRestore();
+  const { volumeId } = volumes[1]!;
+  const remove = () => node.clients.volumes.deleteVolume({ step: newStep(), volumeId });
+  await expect(remove()).rejects.toMatchObject({ code: 'volume-in-group' });
+  const { groupId } = group;
+  await node.clients.groups.decideGroup({ step: group.step('decide'), groupId, keep: false });
+  expect((await node.clients.groups.listGroups({})).groups).toEqual([]);
+  await remove();
+});

@@ -4,9 +4,17 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { access } from 'node:fs/promises';
 import { NbdClient } from '@tidemark/nbd';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { machineFiles } from '../src/host/files.ts';
 import { MiB } from '../src/testing/backups.ts';
-import { BackupPair, jobEnd, readDisk, VOLUME_BYTES, withGuest } from '../src/testing/live-volume.ts';
+import {
+  BackupPair,
+  createVolume,
+  jobEnd,
+  readDisk,
+  VOLUME_BYTES,
+  withGuest,
+} from '../src/testing/live-volume.ts';
 import { newStep, RunningStorageNode } from '../src/testing/running-storage-node.ts';
 import { VolumeMove, volumeStates } from '../src/testing/volume-move.ts';
 
@@ -303,5 +311,26 @@ describe('a move to another storage node', () => {
     await move.target.restart();
     expect(await volumeStates(move.target)).toEqual([]);
     await expect(access(move.target.path('volumes', move.volumeId))).rejects.toThrow('ENOENT');
+  });
+
+  it('keeps no other volume from being stored where the copy cannot be removed at a stop', async () => {
+    const move = await VolumeMove.make();
+    const { target } = move;
+    const other = await createVolume(target, { sizeBytes: VOLUME_BYTES });
+    await move.addCheckpoint(target, 'first', other.volumeId);
+    await move.prepare();
+    await withGuest(other.exportUri, guest => guest.write(0, randomBytes(4096)));
+    const { removeFolder } = machineFiles;
+    const stuck = vi.spyOn(machineFiles, 'removeFolder').mockImplementation(async path => {
+      if (path.includes(move.volumeId)) throw new Error(`EIO: i/o error, rmdir ${path}`);
+      return removeFolder(path);
+    });
+    await target.stop();
+    stuck.mockRestore();
+    await target.begin();
+    const { checkpoints } = await target.clients.checkpoints.listCheckpoints({ volumeId: other.volumeId });
+    expect(checkpoints).toMatchObject([{ grownBytes: 0, changedSinceBytes: GRANULE }]);
+    expect(await volumeStates(target)).toEqual([`${other.name} ready`]);
+    await expect(access(target.path('volumes', move.volumeId))).rejects.toThrow('ENOENT');
   });
 });

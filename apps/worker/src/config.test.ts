@@ -18,9 +18,11 @@ test('the queue is in the catalog database unless told', () => {
     auditMs: 86_400_000,
     auditSampleBytes: 67_108_864,
     retryDelayMaxMs: 30_000,
+    replicationRetryMs: 30_000,
     targetAwayMs: 300_000,
     eventRetentionMs: 2_592_000_000,
     runRetentionMs: 7_776_000_000,
+    auditLogRetentionMs: 63_072_000_000,
     killPoints: undefined,
     logLevel: 'info',
   });

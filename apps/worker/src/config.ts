@@ -1,11 +1,15 @@
 // The settings of the worker, read once from the environment by main.ts.
+
+import { AUDIT_LOG_DAYS_MIN } from '@tidemark/catalog';
 import {
   addressSetting,
   CATALOG_SECRETS,
   databaseUrlSetting,
   FLEET_SECRET,
+  fleetTlsSettings,
   killPointsSetting,
   logLevelSetting,
+  openFleetTls,
   queueUrlSetting,
   readSettings,
   secretSetting,
@@ -50,6 +54,7 @@ const environment = z
     TIDEMARK_DATABASE_PASSWORD: z.string().optional(),
     TIDEMARK_QUEUE_URL: queueUrlSetting,
     TIDEMARK_FLEET_SECRET: secretSetting,
+    ...fleetTlsSettings,
     ...webhookKeySettings,
     TIDEMARK_WORKER_CONCURRENCY: z.coerce
       .number('must be a number')
@@ -79,6 +84,12 @@ const environment = z
       .int('must be a whole number')
       .min(WORKER_LIMITS.retryDelayMs, `must be at least ${WORKER_LIMITS.retryDelayMs}`)
       .default(WORKER_LIMITS.retryDelayMaxMs),
+    TIDEMARK_REPLICATION_RETRY_MS: z.coerce
+      .number('must be a number')
+      .int('must be a whole number')
+      .min(1_000, 'must be at least 1000')
+      .max(WORKER_LIMITS.replicationRetryMaxMs, `must be at most ${WORKER_LIMITS.replicationRetryMaxMs}`)
+      .default(WORKER_LIMITS.replicationRetryMs),
     TIDEMARK_TARGET_AWAY_MS: z.coerce
       .number('must be a number')
       .int('must be a whole number')
@@ -95,6 +106,14 @@ const environment = z
       .max(36_500, 'must be at most 36500')
       .refine(days => days === 0 || days >= 2, 'must be 0, which keeps them for ever, or at least 2')
       .default(WORKER_LIMITS.runRetentionMs / DAY_MS),
+    TIDEMARK_AUDIT_LOG_RETENTION_DAYS: z.coerce
+      .number('must be a number')
+      .max(36_500, 'must be at most 36500')
+      .refine(
+        days => days === 0 || days >= AUDIT_LOG_DAYS_MIN,
+        `must be 0, which keeps it for ever, or at least ${AUDIT_LOG_DAYS_MIN}`,
+      )
+      .default(WORKER_LIMITS.auditLogRetentionMs / DAY_MS),
     TIDEMARK_KILL_POINTS: killPointsSetting,
     TIDEMARK_LOG_LEVEL: logLevelSetting,
   })
@@ -102,10 +121,15 @@ const environment = z
     ...env,
     TIDEMARK_DATABASE_URL: withPassword(env.TIDEMARK_DATABASE_URL, env.TIDEMARK_DATABASE_PASSWORD),
   }))
+  .transform((env, context) => {
+    const tls = openFleetTls(env, { purpose: 'client', now: () => Date.now() }, context);
+    return tls === null ? z.NEVER : { ...env, tls };
+  })
   .transform(env => ({
     databaseUrl: env.TIDEMARK_DATABASE_URL,
     queueUrl: env.TIDEMARK_QUEUE_URL ?? env.TIDEMARK_DATABASE_URL,
     fleetSecret: env.TIDEMARK_FLEET_SECRET,
+    tls: env.tls,
     webhookKeys: webhookKeys(env),
     concurrency: env.TIDEMARK_WORKER_CONCURRENCY,
     healthListen: env.TIDEMARK_HEALTH_LISTEN,
@@ -116,9 +140,11 @@ const environment = z
     auditMs: env.TIDEMARK_AUDIT_INTERVAL_MS,
     auditSampleBytes: env.TIDEMARK_AUDIT_SAMPLE_BYTES,
     retryDelayMaxMs: env.TIDEMARK_WORKER_RETRY_MAX_MS,
+    replicationRetryMs: env.TIDEMARK_REPLICATION_RETRY_MS,
     targetAwayMs: env.TIDEMARK_TARGET_AWAY_MS,
     eventRetentionMs: env.TIDEMARK_EVENT_RETENTION_DAYS * DAY_MS,
     runRetentionMs: env.TIDEMARK_RUN_RETENTION_DAYS * DAY_MS,
+    auditLogRetentionMs: env.TIDEMARK_AUDIT_LOG_RETENTION_DAYS * DAY_MS,
     killPoints: env.TIDEMARK_KILL_POINTS,
     logLevel: env.TIDEMARK_LOG_LEVEL,
   }));

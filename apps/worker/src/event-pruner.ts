@@ -1,5 +1,5 @@
 // Removes events that are older than they are kept, and as old deliveries of them, a few thousand at a time.
-import { Pruner, type PrunerOptions } from './pruner.ts';
+import { Pruner, type PrunerOptions, untilNone } from './pruner.ts';
 
 export function eventPruner(options: PrunerOptions): Pruner {
   const { catalog, limits, log } = options;
@@ -13,15 +13,4 @@ export function eventPruner(options: PrunerOptions): Pruner {
     if (pruned + deliveries > 0) log.info({ pruned, deliveries, before }, 'events pruned');
   };
   return new Pruner(options, { retentionMs, everyMs, prune });
-}
-
-/** Step after step; how many were removed. */
-async function untilNone(prune: () => Promise<number>, closing: AbortSignal): Promise<number> {
-  let pruned = 0;
-  let step: number;
-  do {
-    step = await prune();
-    pruned += step;
-  } while (step > 0 && !closing.aborted);
-  return pruned;
 }

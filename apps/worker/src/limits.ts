@@ -81,6 +81,11 @@ export interface WorkerLimits {
   /** Rhythm of looking for runs that are too old, and how many are looked at in one step. */
   runPruneMs: number;
   runPruneMax: number;
+  /** How long entries of the audit log are kept; 0: for ever. */
+  auditLogRetentionMs: number;
+  /** Rhythm of looking for entries that are too old, and how many of them go in one step. */
+  auditLogPruneMs: number;
+  auditLogPruneMax: number;
   /** Rhythm of bringing firings of policies forward, beside what the queue asks for. */
   policyBeatMs: number;
   /** Rhythm of comparing the queue's schedulers with the catalog's policies: a lost queue is filled this soon. */
@@ -134,6 +139,10 @@ export const WORKER_LIMITS: WorkerLimits = {
   runRetentionMs: 90 * 86_400_000,
   runPruneMs: 3_600_000,
   runPruneMax: 500,
+  // Who asked for what is asked about after audits of a whole year.
+  auditLogRetentionMs: 730 * 86_400_000,
+  auditLogPruneMs: 3_600_000,
+  auditLogPruneMax: 2_000,
   policyBeatMs: 1_000,
   policySyncMs: 5_000,
   policyLateMs: 2_000,

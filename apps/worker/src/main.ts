@@ -1,18 +1,18 @@
 // The worker's process: settings, log, signals.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { type HealthServer, killPoints, startHealthServer } from '@tidemark/proto';
+import { type HealthServer, killPoints, SettingsError, startHealthServer } from '@tidemark/proto';
 import { pino } from 'pino';
-import { readConfig } from './config.ts';
+import { type Config, readConfig } from './config.ts';
 import { RunWorker } from './worker.ts';
 
-const config = readConfig(process.env);
+const config = settings();
+const owner = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
 /** Written at once: a line that tells why a process ended must not be lost with it. */
 const log = pino(
-  { level: config.logLevel, name: 'worker' },
+  { level: config.logLevel, base: { service: 'worker', owner } },
   pino.destination({ dest: process.stdout.fd, sync: true }),
 );
-const owner = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
 const worker = new RunWorker({
   ...config,
   owner,
@@ -20,16 +20,20 @@ const worker = new RunWorker({
   limits: {
     leaseMs: config.leaseMs,
     retryDelayMaxMs: config.retryDelayMaxMs,
+    replicationRetryMs: config.replicationRetryMs,
     targetAwayMs: config.targetAwayMs,
     reconcileMs: config.reconcileMs,
     auditMs: config.auditMs,
     auditSampleBytes: config.auditSampleBytes,
     eventRetentionMs: config.eventRetentionMs,
     runRetentionMs: config.runRetentionMs,
+    auditLogRetentionMs: config.auditLogRetentionMs,
   },
   metrics: { listen: config.metricsListen, runtime: true },
   pass: killPoints(config.killPoints, 'worker'),
 });
+
+config.tls?.keepFresh(({ renewed, message }) => log[renewed ? 'info' : 'error']({ message }, 'tls'));
 
 let health: HealthServer | undefined;
 
@@ -63,6 +67,16 @@ try {
   process.exit(1);
 }
 log.info(
-  { owner, concurrency: config.concurrency, health: health?.address, metrics: worker.metricsAddress },
+  { concurrency: config.concurrency, health: health?.address, metrics: worker.metricsAddress },
   'listening',
 );
+
+function settings(): Config {
+  try {
+    return readConfig(process.env);
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(2);
+  }
+}

@@ -1,12 +1,13 @@
-// Goal: events go when they are too old, and runs that ended long ago with their steps, several workers at it, in
-// bounded steps, and never where they are kept for ever; what goes on and what something still refers to stays, and
-// what referred to a run that went can still be read. Method: real catalogs with runs of each kind of reference, and a
-// clock that is far ahead.
+// Goal: events and entries of the audit log go when they are too old, and runs that ended long ago with their steps,
+// several workers at it, in bounded steps, and never where they are kept for ever; what goes on and what something
+// still refers to stays, and what referred to a run that went can still be read. Method: real catalogs with runs of
+// each kind of reference, and a clock that is far ahead.
 import { randomUUID } from 'node:crypto';
 import { Catalog, type RunKind } from '@tidemark/catalog';
 import { createTestDatabase, inDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { auditLogPruner } from './audit-log-pruner.ts';
 import { eventPruner } from './event-pruner.ts';
 import { WORKER_LIMITS, type WorkerLimits } from './limits.ts';
 import { runPruner } from './run-pruner.ts';
@@ -27,7 +28,14 @@ afterEach(async () => {
 });
 
 function prunerOf(make: typeof runPruner, daysAhead: number, more: Partial<WorkerLimits>) {
-  const steps = { eventPruneMax: 2, eventPruneMs: 1, runPruneMax: 3, runPruneMs: 1 };
+  const steps = {
+    auditLogPruneMax: 2,
+    auditLogPruneMs: 1,
+    eventPruneMax: 2,
+    eventPruneMs: 1,
+    runPruneMax: 3,
+    runPruneMs: 1,
+  };
   const limits = { ...WORKER_LIMITS, ...steps, ...more };
   return make({ catalog, limits, log, now: () => Date.now() + daysAhead * DAY_MS });
 }
@@ -74,6 +82,24 @@ test('younger events stay, and all of them where they are kept for ever', async 
     await one.close();
   }
   expect(await catalog.events.listAfter(0)).toHaveLength(5);
+});
+
+test('entries of the audit log go when they are too old, and stay where they are kept for ever', async () => {
+  await sql(
+    `INSERT INTO audit_entry (at, actor, action, subject, result, remote_address, request_id)
+    SELECT now() - n * interval '50 days', 'ci', 'POST /v1/volumes', '/v1/volumes', 'done', '127.0.0.1', 'r'
+    FROM generate_series(0, 9) AS n`,
+  );
+  const pruner = (days: number) => prunerOf(auditLogPruner, 0, { auditLogRetentionMs: days * DAY_MS });
+  const left = async () => (await sql('SELECT id FROM audit_entry')).length;
+  const forever = pruner(0);
+  forever.start();
+  await forever.close();
+  expect(await left()).toBe(10);
+  const both = [pruner(120), pruner(120)];
+  for (const one of both) one.start();
+  await expect.poll(left, PATIENCE).toBe(3);
+  for (const one of both) await one.close();
 });
 
 test('what ended too long ago goes with its steps, and what is younger or goes on stays', async () => {

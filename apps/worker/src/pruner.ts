@@ -39,3 +39,14 @@ export class Pruner {
     return this.#rhythm.close();
   }
 }
+
+/** Step after step; how many were removed. */
+export async function untilNone(prune: () => Promise<number>, closing: AbortSignal): Promise<number> {
+  let pruned = 0;
+  let step: number;
+  do {
+    step = await prune();
+    pruned += step;
+  } while (step > 0 && !closing.aborted);
+  return pruned;
+}

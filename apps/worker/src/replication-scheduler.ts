@@ -4,18 +4,23 @@ import { randomUUID } from 'node:crypto';
 import {
   type Catalog,
   type CatalogTransaction,
+  type DueOfRule,
   intendPrune,
   intendReplica,
-  lookAtRule,
-  type ReplicationPlan,
+  planVolumes,
   type ReplicationRule,
+  type RetentionRow,
   type RuleRuns,
+  RuleWatch,
 } from '@tidemark/catalog';
 import type { Logger } from 'pino';
 import { toTidemarkError } from './errors.ts';
 import type { WorkerLimits } from './limits.ts';
 import { lookAtEach, pagesOf } from './look-at-each.ts';
 import { Rhythm } from './rhythm.ts';
+
+/** Volumes in one prune: their backups are held while it is decided. Others follow with the next one. */
+const PRUNED_AT_ONCE = 500;
 
 type Limits = Pick<WorkerLimits, 'replicationLookMs' | 'replicationRetryMs' | 'replicationRetryMaxMs'>;
 
@@ -25,6 +30,8 @@ export class ReplicationScheduler {
   readonly #log: Logger;
   readonly #now: () => number;
   readonly #rhythm: Rhythm;
+  /** By the rule's id. */
+  readonly #watches = new Map<string, RuleWatch>();
   /** The newest event that the last look at all rules knew of, and when that was, of `performance.now()`. */
   #looked = { newestEvent: -1, atMs: Number.NEGATIVE_INFINITY };
 
@@ -54,23 +61,29 @@ export class ReplicationScheduler {
     this.#looked = { newestEvent, atMs };
   }
 
-  lookAtAll(): Promise<void> {
+  async lookAtAll(): Promise<void> {
+    const found = new Set<string>();
     const rules = pagesOf(page => this.#catalog.replicationRules.list(page));
-    return lookAtEach(rules, rule => this.#lookAt(rule));
+    await lookAtEach(rules, rule => {
+      found.add(rule.id);
+      return this.#lookAt(rule);
+    });
+    for (const id of this.#watches.keys()) if (!found.has(id)) this.#watches.delete(id);
   }
 
   async #lookAt(rule: ReplicationRule): Promise<void> {
     if (!rule.enabled || !(await this.#isReachable(rule.targetRepositoryId))) return;
-    const now = new Date(this.#now());
-    const { plan } = await lookAtRule(this.#catalog, rule, { now });
-    if (plan.goes.length > 0) await this.#prune(rule);
-    if (plan.next.length === 0 || !(await this.#takesReplicas(rule))) return;
+    const watch = this.#watches.get(rule.id) ?? new RuleWatch();
+    this.#watches.set(rule.id, watch);
+    const { next, prunedVolumeIds } = await watch.look(this.#catalog, rule, new Date(this.#now()));
+    if (prunedVolumeIds.length > 0) await this.#prune(rule, watch, prunedVolumeIds.slice(0, PRUNED_AT_ONCE));
+    if (next.length === 0 || !(await this.#takesReplicas(rule))) return;
     const runs = await this.#catalog.replicationRules.runs(rule.id);
-    if (!this.#rests(runs)) await this.#replicate(rule, plan);
+    if (!this.#rests(runs)) await this.#replicate(rule, next);
   }
 
   /** Each starts by itself: what one of them runs into keeps no other volume from being replicated. */
-  async #replicate(rule: ReplicationRule, { next }: ReplicationPlan): Promise<void> {
+  async #replicate(rule: ReplicationRule, next: DueOfRule['next']): Promise<void> {
     for (const { backupId, flatten } of next) {
       const { targetRepositoryId: repository, speedBytesPerSecond } = rule;
       const wanted = { backupId, repository, flatten, speedBytesPerSecond, ruleId: rule.id };
@@ -93,27 +106,28 @@ export class ReplicationScheduler {
   }
 
   /** What goes is worked out anew while nobody can begin to use it; one prune of a repository at a time. */
-  async #prune(rule: ReplicationRule): Promise<void> {
+  async #prune(rule: ReplicationRule, watch: RuleWatch, volumeIds: readonly string[]): Promise<void> {
     const runId = randomUUID();
-    const { targetRepositoryId } = rule;
+    const now = new Date(this.#now());
     const gone = await this.#catalog.transaction(async catalog => {
-      const target = await catalog.retention.lockBackups(targetRepositoryId);
-      if ((await catalog.retention.turnHolder(targetRepositoryId, runId)) !== null) return 0;
-      const { plan } = await lookAtRule(catalog, rule, { now: new Date(this.#now()), target });
-      if (plan.goes.length > 0) await this.#intendPrune(catalog, { rule, plan, runId });
-      return plan.goes.length;
+      if ((await catalog.retention.lockTurn(rule.targetRepositoryId, runId)) !== null) return null;
+      const { goes } = await planVolumes(catalog, rule, { volumeIds, now, hold: true });
+      if (goes.length > 0) await this.#intendPrune(catalog, { rule, goes, runId });
+      return goes.length;
     });
+    if (gone === null) return;
+    watch.doubt(volumeIds);
     if (gone > 0) this.#log.info({ rule: rule.name, backups: gone, runId }, 'replicas go');
   }
 
   async #intendPrune(
     catalog: CatalogTransaction,
-    { rule, plan, runId }: { rule: ReplicationRule; plan: ReplicationPlan; runId: string },
+    { rule, goes, runId }: { rule: ReplicationRule; goes: readonly RetentionRow[]; runId: string },
   ): Promise<void> {
     await intendPrune(catalog, runId, {
       repository: await catalog.repositories.get(rule.targetRepositoryId),
-      backupIds: plan.goes.map(({ id }) => id),
-      volumeIds: [...new Set(plan.goes.map(({ volumeId }) => volumeId))],
+      backupIds: goes.map(({ id }) => id),
+      volumeIds: [...new Set(goes.map(({ volumeId }) => volumeId))],
       speedBytesPerSecond: rule.speedBytesPerSecond,
       reason: `replication rule '${rule.name}' does not keep them`,
     });

@@ -73,7 +73,9 @@ export class StorageMonitor {
       await this.#schedule.heardOf(node, { startedAtMs, wasAway });
     } catch (error) {
       if (!(error instanceof TidemarkError)) throw error;
-      const isNews = await storageNodes.markUnreachable(node.id, error.message);
+      // Another worker may have heard of it since this look began.
+      const { lastSeenAt: seenAt } = node;
+      const isNews = await storageNodes.markUnreachable(node.id, error.message, { seenAt });
       if (isNews)
         this.#log.warn({ storageNode: node.name, detail: error.message }, 'storage node unreachable');
     }

@@ -1,15 +1,15 @@
 // Connections to storage nodes, one for each, made when first needed and made anew when its address changes.
 import type { Catalog } from '@tidemark/catalog';
-import { connectStorageNode, type StorageNodeClients } from '@tidemark/proto';
+import { connectStorageNode, type FleetKeys, type StorageNodeClients } from '@tidemark/proto';
 
 export class StorageNodes {
   readonly #catalog: Catalog;
-  readonly #fleetSecret: string | undefined;
+  readonly #keys: FleetKeys;
   readonly #clients = new Map<string, StorageNodeClients>();
 
-  constructor(catalog: Catalog, fleetSecret?: string) {
+  constructor(catalog: Catalog, { fleetSecret, tls }: FleetKeys = {}) {
     this.#catalog = catalog;
-    this.#fleetSecret = fleetSecret;
+    this.#keys = { fleetSecret, tls };
   }
 
   /** Rejects `storage-node-not-found`. */
@@ -23,7 +23,7 @@ export class StorageNodes {
     if (known?.address === node.controlAddress) return known;
     known?.close();
     const { name, controlAddress: address } = node;
-    const clients = connectStorageNode({ name, address, fleetSecret: this.#fleetSecret });
+    const clients = connectStorageNode({ name, address, ...this.#keys });
     this.#clients.set(node.id, clients);
     return clients;
   }

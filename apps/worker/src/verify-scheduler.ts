@@ -1,8 +1,7 @@
 // Starts verifications of the share of each repository's backups that is due. What is due follows from rows of the
 // catalog alone, so that workers may come and go, and any number of them look at once.
 import { randomUUID } from 'node:crypto';
-import type { Catalog, Repository } from '@tidemark/catalog';
-import type { RunRequest } from '@tidemark/proto';
+import { type Catalog, intendVerification, type Repository } from '@tidemark/catalog';
 import type { Logger } from 'pino';
 import { chooseVerification } from './choose-verification.ts';
 import type { WorkerLimits } from './limits.ts';
@@ -48,22 +47,9 @@ export class VerifyScheduler {
       };
       const chosen = chooseVerification(question);
       if (chosen === undefined) return undefined;
-      await catalog.backupLeases.take(chosen, 'run', runId);
-      const request: RunRequest<'verify'> = {
-        repositoryId: repository.id,
-        backupId: chosen,
-        chain: true,
-        speedBytesPerSecond: null,
-      };
-      await catalog.runs.create({
-        id: runId,
-        kind: 'verify',
-        storageNodeId: repository.storageNodeId,
-        repositoryId: repository.id,
-        backupId: chosen,
-        reason: `${repository.verifyPercentPerDay} % of repository '${repository.name}' is due each day`,
-        request,
-      });
+      const backup = await catalog.backups.get(chosen);
+      const reason = `${repository.verifyPercentPerDay} % of repository '${repository.name}' is due each day`;
+      await intendVerification(catalog, runId, { backup, repository, reason });
       return chosen;
     });
     if (backupId === undefined) return;

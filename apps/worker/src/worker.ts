@@ -2,6 +2,7 @@
 // storage nodes. Any number of workers may share one catalog and queue.
 import { Catalog } from '@tidemark/catalog';
 import {
+  type FleetKeys,
   type HostPort,
   type PassPoint,
   QUEUE_NAME,
@@ -12,6 +13,7 @@ import {
 import { createQueueWorker } from '@tidemark/proto/queue-connection';
 import { UnrecoverableError } from 'bullmq';
 import type { Logger } from 'pino';
+import { auditLogPruner } from './audit-log-pruner.ts';
 import { AuditScheduler } from './audit-scheduler.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { WorkerStopping } from './errors.ts';
@@ -29,12 +31,11 @@ import { StorageNodes } from './storage-nodes.ts';
 import { VerifyScheduler } from './verify-scheduler.ts';
 import { WebhookSender } from './webhooks/webhook-sender.ts';
 
-export interface WorkerOptions {
+/** The keys are what storage nodes ask of those who command them. */
+export interface WorkerOptions extends FleetKeys {
   readonly databaseUrl: string;
   /** redis:// or postgres:// */
   readonly queueUrl: string;
-  /** What storage nodes ask of those who command them. */
-  readonly fleetSecret?: string | undefined;
   /** Seal secrets of webhooks: the one in use first, then those from before. */
   readonly webhookKeys?: readonly string[];
   /** Runs worked on at the same time. */
@@ -80,6 +81,7 @@ export class RunWorker {
   readonly #replications: ReplicationScheduler;
   readonly #eventPruner: Pruner;
   readonly #runPruner: Pruner;
+  readonly #auditLogPruner: Pruner;
   readonly #webhooks: WebhookSender;
   readonly #policies: Policies;
   readonly #metrics: WorkerMetrics;
@@ -97,7 +99,7 @@ export class RunWorker {
       connectionsMax: Math.min(options.concurrency, 8) + 4,
       clock: () => new Date(now()),
     });
-    const storageNodes = new StorageNodes(catalog, options.fleetSecret);
+    const storageNodes = new StorageNodes(catalog, options);
     this.#catalog = catalog;
     this.#storageNodes = storageNodes;
     const { pass } = options;
@@ -118,6 +120,8 @@ export class RunWorker {
     });
     this.#eventPruner = eventPruner({ catalog, limits, log: log.child({ part: 'event-pruner' }), now });
     this.#runPruner = runPruner({ catalog, limits, log: log.child({ part: 'run-pruner' }), now });
+    const auditLog = log.child({ part: 'audit-log-pruner' });
+    this.#auditLogPruner = auditLogPruner({ catalog, limits, log: auditLog, now });
     this.#webhooks = new WebhookSender({
       ...{ catalog, owner, now, databaseUrl: options.databaseUrl },
       log: log.child({ part: 'webhook-sender' }),
@@ -157,6 +161,7 @@ export class RunWorker {
     this.#replications.start();
     this.#eventPruner.start();
     this.#runPruner.start();
+    this.#auditLogPruner.start();
     this.#webhooks.start();
     const listen = this.#options.metrics?.listen;
     if (listen !== undefined) await this.#metrics.listen(listen);
@@ -184,6 +189,7 @@ export class RunWorker {
       this.#replications.close(),
       this.#eventPruner.close(),
       this.#runPruner.close(),
+      this.#auditLogPruner.close(),
       this.#webhooks.close(),
       this.#metrics.close(),
       this.#queueWorker?.close(),

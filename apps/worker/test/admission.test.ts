@@ -26,13 +26,13 @@ afterEach(() => fleet.close());
 const SCHEDULE = { cron: '0 0 1 1 *', timeZone: 'UTC', missed: 'skip', missedMax: 1, jitterMs: 0 } as const;
 
 /** The id of the firing. */
-async function fire(): Promise<string> {
+async function fire({ repository = 'vault', selector = '' } = {}): Promise<string> {
   const { catalog } = fleet;
-  const { id: repositoryId } = await catalog.repositories.get('vault');
+  const { id: repositoryId } = await catalog.repositories.get(repository);
   const policy = await catalog.policies.create({
-    ...{ id: randomUUID(), name: 'nightly', enabled: false },
+    ...{ id: randomUUID(), name: `to-${repository}`, enabled: false },
     definition: {
-      ...{ description: '', selector: '', schedule: SCHEDULE, kind: 'full', fullEvery: 0, repositoryId },
+      ...{ description: '', selector, schedule: SCHEDULE, kind: 'full', fullEvery: 0, repositoryId },
       ...{ replicaIds: [], keep: null, verifyPercent: 0, concurrency: 8, bandwidth: [], priority: 10 },
       ...{ retry: { times: 0, delayMs: 0 }, dropOldest: true, grouped: null },
     },
@@ -72,6 +72,57 @@ test(
       expect(reason).toContain('alpha');
       expect(notBefore!.getTime()).toBeGreaterThan(Date.now());
     }
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'the repository is asked for room while the storage node of the volume has yet to answer',
+  async () => {
+    const { alpha, beta, catalog } = fleet;
+    await catalog.volumes.update((await catalog.volumes.get('disk')).id, { labels: { app: 'shop' } });
+    const firingId = await fire({ selector: 'app=shop' });
+    alpha.hang('getVolume');
+    await fleet.startWorker({ policyWaitMs: LONG_MS });
+    const member = await poll(
+      'the member to wait for alpha',
+      async () => {
+        const [one] = (await catalog.firings.members({ firingId })).items;
+        return one?.notBefore ? one : undefined;
+      },
+      PATIENCE_MS,
+    );
+    expect(member.reason).toContain('alpha');
+    expect(beta.callsOf('getRepository')).toHaveLength(1);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'a storage node that is silent is asked once in a look, for its volumes and all of its repositories',
+  async () => {
+    const { beta, catalog } = fleet;
+    const worker = await fleet.startWorker();
+    await fleet.succeed(await fleet.createRepository('other'));
+    await fleet.stopWorker(worker);
+    const firingIds = [await fire(), await fire({ repository: 'other' })];
+    beta.fail('getRepository', 'storage-node-unreachable');
+    beta.fail('getVolume', 'storage-node-unreachable');
+    const asked = () => beta.callsOf('getRepository').length + beta.callsOf('getVolume').length;
+    const before = asked();
+    await fleet.startWorker({ policyWaitMs: LONG_MS });
+    for (const firingId of firingIds) {
+      await poll(
+        'all to wait for beta',
+        async () => {
+          const { items } = await catalog.firings.members({ firingId });
+          const isSo = items.length > 0 && items.every(({ notBefore }) => notBefore !== null);
+          return isSo ? items : undefined;
+        },
+        PATIENCE_MS,
+      );
+    }
+    expect(asked() - before).toBe(1);
   },
   TIMEOUT_MS,
 );

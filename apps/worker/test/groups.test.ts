@@ -110,7 +110,8 @@ describe('nothing of a group is left', () => {
   test('where a storage node does not answer in time', async () => {
     fleet.beta.hang('commitGroup');
     const made = await groups.make({ fenceLimitMs: 200, hooks: [groups.hook('app')] });
-    await expectNothingLeft(made, 'storage-node-unreachable');
+    const { run } = await expectNothingLeft(made, 'storage-node-unreachable');
+    expect(run.error?.message).toContain("its part of the fence's limit");
     expect(fleet.alpha.groups.hooks).toContain('thaw app');
   });
 

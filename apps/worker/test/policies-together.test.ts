@@ -1,9 +1,10 @@
 // Goal: volumes of one firing that are to be of one instant begin when all of their storage nodes have a place and
-// their repository has room for all of them, and wait or fail together, with the reason; and what cannot
-// be brought elsewhere at once is brought later. Method: a real worker and catalog;
-// scripted storage nodes.
+// their repository has room for all of them, and wait or fail together, with the reason; and what cannot be brought
+// elsewhere at once is brought later, and by another run where one failed. Method: a real worker and catalog; scripted
+// storage nodes.
 import { randomUUID } from 'node:crypto';
-import { intendBackup, type Policy, type PolicyDefinition } from '@tidemark/catalog';
+import { type FiringWithCounts, intendBackup, type Policy, type PolicyDefinition } from '@tidemark/catalog';
+import { inDatabase } from '@tidemark/catalog/testing';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Fleet } from './fleet.ts';
 import { GroupFleet, MEMBERS } from './group-fleet.ts';
@@ -96,30 +97,93 @@ test('all wait for the storage node of any of them', { timeout: 300_000 }, async
   await expect.poll(tell, PATIENCE).toEqual(DONE);
 });
 
-test('a replica that could not start is tried again, until it can', { timeout: 300_000 }, async () => {
+interface Fired {
+  readonly firing: () => Promise<FiringWithCounts>;
+  readonly policyId: string;
+  readonly otherId: string;
+}
+
+/** Backups of all of them, each by itself, that are to be in another repository as well. */
+async function fireReplicated(
+  retry: PolicyDefinition['retry'],
+  before: () => Promise<unknown> = async () => {},
+): Promise<Fired> {
   await fleet.succeed(await fleet.createRepository('other'));
   const { id: otherId } = await fleet.catalog.repositories.get('other');
-  const { storageNodes, policies, firings, runs } = fleet.catalog;
-  await storageNodes.setCordoned(fleet.nodeIds.beta, true);
-  const { id } = await policy({ grouped: null, replicaIds: [otherId] });
+  await before();
+  const { policies, firings } = fleet.catalog;
+  const { id } = await policy({ grouped: null, replicaIds: [otherId], retry });
   const firingId = await policies.fire(id);
-  const found = () => firings.get(id, firingId);
-  await expect.poll(async () => (await found()).state, PATIENCE).toBe('succeeded');
-  const tries = async () => (await found()).followUps.map(({ again }) => again?.tries ?? 0);
-  await expect.poll(async () => Math.min(...(await tries())), PATIENCE).toBeGreaterThan(1);
-  const { followUps } = await found();
+  return { firing: () => firings.get(id, firingId), policyId: id, otherId };
+}
+
+const runsOf = async (otherId: string) => {
+  const { items } = await fleet.catalog.runs.list({ kind: 'replicate', limit: 100 });
+  return items.filter(({ repositoryId: target }) => target === otherId);
+};
+
+test('a replica that could not start is tried again, until it can', { timeout: 300_000 }, async () => {
+  const { storageNodes, runs } = fleet.catalog;
+  const cordon = (isCordoned: boolean) => storageNodes.setCordoned(fleet.nodeIds.beta, isCordoned);
+  const { firing, otherId } = await fireReplicated({ times: 0, delayMs: 0 }, () => cordon(true));
+  const refusals = () =>
+    inDatabase(fleet.database.url, async client => {
+      const { rows } = await client.query('SELECT min(refusals)::int AS least FROM policy_firing_replica');
+      return rows[0].least as number | null;
+    });
+  await expect.poll(refusals, PATIENCE).toBeGreaterThan(1);
+  const { followUps, state, members } = await firing();
+  expect([state, members.succeeded]).toEqual(['running', MEMBERS.length]);
   expect(followUps).toHaveLength(MEMBERS.length);
-  for (const { runId, reason } of followUps) {
+  for (const { runId, reason, againAt } of followUps) {
     expect([runId, reason]).toEqual([null, expect.stringContaining("'beta' is cordoned")]);
+    expect(againAt).toBeInstanceOf(Date);
   }
-  await storageNodes.setCordoned(fleet.nodeIds.beta, false);
-  await expect
-    .poll(async () => (await found()).followUps.every(({ runId }) => runId !== null), PATIENCE)
-    .toBe(true);
-  for (const { runId, reason, again } of (await found()).followUps) {
-    expect([reason, again]).toEqual([null, undefined]);
-    const run = await fleet.succeed(await runs.get(runId!));
-    expect(run).toMatchObject({ kind: 'replicate', repositoryId: otherId, requestedBy: 'policy nightly' });
+  await cordon(false);
+  await expect.poll(async () => (await firing()).state, PATIENCE).toBe('succeeded');
+  for (const { runId, reason, againAt } of (await firing()).followUps) {
+    expect([reason, againAt]).toEqual([null, null]);
+    const run = await runs.get(runId!);
+    expect(run).toMatchObject({ kind: 'replicate', state: 'succeeded', repositoryId: otherId });
+    expect(run.requestedBy).toBe('policy nightly');
   }
-  expect(await firings.listReplicasDue()).toEqual([]);
+});
+
+const NO_ROOM = { code: 'repository-full', message: 'no room' } as const;
+
+test('a replica whose run failed gets another one, also when workers went meanwhile', {
+  timeout: 300_000,
+}, async () => {
+  fleet.beta.verifications.replicationErrors = [NO_ROOM];
+  const { firing, otherId } = await fireReplicated({ times: 1, delayMs: 2_000 });
+  const again = async () => (await firing()).followUps.filter(({ againAt, runId }) => againAt && runId);
+  await expect.poll(async () => (await again()).length, PATIENCE).toBe(1);
+  expect((await again())[0]!.reason).toContain('no room');
+  expect((await firing()).state).toBe('running');
+  await fleet.stopWorkers();
+  await fleet.startWorker({ policyWaitMs: 200, replicationRetryMs: 200 });
+  await expect.poll(async () => (await firing()).state, PATIENCE).toBe('succeeded');
+  const states = (await runsOf(otherId)).map(({ state }) => state).sort();
+  expect(states).toEqual(['failed', ...MEMBERS.map(() => 'succeeded')]);
+  expect((await firing()).reason).toBeNull();
+});
+
+test('a firing whose replicas go on failing says so at its end, and is retried for them alone', {
+  timeout: 300_000,
+}, async () => {
+  const { firings, runs, events } = fleet.catalog;
+  fleet.beta.verifications.replicationErrors = Array(2 * MEMBERS.length).fill(NO_ROOM);
+  const { firing, policyId, otherId } = await fireReplicated({ times: 1, delayMs: 10 });
+  await expect.poll(async () => (await firing()).state, PATIENCE).toBe('failed');
+  const { id, followUps, reason, members } = await firing();
+  expect([reason, members.succeeded]).toEqual([`3 of 3 replicas failed`, MEMBERS.length]);
+  for (const one of followUps) expect(one).toMatchObject({ reason: expect.stringContaining('no room') });
+  expect(await runsOf(otherId)).toHaveLength(2 * MEMBERS.length);
+  const [told] = await events.listAfter(0, 1, { kinds: ['policy-firing-failed'], subjectId: policyId });
+  expect(told!.data).toEqual({ firingId: id, reason });
+  expect(await firings.retry(policyId, id)).toBe(MEMBERS.length);
+  await expect.poll(async () => (await firing()).state, PATIENCE).toBe('succeeded');
+  expect((await firing()).reason).toBeNull();
+  expect((await runs.list({ kind: 'backup' })).items).toHaveLength(MEMBERS.length);
+  expect(await runsOf(otherId)).toHaveLength(3 * MEMBERS.length);
 });

@@ -297,11 +297,22 @@ describe('a firing', { timeout: TIMEOUT_MS }, () => {
       ['prune', 'nothing goes'],
       ['verify', null],
     ]);
-    await fleet.succeed(await catalog.runs.get(first!.followUps[1]!.runId!));
+    const verified = await fleet.succeed(await catalog.runs.get(first!.followUps[1]!.runId!));
+    const { volumeId, checkpointId } = await catalog.backups.get(verified.backupId!);
+    expect(verified).toMatchObject({ ...OF_NIGHTLY, volumeId, checkpointId });
+    // What another policy keeps of the same backups stays.
+    const definition = { ...nightly.definition, keep: { ...KEEP_NOTHING, last: 2 } };
+    const other = await catalog.policies.create({
+      ...{ id: randomUUID(), name: 'longer', definition, enabled: false },
+    });
     await fire(nightly);
     const [second] = await ended(nightly, 2);
     expect((await members(second!)).map(({ kind }) => kind)).toEqual(['incremental', 'incremental']);
-    const prune = second!.followUps.find(({ kind }) => kind === 'prune')!;
+    expect(second!.followUps[0]).toMatchObject({ kind: 'prune', reason: 'nothing goes' });
+    await catalog.policies.delete(other.id);
+    await fire(nightly);
+    const [third] = await ended(nightly, 3);
+    const prune = third!.followUps.find(({ kind }) => kind === 'prune')!;
     const pruned = await fleet.succeed(await catalog.runs.get(prune.runId!));
     expect(pruned).toMatchObject(OF_NIGHTLY);
     const left = (await catalog.backups.list({ limit: 100 })).items;

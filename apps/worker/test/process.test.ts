@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Fleet } from './fleet.ts';
@@ -37,7 +38,8 @@ test('it works, is healthy, and SIGTERM ends it with exit code 0', async () => {
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  const { health } = await logged('listening');
+  const { health, ...line } = await logged('listening');
+  expect(line).toMatchObject({ service: 'worker', owner: expect.stringMatching(/-\d+-[0-9a-f]{8}$/) });
   expect((await fetch(`http://${health}/healthz`)).status).toBe(200);
   await fleet.succeed(await fleet.register('alpha'));
   child.kill('SIGTERM');
@@ -53,4 +55,16 @@ test('without a database it says why and ends with exit code 1', async () => {
   const ended = once(child, 'exit');
   expect(await logged('not started')).toMatchObject({ err: { message: expect.stringContaining('catalog') } });
   expect(await ended).toEqual([1, null]);
+});
+
+test('unusable settings are told by name, and nothing else', async () => {
+  child = spawn(process.execPath, [BIN], {
+    env: { PATH: process.env.PATH, TIDEMARK_WORKER_CONCURRENCY: 'many' },
+    stdio: ['ignore', 'inherit', 'pipe'],
+  });
+  const ended = once(child, 'exit');
+  const said = await text(child.stderr!);
+  expect(said).toMatch(/^The settings are not usable:\n {2}TIDEMARK_DATABASE_URL is not set; .*\n/);
+  expect(said).toMatch(/TIDEMARK_WORKER_CONCURRENCY must be a number\n$/);
+  expect(await ended).toEqual([2, null]);
 });

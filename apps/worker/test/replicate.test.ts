@@ -2,11 +2,8 @@
 // may fail between any two steps, and what fails for good leaves nothing half-made. Method: a real worker and catalog,
 // and storage nodes that fail on command.
 import { randomUUID } from 'node:crypto';
-import { type Backup, intendReplica, type Policy, type Run } from '@tidemark/catalog';
-import { TidemarkError } from '@tidemark/proto';
+import { type Backup, intendReplica, type Run } from '@tidemark/catalog';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { WORKER_LIMITS } from '../src/limits.ts';
-import { Replicas } from '../src/policies/replicas.ts';
 import { Fleet, poll } from './fleet.ts';
 
 /** Time enough to do something between two attempts. */
@@ -141,24 +138,6 @@ test('a cancelled one leaves nothing, though the source is away when it is undon
   await expectClean();
 });
 
-test('a replica of a policy that cannot begin holds nothing', async () => {
-  const { catalog } = fleet;
-  const { id: target } = await catalog.repositories.get('offsite');
-  const policy = { name: 'nightly', definition: { priority: 10 } } as Policy;
-  const wanted = { backupId: tuesday.id, replicaIds: [target], policy };
-  const followUps = await catalog.transaction(async tx => {
-    // It goes between the look at the chain and the hold on it.
-    const take = tx.backupLeases.take.bind(tx.backupLeases);
-    tx.backupLeases.take = async (...lease) => {
-      if (lease[0] === tuesday.id) throw new TidemarkError('backup-not-usable', 'It is on its way out.');
-      await take(...lease);
-    };
-    return new Replicas({ catalog, limits: WORKER_LIMITS, now: Date.now }).start(tx, wanted);
-  });
-  expect(followUps).toEqual([{ kind: 'replicate', runId: null, reason: 'It is on its way out.' }]);
-  await expectClean();
-});
-
 test('a rule that cannot be looked at keeps no other from being carried out', async () => {
   const { catalog } = fleet;
   const source = await catalog.repositories.get('vault');
@@ -207,6 +186,13 @@ test('a rule brings all of it, rests after a failure, and lets go of what it doe
   // A base of what comes next stays.
   await fleet.succeed(await fleet.backup('wednesday', 'incremental'));
   await isThere(['wednesday available', 'tuesday available', 'monday available']);
+  // What another rule keeps there does not go, or that one would bring it back for ever.
+  const other = randomUUID();
+  const { createdAt: _, source: __, target: ___, ...setting } = await catalog.replicationRules.get(id);
+  await catalog.replicationRules.create({ ...setting, id: other, name: 'all of it' });
   await catalog.replicationRules.update(id, { keep });
+  await new Promise(resolve => setTimeout(resolve, 20 * SLOW.replicationLookMs));
+  expect((await catalog.runs.list({ kind: 'prune' })).items).toEqual([]);
+  await catalog.replicationRules.delete(other);
   await isThere(['wednesday available', 'monday available']);
 });

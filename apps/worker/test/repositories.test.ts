@@ -132,4 +132,7 @@ test('what is due is verified without anybody asking, once, though two workers l
   const { items } = await fleet.catalog.runs.list({ kind: 'verify' });
   expect(items).toHaveLength(1);
   expect(items[0]!.reason).toContain("repository 'vault' is due each day");
+  // Whoever may see the volume alone sees it, too.
+  const { volumeId, checkpointId } = await fleet.catalog.backups.get(ids.backupId);
+  expect(items[0]).toMatchObject({ volumeId, checkpointId });
 });

@@ -32,6 +32,7 @@ import { ScriptedGroups } from './scripted-groups.ts';
 import type { Handler, Handlers } from './scripted-handlers.ts';
 import { ScriptedInventory } from './scripted-inventory.ts';
 import { ScriptedJobs } from './scripted-jobs.ts';
+import { ScriptedMoves } from './scripted-moves.ts';
 import { refuse } from './scripted-refusal.ts';
 import { ScriptedRemovals } from './scripted-removals.ts';
 import { ScriptedRestores } from './scripted-restores.ts';
@@ -80,6 +81,7 @@ export class ScriptedStorageNode {
   readonly verifications = new ScriptedVerifications(this);
   readonly scriptedJobs = new ScriptedJobs(this);
   readonly groups = new ScriptedGroups(this);
+  readonly moves = new ScriptedMoves(this);
   /** By method: what happens as soon as the next call of it has been carried out. */
   readonly afterNext = new Map<string, () => void>();
   /** What every repository says it has left. */
@@ -232,6 +234,7 @@ export class ScriptedStorageNode {
       ...this.restores.handlers(),
       ...this.scriptedJobs.handlers(),
       ...this.groups.handlers(),
+      ...this.moves.handlers(),
     };
   }
 
@@ -274,7 +277,7 @@ export class ScriptedStorageNode {
         if (known && known.parent !== parentBackupId) {
           throw refuse('backup-not-usable', `${backupId} is being written with other settings`);
         }
-        const uri = known?.uri ?? this.#export(`${backupId}-${this.calls.length}`);
+        const uri = known?.uri ?? this.share(`${backupId}-${this.calls.length}`);
         this.partial.set(backupId, { parent: parentBackupId, uri, volumeId });
         return { uri, sizeBytes };
       },
@@ -288,7 +291,7 @@ export class ScriptedStorageNode {
         const stored = this.published.get(backupId);
         if (!stored) throw refuse('backup-not-found', backupId);
         this.openBackups.add(backupId);
-        return { uri: this.#export(backupId), sizeBytes: stored.sizeBytes };
+        return { uri: this.share(backupId), sizeBytes: stored.sizeBytes };
       },
       closeBackup: ({ backupId, step }) => {
         this.dropOpenBackup(backupId);
@@ -314,9 +317,14 @@ export class ScriptedStorageNode {
     return this.#exports.has(uri);
   }
 
-  #export(name: string): string {
+  /** The URI; from here on something is there to connect to. */
+  share(name: string): string {
     this.#exports.add(uriOf(name));
     return uriOf(name);
+  }
+
+  unshare(uri: string): void {
+    this.#exports.delete(uri);
   }
 
   makeVolume(wanted: { volumeId: string; name: string; sizeBytes: number; format: string }): Volume {

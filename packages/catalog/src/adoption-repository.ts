@@ -122,8 +122,9 @@ export class AdoptionRepository {
         const text = `Checkpoint '${checkpoint}' has another backup in the same repository: ${twin.id}.`;
         throw new CatalogError('backup', 'in-use', text);
       }
-      const leaves = known?.state === 'hidden' || known?.state === 'removing';
-      const state = leaves ? known.state : hidden ? 'hidden' : 'available';
+      const before = known?.state;
+      const leaves = before === 'hidden' || before === 'removing';
+      const state = leaves ? before : hidden ? 'hidden' : 'available';
       const facts = {
         ...{ ...fixed, checkpointName: checkpoint, state },
         ...{ sizeBytes: BigInt(sizeBytes), storedBytes: BigInt(storedBytes) },

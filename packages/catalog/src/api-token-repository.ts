@@ -4,6 +4,7 @@ import type { ApiTokenModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { Scope } from './scope.ts';
+import { suspendOrphaned } from './webhook-tokens.ts';
 
 export type ApiTokenRole = 'viewer' | 'operator' | 'admin';
 
@@ -82,9 +83,12 @@ export class ApiTokenRepository {
     });
   }
 
-  /** From now on nobody gets in with it. Good to repeat: the first moment stays. Rejects `not-found`. */
+  /**
+   * From now on nobody gets in with it, and webhooks that it changed last are suspended. Good to repeat: the first
+   * moment stays. Rejects `not-found`.
+   */
   revoke(ref: string): Promise<ApiToken> {
-    return this.#scope.write(async db => {
+    return this.#scope.write(async (db, tell) => {
       const where = byRef(ref);
       await db.apiToken.updateMany({
         where: { ...where, revokedAt: null },
@@ -92,6 +96,7 @@ export class ApiTokenRepository {
       });
       const row = await db.apiToken.findUnique({ where });
       if (!row) throw notFound('token', ref);
+      await suspendOrphaned(db, tell, { now: this.#scope.now() });
       return toToken(row);
     });
   }

@@ -1,4 +1,4 @@
-// The audit log: who asked for which change, and what came of it. Entries are only ever added.
+// The audit log: who asked for which change, and what came of it. Entries are added, and go for their age alone.
 import { CatalogError } from './errors.ts';
 import { Prisma } from './generated/client.ts';
 import type { AuditEntryModel } from './generated/models.ts';
@@ -44,6 +44,8 @@ export interface AuditFilter {
 }
 
 const ITEMS_DEFAULT = 100;
+/** No entry goes that is younger: the database refuses it, whoever asks. */
+export const AUDIT_LOG_DAYS_MIN = 30;
 
 function toEntry(row: AuditEntryModel): AuditEntry {
   return {
@@ -84,7 +86,7 @@ export class AuditRepository {
       ...(actor !== undefined && { actor }),
       ...(runId !== undefined && { runId }),
       ...(result !== undefined && { result }),
-      ...(action !== undefined && { action: { contains: action } }),
+      ...(action !== undefined && { action: { in: await this.#actionsWith(action) } }),
       ...(subject !== undefined && { subject: { startsWith: subject } }),
       ...between('at', since, until),
     };
@@ -93,5 +95,30 @@ export class AuditRepository {
     );
     const items = rows.slice(0, shown).map(toEntry);
     return { items, nextCursor: rows.length > shown ? String(items.at(-1)!.id) : null };
+  }
+
+  /** Removes entries from before then, and from before the youngest that may go, at most `limit`; returns how many. */
+  prune(before: Date, limit: number): Promise<number> {
+    return this.#scope.write(async db => {
+      await db.$queryRaw`SELECT set_config('tidemark.prunes_audit_log', 'on', true)`;
+      return db.$executeRaw`
+        DELETE FROM audit_entry WHERE id IN (
+          SELECT id FROM audit_entry WHERE at < LEAST(${before}, now() - ${AUDIT_LOG_DAYS_MIN} * interval '1 day')
+          ORDER BY at LIMIT ${limit} FOR UPDATE SKIP LOCKED)`;
+    });
+  }
+
+  /** Those in the log that hold the text, by jumps over their index: there are as many as routes, not as entries. */
+  async #actionsWith(text: string): Promise<string[]> {
+    const rows = await this.#scope.read(
+      db => db.$queryRaw<{ action: string }[]>`
+        WITH RECURSIVE known AS (
+          (SELECT action FROM audit_entry ORDER BY action LIMIT 1)
+          UNION ALL
+          SELECT (SELECT e.action FROM audit_entry AS e WHERE e.action > known.action ORDER BY e.action LIMIT 1)
+          FROM known WHERE known.action IS NOT NULL)
+        SELECT action FROM known WHERE position(${text} IN action) > 0`,
+    );
+    return rows.map(({ action }) => action);
   }
 }

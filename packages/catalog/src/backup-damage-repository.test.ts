@@ -1,35 +1,29 @@
 // Goal: what is damaged in a chain is sent again by the next backup on it, each place once, whenever it was found and
 // whatever becomes of the chain meanwhile. Method: a chain of three rows, and places of one cluster.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import type { Backup } from './backup-repository.ts';
-import { Catalog } from './catalog.ts';
+import type { Catalog } from './catalog.ts';
 import { without } from './damaged-ranges.ts';
-import { createTestDatabase, type TestDatabase } from './testing/index.ts';
+import { openTestCatalog } from './testing/index.ts';
 import { addBackup, seed } from './testing/nouns.ts';
 
 const CLUSTER = 65_536;
 const runId = randomUUID();
 const place = (cluster: number, clusters = 1) => ({ offset: cluster * CLUSTER, length: clusters * CLUSTER });
 
-let database: TestDatabase;
 let catalog: Catalog;
 let full: Backup;
 let monday: Backup;
 let tuesday: Backup;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
+  ({ catalog } = await openTestCatalog());
   const { volume, repository } = await seed(catalog);
   const ids = { volumeId: volume.id, repositoryId: repository.id };
   full = await addBackup(catalog, { ...ids, checkpoint: 'full', at: new Date(0) });
   monday = await addBackup(catalog, { ...ids, checkpoint: 'monday', at: new Date(1), parentId: full.id });
   tuesday = await addBackup(catalog, { ...ids, checkpoint: 'tuesday', at: new Date(2), parentId: monday.id });
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
 });
 
 const known = ({ id }: Backup) => catalog.backupDamage.ofChain(id);

@@ -1,10 +1,10 @@
 // Goal: a lost catalog is rebuilt from manifests alone, once or many times, and nothing in it is deleted. Verifications
 // are kept with their backups. Method: a real database, manifests as a storage node tells of them.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { type BackupManifest, parentsFirst } from './backup-import.ts';
 import { Catalog } from './catalog.ts';
-import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
+import { inDatabase, openTestCatalog, type TestDatabase } from './testing/index.ts';
 import { seed } from './testing/nouns.ts';
 
 let database: TestDatabase;
@@ -12,15 +12,10 @@ let catalog: Catalog;
 let repositoryId: string;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
+  ({ catalog, database } = await openTestCatalog());
   const { node } = await seed(catalog);
   const lost = { id: randomUUID(), name: 'lost', storageNodeId: node.id, limitBytes: null };
   repositoryId = (await catalog.repositories.adopt(lost, null)).id;
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
 });
 
 function manifest(parent?: BackupManifest, facts: Partial<BackupManifest> = {}): BackupManifest {

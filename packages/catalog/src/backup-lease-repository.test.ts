@@ -1,11 +1,11 @@
 // Goal: a lease is taken on what is available only, once per holder, and goes in the transaction in which its run
 // has ended, whichever way; not before, where storage nodes may still work for the run.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import type { Backup } from './backup-repository.ts';
-import { Catalog } from './catalog.ts';
+import type { Catalog } from './catalog.ts';
 import type { Lease } from './run-lease-repository.ts';
-import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
+import { inDatabase, openTestCatalog, type TestDatabase } from './testing/index.ts';
 import { addBackup, seed } from './testing/nouns.ts';
 
 let database: TestDatabase;
@@ -14,17 +14,12 @@ let backup: Backup;
 const runId = randomUUID();
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
+  ({ catalog, database } = await openTestCatalog());
   const { volume, repository } = await seed(catalog);
   const ids = { volumeId: volume.id, repositoryId: repository.id };
   backup = await addBackup(catalog, { ...ids, checkpoint: 'one', at: new Date(0) });
   await catalog.runs.create({ id: runId, kind: 'restore', request: {} });
   await catalog.backupLeases.take(backup.id, 'run', runId);
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
 });
 
 const claim = async (): Promise<Lease> =>

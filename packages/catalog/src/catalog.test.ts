@@ -1,21 +1,16 @@
 // Goal: the repositories keep names unique, refuse with errors that name the object, page stably, and tell of
 // each change in the order of commits. Method: a real database for each test.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { Catalog } from './catalog.ts';
-import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
+import { inDatabase, openTestCatalog, type TestDatabase } from './testing/index.ts';
 import { addBackup, seed } from './testing/nouns.ts';
 
 let database: TestDatabase;
 let catalog: Catalog;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
+  ({ catalog, database } = await openTestCatalog());
 });
 
 test('a taken name is refused and named', async () => {

@@ -13,6 +13,7 @@ import { CheckpointRepository } from './checkpoint-repository.ts';
 import { CommitRepository } from './commit-repository.ts';
 import { DifferenceRepository } from './difference-repository.ts';
 import { EventRepository } from './event-repository.ts';
+import { FiringReplicaRepository } from './firing-replica-repository.ts';
 import { FiringRepository } from './firing-repository.ts';
 import { PrismaClient } from './generated/client.ts';
 import { GroupRepository } from './group-repository.ts';
@@ -73,6 +74,8 @@ class Nouns {
   readonly verifications: VerificationRepository;
   readonly policies: PolicyRepository;
   readonly firings: FiringRepository;
+  /** Their backups on the way to other repositories. */
+  readonly firingReplicas: FiringReplicaRepository;
   /** Members of firings as a worker drives them. */
   readonly admissions: AdmissionRepository;
   readonly runs: RunRepository;
@@ -113,6 +116,7 @@ class Nouns {
     this.verifications = new VerificationRepository(scope);
     this.policies = new PolicyRepository(scope);
     this.firings = new FiringRepository(scope);
+    this.firingReplicas = new FiringReplicaRepository(scope);
     this.admissions = new AdmissionRepository(scope);
     this.runs = new RunRepository(scope);
     this.leases = new RunLeaseRepository(scope);

@@ -1,10 +1,10 @@
 // Goal: a clock that was set back lets nothing wait longer than it lasts, starts nothing twice, and changes no order.
 // Method: a real database whose rows hold moments as they are after such a jump, and a catalog whose clock is set.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Catalog } from './catalog.ts';
+import { beforeEach, expect, test } from 'vitest';
+import type { Catalog } from './catalog.ts';
 import { hasPassed } from './moments.ts';
-import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
+import { inDatabase, openTestCatalog, type TestDatabase } from './testing/index.ts';
 
 const HOUR_MS = 3_600_000;
 const JUMPS_MS = [HOUR_MS, 40 * 24 * HOUR_MS];
@@ -15,13 +15,8 @@ let catalog: Catalog;
 let nowMs: number;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
   nowMs = Date.now();
-  catalog = Catalog.connect(database.url, { clock: () => new Date(nowMs) });
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
+  ({ catalog, database } = await openTestCatalog({ clock: () => new Date(nowMs) }));
 });
 
 /** What the clock of the database does when it is set back: all that is written lies further ahead. */

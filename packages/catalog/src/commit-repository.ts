@@ -7,7 +7,7 @@ import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { isId } from './ref.ts';
 import type { RunError } from './run.ts';
 import type { Db, Scope, Tell } from './scope.ts';
-import { ENDED_COMMIT_STATES, lockVolume, requireNoCommit } from './unended-commit.ts';
+import { lockVolume, requireNoCommit } from './unended-commit.ts';
 
 export type CommitState =
   | 'starting'
@@ -51,8 +51,6 @@ export interface Commit extends NewCommit {
   createdAt: Date;
   finishedAt: Date | null;
 }
-
-export const isUnended = ({ state }: Pick<Commit, 'state'>): boolean => !ENDED_COMMIT_STATES.includes(state);
 
 function toCommit(row: VolumeCommitModel): Commit {
   return {

@@ -1,24 +1,18 @@
 // Goal: differences are recorded whatever their number, once each, and end when they are not seen again. Method: a real
 // database.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Catalog } from './catalog.ts';
+import { beforeEach, expect, test } from 'vitest';
+import type { Catalog } from './catalog.ts';
 import type { SeenDifference } from './difference-repository.ts';
-import { createTestDatabase, type TestDatabase } from './testing/index.ts';
+import { openTestCatalog } from './testing/index.ts';
 import { seed } from './testing/nouns.ts';
 
-let database: TestDatabase;
 let catalog: Catalog;
 let storageNodeId: string;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
+  ({ catalog } = await openTestCatalog());
   storageNodeId = (await seed(catalog)).node.id;
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
 });
 
 const how = { runId: randomUUID(), newId: () => randomUUID() };

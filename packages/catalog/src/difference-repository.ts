@@ -1,5 +1,6 @@
 // Differences between storage nodes, repositories and catalog, as the reconciler last saw them.
 
+import type { EventKind } from '@tidemark/proto';
 import { notFound } from './errors.ts';
 import type { Prisma } from './generated/client.ts';
 import type { DifferenceModel } from './generated/models.ts';
@@ -182,7 +183,7 @@ export class DifferenceRepository {
 
 function tellOf(
   tell: Tell,
-  kind: string,
+  kind: EventKind,
   row: Pick<DifferenceModel, 'id' | 'kind' | 'message' | 'subjectType' | 'subjectId'>,
   runId: string,
 ): void {

@@ -1,23 +1,18 @@
 // Goal: who follows events gets each one once, in the order of commits, whatever goes on at the same time, and is
 // told when some are gone. Method: transactions that overlap, writers at once, and a reader that asks all the time.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { Catalog } from './catalog.ts';
 import { EventListener } from './event-listener.ts';
 import type { EventFilter } from './event-repository.ts';
-import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
+import { inDatabase, openTestCatalog, type TestDatabase } from './testing/index.ts';
 import { addBackup, seed } from './testing/nouns.ts';
 
 let database: TestDatabase;
 let catalog: Catalog;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
+  ({ catalog, database } = await openTestCatalog());
 });
 
 async function readAll(after: number, filter: EventFilter = {}, limit = 3) {

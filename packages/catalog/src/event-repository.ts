@@ -121,6 +121,20 @@ export class EventRepository {
     return { newest: Number(row!.newest), prunedUpTo: Number(row!.pruned) };
   }
 
+  /**
+   * Volumes that an event after `after`, up to `upTo`, tells of: of themselves, or of one of their backups. Null: of a
+   * backup whose volume nobody knows any more, so it may be any.
+   */
+  async backupsChangedIn(after: number, upTo: number): Promise<string[] | null> {
+    const rows = await this.#scope.read(
+      db => db.$queryRaw<{ id: string | null; isBackup: boolean }[]>`
+        SELECT DISTINCT volume_id::text AS id, subject_type = 'backup' AS "isBackup" FROM event
+        WHERE id > ${BigInt(after)} AND id <= ${BigInt(upTo)} AND subject_type IN ('backup', 'volume')`,
+    );
+    if (rows.some(({ id, isBackup }) => id === null && isBackup)) return null;
+    return [...new Set(rows.flatMap(({ id }) => (id === null ? [] : [id])))];
+  }
+
   /** The events after the one with id `after` (0: from the first), oldest first, at most `limit` (1000). */
   async listAfter(after: number, limit = 100, filter: EventFilter = {}): Promise<Event[]> {
     const { newest, prunedUpTo } = await this.ends();

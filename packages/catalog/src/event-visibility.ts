@@ -1,26 +1,23 @@
 // Which events those see who may only see some volumes: what is about such a volume, the groups that have no other
-// members, and the runs that they have asked for. All of it is one condition of the statement that reads the events: a
-// page costs one statement, however many volumes there are, and looks up the volumes of its own events alone.
+// members with their runs, and the runs that they have asked for. All of it is one condition of the statement that
+// reads the events: a page costs one statement, however many volumes there are, and looks up the volumes of its own
+// events alone.
 import { Prisma } from './generated/client.ts';
 import type { Db } from './scope.ts';
-import { selectorCondition } from './selected.ts';
 import type { Viewer } from './visibility.ts';
+import { isGroupInside, isRunOfViewer, isVolumeInside } from './visible-rows.ts';
 
 /** Of what belongs to one volume. Others that name one, such as a policy, are about more. */
 const OF_A_VOLUME = Prisma.sql`('volume', 'checkpoint', 'snapshot', 'commit', 'backup', 'run')`;
 
 /** For after WHERE, about `event AS e`. */
-export function eventVisibility({ name, visible }: Viewer): Prisma.Sql {
-  const labels = selectorCondition(visible);
+export function eventVisibility(viewer: Viewer): Prisma.Sql {
   return Prisma.sql`CASE
-    WHEN e.subject_type = 'group' THEN
-      EXISTS (SELECT 1 FROM checkpoint_group_member AS m WHERE m.group_id = e.subject_id)
-      AND NOT EXISTS (SELECT 1 FROM checkpoint_group_member AS m WHERE m.group_id = e.subject_id
-        AND NOT EXISTS (SELECT 1 FROM volume WHERE volume.id = m.volume_id AND ${labels}))
+    WHEN e.subject_type = 'group' THEN ${isGroupInside(Prisma.sql`e.subject_id`, viewer.visible)}
     WHEN e.subject_type NOT IN ${OF_A_VOLUME} THEN FALSE
-    WHEN EXISTS (SELECT 1 FROM volume WHERE volume.id = e.volume_id AND ${labels}) THEN TRUE
+    WHEN ${isVolumeInside(Prisma.sql`e.volume_id`, viewer.visible)} THEN TRUE
     WHEN e.subject_type = 'run' THEN
-      EXISTS (SELECT 1 FROM run WHERE run.id = e.subject_id AND run.requested_by = ${name})
+      EXISTS (SELECT 1 FROM run WHERE run.id = e.subject_id AND ${isRunOfViewer(viewer)})
     ELSE FALSE END`;
 }
 

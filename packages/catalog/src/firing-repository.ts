@@ -2,7 +2,6 @@
 // admission-repository.ts's.
 import { randomUUID } from 'node:crypto';
 import { parseSelector } from '@tidemark/proto';
-import { MEMBER_DELAY_MS_MAX } from './admission-repository.ts';
 import { CatalogError, notFound } from './errors.ts';
 import {
   type Firing,
@@ -15,7 +14,9 @@ import {
   toFiring,
   toMember,
 } from './firing.ts';
-import type { Prisma } from './generated/client.ts';
+import { type FiringReplica, toReplica } from './firing-replica-repository.ts';
+import type { PolicyFiringModel } from './generated/models.ts';
+import { json } from './json.ts';
 import { latestPossible } from './moments.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { kindOf } from './policy/definition.ts';
@@ -26,14 +27,21 @@ import { type Volume, VolumeRepository } from './volume-repository.ts';
 
 export type FiringWithCounts = Firing & { members: MemberCounts };
 
+export interface FiringToFinish {
+  firing: Firing;
+  policy: Policy;
+  members: FiringMember[];
+  replicas: FiringReplica[];
+}
+
 /** A statement has at most 65,535 parameters, and each member takes about ten. */
 const MEMBERS_AT_ONCE = 2_000;
-/** Of one firing, in its row: the rest is found among the runs. */
-const FOLLOW_UPS_MAX = 500;
+/** Of one firing, as they are shown: the rest is found among the runs. */
+const REPLICAS_SHOWN = 500;
 /** Each may have thousands of members. */
 const FORGOTTEN_AT_ONCE = 20;
 const OPEN = ['waiting', 'admitted'];
-const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject;
+const OPEN_REPLICA = ['waiting', 'started'];
 
 export class FiringRepository {
   readonly #scope: Scope;
@@ -50,14 +58,8 @@ export class FiringRepository {
     return this.#scope.read(async db => {
       const where = { AND: [page.after, { policyId: options.policyId }] };
       const rows = await db.policyFiring.findMany({ where, orderBy: page.orderBy, take: page.take });
-      const counts = await countsOf(
-        db,
-        rows.map(({ id }) => id),
-      );
-      return toPage(rows, page.limit, row => ({
-        ...toFiring(row),
-        members: counts.get(row.id) ?? noMembers(),
-      }));
+      const all = await withCounts(db, rows);
+      return toPage(rows, page.limit, row => all.get(row.id)!);
     });
   }
 
@@ -65,7 +67,7 @@ export class FiringRepository {
   async get(policyId: string, id: string): Promise<FiringWithCounts> {
     const found = await this.#scope.read(async db => {
       const row = isId(id) ? await db.policyFiring.findFirst({ where: { id, policyId } }) : null;
-      return row && { ...toFiring(row), members: (await countsOf(db, [id])).get(id) ?? noMembers() };
+      return row && (await withCounts(db, [row])).get(id)!;
     });
     if (!found) throw notFound('firing', id);
     return found;
@@ -136,76 +138,49 @@ export class FiringRepository {
     });
   }
 
-  /** Firings that run and have no member left that waits or is under way. */
+  /**
+   * Firings that run and have no member left that waits or is under way: those that nothing has followed yet, and
+   * those that have no such replica either.
+   */
   async listToFinish(): Promise<string[]> {
-    const where = { state: 'running', members: { none: { state: { in: OPEN } } } };
+    const isLast = { OR: [{ followedAt: null }, { replicas: { none: { state: { in: OPEN_REPLICA } } } }] };
+    const where = { state: 'running', members: { none: { state: { in: OPEN } } }, ...isLast };
     const rows = await this.#scope.read(db => db.policyFiring.findMany({ where, select: { id: true } }));
     return rows.map(({ id }) => id);
   }
 
-  /** Held until the end of the transaction; null where it has ended, or goes on. */
-  async lockToFinish(
-    id: string,
-  ): Promise<{ firing: Firing; policy: Policy; members: FiringMember[] } | null> {
+  /** Held until the end of the transaction; null where it has ended, or its members go on. */
+  async lockToFinish(id: string): Promise<FiringToFinish | null> {
     return this.#scope.write(async db => {
       const found = await lockFiring(db, id, 'running');
       if (found === null) return null;
       const rows = await db.policyFiringMember.findMany({ where: { firingId: id }, orderBy: { id: 'asc' } });
       if (rows.some(({ state }) => OPEN.includes(state))) return null;
-      return { ...found, members: rows.map(toMember) };
+      const replicas = await db.policyFiringReplica.findMany({ where: { firingId: id } });
+      return { ...found, members: rows.map(toMember), replicas: replicas.map(toReplica) };
     });
   }
 
-  /** More of what followed: as many as one can look at are kept. */
-  async addFollowUps(id: string, followUps: readonly FollowUp[]): Promise<void> {
-    if (followUps.length === 0) return;
-    const more = JSON.stringify(followUps);
-    const at = againAt(followUps);
-    await this.#scope.write(
-      db => db.$executeRaw`
-        UPDATE policy_firing SET follow_ups = follow_ups || ${more}::jsonb,
-          replicas_at = least(replicas_at, ${at}::timestamptz)
-        WHERE id = ${id}::uuid AND jsonb_array_length(follow_ups) < ${FOLLOW_UPS_MAX}`,
-    );
+  /** What follows its members, who have ended. Within the transaction of `lockToFinish`. */
+  async follow({ id }: Firing, followUps: readonly FollowUp[]): Promise<void> {
+    const data = { followUps: followUps.map(json), followedAt: this.#scope.now() };
+    await this.#scope.write(db => db.policyFiring.update({ where: { id }, data }));
   }
 
-  /** Within the transaction of `lockToFinish`. */
-  finish(firing: Firing, { failed, followUps }: { failed: boolean; followUps: FollowUp[] }): Promise<void> {
+  /** Within the transaction of `lockToFinish`. `reason`: null where there is nothing more to say. */
+  finish(firing: Firing, { failed, reason }: { failed: boolean; reason: string | null }): Promise<void> {
     return this.#scope.write(async (db, tell) => {
       const { id, policyId } = firing;
       const state = failed ? 'failed' : 'succeeded';
-      const all = [...firing.followUps, ...followUps].map(json);
-      await db.policyFiring.update({
-        where: { id },
-        data: { state, followUps: all, finishedAt: this.#scope.now() },
-      });
+      const data = { state, finishedAt: this.#scope.now(), ...(reason !== null && { reason }) };
+      await db.policyFiring.update({ where: { id }, data });
       tell({
         kind: `policy-firing-${state}`,
         subjectType: 'policy',
         subjectId: policyId,
-        data: { firingId: id },
+        data: { firingId: id, ...(reason !== null && { reason }) },
       });
     });
-  }
-
-  /** Ids of those with a replica that is to be tried again by now. One far ahead tells of a clock that was set back. */
-  async listReplicasDue(): Promise<string[]> {
-    const now = this.#scope.now();
-    const wrong = new Date(now.getTime() + MEMBER_DELAY_MS_MAX);
-    const where = { OR: [{ replicasAt: { lte: now } }, { replicasAt: { gt: wrong } }] };
-    const rows = await this.#scope.read(db => db.policyFiring.findMany({ where, select: { id: true } }));
-    return rows.map(({ id }) => id);
-  }
-
-  /** Held until the end of the transaction, in whatever state; null where somebody else has it, or it is gone. */
-  lockReplicas(id: string): Promise<{ firing: Firing; policy: Policy } | null> {
-    return this.#scope.write(db => lockFiring(db, id, null));
-  }
-
-  /** Within the transaction of `lockReplicas`. */
-  async setFollowUps(id: string, followUps: readonly FollowUp[]): Promise<void> {
-    const data = { followUps: followUps.map(json), replicasAt: againAt(followUps) };
-    await this.#scope.write(db => db.policyFiring.update({ where: { id }, data }));
   }
 
   /** Those of the policy that ended longer ago, with their members; the oldest first, so many at once. */
@@ -220,8 +195,8 @@ export class FiringRepository {
   }
 
   /**
-   * Members that failed, and those that did not start though they might have, wait again. Rejects `not-found`, and
-   * `complete` where there is none. Returns how many.
+   * Members that failed, and those that did not start though they might have, wait again, and so do replicas that
+   * failed. Rejects `not-found`, and `complete` where there is none. Returns how many.
    */
   retry(policyId: string, id: string): Promise<number> {
     return this.#scope.write(async (db, tell) => {
@@ -229,25 +204,26 @@ export class FiringRepository {
       const firing = await this.get(policyId, id);
       const again = { state: 'waiting', reason: null, notBefore: null, finishedAt: null, attempts: 0 };
       const where = { firingId: id, state: { in: ['failed', 'skipped'] } };
-      const { count } = await db.policyFiringMember.updateMany({ where, data: again });
-      if (count === 0) {
+      const { count: members } = await db.policyFiringMember.updateMany({ where, data: again });
+      const replicas = await db.$executeRaw`
+        UPDATE policy_firing_replica SET state = 'waiting', reason = NULL, attempts = 0, refusals = 0,
+          not_before = ${this.#scope.now()}, created_at = ${this.#scope.now()}
+        WHERE firing_id = ${id}::uuid AND state = 'failed'`;
+      if (members + replicas === 0) {
         const text =
-          `Firing ${id} is ${firing.state}: none of its members failed or was left out, so there is nothing ` +
-          'to retry.';
+          `Firing ${id} is ${firing.state}: none of its members or replicas failed or was left out, so there is ` +
+          'nothing to retry.';
         throw new CatalogError('firing', 'complete', text);
       }
-      await db.policyFiring.update({ where: { id }, data: { state: 'running', finishedAt: null } });
-      const data = { firingId: id, members: count };
+      // Members whose turn comes anew are followed anew.
+      const followed = members > 0 ? { followUps: [], followedAt: null } : {};
+      const running = { state: 'running', reason: null, finishedAt: null, ...followed };
+      await db.policyFiring.update({ where: { id }, data: running });
+      const data = { firingId: id, members, replicas };
       tell({ kind: 'policy-firing-retried', subjectType: 'policy', subjectId: policyId, data });
-      return count;
+      return members + replicas;
     });
   }
-}
-
-/** The first of them; null: none is tried again. */
-function againAt(followUps: readonly FollowUp[]): Date | null {
-  const moments = followUps.flatMap(({ again }) => (again ? [Date.parse(again.at)] : []));
-  return moments.length === 0 ? null : new Date(Math.min(...moments));
 }
 
 /** One that moves is there again soon, and waits for that; but nobody else of a group waits for it. */
@@ -260,12 +236,11 @@ function unready({ name, state }: Volume, isGrouped: boolean): string | null {
 async function lockFiring(
   db: Db,
   id: string,
-  /** Null: in any. */
-  state: string | null,
+  state: string,
 ): Promise<{ firing: Firing; policy: Policy } | null> {
   const held = await db.$queryRaw<unknown[]>`
     SELECT 1 FROM policy_firing
-    WHERE id = ${id}::uuid AND (${state}::text IS NULL OR state = ${state}) FOR UPDATE SKIP LOCKED`;
+    WHERE id = ${id}::uuid AND state = ${state} FOR UPDATE SKIP LOCKED`;
   if (held.length === 0) return null;
   const { policy, ...row } = await db.policyFiring.findUniqueOrThrow({
     where: { id },
@@ -300,6 +275,39 @@ async function supersede(
   return new Map(
     running.map(({ volumeId, runId }) => [volumeId, `run ${runId} of an earlier firing is still under way`]),
   );
+}
+
+/** By their ids; the replicas of each stand after what else followed. */
+async function withCounts(
+  db: Db,
+  rows: readonly PolicyFiringModel[],
+): Promise<Map<string, FiringWithCounts>> {
+  const ids = rows.map(({ id }) => id);
+  const counts = await countsOf(db, ids);
+  const shown = await db.$queryRaw<ShownReplica[]>`
+    SELECT firing.id::text AS "firingId", replica.* FROM unnest(${ids}::uuid[]) AS firing (id), LATERAL (
+      SELECT run_id::text AS "runId", reason, CASE WHEN state = 'waiting' THEN not_before END AS "againAt"
+      FROM policy_firing_replica WHERE firing_id = firing.id
+      ORDER BY backup_id, repository_id LIMIT ${REPLICAS_SHOWN}) AS replica`;
+  const replicas = Map.groupBy(shown, ({ firingId }) => firingId);
+  return new Map(
+    rows.map(row => {
+      const { followUps, ...firing } = toFiring(row);
+      const brought = (replicas.get(row.id) ?? []).map(({ firingId: _, ...one }) => ({
+        kind: 'replicate' as const,
+        ...one,
+      }));
+      const members = counts.get(row.id) ?? noMembers();
+      return [row.id, { ...firing, followUps: [...followUps, ...brought], members }];
+    }),
+  );
+}
+
+interface ShownReplica {
+  firingId: string;
+  runId: string | null;
+  reason: string | null;
+  againAt: Date | null;
 }
 
 async function countsOf(db: Db, firingIds: string[]): Promise<Map<string, MemberCounts>> {

@@ -11,17 +11,10 @@ export type MemberState = (typeof MEMBER_STATES)[number];
 export interface FollowUp {
   kind: 'prune' | 'verify' | 'replicate';
   runId: string | null;
+  /** Why it was not started, or failed. */
   reason: string | null;
-  /** Of a replica that could not be started, and may be later. */
-  again?: ReplicaAgain | null;
-}
-
-export interface ReplicaAgain {
-  backupId: string;
-  repositoryId: string;
-  tries: number;
-  /** ISO 8601. */
-  at: string;
+  /** Of a replica that waits: its next run is not started before. */
+  againAt?: Date | null;
 }
 
 export interface Firing {
@@ -39,6 +32,8 @@ export interface Firing {
   definition: PolicyDefinition | null;
   reason: string | null;
   followUps: FollowUp[];
+  /** When they were started; null: its members have not ended. */
+  followedAt: Date | null;
   createdAt: Date;
   startedAt: Date | null;
   finishedAt: Date | null;

@@ -1,12 +1,13 @@
 // Groups: checkpoints of several volumes at one instant, and backups of them. State follows the run that makes it:
 // creating → ready or incomplete once it is decided that it is one instant; failed or cancelled where it is not.
 import { CatalogError, isUniqueViolation, notFound } from './errors.ts';
-import type { Prisma } from './generated/client.ts';
 import type { CheckpointGroupMemberModel, CheckpointGroupModel } from './generated/models.ts';
-import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { json } from './json.ts';
+import { between, nameHolds, type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { JsonObject, RunError } from './run.ts';
 import type { Db, Scope } from './scope.ts';
+import { visibleVolumeIds } from './visibility.ts';
 
 export type GroupKind = 'checkpoint' | 'backup';
 /** What one member that fails means for the others. */
@@ -56,12 +57,27 @@ export interface Group extends NewGroup {
   members: GroupMember[];
 }
 
+export interface GroupFilter {
+  state?: GroupState | undefined;
+  kind?: GroupKind | undefined;
+  /** Part of the name. */
+  name?: string | undefined;
+  /** Of one of its members. */
+  volumeId?: string | undefined;
+  storageNodeId?: string | undefined;
+  repositoryId?: string | undefined;
+  /** Whose firing has made it, as long as that is kept. */
+  policyId?: string | undefined;
+  /** Asked for from here on, and before. */
+  since?: Date | undefined;
+  until?: Date | undefined;
+}
+
 type NewMember = Omit<GroupMember, 'state' | 'error'>;
 type Row = CheckpointGroupModel & { members: CheckpointGroupMemberModel[] };
 
 const GIVEN_UP: GroupState[] = ['failed', 'cancelled'];
 const include = { members: { orderBy: { volumeName: 'asc' } } } as const;
-const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject;
 
 function toGroup({ members, ...row }: Row): Group {
   return {
@@ -110,12 +126,19 @@ export class GroupRepository {
   async find(ref: string): Promise<Group | null> {
     const orderBy = [{ createdAt: 'desc' as const }, { id: 'desc' as const }];
     return this.#scope.read(async db => {
-      const living = { ...byRef(ref), state: { notIn: GIVEN_UP } };
+      const where = { ...byRef(ref), ...(await this.#visible(db)) };
+      const living = { ...where, state: { notIn: GIVEN_UP } };
       const row =
         (await db.checkpointGroup.findFirst({ where: living, include })) ??
-        (await db.checkpointGroup.findFirst({ where: byRef(ref), orderBy, include }));
+        (await db.checkpointGroup.findFirst({ where, orderBy, include }));
       return row && toGroup(row);
     });
+  }
+
+  /** Who sees some volumes alone sees the groups that have no other members. */
+  async #visible(db: Db) {
+    const volumeIds = await visibleVolumeIds(this.#scope, db);
+    return volumeIds === null ? {} : { members: { some: {}, every: { volumeId: { in: volumeIds } } } };
   }
 
   /** Rejects `not-found`. */
@@ -126,11 +149,21 @@ export class GroupRepository {
   }
 
   /** Newest first. */
-  list(options: PageOptions & { state?: GroupState | undefined } = {}): Promise<Page<Group>> {
+  list(options: PageOptions & GroupFilter = {}): Promise<Page<Group>> {
     const page = pageQuery(options, 'desc');
-    const filter = options.state === undefined ? {} : { state: options.state };
+    const { state, kind, name, volumeId, storageNodeId, repositoryId, policyId, since, until } = options;
+    const filter = {
+      ...nameHolds(name),
+      ...between('createdAt', since, until),
+      ...(state !== undefined && { state }),
+      ...(kind !== undefined && { kind }),
+      ...(repositoryId !== undefined && { repositoryId }),
+    };
+    const ofVolume = volumeId === undefined ? {} : { members: { some: { volumeId } } };
+    const onNode = storageNodeId === undefined ? {} : { members: { some: { storageNodeId } } };
     return this.#scope.read(async db => {
-      const where = { AND: [page.after, filter] };
+      const ofPolicy = policyId === undefined ? {} : { runId: { in: await runsFor(db, policyId) } };
+      const where = { AND: [page.after, filter, ofVolume, onNode, ofPolicy, await this.#visible(db)] };
       const { orderBy, take } = page;
       const rows = await db.checkpointGroup.findMany({ where, orderBy, take, include });
       return toPage(rows, page.limit, toGroup);
@@ -264,4 +297,12 @@ async function lock(db: Db, id: string): Promise<CheckpointGroupModel> {
   const row = await db.checkpointGroup.findUnique({ where: { id } });
   if (row === null) throw notFound('group', id);
   return row;
+}
+
+/** Those that made groups for firings of the policy. */
+async function runsFor(db: Db, policyId: string): Promise<string[]> {
+  const rows = await db.$queryRaw<{ id: string }[]>`
+    SELECT run_id::text AS id FROM checkpoint_group AS g WHERE EXISTS (
+      SELECT 1 FROM policy_firing_member AS m WHERE m.run_id = g.run_id AND m.policy_id = ${policyId}::uuid)`;
+  return rows.map(({ id }) => id);
 }

@@ -20,12 +20,13 @@ export type {
   ApiTokenRole,
   NewApiToken,
 } from './api-token-repository.ts';
-export type {
-  AuditEntry,
-  AuditEntryResult,
-  AuditFilter,
-  AuditRepository,
-  NewAuditEntry,
+export {
+  AUDIT_LOG_DAYS_MIN,
+  type AuditEntry,
+  type AuditEntryResult,
+  type AuditFilter,
+  type AuditRepository,
+  type NewAuditEntry,
 } from './audit-repository.ts';
 export type { BackupDamageRepository } from './backup-damage-repository.ts';
 export type { BackupImport, BackupManifest } from './backup-import.ts';
@@ -49,14 +50,13 @@ export type {
   FoundCheckpoint,
   NewCheckpoint,
 } from './checkpoint-repository.ts';
-export {
-  type Commit,
-  type CommitDecision,
-  type CommitRepository,
-  type CommitState,
-  isUnended,
-  type LostSnapshot,
-  type NewCommit,
+export type {
+  Commit,
+  CommitDecision,
+  CommitRepository,
+  CommitState,
+  LostSnapshot,
+  NewCommit,
 } from './commit-repository.ts';
 export type { DamagedRange } from './damaged-ranges.ts';
 export type {
@@ -78,9 +78,9 @@ export {
   MEMBER_STATES,
   type MemberCounts,
   type MemberState,
-  type ReplicaAgain,
 } from './firing.ts';
-export type { FiringRepository, FiringWithCounts } from './firing-repository.ts';
+export type { EndedReplica, FiringReplica, FiringReplicaRepository } from './firing-replica-repository.ts';
+export type { FiringRepository, FiringToFinish, FiringWithCounts } from './firing-repository.ts';
 export type {
   Group,
   GroupCompletion,
@@ -100,7 +100,6 @@ export type {
   StoredAnswer,
 } from './idempotency-repository.ts';
 export type { Base } from './intents/audited-base.ts';
-export { chooseBase, type WantedBase } from './intents/backup-base.ts';
 export { type IntendedBackup, intendBackup, type WantedBackup } from './intents/backup-intent.ts';
 export {
   type IntendedCheckpoint,
@@ -117,6 +116,7 @@ export { intendPrune, type WantedPrune } from './intents/prune-intent.ts';
 export { type IntendedReplica, intendReplica, type WantedReplica } from './intents/replica-intent.ts';
 export { requireOnline, requireOpen } from './intents/require-online.ts';
 export { steerGroup } from './intents/steer-group.ts';
+export { intendVerification, type WantedVerification } from './intents/verify-intent.ts';
 export type { Inventory, InventoryRepository, RunFact } from './inventory-repository.ts';
 export type { Joined, Joining, JoinToken, JoinTokenRepository } from './join-token-repository.ts';
 export type { BestBackup, LossRepository, LostVolume } from './loss-repository.ts';
@@ -145,14 +145,14 @@ export {
 } from './policy/simulate.ts';
 export type { NewPolicy, Policy, PolicyRepository } from './policy-repository.ts';
 export { isId } from './ref.ts';
-export {
-  type BlockedReplica,
-  planReplication,
-  type ReplicationPlan,
-  type ReplicationSetting,
-  type ReplicationSides,
+export type {
+  BlockedReplica,
+  ReplicationPlan,
+  ReplicationSetting,
+  ReplicationSides,
 } from './replication/replica-plan.ts';
 export { lookAtRule, type RuleStatus } from './replication/rule-status.ts';
+export { type DueOfRule, planVolumes, RULE_WATCH_LIMITS, RuleWatch } from './replication/rule-watch.ts';
 export type {
   NewReplicationRule,
   ReplicationRule,
@@ -168,15 +168,16 @@ export type {
   RepositoryState,
 } from './repository-repository.ts';
 export { type ChainLink, type ChainPlan, planChain, type Removal } from './retention/chain-plan.ts';
-export { type KeepCandidate, keepsAnything, type RetentionRules, reasonsToKeep } from './retention/keep.ts';
+export { type KeepCandidate, keepsAnything, type RetentionRules } from './retention/keep.ts';
+export { goneByAll, keepersOf } from './retention/keepers.ts';
 export { keptOf } from './retention/kept.ts';
 export { isTimeZone } from './retention/period.ts';
 export type {
   MergedBackup,
   RetentionRepository,
-  RetentionRow,
   UnusedCheckpoint,
 } from './retention-repository.ts';
+export type { RetentionRow } from './retention-rows.ts';
 export {
   hasEnded,
   type Json,

@@ -1,21 +1,16 @@
 // Goal: how long nobody has worked on a run is told right, whatever it has waited for. Method: a real database, a run
 // that is old and was just given back.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Catalog } from './catalog.ts';
-import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
+import { beforeEach, expect, test } from 'vitest';
+import type { Catalog } from './catalog.ts';
+import { inDatabase, openTestCatalog, type TestDatabase } from './testing/index.ts';
 import { seed } from './testing/nouns.ts';
 
 let database: TestDatabase;
 let catalog: Catalog;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
+  ({ catalog, database } = await openTestCatalog());
 });
 
 test('a run that was taken over just now is not silent since it was made', async () => {

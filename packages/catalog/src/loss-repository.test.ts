@@ -1,22 +1,20 @@
 // Goal: a storage node that is given up while its volumes move, or while two recoveries look at them, leaves each of
 // them with one owner. Method: a real database; what two runs do one after the other.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Catalog } from './catalog.ts';
+import { beforeEach, expect, test } from 'vitest';
+import type { Catalog } from './catalog.ts';
 import type { BestBackup } from './loss-repository.ts';
-import { createTestDatabase, type TestDatabase } from './testing/index.ts';
+import { openTestCatalog } from './testing/index.ts';
 
 const NAMES = ['alpha', 'beta', 'gamma'] as const;
 const RUN = randomUUID();
 
-let database: TestDatabase;
 let catalog: Catalog;
 let ids: Record<(typeof NAMES)[number], string>;
 let volumeId: string;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
+  ({ catalog } = await openTestCatalog());
   ids = { alpha: randomUUID(), beta: randomUUID(), gamma: randomUUID() };
   for (const [index, name] of NAMES.entries()) {
     const controlAddress = `127.0.0.1:740${index}`;
@@ -29,10 +27,6 @@ beforeEach(async () => {
   const wanted = { name: 'disk', storageNodeId: ids.alpha, sizeBytes: 4096, format: 'raw' } as const;
   volumeId = (await catalog.volumes.create({ id: randomUUID(), ...wanted })).id;
   await catalog.volumes.markReady(volumeId, { exportUri: 'nbd://alpha/disk', sizeBytes: 4096 }, RUN);
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
 });
 
 async function giveUp(name: (typeof NAMES)[number]): Promise<void> {

@@ -2,7 +2,7 @@
 // before a clock was set back, and nobody waits until it comes.
 
 /** Clocks of hosts that run for one catalog may differ by this much; what lies further ahead is wrong. */
-export const CLOCK_SKEW_MS_MAX = 300_000;
+const CLOCK_SKEW_MS_MAX = 300_000;
 
 /** Whether `ms` have passed since that moment, or it lies so far ahead that it tells nothing. */
 export function hasPassed(since: Date, ms: number, now: Date): boolean {

@@ -56,6 +56,12 @@ export function between<M extends string>(moment: M, since?: Date, until?: Date)
   return { [moment]: range } as { [K in M]: typeof range };
 }
 
+/** For `where`: names that hold the text, as far as one is given. */
+export function nameHolds(text: string | undefined): { name?: { contains: string } } {
+  // What stands for other characters in a pattern stands for itself here.
+  return text === undefined ? {} : { name: { contains: text.replaceAll(/[\\%_]/g, '\\$&') } };
+}
+
 export function toPage<Row extends Keyed, T>(rows: Row[], limit: number, map: (row: Row) => T): Page<T> {
   const shown = rows.slice(0, limit);
   const last = shown.at(-1);

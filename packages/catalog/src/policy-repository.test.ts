@@ -1,9 +1,9 @@
 // Goal: of several that plan at once each due moment becomes one firing; old firings go, with their members. Method:
 // a database of its own and a clock that is set by hand.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Catalog, type PolicyDefinition } from './index.ts';
-import { createTestDatabase, type TestDatabase } from './testing/index.ts';
+import { beforeEach, expect, test } from 'vitest';
+import type { Catalog, PolicyDefinition } from './index.ts';
+import { openTestCatalog } from './testing/index.ts';
 
 const HOUR_MS = 3_600_000;
 const GRACE = { graceMs: 300_000 };
@@ -28,21 +28,15 @@ const DEFINITION: PolicyDefinition = {
   },
   retry: { times: 0, delayMs: 0 },
 };
-let database: TestDatabase;
 let catalog: Catalog;
 let nowMs: number;
 let id: string;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
   nowMs = Date.parse('2026-05-01T08:30Z');
-  catalog = Catalog.connect(database.url, { clock: () => new Date(nowMs) });
+  ({ catalog } = await openTestCatalog({ clock: () => new Date(nowMs) }));
   id = randomUUID();
   await catalog.policies.create({ id, name: 'nightly', enabled: true, definition: DEFINITION });
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
 });
 
 const firings = async () => (await catalog.firings.list({ policyId: id })).items;
@@ -80,7 +74,7 @@ test('firings that ended long ago are forgotten', async () => {
   const end = (firingId: string) =>
     catalog.transaction(async nouns => {
       const { firing } = (await nouns.firings.lockToFinish(firingId))!;
-      await nouns.firings.finish(firing, { failed: false, followUps: [] });
+      await nouns.firings.finish(firing, { failed: false, reason: null });
     });
   await catalog.firings.begin(old);
   await end(old);

@@ -1,11 +1,12 @@
 // Policies: what is backed up when. Who plans a policy's firings holds its row, so that each due moment is dealt with
 // once, however many workers there are, and whatever the queue has forgotten.
 import { randomUUID } from 'node:crypto';
+import { type Labels, matchesSelector, parseSelector } from '@tidemark/proto';
 import { nameTaken, notFound } from './errors.ts';
-import type { Prisma } from './generated/client.ts';
 import type { PolicyModel } from './generated/models.ts';
+import { json } from './json.ts';
 import { latestPossible } from './moments.ts';
-import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { nameHolds, type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import type { PolicyDefinition } from './policy/definition.ts';
 import { planFirings } from './policy/plan-firings.ts';
 import { Schedule } from './policy/schedule.ts';
@@ -36,7 +37,15 @@ export interface NewPolicy {
   enabled: boolean;
 }
 
-const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject;
+export interface PolicyFilter {
+  enabled?: boolean | undefined;
+  /** Part of the name. */
+  name?: string | undefined;
+  /** It backs up to that repository, or has replicas made there. */
+  repositoryId?: string | undefined;
+  /** Its selector chooses a volume that has these. */
+  labels?: Labels | undefined;
+}
 
 export function toPolicy(row: PolicyModel): Policy {
   return { ...row, definition: row.definition as unknown as PolicyDefinition };
@@ -78,11 +87,23 @@ export class PolicyRepository {
   }
 
   /** Oldest first. */
-  list(options: PageOptions = {}): Promise<Page<Policy>> {
+  list(options: PageOptions & PolicyFilter = {}): Promise<Page<Policy>> {
     const { after, orderBy, take, limit } = pageQuery(options, 'asc');
-    return this.#scope.read(async db =>
-      toPage(await db.policy.findMany({ where: after, orderBy, take }), limit, toPolicy),
-    );
+    const { enabled, name, repositoryId: place, labels } = options;
+    const places = [
+      { definition: { path: ['repositoryId'], equals: place } },
+      { definition: { path: ['replicaIds'], array_contains: [place] } },
+    ];
+    const filter = {
+      ...nameHolds(name),
+      ...(enabled !== undefined && { enabled }),
+      ...(place !== undefined && { OR: places }),
+    };
+    return this.#scope.read(async db => {
+      const chosen = labels === undefined ? {} : { id: { in: await idsChoosing(db, labels) } };
+      const where = { AND: [after, filter, chosen] };
+      return toPage(await db.policy.findMany({ where, orderBy, take }), limit, toPolicy);
+    });
   }
 
   /** All that the queue has to know of. */
@@ -221,4 +242,11 @@ async function dropWaiting(
   const skipped = { state: 'skipped', reason, finishedAt: now };
   await db.policyFiring.updateMany({ where: { policyId, state: 'planned' }, data: skipped });
   await db.policyFiringMember.updateMany({ where: { policyId, state: 'waiting' }, data: skipped });
+}
+
+/** Of policies, which are few beside what they choose. */
+async function idsChoosing(db: Db, labels: Labels): Promise<string[]> {
+  const rows = (await db.policy.findMany()).map(toPolicy);
+  const chosen = rows.filter(({ definition }) => matchesSelector(parseSelector(definition.selector), labels));
+  return chosen.map(({ id }) => id);
 }

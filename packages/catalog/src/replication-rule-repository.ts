@@ -2,7 +2,7 @@
 import { isForeignKeyViolation, nameTaken, notFound } from './errors.ts';
 import { Prisma } from './generated/client.ts';
 import type { ReplicationRuleModel } from './generated/models.ts';
-import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { nameHolds, type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { RetentionRules } from './retention/keep.ts';
 import type { Scope } from './scope.ts';
@@ -35,6 +35,14 @@ export type NewReplicationRule = Omit<ReplicationRule, 'source' | 'target' | 'cr
 export type ReplicationRuleChange = Partial<
   Omit<NewReplicationRule, 'id' | 'sourceRepositoryId' | 'targetRepositoryId'>
 >;
+
+export interface ReplicationRuleFilter {
+  enabled?: boolean | undefined;
+  /** Part of the name. */
+  name?: string | undefined;
+  sourceRepositoryId?: string | undefined;
+  targetRepositoryId?: string | undefined;
+}
 
 /** Runs of a rule, as far as the next ones depend on them. */
 export interface RuleRuns {
@@ -105,9 +113,16 @@ export class ReplicationRuleRepository {
   }
 
   /** Oldest first. */
-  list(options: PageOptions = {}): Promise<Page<ReplicationRule>> {
+  list(options: PageOptions & ReplicationRuleFilter = {}): Promise<Page<ReplicationRule>> {
     const page = pageQuery(options, 'asc');
-    const query = { where: page.after, orderBy: page.orderBy, take: page.take, include };
+    const { enabled, name, sourceRepositoryId, targetRepositoryId } = options;
+    const filter = {
+      ...nameHolds(name),
+      ...(enabled !== undefined && { enabled }),
+      ...(sourceRepositoryId !== undefined && { sourceRepositoryId }),
+      ...(targetRepositoryId !== undefined && { targetRepositoryId }),
+    };
+    const query = { where: { AND: [page.after, filter] }, orderBy: page.orderBy, take: page.take, include };
     return this.#scope.read(async db => toPage(await db.replicationRule.findMany(query), page.limit, toRule));
   }
 
@@ -165,7 +180,11 @@ export class ReplicationRuleRepository {
     });
   }
 
-  #tell(tell: Parameters<Parameters<Scope['write']>[0]>[1], what: string, row: Row): void {
+  #tell(
+    tell: Parameters<Parameters<Scope['write']>[0]>[1],
+    what: 'created' | 'changed' | 'deleted',
+    row: Row,
+  ): void {
     const data = { name: row.name, source: row.source.name, target: row.target.name };
     tell({ kind: `replication-rule-${what}`, subjectType: 'replication-rule', subjectId: row.id, data });
   }

@@ -115,6 +115,12 @@ export class RepositoryRepository {
     throw new CatalogError('repository', 'not-ready', text);
   }
 
+  /** Ids of those that live on the storage node. */
+  async idsOn(storageNodeId: string): Promise<string[]> {
+    const query = { where: { storageNodeId }, select: { id: true } };
+    return (await this.#scope.read(db => db.repository.findMany(query))).map(({ id }) => id);
+  }
+
   /** Oldest first. */
   list(options: PageOptions & ChosenFilter = {}): Promise<Page<Repository>> {
     const { after, orderBy, take, limit } = pageQuery(options, 'asc');

@@ -2,10 +2,10 @@
 // being hidden, and a row goes only with its children told where they stand.
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import type { Backup } from './backup-repository.ts';
-import { Catalog } from './catalog.ts';
-import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
+import type { Catalog } from './catalog.ts';
+import { inDatabase, openTestCatalog, type TestDatabase } from './testing/index.ts';
 import { addBackup, seed } from './testing/nouns.ts';
 
 let database: TestDatabase;
@@ -15,8 +15,7 @@ let chain: Backup[];
 const runId = randomUUID();
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
+  ({ catalog, database } = await openTestCatalog());
   const { volume, repository } = await seed(catalog);
   ids = { volumeId: volume.id, repositoryId: repository.id };
   chain = [];
@@ -25,10 +24,6 @@ beforeEach(async () => {
     const at = new Date(chain.length);
     chain.push(await addBackup(catalog, { ...ids, checkpoint, at, ...(parentId && { parentId }) }));
   }
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
 });
 
 const merged = ({ id }: Backup, parentId: string | null) => ({

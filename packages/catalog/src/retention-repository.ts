@@ -1,33 +1,13 @@
 // Backups on their way out: hidden by an intent, taken out of their chains one by one, gone. And checkpoints that
 // nobody needs any more.
-import type { BackupState } from './backup-repository.ts';
+import type { EventKind } from '@tidemark/proto';
 import { type VolumeOfCheckpoints, volumesOf } from './checkpoint-holders.ts';
 import { rangesJson, rangesOf, unionOf, without } from './damaged-ranges.ts';
 import { CatalogError, notFound } from './errors.ts';
 import { claimedByOthers, hiddenBy, turnHolder } from './prune-turns.ts';
 import { REMOVED } from './removed-since.ts';
-import { unsoundOf } from './retention/soundness.ts';
+import { type RetentionRow, retentionRows, type SomeBackups } from './retention-rows.ts';
 import type { Db, Scope } from './scope.ts';
-
-/** A backup as retention sees it. */
-export interface RetentionRow {
-  id: string;
-  volumeId: string;
-  checkpointId: string;
-  /** Name of the checkpoint when the backup was made. */
-  checkpoint: string;
-  parentId: string | null;
-  replicaOfId: string | null;
-  state: BackupState;
-  pointInTime: Date | null;
-  createdAt: Date;
-  pinnedUntil: Date | null;
-  storedBytes: number | null;
-  /** Who reads it or builds on it, in words. */
-  holders: string[];
-  /** Why not all of it can be read, in words; null: nothing is known against it. */
-  unsound: string | null;
-}
 
 /** What a repository says of a backup whose parent was merged into it. */
 export interface MergedBackup {
@@ -49,12 +29,6 @@ const IDS_AT_ONCE = 5_000;
 /** A volume has some hundred checkpoints and backups. */
 const VOLUMES_AT_ONCE = 500;
 
-/** What nobody can be merged into, nor lose what it stands on. */
-const UNFINISHED: Readonly<Record<string, string[]>> = {
-  creating: ['the run that makes it'],
-  missing: ['an operator: its files have to come back, or it is to be forgotten'],
-};
-
 export class RetentionRepository {
   readonly #scope: Scope;
 
@@ -66,13 +40,42 @@ export class RetentionRepository {
   lockBackups(repositoryId: string): Promise<RetentionRow[]> {
     return this.#scope.write(async db => {
       await db.$queryRaw`SELECT 1 FROM backup WHERE repository_id = ${repositoryId}::uuid ORDER BY id FOR UPDATE`;
-      return rowsOf(db, repositoryId);
+      return retentionRows(db, repositoryId);
     });
   }
 
-  /** The same, to look at. */
-  backups(repositoryId: string): Promise<RetentionRow[]> {
-    return this.#scope.read(db => rowsOf(db, repositoryId));
+  /** The same, to look at; of some of them alone where that is asked. */
+  backups(repositoryId: string, some?: SomeBackups): Promise<RetentionRow[]> {
+    return this.#scope.read(db => retentionRows(db, repositoryId, some));
+  }
+
+  /** Within a transaction nobody takes a lease on a backup of the volumes there until its end. */
+  async holdBackups(repositoryId: string, volumeIds: readonly string[]): Promise<void> {
+    await this.#scope.write(
+      db => db.$queryRaw`
+        SELECT 1 FROM backup WHERE repository_id = ${repositoryId}::uuid AND volume_id = ANY(${volumeIds}::uuid[])
+        ORDER BY id FOR UPDATE`,
+    );
+  }
+
+  /** Ids of the volumes that have backups in any of the repositories. */
+  async volumesIn(repositoryIds: readonly string[]): Promise<string[]> {
+    const rows = await this.#scope.read(
+      db => db.$queryRaw<{ id: string }[]>`
+        SELECT DISTINCT volume_id::text AS id FROM backup WHERE repository_id = ANY(${repositoryIds}::uuid[])`,
+    );
+    return rows.map(({ id }) => id);
+  }
+
+  /** Ids of other volumes with backups that stand directly on one of theirs. */
+  async volumesAbove(volumeIds: readonly string[]): Promise<string[]> {
+    const rows = await this.#scope.read(
+      db => db.$queryRaw<{ id: string }[]>`
+        SELECT DISTINCT child.volume_id::text AS id
+        FROM backup AS parent JOIN backup AS child ON child.parent_id = parent.id
+        WHERE parent.volume_id = ANY(${volumeIds}::uuid[]) AND child.volume_id <> parent.volume_id`,
+    );
+    return rows.map(({ id }) => id);
   }
 
   /** Ids of those that stand on it directly. */
@@ -167,7 +170,8 @@ export class RetentionRepository {
         });
       }
       await db.backup.delete({ where: { id } });
-      const data = { freedBytes: Number(freedBytes), checkpoint: row.checkpointName };
+      const { volumeId, checkpointName: checkpoint } = row;
+      const data = { freedBytes: Number(freedBytes), checkpoint, volumeId };
       tell({ kind: REMOVED, subjectType: 'backup', subjectId: id, runId, data });
     });
   }
@@ -232,7 +236,7 @@ export class RetentionRepository {
 
   #change(
     ids: readonly string[],
-    { from, to, event, runId }: { from: string[]; to: string; event: string; runId: string },
+    { from, to, event, runId }: { from: string[]; to: string; event: EventKind; runId: string },
   ): Promise<void> {
     return this.#scope.write(async (db, tell) => {
       for (let start = 0; start < ids.length; start += IDS_AT_ONCE) {
@@ -286,38 +290,6 @@ async function unusedOf(
     }
   }
   return older.filter(({ id }) => madeWithBackup.has(id));
-}
-
-async function rowsOf(db: Db, repositoryId: string): Promise<RetentionRow[]> {
-  const orderBy = [{ createdAt: 'asc' as const }, { id: 'asc' as const }];
-  const rows = await db.backup.findMany({ where: { repositoryId }, orderBy });
-  // By themselves: they are few, and joined they would be looked for once for each backup.
-  const leases = await db.backupLease.findMany({ where: { backup: { repositoryId } }, orderBy });
-  const leasesOf = Map.groupBy(leases, ({ backupId }) => backupId);
-  const runIds = leases.map(({ holderId }) => holderId);
-  const runs = await db.run.findMany({ where: { id: { in: runIds } }, select: { id: true, kind: true } });
-  const kinds = new Map(runs.map(({ id, kind }) => [id, kind]));
-  const unsound = unsoundOf(rows);
-  return rows.map(row => ({
-    id: row.id,
-    volumeId: row.volumeId,
-    checkpointId: row.checkpointId,
-    checkpoint: row.checkpointName,
-    parentId: row.parentId,
-    replicaOfId: row.replicaOfId,
-    state: row.state as BackupState,
-    pointInTime: row.pointInTime,
-    createdAt: row.createdAt,
-    pinnedUntil: row.pinnedUntil,
-    storedBytes: row.storedBytes === null ? null : Number(row.storedBytes),
-    holders: [
-      ...(leasesOf.get(row.id) ?? []).map(({ holder, holderId }) =>
-        holder === 'run' ? `${kinds.get(holderId) ?? 'a'} run ${holderId}` : `${holder} ${holderId}`,
-      ),
-      ...(UNFINISHED[row.state] ?? []),
-    ],
-    unsound: unsound.get(row.id) ?? null,
-  }));
 }
 
 /** What is known of the damage of a backup that stands in for the one below it, too, from now on. */

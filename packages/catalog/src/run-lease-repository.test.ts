@@ -1,10 +1,10 @@
 // Goal: one worker at a time drives a run; a lease that ran out goes to the next, at a higher epoch, and the
 // one before it can change nothing more. Method: two owners take turns on a real database.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { Catalog } from './catalog.ts';
 import type { Lease } from './run-lease-repository.ts';
-import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
+import { inDatabase, openTestCatalog, type TestDatabase } from './testing/index.ts';
 
 const LONG_MS = 60_000;
 const error = { code: 'io-error', message: 'm' };
@@ -13,14 +13,9 @@ let catalog: Catalog;
 let runId: string;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
+  ({ catalog, database } = await openTestCatalog());
   runId = randomUUID();
   await catalog.runs.create({ id: runId, kind: 'backup', request: { some: 'thing' } });
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
 });
 
 const claim = (owner: string, { leaseMs = LONG_MS, attempt = 1 } = {}) =>

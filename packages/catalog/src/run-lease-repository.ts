@@ -3,6 +3,7 @@
 import { dropLeases } from './backup-lease-repository.ts';
 import { CatalogError } from './errors.ts';
 import type { Prisma } from './generated/client.ts';
+import { json } from './json.ts';
 import {
   type JsonObject,
   type Run,
@@ -57,8 +58,6 @@ interface ControlRow {
   finish_requested: boolean;
   speed_bytes_per_second: bigint | null;
 }
-
-const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject;
 
 export class RunLeaseRepository {
   readonly #scope: Scope;

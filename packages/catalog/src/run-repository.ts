@@ -1,5 +1,7 @@
 // Runs as operators see them: asked for, looked at, cancelled; and what the dispatcher hands to the queue.
+import type { EventKind } from '@tidemark/proto';
 import { CatalogError, notFound } from './errors.ts';
+import { Prisma } from './generated/client.ts';
 import { latestPossible } from './moments.ts';
 import { between, type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { isId } from './ref.ts';
@@ -15,8 +17,8 @@ import {
   withSteps,
 } from './run.ts';
 import type { Db, Scope } from './scope.ts';
-import { selectorCondition } from './selected.ts';
-import { isVolumeVisible, viewerOf, visibleVolumeIds } from './visibility.ts';
+import { type Viewer, viewerOf } from './visibility.ts';
+import { isRunVisible } from './visible-rows.ts';
 
 export interface NewRun {
   id: string;
@@ -105,8 +107,7 @@ export class RunRepository {
     const ids = runs.map(run => run.id);
     const rows = await this.#scope.read(
       db => db.$queryRaw<{ id: string }[]>`
-        SELECT id FROM run WHERE id = ANY(${ids}::uuid[]) AND (requested_by = ${viewer.name}
-          OR EXISTS (SELECT 1 FROM volume WHERE volume.id = volume_id AND ${selectorCondition(viewer.visible)}))`,
+        SELECT id FROM run WHERE id = ANY(${ids}::uuid[]) AND ${isRunVisible(viewer)}`,
     );
     const seen = new Set(rows.map(row => row.id));
     return runs.filter(run => seen.has(run.id));
@@ -135,12 +136,10 @@ export class RunRepository {
 
   async find(id: string): Promise<Run | null> {
     if (!isId(id)) return null;
-    return this.#scope.read(async db => {
-      const row = await db.run.findUnique({ where: { id }, include: withSteps });
-      if (!row) return null;
-      const own = row.requestedBy === this.#scope.acting()?.name;
-      return own || (await isVolumeVisible(this.#scope, db, row.volumeId)) ? toRun(row) : null;
-    });
+    const row = await this.#scope.read(db => db.run.findUnique({ where: { id }, include: withSteps }));
+    if (!row) return null;
+    const [run] = await this.visibleAmong([toRun(row)]);
+    return run ?? null;
   }
 
   /** Rejects `not-found`. */
@@ -148,13 +147,6 @@ export class RunRepository {
     const run = await this.find(id);
     if (!run) throw notFound('run', id);
     return run;
-  }
-
-  /** Who sees some volumes alone sees their runs, and those that they have asked for. */
-  async #visible(db: Db) {
-    const volumeIds = await visibleVolumeIds(this.#scope, db);
-    if (volumeIds === null) return {};
-    return { OR: [{ volumeId: { in: volumeIds } }, { requestedBy: this.#scope.acting()!.name }] };
   }
 
   /**
@@ -184,8 +176,10 @@ export class RunRepository {
       ...(volumeId !== undefined && { volumeId }),
     };
     const { orderBy, take } = page;
+    const viewer = viewerOf(this.#scope);
     return this.#scope.read(async db => {
-      const where = { AND: [page.after, filter, await this.#visible(db)] };
+      const seen = viewer === null ? {} : { id: { in: await visibleIds(db, viewer, options) } };
+      const where = { AND: [page.after, filter, seen] };
       const rows = await db.run.findMany({ where, orderBy, take, include: withSteps });
       return toPage(rows, page.limit, toRun);
     });
@@ -224,7 +218,7 @@ export class RunRepository {
     return this.#ask(id, { kind: 'run-speed-requested', wanted: { speedBytesPerSecond }, what: 'hold back' });
   }
 
-  #ask(id: string, { kind, wanted, what }: { kind: string; wanted: Wanted; what: string }): Promise<Run> {
+  #ask(id: string, { kind, wanted, what }: { kind: EventKind; wanted: Wanted; what: string }): Promise<Run> {
     return this.#scope.write(async (db, tell) => {
       await db.$queryRaw`SELECT 1 FROM run WHERE id = ${id}::uuid FOR UPDATE`;
       const run = await this.get(id);
@@ -341,4 +335,26 @@ async function boundWaits(db: Db): Promise<void> {
         AND (lease_until > now() + (lease_ms + 1000) * interval '1 millisecond'
           OR not_before > now() + (delay_ms + 1000) * interval '1 millisecond')
       FOR UPDATE SKIP LOCKED)`;
+}
+
+/** Of the next page for whoever sees some volumes alone. */
+async function visibleIds(db: Db, viewer: Viewer, options: PageOptions & RunFilter): Promise<string[]> {
+  const { key, take } = pageQuery(options, 'desc');
+  const { state, kind, volumeId, storageNodeId, repositoryId, requestedBy, since, until } = options;
+  const conditions = [
+    isRunVisible(viewer),
+    ...(key ? [Prisma.sql`(created_at, id) < (${key.createdAt}, ${key.id}::uuid)`] : []),
+    ...(state !== undefined ? [Prisma.sql`state = ${state}`] : []),
+    ...(kind !== undefined ? [Prisma.sql`kind = ${kind}`] : []),
+    ...(volumeId !== undefined ? [Prisma.sql`volume_id = ${volumeId}::uuid`] : []),
+    ...(storageNodeId !== undefined ? [Prisma.sql`storage_node_id = ${storageNodeId}::uuid`] : []),
+    ...(repositoryId !== undefined ? [Prisma.sql`repository_id = ${repositoryId}::uuid`] : []),
+    ...(requestedBy !== undefined ? [Prisma.sql`requested_by = ${requestedBy}`] : []),
+    ...(since !== undefined ? [Prisma.sql`created_at >= ${since}`] : []),
+    ...(until !== undefined ? [Prisma.sql`created_at < ${until}`] : []),
+  ];
+  const rows = await db.$queryRaw<{ id: string }[]>`
+    SELECT id FROM run WHERE ${Prisma.join(conditions, ' AND ')}
+    ORDER BY created_at DESC, id DESC LIMIT ${take}`;
+  return rows.map(({ id }) => id);
 }

@@ -1,5 +1,6 @@
 // Where repositories read and write: the plain client, or one transaction of it. Events told during a
 // transaction are kept back and written as its last statements.
+import type { EventKind } from '@tidemark/proto';
 import type { Acting } from './acting.ts';
 import { asCatalogError } from './errors.ts';
 import { Prisma, type PrismaClient } from './generated/client.ts';
@@ -7,7 +8,7 @@ import { Prisma, type PrismaClient } from './generated/client.ts';
 export type Db = Prisma.TransactionClient;
 
 export interface NewEvent {
-  kind: string;
+  kind: EventKind;
   subjectType:
     | 'storage-node'
     | 'volume'
@@ -143,7 +144,7 @@ export class ClientScope implements Scope {
   }
 }
 
-export class TransactionScope implements Scope {
+class TransactionScope implements Scope {
   readonly #db: Db;
   readonly now: () => Date;
   readonly events: NewEvent[] = [];

@@ -2,20 +2,14 @@
 // random selectors, SQL against `matchesSelector`; and pages that are walked to their end.
 import { randomUUID } from 'node:crypto';
 import { type Labels, matchesSelector, parseSelector } from '@tidemark/proto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Catalog } from './catalog.ts';
-import { createTestDatabase, type TestDatabase } from './testing/index.ts';
+import { beforeEach, expect, test } from 'vitest';
+import type { Catalog } from './catalog.ts';
+import { openTestCatalog } from './testing/index.ts';
 
-let database: TestDatabase;
 let catalog: Catalog;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
+  ({ catalog } = await openTestCatalog());
 });
 
 /** A small linear congruential generator: the same numbers in each run. */

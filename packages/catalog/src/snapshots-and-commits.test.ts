@@ -1,9 +1,9 @@
 // Goal: snapshots and commits go through their states, one commit a volume, and rows of overwritten snapshots
 // go while the commit keeps their names. Method: a real database for each test.
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Catalog } from './catalog.ts';
-import { createTestDatabase, inDatabase, type TestDatabase } from './testing/index.ts';
+import { beforeEach, expect, test } from 'vitest';
+import type { Catalog } from './catalog.ts';
+import { inDatabase, openTestCatalog, type TestDatabase } from './testing/index.ts';
 import { seed } from './testing/nouns.ts';
 
 let database: TestDatabase;
@@ -12,13 +12,8 @@ let volumeId: string;
 const runId = randomUUID();
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
+  ({ catalog, database } = await openTestCatalog());
   volumeId = (await seed(catalog)).volume.id;
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
 });
 
 async function snapshot(name: string, ready = true): Promise<string> {

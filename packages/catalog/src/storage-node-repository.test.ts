@@ -2,9 +2,9 @@
 // that was given up. Method: a real database in which a second client holds the row halfway.
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Catalog } from './catalog.ts';
-import { createTestDatabase, type TestDatabase } from './testing/index.ts';
+import { beforeEach, expect, test } from 'vitest';
+import type { Catalog } from './catalog.ts';
+import { openTestCatalog, type TestDatabase } from './testing/index.ts';
 
 const REPORT = {
   ...{ instanceId: 'instance-alpha', nbdAddress: '127.0.0.1:10809', version: '1.0.0' },
@@ -16,15 +16,10 @@ let catalog: Catalog;
 let id: string;
 
 beforeEach(async () => {
-  database = await createTestDatabase();
-  catalog = Catalog.connect(database.url);
+  ({ catalog, database } = await openTestCatalog());
   id = randomUUID();
   await catalog.storageNodes.create({ id, name: 'alpha', controlAddress: '127.0.0.1:7400' });
   await catalog.storageNodes.markOnline(id, REPORT);
-});
-afterEach(async () => {
-  await catalog.close();
-  await database.drop();
 });
 
 /** Changes the row, and commits once somebody waits for it. */
@@ -83,4 +78,18 @@ test('what answers as before is only seen, and what is news is not', async () =>
   const state = { state: 'unreachable', version: '1.0.0', labels: { rack: 'r1' } };
   expect(await catalog.storageNodes.get(id)).toMatchObject(state);
   expect((await catalog.events.ends()).newest).toBe(newest + 1);
+});
+
+test('a look that failed late changes nothing where somebody has heard of it since', async () => {
+  const { lastSeenAt: seenAt } = await catalog.storageNodes.get(id);
+  const { newest } = await catalog.events.ends();
+  const heard = `UPDATE storage_node SET last_seen_at = last_seen_at + interval '1 ms' WHERE id = $1`;
+  await whileSomebodyWaits(heard, async () => {
+    expect(await catalog.storageNodes.markUnreachable(id, 'gone', { seenAt })).toBe(false);
+  });
+  expect((await catalog.storageNodes.get(id)).state).toBe('online');
+  expect((await catalog.events.ends()).newest).toBe(newest);
+  const { lastSeenAt } = await catalog.storageNodes.get(id);
+  expect(await catalog.storageNodes.markUnreachable(id, 'gone', { seenAt: lastSeenAt })).toBe(true);
+  expect((await catalog.storageNodes.get(id)).state).toBe('unreachable');
 });

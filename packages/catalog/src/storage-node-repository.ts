@@ -236,11 +236,14 @@ export class StorageNodeRepository {
     return seen === 1;
   }
 
-  /** It did not answer. True when that is news, and then an event was told. */
-  markUnreachable(id: string, detail: string): Promise<boolean> {
+  /**
+   * It did not answer. True when that is news, and then an event was told. `seenAt`: when it had last been seen as
+   * the look began; nothing happens where somebody has heard of it since.
+   */
+  markUnreachable(id: string, detail: string, { seenAt }: { seenAt?: Date | null } = {}): Promise<boolean> {
     return this.#scope.write(async (db, tell) => {
       const { count } = await db.storageNode.updateMany({
-        where: { id, state: 'online' },
+        where: { id, state: 'online', ...(seenAt !== undefined && { lastSeenAt: seenAt }) },
         data: { state: 'unreachable' },
       });
       if (count === 1) {

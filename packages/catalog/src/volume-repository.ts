@@ -164,6 +164,16 @@ export class VolumeRepository {
     });
   }
 
+  /** Those of the ids that it chooses. */
+  async whichSelected(ids: readonly string[], selector: Selector): Promise<Set<string>> {
+    const rows = await this.#scope.read(
+      db => db.$queryRaw<{ id: string }[]>`
+        SELECT id::text FROM volume
+        WHERE id = ANY(${ids}::uuid[]) AND ${selectorCondition(this.#visible(selector))}`,
+    );
+    return new Set(rows.map(({ id }) => id));
+  }
+
   /** Of its checkpoints those that it has stay, also where they are more. Labels are replaced. Rejects `not-found`. */
   update(id: string, changes: { checkpointLimit?: number; labels?: Labels }): Promise<Volume> {
     const { checkpointLimit, labels } = changes;
@@ -300,12 +310,16 @@ export class VolumeRepository {
     });
   }
 
-  /** The row with its checkpoints and what it held; backups stay. Good to repeat. */
+  /** The row with its checkpoints and what it held; backups stay. Its last labels are told. Good to repeat. */
   delete(id: string, runId: string | null): Promise<void> {
     return this.#scope.write(async (db, tell) => {
       await dropLeases(db, 'volume', id);
+      const row = await db.volume.findUnique({ where: { id }, select: { name: true, labels: true } });
       const { count } = await db.volume.deleteMany({ where: { id } });
-      if (count === 1) tell({ kind: 'volume-deleted', subjectType: 'volume', subjectId: id, runId });
+      if (row === null || count === 0) return;
+      // By its last labels is known from now on who was to know of it.
+      const data = { name: row.name, labels: row.labels as Labels };
+      tell({ kind: 'volume-deleted', subjectType: 'volume', subjectId: id, runId, data });
     });
   }
 }

@@ -6,6 +6,7 @@ import { visibleEventIds } from './event-visibility.ts';
 import type { EventModel, WebhookModel } from './generated/models.ts';
 import type { Db, Scope, Tell } from './scope.ts';
 import { toDelivery, toWebhook, type Webhook, type WebhookDelivery } from './webhook-repository.ts';
+import { isOrphaned, suspendOrphaned } from './webhook-tokens.ts';
 
 export interface ServedWebhook extends Webhook {
   sealedSecret: string;
@@ -47,7 +48,7 @@ export class WebhookDeliveryRepository {
     this.#scope = scope;
   }
 
-  /** Webhooks that have something to send, or may have, and nobody else serves; at most `limit`. */
+  /** Webhooks that have something to send, or may have, or have to end, and nobody else serves; at most `limit`. */
   claimDue(rules: DeliveryRules, limit: number): Promise<ServedWebhook[]> {
     const { owner, leaseMs, delayMaxMs } = rules;
     return this.#scope.single(async db => {
@@ -57,10 +58,11 @@ export class WebhookDeliveryRepository {
           SELECT id FROM webhook WHERE state = 'enabled'
             AND (lease_until IS NULL OR lease_until < now()
               OR lease_until > now() + (${leaseMs} + 1000) * interval '1 ms')
-            AND (next_at IS NULL OR next_at <= now()
-              OR next_at > now() + (${delayMaxMs} + 1000) * interval '1 ms')
-            AND (cursor < COALESCE((SELECT max(id) FROM event), 0) OR EXISTS (
-              SELECT 1 FROM webhook_delivery WHERE webhook_id = webhook.id AND state = 'pending'))
+            AND ((next_at IS NULL OR next_at <= now()
+                OR next_at > now() + (${delayMaxMs} + 1000) * interval '1 ms')
+              AND (cursor < COALESCE((SELECT max(id) FROM event), 0) OR EXISTS (
+                SELECT 1 FROM webhook_delivery WHERE webhook_id = webhook.id AND state = 'pending'))
+              OR ${isOrphaned(this.#scope.now())})
           ORDER BY next_at NULLS FIRST, id LIMIT ${limit} FOR UPDATE SKIP LOCKED)
         RETURNING id::text`;
       if (claimed.length === 0) return [];
@@ -71,14 +73,15 @@ export class WebhookDeliveryRepository {
 
   /**
    * Makes deliveries of the next events that are for the webhook, unless `pendingMax` wait already; looks at `limit`
-   * events at most, and returns at how many it did. 0 as well when another worker serves the webhook by now.
+   * events at most, and returns at how many it did. 0 as well when another worker serves the webhook by now, or when
+   * it has no usable token behind it any more: it is suspended afterwards.
    */
   async fanOut(id: string, options: { owner: string; limit: number; pendingMax: number }): Promise<number> {
     const { owner, limit, pendingMax } = options;
-    return this.#scope.write(async db => {
+    return this.#scope.write(async (db, tell) => {
       await db.$queryRaw`SELECT 1 FROM webhook WHERE id = ${id}::uuid FOR UPDATE`;
-      const row = await db.webhook.findFirst({ where: { id, leaseOwner: owner } });
-      if (row === null) return 0;
+      const row = await db.webhook.findFirst({ where: { id, leaseOwner: owner, state: 'enabled' } });
+      if (row === null || (await suspendOrphaned(db, tell, { now: this.#scope.now(), id }))) return 0;
       const waiting = await db.webhookDelivery.count({ where: { webhookId: id, state: 'pending' } });
       if (waiting >= pendingMax) return 0;
       const cursor = await passGap(db, row);
@@ -98,9 +101,9 @@ export class WebhookDeliveryRepository {
     });
   }
 
-  /** The one that is sent next. */
+  /** The one that is sent next; null as well when the webhook is not enabled any more. */
   async nextPending(webhookId: string): Promise<WebhookDelivery | null> {
-    const where = { webhookId, state: 'pending' };
+    const where = { webhookId, state: 'pending', webhook: { state: 'enabled' } };
     const row = await this.#scope.read(db =>
       db.webhookDelivery.findFirst({ where, orderBy: { sequence: 'asc' } }),
     );
@@ -187,11 +190,12 @@ export class WebhookDeliveryRepository {
   ): Promise<boolean> {
     const about = { subjectType: 'webhook', subjectId: delivery.webhookId } as const;
     tell({ kind: 'webhook-delivery-dead', ...about, data: { deliveryId: delivery.id, kind: delivery.kind } });
+    const reason = 'deliveries-died';
     const { count } = await db.webhook.updateMany({
       where: { id: delivery.webhookId, state: 'enabled', deathsInARow: { gte: deathsMax } },
-      data: { state: 'suspended' },
+      data: { state: 'suspended', suspendedFor: reason },
     });
-    if (count === 1) tell({ kind: 'webhook-suspended', ...about, data: { deaths: deathsMax } });
+    if (count === 1) tell({ kind: 'webhook-suspended', ...about, data: { reason, deaths: deathsMax } });
     return count === 1;
   }
 }
@@ -245,7 +249,7 @@ async function seenBy(
   );
 }
 
-/** Of the volumes, storage nodes and repositories that the events are about, as they are now. */
+/** Of the volumes, storage nodes and repositories that the events are about, as they are now or were at their end. */
 async function labelsOf(db: Db, events: readonly EventModel[]): Promise<Map<string, Labels>> {
   const ids = [...new Set(events.map(event => event.volumeId ?? event.subjectId))];
   const query = { where: { id: { in: ids } }, select: { id: true, labels: true } };
@@ -254,5 +258,14 @@ async function labelsOf(db: Db, events: readonly EventModel[]): Promise<Map<stri
     ...(await db.storageNode.findMany(query)),
     ...(await db.repository.findMany(query)),
   ];
-  return new Map(rows.map(({ id, labels }) => [id, labels as Labels]));
+  const gone = await db.event.findMany({
+    where: { kind: 'volume-deleted', subjectId: { in: ids } },
+    orderBy: { id: 'asc' },
+    select: { subjectId: true, data: true },
+  });
+  const last = gone.flatMap(({ subjectId: id, data }) => {
+    const { labels } = data as { labels?: Labels };
+    return labels === undefined ? [] : [{ id, labels }];
+  });
+  return new Map([...last, ...rows].map(({ id, labels }) => [id, labels as Labels]));
 }

@@ -2,12 +2,13 @@
 import { selectorText } from '@tidemark/proto';
 import { CatalogError, nameTaken, notFound } from './errors.ts';
 import type { WebhookDeliveryModel, WebhookModel } from './generated/models.ts';
-import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
+import { nameHolds, type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef, isId } from './ref.ts';
 import type { Db, Scope } from './scope.ts';
 import { viewerOf } from './visibility.ts';
 
 export type WebhookState = 'enabled' | 'disabled' | 'suspended';
+export type SuspensionReason = 'deliveries-died' | 'token-revoked' | 'token-expired';
 export type DeliveryState = 'pending' | 'delivered' | 'dead';
 
 export interface Webhook {
@@ -21,7 +22,11 @@ export interface Webhook {
   /** Who added it, and the scope that they had: what is outside is not sent. Empty: all. */
   createdBy: string;
   scope: string;
+  /** Whoever changed it last. It ends with their token. */
+  onBehalfOf: string;
   state: WebhookState;
+  /** Null unless it is suspended. */
+  suspendedFor: SuspensionReason | null;
   /** Deliveries that died since the last one that was taken. */
   deathsInARow: number;
   /** No delivery before this moment. */
@@ -65,8 +70,15 @@ export interface WebhookChange {
   enabled?: boolean | undefined;
 }
 
+export interface WebhookFilter {
+  state?: WebhookState | undefined;
+  /** Part of the name. */
+  name?: string | undefined;
+  onBehalfOf?: string | undefined;
+}
+
 export function toWebhook(row: WebhookModel): Webhook {
-  const { id, name, url, selector, createdBy, scope, deathsInARow, nextAt, createdAt } = row;
+  const { id, name, url, selector, createdBy, scope, onBehalfOf, deathsInARow, nextAt, createdAt } = row;
   const kinds = row.kinds as string[];
   return {
     id,
@@ -76,7 +88,9 @@ export function toWebhook(row: WebhookModel): Webhook {
     selector,
     createdBy,
     scope,
+    onBehalfOf,
     state: row.state as WebhookState,
+    suspendedFor: row.suspendedFor as SuspensionReason | null,
     deathsInARow,
     nextAt,
     createdAt,
@@ -105,8 +119,8 @@ export class WebhookRepository {
   create({ kinds, sealedSecret, ...webhook }: NewWebhook): Promise<Webhook> {
     return this.#scope.write(async (db, tell) => {
       const newest = await db.event.findFirst({ orderBy: { id: 'desc' }, select: { id: true } });
-      const acting = this.#scope.acting();
-      const by = { createdBy: acting?.name ?? 'system', scope: selectorText(acting?.visible ?? []) };
+      const visible = this.#scope.acting()?.visible ?? [];
+      const by = { createdBy: this.#actor, onBehalfOf: this.#actor, scope: selectorText(visible) };
       const data = {
         ...{ ...webhook, ...by, kinds: [...kinds], state: 'enabled', cursor: newest?.id ?? 0n },
         secret: sealedSecret,
@@ -128,6 +142,10 @@ export class WebhookRepository {
     return viewer === null ? {} : { createdBy: viewer.name };
   }
 
+  get #actor(): string {
+    return this.#scope.acting()?.name ?? 'system';
+  }
+
   async #find(db: Db, ref: string): Promise<WebhookModel> {
     const row = await db.webhook.findFirst({ where: { ...byRef(ref), ...this.#visible } });
     if (!row) throw notFound('webhook', ref);
@@ -135,22 +153,39 @@ export class WebhookRepository {
   }
 
   /** Oldest first. */
-  list(options: PageOptions = {}): Promise<Page<Webhook>> {
+  list(options: PageOptions & WebhookFilter = {}): Promise<Page<Webhook>> {
     const { after, orderBy, take, limit } = pageQuery(options, 'asc');
-    const where = { AND: [after, this.#visible] };
+    const { state, name, onBehalfOf } = options;
+    const filter = {
+      ...nameHolds(name),
+      ...(state !== undefined && { state }),
+      ...(onBehalfOf !== undefined && { onBehalfOf }),
+    };
+    const where = { AND: [after, this.#visible, filter] };
     return this.#scope.read(async db =>
       toPage(await db.webhook.findMany({ where, orderBy, take }), limit, toWebhook),
     );
   }
 
-  /** What is sent next is sent like this; deliveries that are made already keep their bodies. Rejects `not-found`. */
+  /**
+   * What is sent next is sent like this, on behalf of whoever asks; deliveries that are made already keep their bodies.
+   * Rejects `not-found`.
+   */
   update(id: string, { kinds, enabled, sealedSecret: secret, ...change }: WebhookChange): Promise<Webhook> {
     return this.#scope.write(async (db, tell) => {
       const state = enabled === undefined ? {} : { state: enabled ? 'enabled' : 'disabled' };
+      const resumed = enabled === undefined ? {} : { suspendedFor: null };
       // Who changes it has put something right: it is tried at once, and has all its tries again.
       const anew = enabled === false ? {} : { nextAt: null, deathsInARow: 0 };
       const data = {
-        ...{ ...change, ...state, ...anew, ...(kinds !== undefined && { kinds: [...kinds] }) },
+        ...{
+          ...change,
+          ...state,
+          ...resumed,
+          ...anew,
+          onBehalfOf: this.#actor,
+          ...(kinds !== undefined && { kinds: [...kinds] }),
+        },
         ...(secret !== undefined && { secret }),
       };
       const { count } = await db.webhook.updateMany({ where: { id }, data });

@@ -1,51 +1,11 @@
 // Goal: calls reach the API as it describes itself, and each way to fail is told apart. Method: a server of this test
 // that notes what it is asked, and answers as told; the real API is tried by the command's tests.
-import { createServer, type IncomingHttpHeaders, type RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { TidemarkClient } from './client.ts';
 import { LostAnswerFailure, ProblemFailure, UnreachableFailure } from './failures.ts';
 import { looksAt, requireSuccess } from './run-looks.ts';
+import { serve } from './testing/serve.ts';
 import type { Schema } from './types.ts';
-
-interface Asked {
-  method: string;
-  url: string;
-  headers: IncomingHttpHeaders;
-  body: string;
-}
-
-interface Reply {
-  status?: number;
-  type?: string;
-  body?: string;
-  /** After the body's beginning. */
-  cut?: boolean;
-  /** Before anything is answered. */
-  drop?: boolean;
-}
-
-async function serve(replies: Reply[]): Promise<{ url: string; asked: Asked[] }> {
-  const asked: Asked[] = [];
-  const listener: RequestListener = async (request, response) => {
-    let body = '';
-    for await (const chunk of request.setEncoding('utf8')) body += chunk;
-    asked.push({ method: request.method!, url: request.url!, headers: request.headers, body });
-    const reply = replies.shift() ?? { status: 500, body: 'no reply is left' };
-    if (reply.drop) return response.destroy();
-    response.writeHead(reply.status ?? 200, { 'content-type': reply.type ?? 'application/json' });
-    response.write(reply.body ?? '{}');
-    if (reply.cut) setImmediate(() => response.destroy());
-    else response.end();
-  };
-  const server = createServer(listener).listen(0, '127.0.0.1');
-  await new Promise(resolve => server.once('listening', resolve));
-  onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
-}
 
 test('a path is filled in, with query and token', async () => {
   const { url, asked } = await serve([{ body: '{"name":"disk 1"}' }]);
@@ -108,6 +68,34 @@ test('a POST whose answer is lost is sent again with its key, whether a beginnin
   expect(made).toEqual({ id: '1' });
   expect(new Set(asked.map(({ headers }) => headers['idempotency-key'])).size).toBe(1);
   expect(asked.map(({ body }) => JSON.parse(body).name)).toEqual(['ops', 'ops', 'ops']);
+});
+
+test('whoever is still at it when a lost POST is sent again is waited for', async () => {
+  const problem = { title: 'Busy', detail: 'It is still under way.', code: 'idempotency-key-busy' };
+  const busy = { status: 409, body: JSON.stringify(problem) };
+  const { url, asked } = await serve([{ drop: true }, busy, { body: '{"id":"1"}' }, busy]);
+  const client = new TidemarkClient({ url });
+  const cancel = () => client.post('/v1/runs/{run}/cancel', { params: { path: { run: '1' } } });
+  expect(await cancel()).toEqual({ id: '1' });
+  expect(asked).toHaveLength(3);
+  // Of a key that somebody else has in use it is told.
+  await expect(cancel()).rejects.toMatchObject({ code: 'idempotency-key-busy' });
+  expect(asked).toHaveLength(4);
+});
+
+test('whoever ends a call that waits to be sent again gives the reason', async () => {
+  const end = new AbortController();
+  const { url } = await serve([
+    { drop: true },
+    { drop: true },
+    { drop: true },
+    { drop: true },
+    { drop: true },
+  ]);
+  const client = new TidemarkClient({ url, signal: end.signal });
+  const post = client.post('/v1/runs/{run}/cancel', { params: { path: { run: '1' } } });
+  setTimeout(() => end.abort(new Error('enough')), 100);
+  await expect(post).rejects.toThrow('enough');
 });
 
 test('an answer that is lost for good says that it may have been done, and no other call is sent again', async () => {

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type AnyInit, type ClientOptions, Connection } from './connection.ts';
-import { LostAnswerFailure, UnreachableFailure } from './failures.ts';
+import { LostAnswerFailure, ProblemFailure, UnreachableFailure } from './failures.ts';
 import { PAGE_ITEMS, RESEND_FIRST_MS, RESEND_GROWTH, RESEND_MAX } from './limits.ts';
 import type { Answer, InitArguments, ItemOf, ListPath, Page, PathOf } from './types.ts';
 
@@ -38,12 +38,17 @@ export class TidemarkClient {
         return await this.#connection.call('post', path, { ...given(init), headers });
       } catch (error) {
         if (error instanceof LostAnswerFailure) lost ??= error;
-        if (lost === undefined || !(error instanceof UnreachableFailure)) throw error;
+        if (lost === undefined || !mayBeAnswered(error)) throw error;
         // Where nobody answers any more, the first failure is the one that counts: it may have been done.
         if (count === RESEND_MAX) throw lost;
       }
-      await sleep(RESEND_FIRST_MS * RESEND_GROWTH ** count, undefined, { signal: this.#signal });
+      await this.pause(RESEND_FIRST_MS * RESEND_GROWTH ** count);
     }
+  }
+
+  /** Rejects, as calls do, with the reason of the signal that ends them. */
+  async pause(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.#signal }).catch(() => this.#signal?.throwIfAborted());
   }
 
   patch<P extends PathOf<'patch'>>(
@@ -109,6 +114,12 @@ export class TidemarkClient {
       cursor = page.nextCursor;
     } while (cursor !== null);
   }
+}
+
+/** Of a POST that was sent again: nobody was there, or is at it still. */
+function mayBeAnswered(error: unknown): boolean {
+  if (error instanceof ProblemFailure) return error.code === 'idempotency-key-busy';
+  return error instanceof UnreachableFailure;
 }
 
 const given = (init: unknown): AnyInit => init ?? {};

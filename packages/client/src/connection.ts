@@ -1,20 +1,25 @@
 // One call at a time: sent, waited for within bounds, and every way to fail told apart.
 import createFetchClient, { type Client as FetchClient } from 'openapi-fetch';
 import {
+  distrustOf,
   isProblem,
   LostAnswerFailure,
   mayHaveArrived,
   ProblemFailure,
   reasonOf,
+  speaksNoTls,
   UnreachableFailure,
 } from './failures.ts';
 import type { paths } from './generated/api.ts';
+import { fetchTrusting } from './https-fetch.ts';
 import { ANSWER_MAX_MS, WAIT_DEFAULT_MS } from './limits.ts';
 import type { Method } from './types.ts';
 
 export interface ClientOptions {
-  /** Such as http://127.0.0.1:7400 */
+  /** Such as http://127.0.0.1:7400 or https://tidemark.example */
   readonly url: string;
+  /** Of an address with https: the CA (PEM) that is trusted, instead of the system's. */
+  readonly ca?: string | undefined;
   /** An API token; left out where the API is open. */
   readonly token?: string | undefined;
   readonly fetch?: typeof fetch;
@@ -26,6 +31,8 @@ export interface ClientOptions {
     readonly nobody: string;
     /** Somebody answers who is no Tidemark API. */
     readonly stranger: string;
+    /** Its certificate is not to be trusted. */
+    readonly untrusted?: string;
   };
 }
 
@@ -49,8 +56,9 @@ export class Connection {
   readonly #advice: NonNullable<ClientOptions['advice']>;
 
   constructor(options: ClientOptions) {
-    const { url, token, fetch: fetcher = fetch, signal, advice = { nobody: '', stranger: '' } } = options;
+    const { url, token, ca, signal, advice = { nobody: '', stranger: '' } } = options;
     this.url = url.replace(/\/+$/, '');
+    const { fetch: fetcher = ca !== undefined && this.#isHttps ? fetchTrusting(ca) : fetch } = options;
     this.#signal = signal;
     this.#advice = advice;
     this.#fetch = createFetchClient<paths>({
@@ -58,6 +66,10 @@ export class Connection {
       fetch: request => fetcher(request).catch((error: unknown) => Promise.reject(this.#unreachable(error))),
       ...(token !== undefined && { headers: { authorization: `Bearer ${token}` } }),
     });
+  }
+
+  get #isHttps(): boolean {
+    return /^https:/i.test(this.url);
   }
 
   /** The answer, out of JSON. */
@@ -117,6 +129,14 @@ export class Connection {
 
   #unreachable(error: unknown): UnreachableFailure {
     if (mayHaveArrived(error)) return this.#brokeOff(error);
+    const distrust = this.#isHttps ? distrustOf(error) : undefined;
+    if (distrust !== undefined) {
+      const said = `${this.url} is not trusted: ${distrust} (${reasonOf(error)}).`;
+      return new UnreachableFailure(`${said} ${this.#advice.untrusted ?? ''}`.trim(), error);
+    }
+    if (this.#isHttps && speaksNoTls(error)) {
+      return this.#stranger('speaks no TLS: an API without it has an address with http://.', error);
+    }
     const text = `No Tidemark API answers at ${this.url} (${reasonOf(error)}). ${this.#advice.nobody}`;
     return new UnreachableFailure(text.trim(), error);
   }
@@ -130,9 +150,10 @@ export class Connection {
   }
 
   #brokeOff(error: unknown): LostAnswerFailure {
+    const https = this.#isHttps ? '' : ' An API with TLS has an address with https://.';
     return new LostAnswerFailure(
       `The answer of ${this.url} broke off (${reasonOf(error)}). What was asked for may have been done: ` +
-        'look before you try again.',
+        `look before you try again.${https}`,
       error,
     );
   }

@@ -1,13 +1,15 @@
 // Events as they come: reads server-sent events, and goes on after the last one when the stream breaks off.
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { TidemarkClient } from './client.ts';
 import { ProblemFailure, UnreachableFailure } from './failures.ts';
 import { FOLLOW_AGAIN_MS } from './limits.ts';
 import type { Query, Schema } from './types.ts';
 
 const PROGRESS_KIND = 'run.progress';
-const PRUNED = 'events-pruned';
-const GONE = 410;
+/** What a stream may end with, and the status of a call that is refused so. */
+const REFUSALS = new Map([
+  ['events-pruned', { title: 'The events asked for are gone', status: 410 }],
+  ['unauthenticated', { title: 'Nobody says who asks', status: 401 }],
+]);
 
 export type EventQuery = Omit<Query<'/v1/events'>, 'follow' | 'limit' | 'cursor'>;
 export type Told = { event: Schema<'Event'> } | { progress: Schema<'RunProgressEvent'> };
@@ -46,7 +48,7 @@ export async function* followEvents(
       if (!hasBegun || !(error instanceof UnreachableFailure)) throw error;
       note(`${error.message}\nasking again`);
     }
-    await sleep(FOLLOW_AGAIN_MS);
+    await client.pause(FOLLOW_AGAIN_MS);
   }
 }
 
@@ -81,6 +83,7 @@ function parseField(line: string): [name: string, value: string] {
 function toldBy({ kind, data }: Message): Told {
   const parsed = JSON.parse(data);
   if (kind === PROGRESS_KIND) return { progress: parsed };
-  if (kind === PRUNED) throw new ProblemFailure({ title: 'The events asked for are gone', ...parsed }, GONE);
+  const refusal = REFUSALS.get(kind);
+  if (refusal !== undefined) throw new ProblemFailure({ title: refusal.title, ...parsed }, refusal.status);
   return { event: parsed };
 }

@@ -63,3 +63,25 @@ const BROKEN = ['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'];
 
 /** Whether a request whose `fetch` was rejected may have reached the service. */
 export const mayHaveArrived = (error: unknown): boolean => BROKEN.includes(reasonOf(error));
+
+/** What TLS says of a certificate that is not to be trusted, or of no TLS at all, and what that means. */
+const DISTRUST: Record<string, string> = {
+  SELF_SIGNED_CERT_IN_CHAIN: 'its certificate is of a CA that is not trusted here',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'its certificate is of no CA, but signed by itself',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'its certificate is of a CA that is not trusted here',
+  UNABLE_TO_GET_ISSUER_CERT: 'its certificate is of a CA that is not trusted here',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'its certificate is of a CA that is not trusted here',
+  CERT_SIGNATURE_FAILURE: 'its certificate is of a CA that is not trusted here',
+  CERT_HAS_EXPIRED: 'its certificate, or the CA of it, has expired',
+  CERT_NOT_YET_VALID: 'its certificate is not valid yet, by the clock of this machine',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another host than its address names',
+  INVALID_PURPOSE: 'its certificate is not for a server',
+};
+
+/** Undefined: the connection failed for another reason. */
+export const distrustOf = (error: unknown): string | undefined => DISTRUST[reasonOf(error)];
+
+const NO_TLS = ['EPROTO', 'ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG'];
+
+/** Whether the other side was asked over TLS, and speaks none. */
+export const speaksNoTls = (error: unknown): boolean => NO_TLS.includes(reasonOf(error));

@@ -1,5 +1,4 @@
 // Follows a run to its end, and says of one that has ended whether that was a good end.
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { TidemarkClient } from './client.ts';
 import { RunFailure } from './failures.ts';
 import { WATCH_FIRST_MS, WATCH_GROWTH, WATCH_MAX_MS } from './limits.ts';
@@ -18,7 +17,7 @@ export async function* looksAt(client: TidemarkClient, started: Run): AsyncGener
     !hasEnded(run);
     pauseMs = Math.min(pauseMs * WATCH_GROWTH, WATCH_MAX_MS)
   ) {
-    await sleep(pauseMs);
+    await client.pause(pauseMs);
     run = await client.get('/v1/runs/{run}', { params: { path: { run: started.id } } });
     yield run;
   }

@@ -33,13 +33,10 @@ export { WaitHistogram } from './filter/wait-histogram.ts';
 export type { Attachment } from './graph/attachment.ts';
 export { BlockGraph } from './graph/block-graph.ts';
 export {
-  backingImageOf,
   chainFrom,
   childOf,
   FILTER_ROLES,
-  isFilter,
   isImplicit,
-  withoutFilters,
 } from './graph/chain.ts';
 export type { Edge } from './graph/edge.ts';
 export type { GraphNode, NodeOwner } from './graph/graph-node.ts';
@@ -84,14 +81,13 @@ export type { JobEvent, NumberedJobEvent } from './job/job-event.ts';
 export { JobGroup } from './job/job-group.ts';
 export type { JobOptions } from './job/job-options.ts';
 export { JobRegistry } from './job/job-registry.ts';
-export { JOB_STATES, type JobState } from './job/job-state.ts';
+export type { JobState } from './job/job-state.ts';
 export { MirrorJob } from './job/mirror-job.ts';
 export { MomentJob, type MomentJobOptions } from './job/moment-job.ts';
 export { RestoreJob, type RestoreJobOptions } from './job/restore-job.ts';
 export { type StartCommitOptions, startCommit } from './job/start-commit.ts';
 export {
   assertRoot,
-  MIRROR_SYNC_MODES,
   type MirrorSync,
   type StartMirrorOptions,
   startMirror,

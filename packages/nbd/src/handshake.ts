@@ -42,7 +42,7 @@ const EMPTY = Buffer.alloc(0);
 const CLIENT_FLAGS_KNOWN = HANDSHAKE_FLAG.FIXED_NEWSTYLE | HANDSHAKE_FLAG.NO_ZEROES;
 
 /** Flags that an export is announced with. */
-export function transmissionFlags(target: NbdExport, structured: boolean): number {
+function transmissionFlags(target: NbdExport, structured: boolean): number {
   let flags: number = TRANSMISSION_FLAG.HAS_FLAGS | TRANSMISSION_FLAG.SEND_FLUSH | TRANSMISSION_FLAG.SEND_FUA;
   flags |= TRANSMISSION_FLAG.SEND_CACHE;
   if (target.readOnly) flags |= TRANSMISSION_FLAG.READ_ONLY;
@@ -56,7 +56,7 @@ export function transmissionFlags(target: NbdExport, structured: boolean): numbe
 }
 
 /** Block sizes that an export is announced with. */
-export function announcedBlockSizes(target: NbdExport): codec.BlockSizes {
+function announcedBlockSizes(target: NbdExport): codec.BlockSizes {
   return {
     minBlockBytes: target.minBlockBytes,
     preferredBlockBytes: target.preferredBlockBytes,

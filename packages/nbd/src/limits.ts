@@ -7,7 +7,7 @@ const MiB = 1024 * KiB;
 /** Data of one READ or WRITE: what every known client keeps to (section "Block size constraints"). */
 export const PAYLOAD_BYTES_MAX = 32 * MiB;
 /** Lengths are 32 bits on the wire. */
-export const REQUEST_LENGTH_MAX = 2 ** 32 - 1;
+const REQUEST_LENGTH_MAX = 2 ** 32 - 1;
 /** Longest string of the protocol (section "Conventions"). */
 export const STRING_BYTES_MAX = 4096;
 /** Data of one option: an export name and a few hundred context queries. */

@@ -5,7 +5,7 @@ import type { BufferPool } from './buffer-pool.ts';
 import { ARENA_BYTES, GATHER_BYTES_MAX } from './limits.ts';
 
 /** Memory shared by small messages; it goes back to the pool when the last of them was sent. */
-export class Arena {
+class Arena {
   readonly buffer: Buffer;
   readonly #pool: BufferPool;
   readonly #onSent: () => void;

@@ -70,7 +70,9 @@ test('a storage node that is down is named, soon', async () => {
   await new Promise(resolve => probe.close(resolve));
   await expect(connect(`127.0.0.1:${port}`).storageNode.getStatus({})).rejects.toMatchObject({
     code: 'storage-node-unreachable',
-    message: expect.stringContaining('alpha'),
+    message:
+      `Storage node 'alpha' does not answer at 127.0.0.1:${port} (connect ECONNREFUSED 127.0.0.1:${port}). ` +
+      'Start it, or check its address, then try again.',
   });
 });
 

@@ -9,7 +9,7 @@ import {
   Metadata,
   type ServiceDefinition,
 } from '@grpc/grpc-js';
-import { fromServiceError } from './errors.ts';
+import { type CalledPeer, fromServiceError } from './errors.ts';
 import { sendFleetSecret } from './fleet-secret.ts';
 import { GroupServiceClient, GroupServiceService } from './generated/tidemark/v1/group.ts';
 import {
@@ -29,6 +29,8 @@ import {
   VolumeServiceClient,
   VolumeServiceService,
 } from './generated/tidemark/v1/volume.ts';
+import { grpcClientCredentials } from './tls/grpc-credentials.ts';
+import type { TlsFiles } from './tls/tls-files.ts';
 
 export interface UnaryOptions {
   /** 60,000 unless told: durable work on a busy disk takes seconds, and an answer may never come. */
@@ -94,42 +96,51 @@ const CHANNEL_OPTIONS = {
   'grpc.max_reconnect_backoff_ms': 2_000,
 };
 
-export interface StorageNodePeer {
+/** How the fleet's services prove to each other that they belong to it. */
+export interface FleetKeys {
+  /** Sent with each call, where the storage node asks for it. */
+  fleetSecret?: string | undefined;
+  /** Calls are encrypted, with certificates of both sides; undefined: plain. */
+  tls?: TlsFiles | undefined;
+}
+
+export interface StorageNodePeer extends FleetKeys {
   /** Used in messages. */
   name: string;
   /** host:port */
   address: string;
-  /** Sent with each call, where the storage node asks for it. */
-  fleetSecret?: string | undefined;
 }
 
 /** Connects at the first call. */
-export function connectStorageNode({ name, address, fleetSecret }: StorageNodePeer): StorageNodeClients {
+export function connectStorageNode({ name, address, fleetSecret, tls }: StorageNodePeer): StorageNodeClients {
+  const secure = tls && grpcClientCredentials(tls, address);
   const options = {
     ...CHANNEL_OPTIONS,
+    ...secure?.options,
     ...(fleetSecret !== undefined && { interceptors: [sendFleetSecret(fleetSecret)] }),
   };
-  const plain = credentials.createInsecure();
-  const storageNode = new StorageNodeServiceClient(address, plain, options);
-  const volumes = new VolumeServiceClient(address, plain, options);
-  const checkpoints = new CheckpointServiceClient(address, plain, options);
-  const snapshots = new SnapshotServiceClient(address, plain, options);
-  const repositories = new RepositoryServiceClient(address, plain, options);
-  const groups = new GroupServiceClient(address, plain, options);
-  const jobs = new JobServiceClient(address, plain, options);
+  const keys = secure?.credentials ?? credentials.createInsecure();
+  const peer = { name, address, usesTls: tls !== undefined };
+  const storageNode = new StorageNodeServiceClient(address, keys, options);
+  const volumes = new VolumeServiceClient(address, keys, options);
+  const checkpoints = new CheckpointServiceClient(address, keys, options);
+  const snapshots = new SnapshotServiceClient(address, keys, options);
+  const repositories = new RepositoryServiceClient(address, keys, options);
+  const groups = new GroupServiceClient(address, keys, options);
+  const jobs = new JobServiceClient(address, keys, options);
   return {
     name,
     address,
-    storageNode: promised(storageNode, StorageNodeServiceService, name),
-    volumes: promised(volumes, VolumeServiceService, name),
-    checkpoints: promised(checkpoints, CheckpointServiceService, name),
-    snapshots: promised(snapshots, SnapshotServiceService, name),
-    repositories: promised(repositories, RepositoryServiceService, name),
-    groups: promised(groups, GroupServiceService, name),
-    jobs: promised(jobs, JobServiceService, name),
-    watchJob: (request, options) => follow(jobs.watchJob(request), name, options?.signal),
+    storageNode: promised(storageNode, StorageNodeServiceService, peer),
+    volumes: promised(volumes, VolumeServiceService, peer),
+    checkpoints: promised(checkpoints, CheckpointServiceService, peer),
+    snapshots: promised(snapshots, SnapshotServiceService, peer),
+    repositories: promised(repositories, RepositoryServiceService, peer),
+    groups: promised(groups, GroupServiceService, peer),
+    jobs: promised(jobs, JobServiceService, peer),
+    watchJob: (request, options) => follow(jobs.watchJob(request), peer, options?.signal),
     listChangedBlocks: (request, options) =>
-      follow(checkpoints.listChangedBlocks(ChangedBlocksRequest.fromPartial(request)), name, options?.signal),
+      follow(checkpoints.listChangedBlocks(ChangedBlocksRequest.fromPartial(request)), peer, options?.signal),
     close: () => {
       const clients = [storageNode, volumes, checkpoints, snapshots, repositories, groups, jobs];
       for (const client of clients) client.close();
@@ -137,7 +148,7 @@ export function connectStorageNode({ name, address, fleetSecret }: StorageNodePe
   };
 }
 
-function promised<C extends Client>(client: C, service: ServiceDefinition, peer: string): Promised<C> {
+function promised<C extends Client>(client: C, service: ServiceDefinition, peer: CalledPeer): Promised<C> {
   const unary = Object.keys(service).filter(method => !service[method]!.responseStream);
   const calls = client as unknown as Record<string, Unary<unknown, unknown>>;
   const entries = unary.map(method => {
@@ -152,7 +163,7 @@ function promised<C extends Client>(client: C, service: ServiceDefinition, peer:
 function callUnary(
   method: Unary<unknown, unknown>,
   request: unknown,
-  peer: string,
+  peer: CalledPeer,
   { timeoutMs = UNARY_TIMEOUT_MS, signal }: UnaryOptions = {},
 ): Promise<unknown> {
   return new Promise((resolve, reject) => {
@@ -172,7 +183,7 @@ function callUnary(
 
 async function* follow<T>(
   stream: ClientReadableStream<T>,
-  peer: string,
+  peer: CalledPeer,
   signal?: AbortSignal,
 ): AsyncGenerator<T> {
   const abort = () => stream.cancel();

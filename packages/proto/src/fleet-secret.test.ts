@@ -62,9 +62,9 @@ test('who knows it is heard, for calls and for streams, and handlers do not see 
 });
 
 test.each([
-  ['none', undefined, /came with no fleet's secret/],
-  ['another', `${SECRET}x`, /came with another secret/],
-  ['part of it', SECRET.slice(0, -1), /came with another secret/],
+  ['none', undefined, /^Storage node 'alpha' .* came with no fleet's secret/],
+  ['another', `${SECRET}x`, /^Storage node 'alpha' .* came with another secret/],
+  ['part of it', SECRET.slice(0, -1), /^Storage node 'alpha' .* came with another secret/],
 ])('who has %s is refused before anything begins', async (_what, secret, words) => {
   const clients = connect(await start(), secret);
   const refused = { code: 'fleet-secret-refused', message: expect.stringMatching(words) };
@@ -73,7 +73,10 @@ test.each([
   await expect(clients.jobs.getJob({ jobId: 'j' })).rejects.not.toThrow(SECRET);
   expect(calls).toBe(0);
   expect(refusals).toHaveLength(3);
-  expect(refusals[0]).toMatchObject({ peer: expect.stringMatching(/^127\.0\.0\.1:/), error: refused });
+  expect(refusals[0]).toMatchObject({
+    peer: expect.stringMatching(/^127\.0\.0\.1:/),
+    error: { code: 'fleet-secret-refused', message: expect.stringMatching(/^\/tidemark\.v1\./) },
+  });
 });
 
 test('a server without one is good to ask with one', async () => {

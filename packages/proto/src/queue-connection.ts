@@ -25,7 +25,7 @@ export interface QueueAddress {
 }
 
 /** A queue job that has ended leaves nothing behind: its id must be free for the dispatcher's refill. */
-export const QUEUE_JOB_OPTIONS: JobsOptions = { removeOnComplete: true, removeOnFail: true };
+const QUEUE_JOB_OPTIONS: JobsOptions = { removeOnComplete: true, removeOnFail: true };
 
 type AnyBackend = BackendFactory<IQueueBackend, unknown>;
 

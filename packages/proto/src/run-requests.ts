@@ -56,7 +56,7 @@ const groupHook = z.union([
   z.strictObject({ command: name, storageNodeId: id, storageNode: name, timeoutMs: z.int().min(1) }),
 ]);
 
-export const runRequestSchemas = {
+const runRequestSchemas = {
   'register-storage-node': z.object({ storageNodeId: id, name, controlAddress: z.string() }),
   'remove-storage-node': z.object({ storageNodeId: id, name }),
   'create-volume': z.object({ volumeId: id, name, storageNodeId: id, sizeBytes: bytes, format }),

@@ -10,7 +10,7 @@ export const LABEL_VALUE_PATTERN = '[A-Za-z0-9._-]{0,63}';
 
 /** A selector is part of a query string, and each term a condition of a statement. */
 export const SELECTOR_CHARACTERS_MAX = 2_048;
-export const SELECTOR_TERMS_MAX = 32;
+const SELECTOR_TERMS_MAX = 32;
 
 export type SelectorTerm =
   | { readonly key: string; readonly op: 'in' | 'notin'; readonly values: readonly string[] }

@@ -1,11 +1,14 @@
 // What an operation may be refused with, and what its run may fail with: each code with the reason why it is right
 // here. Everything else is a fault.
-import type { Operation } from '../operation.ts';
+import { FAILED_PARTS, type Operation } from '../operation.ts';
+import { NODES } from '../world.ts';
 
 export interface Circumstances {
   readonly victim: string;
   /** Of the round. */
   readonly operations: readonly Operation[];
+  /** Started by rules of replication; they take replicas away. */
+  readonly rulePrunes: number;
 }
 
 interface Allowed {
@@ -15,7 +18,9 @@ interface Allowed {
   readonly when: (operation: Operation, circumstances: Circumstances) => boolean;
 }
 
-const STORAGE_NODES: readonly string[] = ['alpha', 'beta'];
+const STORAGE_NODES: readonly string[] = NODES;
+export const CORDONS = 'cordon';
+export const DRAINS = 'drain-storage-node';
 /** Of a group, with its backups. */
 export const DELETES_BACKUPS = 'delete-group-backup';
 /** What takes backups away, with checkpoints that have lost their last. */
@@ -36,20 +41,47 @@ export function backupsWereRemoved(operation: Operation, { operations }: Circums
   return operations.some(one => REMOVALS.includes(one.kind) && concernsBoth(one, operation));
 }
 
+/** Also by a rule of replication, which removes replicas alone, with checkpoints that have lost their last. */
+function anyWentAway(operation: Operation, circumstances: Circumstances): boolean {
+  return circumstances.rulePrunes > 0 || backupsWereRemoved(operation, circumstances);
+}
+
 /** By the other lane of its disk. */
 export function checkpointsWereRemoved(operation: Operation, circumstances: Circumstances): boolean {
   const isDeleted = circumstances.operations.some(
     one => one !== operation && concernsBoth(one, operation) && one.kind === 'delete-checkpoint',
   );
-  return isDeleted || backupsWereRemoved(operation, circumstances);
+  return isDeleted || anyWentAway(operation, circumstances);
 }
 
+/** Of a replica. */
+const NOT_BEGUN = /^replica: .*(nothing can be built on that now|nobody may begin to use it)/;
+
 const always = () => true;
+
+function wasDrained(_: Operation, { operations }: Circumstances): boolean {
+  return operations.some(({ kind }) => kind === DRAINS);
+}
+
+function wasCordoned(operation: Operation, circumstances: Circumstances): boolean {
+  return (
+    wasDrained(operation, circumstances) || circumstances.operations.some(({ kind }) => kind === CORDONS)
+  );
+}
 
 const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
   'storage-node-unreachable': [{ kinds: [''], why: 'it is dead, and known to be', when: storageNodeDied }],
   'catalog-unavailable': [
     { kinds: [''], why: 'PostgreSQL is dead', when: (_, { victim }) => victim === 'postgres' },
+  ],
+  'storage-node-cordoned': [
+    { kinds: ['new-volume', 'restore-', 'move-volume'], why: 'nothing new goes there', when: wasCordoned },
+  ],
+  'volume-not-ready': [
+    { kinds: ['move-volume', 'delete-volume', 'restore-in-place'], why: 'it is drained', when: wasDrained },
+  ],
+  'volume-busy': [
+    { kinds: ['move-volume', 'delete-volume', 'restore-in-place'], why: 'it is drained', when: wasDrained },
   ],
   'checkpoint-in-use': [
     {
@@ -93,10 +125,10 @@ const REFUSALS: Readonly<Record<string, readonly Allowed[]>> = {
     {
       kinds: ['restore-', 'verify', 'backup-', 'replicate'],
       why: 'it, or the base, is being removed',
-      when: backupsWereRemoved,
+      when: anyWentAway,
     },
     { kinds: ['replicate'], why: 'what it stands on is on its way out, here or there', when: always },
-    { kinds: ['delete-group'], why: 'a member is on its way out', when: backupsWereRemoved },
+    { kinds: ['delete-group'], why: 'a member is on its way out', when: anyWentAway },
   ],
   'backup-not-found': [{ kinds: ['audit'], why: 'there is none to compare with', when: always }],
 };
@@ -106,13 +138,6 @@ const FAILURES: Readonly<Record<string, readonly Allowed[]>> = {
   'io-error': [{ kinds: [''], why: 'the other side of a copy died', when: storageNodeDied }],
   'storage-node-unreachable': [
     { kinds: [''], why: 'it stayed away for longer than its caller waits', when: storageNodeDied },
-  ],
-  'volume-not-found': [
-    {
-      kinds: ['move-volume'],
-      why: 'its copy went with the storage node that it came to; the volume is where it was',
-      when: storageNodeDied,
-    },
   ],
   'group-interrupted': [
     {
@@ -139,6 +164,11 @@ const FAILURES: Readonly<Record<string, readonly Allowed[]>> = {
   ],
   'firing-failed': [
     { kinds: ['fire-policy'], why: 'its storage node died as often as it was tried', when: storageNodeDied },
+    {
+      kinds: ['fire-policy'],
+      why: 'what its replicas were to stand on is on its way out of their repository',
+      when: ({ error }) => error!.message.split(FAILED_PARTS).every(part => NOT_BEGUN.test(part)),
+    },
   ],
   'backup-not-found': [
     { kinds: ['audit', 'verify'], why: 'nothing to compare with, or no more', when: always },

@@ -1,4 +1,5 @@
-// After a round: what policies made is known by the policy that was fired, and each member that succeeded is there.
+// After a round: what policies made is known by the policy that was fired, and each member that succeeded is there,
+// with its replicas.
 import { FIRES_POLICY } from '../fleet-repertoire.ts';
 import type { Operation } from '../operation.ts';
 import type { World } from '../world.ts';
@@ -36,12 +37,16 @@ export async function checkFirings(
   for (const operation of circumstances.operations.filter(({ kind }) => kind === FIRES_POLICY)) {
     count(findings, `firings ${operation.end}`);
     if (operation.end !== 'succeeded') continue;
-    const faults = await faultsOf(world, operation, circumstances);
+    const faults = await faultsOf(world, operation, { circumstances, findings });
     findings.faults.push(...faults.map(fault => `policy ${operation.name}: ${fault}`));
   }
 }
 
-async function faultsOf(world: World, operation: Operation, circumstances: Circumstances): Promise<string[]> {
+async function faultsOf(
+  world: World,
+  operation: Operation,
+  { circumstances, findings }: { circumstances: Circumstances; findings: Findings },
+): Promise<string[]> {
   const [firing] = await world.rest.list(`policies/${operation.name}/firings`);
   if (firing === undefined) return ['its firing is gone'];
   const members: MemberJson[] = await world.rest.list(
@@ -57,5 +62,26 @@ async function faultsOf(world: World, operation: Operation, circumstances: Circu
     const state = backups.find(({ id }) => id === backupId)?.state;
     if (kind !== 'checkpoint' && state !== 'available') faults.push(`the backup of ${volume} is ${state}`);
   }
-  return faults;
+  // A rule may have let them go since.
+  if (circumstances.rulePrunes > 0) return faults;
+  const left = await missingReplicas(world, { operation, members, findings });
+  return left.length > 0 ? [...faults, `replicas are missing: ${left.join(', ')}`] : faults;
+}
+
+/** In words; each replica is known by its checkpoint. Their contents are compared as those of all backups. */
+async function missingReplicas(
+  world: World,
+  { operation, members, findings }: { operation: Operation; members: MemberJson[]; findings: Findings },
+): Promise<string[]> {
+  const { replicaIds } = await world.rest.read(`policies/${operation.name}`);
+  const rows = await world.query<{ checkpoint: string; repository: string; volume: string; id: string }>(
+    'SELECT id, checkpoint_id AS checkpoint, repository_id AS repository, volume_name AS volume FROM backup ' +
+      "WHERE state = 'available'",
+  );
+  const made = rows.filter(({ id }) => members.some(({ backupId }) => backupId === id));
+  const wanted = made.flatMap(row => (replicaIds as string[]).map(repository => ({ ...row, repository })));
+  count(findings, 'replicas that policies want', wanted.length);
+  const isThere = ({ checkpoint, repository }: { checkpoint: string; repository: string }) =>
+    rows.some(row => row.checkpoint === checkpoint && row.repository === repository);
+  return wanted.filter(one => !isThere(one)).map(({ volume, checkpoint }) => `${volume} at ${checkpoint}`);
 }

@@ -41,7 +41,7 @@ export interface OperatorOptions {
   /** Of the vault, as its command takes them. */
   readonly vault?: readonly string[];
   /** How many of each; the queue, if it is not in the stack's PostgreSQL; more settings of the services. */
-  readonly stack?: Pick<StackOptions, 'apis' | 'workers' | 'queueUrl' | 'environment'>;
+  readonly stack?: Pick<StackOptions, 'apis' | 'workers' | 'queueUrl' | 'environment' | 'environmentOf'>;
 }
 
 export class Operator {

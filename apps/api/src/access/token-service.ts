@@ -18,7 +18,7 @@ export interface TokenServiceOptions {
 const BOOTSTRAP_NAME = 'bootstrap';
 const REFUSED = "Send 'authorization: Bearer TOKEN'; an admin makes tokens with `tidemark token create`.";
 
-export function toTokenJson(token: ApiToken, now: Date): TokenJson {
+function toTokenJson(token: ApiToken, now: Date): TokenJson {
   const expired = token.expiresAt !== null && token.expiresAt <= now;
   return {
     id: token.id,

@@ -27,7 +27,7 @@ import { requireOnline } from '../storage-nodes/storage-node-service.ts';
 /** What the storage node says of it; undefined when it does not answer, or does not have it. */
 type Facts = Pick<LiveCheckpoint, 'changedSinceBytes' | 'grownBytes' | 'inconsistent'>;
 
-export function toCheckpointJson(checkpoint: Checkpoint, facts?: Facts): CheckpointJson {
+function toCheckpointJson(checkpoint: Checkpoint, facts?: Facts): CheckpointJson {
   return {
     id: checkpoint.id,
     name: checkpoint.name,

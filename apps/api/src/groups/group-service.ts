@@ -7,12 +7,13 @@ import {
   intendGroupDeletion,
 } from '@tidemark/catalog';
 import type { z } from 'zod';
+import { idOf, momentOf } from '../filters.ts';
 import { iso, isoOrNull } from '../moments.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { CreateGroup, GroupJson, groupQuery } from '../schemas/group.ts';
 
-export function toGroupJson(group: Group): GroupJson {
+function toGroupJson(group: Group): GroupJson {
   return {
     id: group.id,
     name: group.name,
@@ -52,8 +53,24 @@ export class GroupService {
   }
 
   /** Newest first. */
-  async list(query: z.output<typeof groupQuery>) {
-    const { items, nextCursor } = await this.#catalog.groups.list(query);
+  async list({
+    volume,
+    storageNode,
+    repository,
+    policy,
+    since,
+    until,
+    ...page
+  }: z.output<typeof groupQuery>) {
+    const { items, nextCursor } = await this.#catalog.groups.list({
+      ...page,
+      volumeId: await idOf(volume, this.#catalog.volumes),
+      storageNodeId: await idOf(storageNode, this.#catalog.storageNodes),
+      repositoryId: await idOf(repository, this.#catalog.repositories),
+      policyId: await idOf(policy, this.#catalog.policies),
+      since: momentOf(since),
+      until: momentOf(until),
+    });
     return { items: items.map(toGroupJson), nextCursor };
   }
 

@@ -3,6 +3,7 @@
 import type { Catalog, StorageNode } from '@tidemark/catalog';
 import {
   connectStorageNode,
+  type FleetKeys,
   type StorageNodeClients,
   TidemarkError,
   type UnaryOptions,
@@ -14,13 +15,13 @@ type Question<T> = (clients: StorageNodeClients, options: UnaryOptions) => Promi
 
 export class LiveFacts {
   readonly #catalog: Catalog;
-  readonly #fleetSecret: string | undefined;
+  readonly #keys: FleetKeys;
   readonly #clients = new Map<string, StorageNodeClients>();
   readonly #stopping = new AbortController();
 
-  constructor(catalog: Catalog, fleetSecret?: string) {
+  constructor(catalog: Catalog, keys: FleetKeys = {}) {
     this.#catalog = catalog;
-    this.#fleetSecret = fleetSecret;
+    this.#keys = keys;
   }
 
   /** Null when the storage node is away, does not answer in time, or has nothing of the kind. */
@@ -66,7 +67,7 @@ export class LiveFacts {
     const known = this.#clients.get(id);
     if (known?.address === controlAddress) return known;
     known?.close();
-    const clients = connectStorageNode({ name, address: controlAddress, fleetSecret: this.#fleetSecret });
+    const clients = connectStorageNode({ name, address: controlAddress, ...this.#keys });
     this.#clients.set(id, clients);
     return clients;
   }

@@ -22,6 +22,8 @@ declare module 'fastify' {
     role?: Role | 'anybody';
     /** Whether tokens with a scope may call it; by default what is about volumes that it looks up. */
     scoped?: boolean;
+    /** It is sent as a change and is none: the audit log has no entry of it. */
+    changesNothing?: boolean;
     /** The answer holds a secret: it is never stored. */
     secretAnswer?: boolean;
   }
@@ -39,8 +41,8 @@ const OPEN_PATHS = /^\/(docs(\/|$)|openapi\.json$)/;
 
 /** What these are about is looked up in the catalog, which gives those with a scope what is theirs alone. */
 const SCOPED_PATHS = /^\/v1\/(volumes|backups|exports|restores|runs|events|webhooks)(\/|$)/;
-/** Names to choose from. */
-const SCOPED_READS = /^\/v1\/(repositories|storage-nodes)(\/[^/]*)?$/;
+/** Names to choose from, and groups that the catalog narrows, too. */
+const SCOPED_READS = /^\/v1\/(repositories|storage-nodes|groups)(\/[^/]*)?$/;
 
 /** Who changes these commands machines, or sends what happens elsewhere. */
 const FLEET_PATHS = /^\/v1\/(storage-nodes|join-tokens|webhooks)(\/|$)/;

@@ -37,7 +37,10 @@ function outcomeOf({ statusCode }: FastifyReply, payload: unknown): Outcome {
 }
 
 const isKept = (request: FastifyRequest) =>
-  isChange(request) && !request.is404 && request.current !== undefined;
+  isChange(request) &&
+  request.routeOptions.config.changesNothing !== true &&
+  !request.is404 &&
+  request.current !== undefined;
 
 export const auditLog = fastifyPlugin(
   async app => {

@@ -1,4 +1,5 @@
 // Gives every route `app.liveFacts`, and closes its connections with the app. None is made before the first question.
+import type { FleetKeys } from '@tidemark/proto';
 import fastifyPlugin from 'fastify-plugin';
 import { LiveFacts } from '../live/live-facts.ts';
 
@@ -8,9 +9,9 @@ declare module 'fastify' {
   }
 }
 
-export const liveFactsPlugin = fastifyPlugin<{ fleetSecret: string | undefined }>(
-  async (app, { fleetSecret }) => {
-    const facts = new LiveFacts(app.catalog, fleetSecret);
+export const liveFactsPlugin = fastifyPlugin<FleetKeys>(
+  async (app, { fleetSecret, tls }) => {
+    const facts = new LiveFacts(app.catalog, { fleetSecret, tls });
     app.decorate('liveFacts', facts);
     app.addHook('preClose', async () => facts.stop());
     app.addHook('onClose', async () => facts.close());

@@ -3,6 +3,8 @@ import type { SwaggerTransformObject } from '@fastify/swagger';
 import { ERROR_CODES, type ErrorCode } from '@tidemark/proto';
 import { jsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import { PROBLEM_TYPE } from '../schemas/problem.ts';
+import { operationName } from './operation-names.ts';
+import { type Operation, type RefusalExample, withRefusalExamples } from './refusal-examples.ts';
 
 const REFERENCE = /"#\/components\/schemas\/([A-Za-z]+)"/g;
 const SUFFIX = 'Input';
@@ -13,15 +15,9 @@ const SUCCESS_WORDS: Readonly<Record<string, string>> = {
   202: 'Accepted and going on; `location` is the run.',
 };
 
-interface Operation {
-  parameters?: object[];
-  requestBody?: object;
-  responses?: Record<string, { description: string; content?: object }>;
-}
-
 interface Document {
   paths?: Record<string, Record<string, Operation>>;
-  components?: { schemas?: Record<string, object> };
+  components?: { schemas?: Record<string, object>; examples?: Record<string, RefusalExample> };
 }
 
 const referencesIn = (part: unknown): string[] =>
@@ -136,7 +132,19 @@ function withHeaders(document: Document): Document {
   return document;
 }
 
+/** Last, when every call has all that it answers with. */
+function withNamesAndExamples(document: Document): Document {
+  const examples: Record<string, RefusalExample> = {};
+  for (const [path, operations] of Object.entries(document.paths ?? {})) {
+    for (const [method, operation] of Object.entries(operations)) {
+      operation.operationId = operationName(method, path);
+      withRefusalExamples(operation, examples);
+    }
+  }
+  return { ...document, components: { ...document.components, examples } };
+}
+
 export const finishDocument: SwaggerTransformObject = document =>
-  withHeaders(
-    withWords(withPlainNames(jsonSchemaTransformObject(document) as unknown as Document)),
+  withNamesAndExamples(
+    withHeaders(withWords(withPlainNames(jsonSchemaTransformObject(document) as unknown as Document))),
   ) as ReturnType<SwaggerTransformObject>;

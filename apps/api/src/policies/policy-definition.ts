@@ -6,6 +6,7 @@ import {
   Schedule,
 } from '@tidemark/catalog';
 import { parseSelector, selectorText, TidemarkError } from '@tidemark/proto';
+import { changedKeep } from '../retention/changed-keep.ts';
 import type { CreatePolicy, UpdatePolicy } from '../schemas/policy.ts';
 
 /** Rejects `policy-invalid`, `invalid-request` for a selector, and `repository-not-found`. */
@@ -27,10 +28,13 @@ export async function changedDefinition(
   catalog: CatalogTransaction,
   { before, change, now }: { before: PolicyDefinition; change: UpdatePolicy; now: Date },
 ): Promise<PolicyDefinition> {
-  const { name: _, repository, replicas, schedule, ...rest } = change;
-  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
-  const times = Object.fromEntries(Object.entries(schedule ?? {}).filter(([, value]) => value !== undefined));
-  const definition: PolicyDefinition = { ...before, ...given, schedule: { ...before.schedule, ...times } };
+  const { name: _, repository, replicas, schedule = {}, retry = {}, keep, ...rest } = change;
+  const definition: PolicyDefinition = {
+    ...{ ...before, ...given(rest) },
+    schedule: { ...before.schedule, ...given(schedule) },
+    retry: { ...before.retry, ...given(retry) },
+    keep: keep === undefined ? before.keep : changedKeep(before.keep, keep),
+  };
   if (repository !== undefined) {
     definition.repositoryId = repository === null ? null : (await catalog.repositories.get(repository)).id;
   }
@@ -38,6 +42,10 @@ export async function changedDefinition(
   const after = checked(definition, now);
   await requireTogether(catalog, after);
   return after;
+}
+
+function given(part: object): object {
+  return Object.fromEntries(Object.entries(part).filter(([, value]) => value !== undefined));
 }
 
 /** Labels may change: whoever enables or simulates a policy asks again. Rejects `policy-invalid`. */

@@ -2,14 +2,15 @@
 import { randomUUID } from 'node:crypto';
 import type { Catalog, FiringMember, FiringWithCounts, Policy } from '@tidemark/catalog';
 import type { z } from 'zod';
+import { idOf } from '../filters.ts';
 import { iso, isoOrNull } from '../moments.ts';
 import type { PageQuery } from '../schemas/common.ts';
 import type { FiringJson, FiringMemberJson, memberQuery, SimulateQuery } from '../schemas/firing.ts';
-import type { CreatePolicy, PolicyJson, UpdatePolicy } from '../schemas/policy.ts';
+import type { CreatePolicy, PolicyJson, policyQuery, UpdatePolicy } from '../schemas/policy.ts';
 import { changedDefinition, definitionOf, requireTogether } from './policy-definition.ts';
 import { type SimulatedPage, simulatePolicy } from './policy-simulation.ts';
 
-export function toPolicyJson(policy: Policy): PolicyJson {
+function toPolicyJson(policy: Policy): PolicyJson {
   const { id, name, enabled, revision, nextDueAt, definition, createdAt, updatedAt } = policy;
   return {
     ...{ id, name, enabled, revision },
@@ -20,10 +21,10 @@ export function toPolicyJson(policy: Policy): PolicyJson {
   };
 }
 
-function toFiringJson({ definition: _, ...firing }: FiringWithCounts): FiringJson {
+function toFiringJson({ definition: _, followedAt: __, ...firing }: FiringWithCounts): FiringJson {
   return {
     ...firing,
-    followUps: firing.followUps.map(({ again, ...one }) => ({ ...one, againAt: again?.at ?? null })),
+    followUps: firing.followUps.map(one => ({ ...one, againAt: isoOrNull(one.againAt ?? null) })),
     dueAt: iso(firing.dueAt),
     startAt: iso(firing.startAt),
     createdAt: iso(firing.createdAt),
@@ -58,8 +59,10 @@ export class PolicyService {
     });
   }
 
-  async list(page: PageQuery) {
-    const { items, nextCursor } = await this.#catalog.policies.list(page);
+  async list({ volume, repository, ...page }: z.output<typeof policyQuery>) {
+    const labels = volume === undefined ? undefined : (await this.#catalog.volumes.get(volume)).labels;
+    const repositoryId = await idOf(repository, this.#catalog.repositories);
+    const { items, nextCursor } = await this.#catalog.policies.list({ ...page, labels, repositoryId });
     return { items: items.map(toPolicyJson), nextCursor };
   }
 
@@ -121,17 +124,18 @@ export class PolicyService {
     return this.getFiring(id, firingId);
   }
 
-  async simulate(ref: string, query: SimulateQuery): Promise<SimulatedPage> {
+  /** Ends early, with what it has, once the signal is aborted. */
+  async simulate(ref: string, query: SimulateQuery, signal: AbortSignal): Promise<SimulatedPage> {
     const { id: policyId, definition, firings: number } = await this.#catalog.policies.get(ref);
     await requireTogether(this.#catalog, definition);
-    return simulatePolicy(this.#catalog, { policyId, definition, number, now: this.#now(), query });
+    return simulatePolicy(this.#catalog, { policyId, definition, number, now: this.#now(), query, signal });
   }
 
-  /** One that is not saved. */
-  async simulateNew(body: CreatePolicy, query: SimulateQuery): Promise<SimulatedPage> {
+  /** One that is not saved; as above. */
+  async simulateNew(body: CreatePolicy, query: SimulateQuery, signal: AbortSignal): Promise<SimulatedPage> {
     const { name: _, enabled: __, ...rest } = body;
     const now = this.#now();
     const definition = await definitionOf(this.#catalog, rest, now);
-    return simulatePolicy(this.#catalog, { policyId: 'new', definition, number: 0, now, query });
+    return simulatePolicy(this.#catalog, { policyId: 'new', definition, number: 0, now, query, signal });
   }
 }

@@ -2,6 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import {
   type Catalog,
+  keepersOf,
   type PolicyDefinition,
   type RetentionRow,
   type SimulatedFiring,
@@ -9,7 +10,7 @@ import {
   simulate,
   type Volume,
 } from '@tidemark/catalog';
-import { parseSelector, TidemarkError } from '@tidemark/proto';
+import { matchesSelector, parseSelector, TidemarkError } from '@tidemark/proto';
 import { SIMULATED_BACKUPS_MAX } from '../limits.ts';
 import { iso } from '../moments.ts';
 import type { SimulatedFiringJson, SimulateQuery } from '../schemas/firing.ts';
@@ -29,13 +30,15 @@ interface Question {
   readonly number: number;
   readonly now: Date;
   readonly query: SimulateQuery;
+  /** Aborted: nobody waits for the answer, and what there is by then is enough. */
+  readonly signal: AbortSignal;
 }
 
 /** Rejects `policy-invalid` where it would take too long, and `volume-not-found`. */
 export async function simulatePolicy(catalog: Catalog, question: Question): Promise<SimulatedPage> {
-  const { policyId, definition, number, now, query } = question;
+  const { policyId, definition, number, now, query, signal } = question;
   const skip = offsetOf(query.cursor);
-  const volumes = await volumesOf(catalog, definition, query.volume);
+  const volumes = await volumesOf(catalog, question);
   if (skip * volumes.length > SIMULATED_BACKUPS_MAX) throw tooMuch(query.days, volumes.length);
   const until = new Date(now.getTime() + query.days * DAY_MS);
   const detailed = query.volume !== undefined;
@@ -44,7 +47,7 @@ export async function simulatePolicy(catalog: Catalog, question: Question): Prom
   const breathe = () => setImmediate();
   const firings = simulate({ policyId, definition, number, from: now, until, volumes, breathe });
   for await (const firing of firings) {
-    if (seen >= skip + query.limit) return { items, nextCursor: String(seen) };
+    if (signal.aborted || seen >= skip + query.limit) return { items, nextCursor: String(seen) };
     if (seen >= skip) items.push(toJson(firing, detailed));
     seen++;
     if (seen * volumes.length > SIMULATED_BACKUPS_MAX) throw tooMuch(query.days, volumes.length);
@@ -61,17 +64,28 @@ function offsetOf(cursor: string | undefined): number {
 
 async function volumesOf(
   catalog: Catalog,
-  { selector, repositoryId }: PolicyDefinition,
-  ref: string | undefined,
+  { policyId, definition: { selector, repositoryId }, query: { volume: ref } }: Question,
 ): Promise<SimulatedVolume[]> {
   const selected = await catalog.volumes.listSelected(parseSelector(selector), { states: ['ready'] });
   const chosen = ref === undefined ? selected : [await oneOf(catalog, selected, ref)];
   const rows = repositoryId === null ? [] : await catalog.retention.backups(repositoryId);
   const byVolume = Map.groupBy(rows, ({ volumeId }) => volumeId);
-  return chosen.map(({ id, name }) => {
+  const others = repositoryId === null ? [] : await othersOf(catalog, repositoryId, policyId);
+  return chosen.map(({ id, name, labels }) => {
     const backups = (byVolume.get(id) ?? []).flatMap(toCandidate);
-    return { id, name, backups, hasBase: backups.length > 0 };
+    const same = others.filter(({ selector }) => matchesSelector(selector, labels));
+    return { id, name, backups, hasBase: backups.length > 0, others: same };
   });
+}
+
+/** What other policies keep of the same backups stays. What replicas are for is not simulated. */
+async function othersOf(catalog: Catalog, repositoryId: string, policyId: string) {
+  const keepers = await keepersOf(catalog, repositoryId);
+  return keepers.flatMap(({ id, name, keep, timeZone, selector, replicasAlone }) =>
+    id === policyId || replicasAlone || keep === null
+      ? []
+      : [{ name, rules: keep, timeZone, selector: parseSelector(selector) }],
+  );
 }
 
 function toCandidate({ pointInTime, ...row }: RetentionRow) {

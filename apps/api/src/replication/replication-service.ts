@@ -8,18 +8,21 @@ import {
   type ReplicationRule,
 } from '@tidemark/catalog';
 import { TidemarkError } from '@tidemark/proto';
+import type { z } from 'zod';
 import { toBackupJson } from '../backups/backup-service.ts';
+import { idOf } from '../filters.ts';
 import { BLOCKED_TOLD_MAX } from '../limits.ts';
 import { iso, isoOrNull } from '../moments.ts';
+import { changedKeep } from '../retention/changed-keep.ts';
 import type { StartedRun } from '../runs/run-json.ts';
 import type { RunStarter } from '../runs/run-starter.ts';
 import type { BackupJson } from '../schemas/backup.ts';
-import type { PageQuery } from '../schemas/common.ts';
 import type {
   ChangeReplicationRule,
   CreateReplicationRule,
   ReplicateBackup,
   ReplicationRuleJson,
+  replicationRuleQuery,
 } from '../schemas/replication.ts';
 
 export class ReplicationService {
@@ -42,8 +45,12 @@ export class ReplicationService {
     });
   }
 
-  async list(page: PageQuery) {
-    const { items, nextCursor } = await this.#catalog.replicationRules.list(page);
+  async list({ source, target, ...page }: z.output<typeof replicationRuleQuery>) {
+    const { items, nextCursor } = await this.#catalog.replicationRules.list({
+      ...page,
+      sourceRepositoryId: await idOf(source, this.#catalog.repositories),
+      targetRepositoryId: await idOf(target, this.#catalog.repositories),
+    });
     return { items: items.map(rule => toJson(rule, null)), nextCursor };
   }
 
@@ -70,7 +77,11 @@ export class ReplicationService {
 
   async change(ref: string, body: ChangeReplicationRule): Promise<ReplicationRuleJson> {
     const change = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
-    const { id } = await this.#catalog.replicationRules.update(ref, change);
+    const { id } = await this.#catalog.transaction(async catalog => {
+      const before = await catalog.replicationRules.get(ref);
+      const keep = body.keep === undefined ? before.keep : changedKeep(before.keep, body.keep);
+      return catalog.replicationRules.update(before.id, { ...change, keep });
+    });
     return this.get(id);
   }
 

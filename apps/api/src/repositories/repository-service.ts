@@ -15,7 +15,7 @@ type Room = Pick<RepositoryJson, 'usedBytes' | 'availableBytes'>;
 
 const UNKNOWN_ROOM: Room = { usedBytes: null, availableBytes: null };
 
-export function toRepositoryJson(repository: Repository, room: Room = UNKNOWN_ROOM): RepositoryJson {
+function toRepositoryJson(repository: Repository, room: Room = UNKNOWN_ROOM): RepositoryJson {
   return {
     id: repository.id,
     name: repository.name,

@@ -4,7 +4,7 @@ import { EXAMPLE_IDS, EXAMPLE_MOMENT, idField, momentField, pageOf, pageQuery } 
 
 const RESULTS = ['done', 'refused', 'failed'] as const;
 
-export const auditEntrySchema = z
+const auditEntrySchema = z
   .object({
     id: z.int().min(1),
     at: momentField,

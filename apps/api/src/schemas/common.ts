@@ -153,11 +153,19 @@ export const selectorField = z
     examples: ['app=web,tier in (gold,silver)'],
   });
 
-/** Of lists that can be narrowed by labels. */
-export const chosenPageQuery = pageQuery.extend({
-  selector: selectorField,
+/** Of lists that can be narrowed by name. */
+export const namedPageQuery = pageQuery.extend({
   name: refField.optional().meta({ description: 'Only those whose name holds this.' }),
 });
+
+/** Of lists that can be narrowed by labels. */
+export const chosenPageQuery = namedPageQuery.extend({ selector: selectorField });
+
+export const enabledFilter = z
+  .enum(['true', 'false'])
+  .transform(value => value === 'true')
+  .optional()
+  .meta({ description: 'true: only what is switched on; false: only what is not.' });
 
 export type PageQuery = z.output<typeof pageQuery>;
 export type ChosenPageQuery = z.output<typeof chosenPageQuery> & { state?: string | undefined };

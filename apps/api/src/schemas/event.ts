@@ -1,5 +1,6 @@
 // Events: what changed, in the order in which it changed.
 import type { RunningRun } from '@tidemark/catalog';
+import { eventKindsFault } from '@tidemark/proto';
 import { z } from 'zod';
 import { EVENT_KINDS_MAX } from '../limits.ts';
 import {
@@ -13,10 +14,10 @@ import {
   refField,
 } from './common.ts';
 
-export const eventSchema = z
+const eventSchema = z
   .object({
     id: z.int().min(1).meta({ description: 'Grows in the order in which the changes were committed.' }),
-    kind: z.string().meta({ examples: ['volume-ready'] }),
+    kind: z.string().meta({ description: 'One of those in docs/EVENTS.md.', examples: ['volume-ready'] }),
     subjectType: z.string().meta({
       description:
         'storage-node, volume, checkpoint, snapshot, commit, group, repository, backup, policy or run',
@@ -48,7 +49,7 @@ export const eventSchema = z
 /** The kind of the events that streams alone have: how far a run is. */
 export const PROGRESS_KIND = 'run.progress';
 
-export const runProgressSchema = z
+const runProgressSchema = z
   .object({
     runId: idField,
     runKind: z.string(),
@@ -89,7 +90,10 @@ const eventId = z.coerce.number().int().min(0);
 const kindsField = z
   .union([z.string(), z.array(z.string())])
   .transform(given => [given].flat().flatMap(text => text.split(',').filter(kind => kind !== '')))
-  .refine(kinds => kinds.length <= EVENT_KINDS_MAX, `names more than ${EVENT_KINDS_MAX} kinds; send fewer`);
+  .refine(kinds => kinds.length <= EVENT_KINDS_MAX, `names more than ${EVENT_KINDS_MAX} kinds; send fewer`)
+  .refine(kinds => eventKindsFault(kinds.filter(kind => kind !== PROGRESS_KIND)) === null, {
+    error: issue => eventKindsFault((issue.input as string[]).filter(kind => kind !== PROGRESS_KIND)) ?? '',
+  });
 
 export const eventQuery = z.strictObject({
   after: eventId
@@ -97,9 +101,10 @@ export const eventQuery = z.strictObject({
     .meta({ description: 'Only events after the one with this id; give the last seen id to follow along.' }),
   cursor: eventId.optional().meta({ description: 'The same as `after`, to page as through any list.' }),
   limit: limitField,
-  kind: kindsField
-    .optional()
-    .meta({ type: 'string', description: 'Only events of these kinds; several with commas between them.' }),
+  kind: kindsField.optional().meta({
+    type: 'string',
+    description: 'Only events of these kinds (docs/EVENTS.md); several with commas between them.',
+  }),
   subject: idField.optional().meta({ description: 'Only events about the one with this id.' }),
   run: idField.optional().meta({ description: 'Only events of this run.' }),
   volume: refField.optional().meta({

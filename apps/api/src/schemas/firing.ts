@@ -27,7 +27,7 @@ export const firingSchema = z
     standsFor: z.int().min(1).meta({ description: 'Due moments that it stands for, with those missed.' }),
     state: z
       .enum(['planned', 'running', 'succeeded', 'failed', 'skipped'])
-      .meta({ description: 'failed: some of its members did.' }),
+      .meta({ description: 'failed: some of its members did, or some of their replicas.' }),
     reason: z.string().nullable(),
     members: z.object({ waiting: count, admitted: count, succeeded: count, failed: count, skipped: count }),
     followUps: z
@@ -35,10 +35,10 @@ export const firingSchema = z
         z.object({
           kind: z.enum(['prune', 'verify', 'replicate']),
           runId: idField.nullable(),
-          reason: z.string().nullable().meta({ description: 'Why it was not started.' }),
-          againAt: momentField
-            .nullable()
-            .meta({ description: 'When a replica that could not be started is tried again; null: not.' }),
+          reason: z.string().nullable().meta({ description: 'Why it was not started, or a replica failed.' }),
+          againAt: momentField.nullable().meta({
+            description: 'When a replica that could not be started, or failed, is tried again; null: not.',
+          }),
         }),
       )
       .meta({ description: 'What was started after its backups.' }),
@@ -68,7 +68,7 @@ export const firingSchema = z
     ],
   });
 
-export const firingMemberSchema = z
+const firingMemberSchema = z
   .object({
     volumeId: idField,
     volume: z.string(),
@@ -124,7 +124,7 @@ export const simulateQuery = pageQuery.extend({
   volume: ref('volume: only this one, and with all that is kept of it').optional(),
 });
 
-export const simulatedFiringSchema = z
+const simulatedFiringSchema = z
   .object({
     number: count,
     dueAt: momentField,

@@ -17,9 +17,9 @@ import {
   EXAMPLE_MOMENT,
   idField,
   momentField,
+  namedPageQuery,
   nameField,
   pageOf,
-  pageQuery,
   ref,
   refField,
   selectorField,
@@ -295,8 +295,15 @@ export const createGroupSchema = z
     ],
   });
 
-export const groupQuery = pageQuery.extend({
+export const groupQuery = namedPageQuery.extend({
   state: z.enum(GROUP_STATES).optional().meta({ description: 'Only groups in this state.' }),
+  kind: groupSchema.shape.kind.optional().meta({ description: 'Only groups of this kind.' }),
+  volume: ref('volume').optional().meta({ description: 'Only groups that this volume is in.' }),
+  storageNode: ref('storage node').optional().meta({ description: 'Only groups with volumes on it.' }),
+  repository: ref('repository').optional().meta({ description: 'Only groups with backups in it.' }),
+  policy: ref('policy').optional().meta({ description: 'Only groups that firings of it have made.' }),
+  since: momentField.optional().meta({ description: 'Only groups asked for at that moment or later.' }),
+  until: momentField.optional().meta({ description: 'Only groups asked for before that moment.' }),
 });
 
 export const groupPageSchema = pageOf(groupSchema, 'GroupPage');

@@ -21,7 +21,7 @@ const example = {
   createdAt: EXAMPLE_MOMENT,
 };
 
-export const joinTokenSchema = z
+const joinTokenSchema = z
   .object({
     id: idField,
     name: z

@@ -2,6 +2,9 @@
 import { isTimeOfDay, isTimeZone, MEMBER_DELAY_MS_MAX } from '@tidemark/catalog';
 import { z } from 'zod';
 import {
+  FENCE_LIMIT_DEFAULT_MS,
+  FENCE_LIMIT_MAX_MS,
+  FENCE_LIMIT_MIN_MS,
   POLICY_CONCURRENCY_MAX,
   POLICY_MISSED_MAX,
   POLICY_PRIORITY_MAX,
@@ -13,17 +16,19 @@ import {
   descriptionField,
   EXAMPLE_IDS,
   EXAMPLE_MOMENT,
+  enabledFilter,
   hasChange,
   idField,
   momentField,
   NO_CHANGE,
+  namedPageQuery,
   nameField,
   pageOf,
   ref,
   refField,
   selectorField,
 } from './common.ts';
-import { keepSchema } from './retention.ts';
+import { keepChangeSchema, keepSchema } from './retention.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -78,11 +83,25 @@ const bandwidth = z
   .max(POLICY_WINDOWS_MAX)
   .meta({ description: 'The first window that holds a moment counts; outside of all there is no limit.' });
 
+const retryTimes = z.int().min(0).max(POLICY_RETRIES_MAX);
+const retryDelayMs = z.int().min(0).max(MEMBER_DELAY_MS_MAX);
+const ofTimes = { description: 'Further runs of a backup that failed, and of each replica of it.' };
+const ofDelay = { description: 'Before each of them; for replicas it doubles, up to an hour.' };
 const retry = z.strictObject({
-  times: z.int().min(0).max(POLICY_RETRIES_MAX).default(2),
-  delayMs: z.int().min(0).max(MEMBER_DELAY_MS_MAX).default(300_000),
+  times: retryTimes.default(2).meta(ofTimes),
+  delayMs: retryDelayMs.default(300_000).meta(ofDelay),
 });
-const grouped = z.strictObject({ fenceLimitMs: z.int().min(10).max(10_000).default(500) });
+const retryChange = z.strictObject({
+  times: retryTimes.optional().meta(ofTimes),
+  delayMs: retryDelayMs.optional().meta(ofDelay),
+});
+const fenceLimitMs = z
+  .int()
+  .min(FENCE_LIMIT_MIN_MS)
+  .max(FENCE_LIMIT_MAX_MS)
+  .default(FENCE_LIMIT_DEFAULT_MS)
+  .meta({ description: 'How long guests may wait at most; as of groups.' });
+const grouped = z.strictObject({ fenceLimitMs });
 
 const fields = {
   description: descriptionField,
@@ -111,7 +130,9 @@ const replicas = z
   .max(POLICY_REPLICAS_MAX)
   .meta({ description: 'Repositories that each backup is copied to, ids or names.' });
 const keep = keepSchema.meta({
-  description: 'Rules by which the backups of its volumes in the repository are pruned after each firing.',
+  description:
+    'Rules by which the backups of its volumes in the repository are pruned after each firing. What the rules of ' +
+    'another policy, or of replication into that repository, keep of them stays.',
 });
 
 export const createPolicySchema = z
@@ -168,12 +189,14 @@ export const updatePolicySchema = z
     fullEvery: fields.fullEvery.optional(),
     repository: repository.nullable().optional(),
     replicas: replicas.optional(),
-    keep: keep.nullable().optional(),
+    keep: keepChangeSchema.nullable().optional().meta({
+      description: 'Rules that are not named stay as they are. Null: no prunes any more.',
+    }),
     verifyPercent: fields.verifyPercent.optional(),
     concurrency: fields.concurrency.optional(),
     bandwidth: fields.bandwidth.optional(),
     priority: fields.priority.optional(),
-    retry: retry.optional(),
+    retry: retryChange.optional(),
     dropOldest: fields.dropOldest.optional(),
     grouped: grouped.nullable().optional(),
   })
@@ -240,6 +263,14 @@ export const policySchema = z
       },
     ],
   });
+
+export const policyQuery = namedPageQuery.extend({
+  enabled: enabledFilter,
+  volume: ref('volume').optional().meta({ description: 'Only policies whose selector chooses it.' }),
+  repository: ref('repository')
+    .optional()
+    .meta({ description: 'Only policies that back up to it, or have replicas made in it.' }),
+});
 
 export const policyPageSchema = pageOf(policySchema, 'PolicyPage');
 

@@ -7,16 +7,18 @@ import {
   bytesField,
   EXAMPLE_IDS,
   EXAMPLE_MOMENT,
+  enabledFilter,
   hasChange,
   idField,
   momentField,
   NO_CHANGE,
+  namedPageQuery,
   nameField,
   pageOf,
   ref,
   speedField,
 } from './common.ts';
-import { keepSchema, timeZoneField } from './retention.ts';
+import { keepChangeSchema, keepSchema, timeZoneField } from './retention.ts';
 import { runSchema } from './run.ts';
 
 /** Null: it can be read. */
@@ -56,7 +58,7 @@ const selectorField = z
 const keepField = keepSchema.nullable().meta({
   description:
     'What is kept in the target of what was replicated there, by rules for each volume; what they would not keep is ' +
-    'not copied. Null: everything.',
+    'not copied. Null: everything. What another rule into the target, or a policy that backs up there, keeps stays.',
 });
 const fields = {
   name: nameField,
@@ -159,7 +161,9 @@ export const changeReplicationRuleSchema = z
     name: fields.name.optional(),
     selector: fields.selector.optional(),
     enabled: fields.enabled.optional(),
-    keep: fields.keep.optional(),
+    keep: keepChangeSchema.nullable().optional().meta({
+      description: 'Rules that are not named stay as they are. Null: everything is kept.',
+    }),
     timeZone: fields.timeZone.optional(),
     flatten: fields.flatten.optional(),
     newestFirst: fields.newestFirst.optional(),
@@ -173,6 +177,12 @@ export const changeReplicationRuleSchema = z
   })
   .refine(hasChange, { error: NO_CHANGE })
   .meta({ id: 'ChangeReplicationRule', minProperties: 1, examples: [{ enabled: false }] });
+
+export const replicationRuleQuery = namedPageQuery.extend({
+  enabled: enabledFilter,
+  source: ref('repository').optional().meta({ description: 'Only rules that replicate from it.' }),
+  target: ref('repository').optional().meta({ description: 'Only rules that replicate to it.' }),
+});
 
 export const replicationRulePageSchema = pageOf(replicationRuleSchema, 'ReplicationRulePage');
 

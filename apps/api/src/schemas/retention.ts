@@ -8,23 +8,28 @@ import {
   descriptionField,
   EXAMPLE_IDS,
   EXAMPLE_MOMENT,
+  hasChange,
   idField,
   momentField,
+  NO_CHANGE,
   ref,
   speedField,
 } from './common.ts';
 import { runSchema } from './run.ts';
 
-const count = (what: string) =>
-  z
-    .int()
-    .min(0)
-    .max(KEEP_COUNT_MAX)
-    .default(0)
-    .meta({ description: `Keep ${what}.` });
-
-const periods = (period: string) =>
-  count(`the newest backup of each ${period}, for so many of them that have one`);
+const count = z.int().min(0).max(KEEP_COUNT_MAX);
+const newestOf = (period: string) => `the newest backup of each ${period}, for so many of them that have one`;
+const KEPT = {
+  last: 'so many of the newest backups',
+  hourly: newestOf('hour'),
+  daily: newestOf('day'),
+  weekly: newestOf('week (ISO 8601: from Monday on)'),
+  monthly: newestOf('month'),
+  yearly: newestOf('year'),
+} as const;
+const ruleOf = (rule: keyof typeof KEPT) => count.default(0).meta({ description: `Keep ${KEPT[rule]}.` });
+const changeOf = (rule: keyof typeof KEPT) =>
+  count.optional().meta({ description: `Keep ${KEPT[rule]}; 0: no longer.` });
 
 export const timeZoneField = z
   .string()
@@ -33,16 +38,28 @@ export const timeZoneField = z
 
 export const keepSchema = z
   .strictObject({
-    last: count('so many of the newest backups'),
-    hourly: periods('hour'),
-    daily: periods('day'),
-    weekly: periods('week (ISO 8601: from Monday on)'),
-    monthly: periods('month'),
-    yearly: periods('year'),
+    last: ruleOf('last'),
+    hourly: ruleOf('hourly'),
+    daily: ruleOf('daily'),
+    weekly: ruleOf('weekly'),
+    monthly: ruleOf('monthly'),
+    yearly: ruleOf('yearly'),
   })
   .refine(keepsAnything, {
     error: 'keeps nothing, so that every backup would go; send at least one count above 0',
   });
+
+/** Rules that are not named stay as they are. */
+export const keepChangeSchema = z
+  .strictObject({
+    last: changeOf('last'),
+    hourly: changeOf('hourly'),
+    daily: changeOf('daily'),
+    weekly: changeOf('weekly'),
+    monthly: changeOf('monthly'),
+    yearly: changeOf('yearly'),
+  })
+  .refine(hasChange, { error: NO_CHANGE });
 
 export const pruneSchema = z
   .strictObject({
@@ -72,7 +89,7 @@ const keptField = z.array(z.string()).meta({
     'What keeps the checkpoint: backups that hold it, a pin, being the newest. Empty: it goes, or is gone already.',
 });
 
-export const pruneCheckpointSchema = z
+const pruneCheckpointSchema = z
   .object({
     id: idField,
     name: z.string(),
@@ -95,7 +112,7 @@ export const pruneCheckpointSchema = z
     ],
   });
 
-export const pruneItemSchema = z
+const pruneItemSchema = z
   .object({
     backup: idField,
     volumeId: idField,
@@ -175,6 +192,7 @@ export const deletedBackupSchema = z
   .object({ run: runSchema, backup: backupSchema.nullable() })
   .meta({ id: 'DeletedBackup', description: 'The backup is null once it is gone.' });
 
+export type KeepChange = z.output<typeof keepChangeSchema>;
 export type Prune = z.output<typeof pruneSchema>;
 export type PruneItem = z.output<typeof pruneItemSchema>;
 export type PruneCheckpoint = z.output<typeof pruneCheckpointSchema>;

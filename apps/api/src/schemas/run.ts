@@ -21,7 +21,7 @@ const runState = z.enum(RUN_STATES);
 
 const errorSchema = z.object({ code: z.string(), message: z.string() }).nullable();
 
-export const runStepSchema = z
+const runStepSchema = z
   .object({
     name: z.string().meta({ examples: ['prepare-target'] }),
     state: z.string().meta({ description: 'running, succeeded, failed or undone' }),

@@ -29,7 +29,7 @@ function sizeFault(size: number): string {
   return `is ${size}, not a positive multiple of ${SECTOR_BYTES}; the next good size is ${next}`;
 }
 
-export const sizeField = z
+const sizeField = z
   .number()
   .refine(size => size > 0 && size <= SIZE_BYTES_MAX && size % SECTOR_BYTES === 0, {
     error: issue => sizeFault(Number(issue.input)),

@@ -1,11 +1,12 @@
 // Webhooks: where events are sent to, and what became of each delivery.
-import { webhookUrlFault } from '@tidemark/proto';
+import { eventKindsFault, webhookUrlFault } from '@tidemark/proto';
 import { z } from 'zod';
 import { EVENT_KINDS_MAX, WEBHOOK_URL_CHARACTERS_MAX } from '../limits.ts';
 import {
   EXAMPLE_MOMENT,
   idField,
   momentField,
+  namedPageQuery,
   nameField,
   pageOf,
   pageQuery,
@@ -36,6 +37,13 @@ const choiceField = selectorField.meta({
     'empty: all events.',
 });
 
+/** As a request gives them: one that is misspelt would never be sent. */
+const chosenKindsField = kindsField
+  .refine(kinds => eventKindsFault(kinds) === null, {
+    error: issue => eventKindsFault(issue.input as string[]) ?? '',
+  })
+  .meta({ description: 'Kinds of the events to send, of those in docs/EVENTS.md; empty: all.' });
+
 export const webhookSchema = z
   .object({
     id: idField,
@@ -47,10 +55,21 @@ export const webhookSchema = z
     scope: z.string().meta({
       description: 'That of the token that added it: events outside are not sent. Empty: all there is.',
     }),
-    state: z.enum(['enabled', 'disabled', 'suspended']).meta({
-      description:
-        'suspended: deliveries died one after the other; enable it again when its endpoint is back.',
+    onBehalfOf: z.string().meta({
+      description: 'Whoever changed it last. When their token is revoked or expires, it is suspended.',
     }),
+    state: z.enum(['enabled', 'disabled', 'suspended']).meta({
+      description: 'suspended: nothing is sent, and events wait, until it is enabled again.',
+    }),
+    suspendedFor: z
+      .enum(['deliveries-died', 'token-revoked', 'token-expired'])
+      .nullable()
+      .meta({
+        description:
+          'Null unless it is suspended. deliveries-died: one after the other; enable it again when its endpoint ' +
+          'is back. token-revoked, token-expired: that of whoever changed it last; whoever enables it again takes ' +
+          'it over.',
+      }),
     deathsInARow: z.int().min(0).meta({ description: 'Deliveries that died since the last that was taken.' }),
     nextAt: momentField.nullable().meta({ description: 'No attempt before then.' }),
     createdAt: momentField,
@@ -66,7 +85,9 @@ export const webhookSchema = z
         selector: 'env=prod',
         createdBy: 'bootstrap',
         scope: '',
+        onBehalfOf: 'bootstrap',
         state: 'enabled',
+        suspendedFor: null,
         deathsInARow: 0,
         nextAt: null,
         createdAt: EXAMPLE_MOMENT,
@@ -85,7 +106,7 @@ export const createWebhookSchema = z
   .strictObject({
     name: nameField,
     url: urlField,
-    kinds: kindsField.default([]),
+    kinds: chosenKindsField.default([]),
     selector: choiceField.default(''),
   })
   .meta({
@@ -96,7 +117,7 @@ export const createWebhookSchema = z
 export const updateWebhookSchema = z
   .strictObject({
     url: urlField.optional(),
-    kinds: kindsField.optional(),
+    kinds: chosenKindsField.optional(),
     selector: choiceField.optional(),
     enabled: z
       .boolean()
@@ -135,6 +156,11 @@ export const deliverySchema = z
       },
     ],
   });
+
+export const webhookQuery = namedPageQuery.extend({
+  state: webhookSchema.shape.state.optional().meta({ description: 'Only webhooks in this state.' }),
+  onBehalfOf: z.string().min(1).max(128).optional().meta({ description: 'Only what they changed last.' }),
+});
 
 export const deliveryQuery = pageQuery.extend({
   state: z.enum(['pending', 'delivered', 'dead']).optional().meta({ description: 'Only these.' }),

@@ -5,13 +5,13 @@ import { parseSelector, type WebhookSecrets } from '@tidemark/proto';
 import type { z } from 'zod';
 import { WEBHOOK_SECRET_BYTES } from '../limits.ts';
 import { iso, isoOrNull } from '../moments.ts';
-import type { PageQuery } from '../schemas/common.ts';
 import type {
   CreateWebhook,
   DeliveryJson,
   deliveryQuery,
   UpdateWebhook,
   WebhookJson,
+  webhookQuery,
 } from '../schemas/webhook.ts';
 
 function toWebhookJson(webhook: Webhook): WebhookJson {
@@ -47,7 +47,7 @@ export class WebhookService {
     return { webhook: toWebhookJson(webhook), secret };
   }
 
-  async list(page: PageQuery) {
+  async list(page: z.output<typeof webhookQuery>) {
     const { items, nextCursor } = await this.#catalog.webhooks.list(page);
     return { items: items.map(toWebhookJson), nextCursor };
   }

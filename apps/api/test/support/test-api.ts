@@ -8,7 +8,7 @@ import type { Problem } from '../../src/schemas/problem.ts';
 const LEASE_MS = 60_000;
 export const TEST_WEBHOOK_KEY = 'webhook-key-of-tests-0123456789abcdef';
 const NOUNS = ['storage_node', 'volume', 'checkpoint', 'snapshot', 'volume_commit', 'repository', 'backup'];
-const POLICIES = ['policy', 'policy_firing', 'policy_firing_member'];
+const POLICIES = ['policy', 'policy_firing', 'policy_firing_member', 'policy_firing_replica'];
 const TABLES = [...NOUNS, ...POLICIES, 'checkpoint_group', 'backup_lease', 'run', 'event'];
 
 export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';

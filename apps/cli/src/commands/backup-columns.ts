@@ -18,6 +18,12 @@ export const backupColumns: readonly Column<Backup>[] = [
   ['VERIFIED', backup => backup.verifyResult],
 ];
 
+/** `names`: of repositories, by id. */
+export function listedBackups(names: ReadonlyMap<string, string>): readonly Column<Backup>[] {
+  const place: Column<Backup> = ['REPOSITORY', ({ repositoryId }) => names.get(repositoryId) ?? repositoryId];
+  return [...backupColumns.slice(0, 3), place, ...backupColumns.slice(3)];
+}
+
 /** Where the bytes are is for programs: `--json` has the places. */
 function damaged({ damage }: Backup): string | null {
   if (!damage?.length) return null;

@@ -3,11 +3,12 @@ import type { Query, Schema } from '@tidemark/client';
 import { type Command, Option } from 'commander';
 import { recordOrGone } from '../output.ts';
 import { parseSize } from '../sizes.ts';
-import { backupColumns, backupDetails } from './backup-columns.ts';
+import { backupDetails, listedBackups } from './backup-columns.ts';
 import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
 import { droppedText } from './dropped.ts';
 import { retentionCommands } from './prune.ts';
 import { replicateCommand } from './replication.ts';
+import { repositoryNames } from './repository-names.ts';
 import { verifyCommand } from './verify.ts';
 
 export function backupCommands(program: Command, around: Surroundings): void {
@@ -58,14 +59,7 @@ export function backupCommands(program: Command, around: Surroundings): void {
       });
     });
 
-  withPage(group.command('list').description('list backups, newest first'))
-    .option('--volume <ref>', 'only backups of this volume')
-    .option('--repository <ref>', 'only backups in this repository')
-    .option('--hidden', 'also those that wait to be taken out of their chains')
-    .action(async (options: Query<'/v1/backups'>, command) => {
-      const { client, output } = new Context(command, around);
-      output.list(await client.list('/v1/backups', { params: { query: options } }), backupColumns);
-    });
+  listCommand(group, around);
 
   group
     .command('show <backup>')
@@ -78,4 +72,16 @@ export function backupCommands(program: Command, around: Surroundings): void {
   retentionCommands(group, around);
   verifyCommand(group, around);
   replicateCommand(group, around);
+}
+
+function listCommand(group: Command, around: Surroundings): void {
+  withPage(group.command('list').description('list backups, newest first'))
+    .option('--volume <ref>', 'only backups of this volume')
+    .option('--repository <ref>', 'only backups in this repository')
+    .option('--hidden', 'also those that wait to be taken out of their chains')
+    .action(async (options: Query<'/v1/backups'>, command) => {
+      const { client, output } = new Context(command, around);
+      const page = await client.list('/v1/backups', { params: { query: options } });
+      output.list(page, listedBackups(await repositoryNames({ client, output }, page.items)));
+    });
 }

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type Schema, TidemarkClient } from '@tidemark/client';
 import type { Command } from 'commander';
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { requireGoodResult } from '../good-result.ts';
 import { Output, type Terminal } from '../output.ts';
 import { watchRun } from '../run-watch.ts';
@@ -19,22 +19,32 @@ type Run = Schema<'Run'>;
 const ADVICE = {
   nobody: 'Start it with `npm start`, or name another one with --url or TIDEMARK_URL.',
   stranger: 'Check --url or TIDEMARK_URL.',
+  untrusted:
+    "Name the file of the API's CA with --ca-file or TIDEMARK_CA_FILE, or put its certificate right.",
 };
 
 interface GlobalOptions {
   url: string;
   json?: boolean;
   tokenFile?: string;
+  caFile?: string;
 }
 
-/** A line break at its end is not part of a token. */
-function readToken(path: string): string {
+function readNamed(path: string, what: string): string {
   try {
+    // A line break at its end is not part of a token.
     return readFileSync(path, 'utf8').trim();
   } catch (error) {
     const reason = (error as NodeJS.ErrnoException).code;
-    throw new InvalidArgumentError(`The token file ${path} cannot be read (${reason}).`);
+    throw new InvalidArgumentError(`The ${what} file ${path} cannot be read (${reason}).`);
   }
+}
+
+/** What is no certificate would be taken for no CA at all. */
+function readCa(path: string): string {
+  const ca = readNamed(path, 'CA');
+  if (ca.includes('-----BEGIN CERTIFICATE-----')) return ca;
+  throw new InvalidArgumentError(`The CA file ${path} holds no certificate in PEM form.`);
 }
 
 export class Context {
@@ -42,10 +52,11 @@ export class Context {
   readonly output: Output;
 
   constructor(command: Command, { terminal, token }: Surroundings) {
-    const { url, json, tokenFile } = command.optsWithGlobals<GlobalOptions>();
+    const { url, json, tokenFile, caFile } = command.optsWithGlobals<GlobalOptions>();
     this.client = new TidemarkClient({
       url,
-      token: tokenFile === undefined ? token : readToken(tokenFile),
+      token: tokenFile === undefined ? token : readNamed(tokenFile, 'token'),
+      ca: caFile === undefined ? undefined : readCa(caFile),
       advice: ADVICE,
     });
     this.output = new Output(terminal, json === true);
@@ -82,7 +93,7 @@ export class Context {
 export const at = <T extends Record<string, string>>(path: T) => ({ params: { path } });
 
 export function parseCount(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('Give a whole number.');
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('Give a whole number from 0 to 999999999.');
   return Number(text);
 }
 
@@ -96,6 +107,22 @@ export function parseMoment(text: string): string {
 /** For every command that starts a run. */
 export function withWait(command: Command): Command {
   return command.option('--no-wait', 'return as soon as the run is accepted');
+}
+
+/** For lists of what is switched on and off. */
+export function withEnabled(command: Command): Command {
+  return command
+    .addOption(new Option('--enabled', 'only what is switched on').conflicts('disabled'))
+    .option('--disabled', 'only what is switched off');
+}
+
+/** Of the same, as the API asks for it. */
+export function enabledQuery<Q extends object>({
+  enabled,
+  disabled,
+  ...query
+}: Q & { enabled?: boolean; disabled?: boolean }) {
+  return { ...query, ...((enabled || disabled) && ({ enabled: enabled ? 'true' : 'false' } as const)) };
 }
 
 /** For every command that shows a list. */

@@ -3,7 +3,7 @@ import type { Query, Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type Column, moment, record, table } from '../output.ts';
 import { parseSize } from '../sizes.ts';
-import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
+import { at, Context, parseCount, parseMoment, type Surroundings, withPage, withWait } from './context.ts';
 import { droppedText } from './dropped.ts';
 
 type Group = Schema<'Group'>;
@@ -50,10 +50,18 @@ const proofColumns: readonly Column<Schema<'GroupProofNode'>>[] = [
   ['LONGEST WAIT', node => ms(node.waitMaxMs)],
 ];
 
+const hookColumns: readonly Column<Schema<'GroupProof'>['hooks'][number]>[] = [
+  ['HOOK', ({ hook }) => hook],
+  ['PHASE', ({ phase }) => phase],
+  ['TOOK', ({ tookMs }) => ms(tookMs)],
+  ['ERROR', ({ error }) => error],
+];
+
 function shown(group: Group | null): string {
   if (group === null) return 'It is gone again.';
   const parts = [record(group, details), table(group.members, memberColumns)];
   if (group.proof) parts.push(table(group.proof.nodes, proofColumns));
+  if (group.proof?.hooks.length) parts.push(table(group.proof.hooks, hookColumns));
   return parts.join('\n\n');
 }
 
@@ -63,6 +71,14 @@ export function groupCommands(program: Command, around: Surroundings): void {
 
   withPage(group.command('list').description('list groups, newest first'))
     .option('--state <state>', 'only groups in this state')
+    .option('--kind <kind>', 'only groups of this kind: checkpoint or backup')
+    .option('--name <text>', 'only groups whose name holds this')
+    .option('--volume <ref>', 'only groups that this volume is in')
+    .option('--storage-node <ref>', 'only groups with volumes on this storage node')
+    .option('--repository <ref>', 'only groups with backups in this repository')
+    .option('--policy <ref>', 'only groups that firings of this policy have made')
+    .option('--since <moment>', 'only groups asked for at that moment or later', parseMoment)
+    .option('--until <moment>', 'only groups asked for before that moment', parseMoment)
     .action(async (query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
       output.list(await client.list(PATH, { params: { query } }), columns);
@@ -148,7 +164,19 @@ function createCommand(group: Command, around: Surroundings): void {
     });
 }
 
+/** What would be left out without a word. */
+function requireSense({ backup, kind, compression, speed, hook, webhook, hookTimeout }: CreateOptions): void {
+  const ofBackups = kind ?? compression ?? speed;
+  if (backup === undefined && ofBackups !== undefined) {
+    const text = '--kind, --compression and --speed are about backups: say with --backup where they go.';
+    throw new InvalidArgumentError(text);
+  }
+  if (hookTimeout !== undefined && hook.length + webhook.length === 0)
+    throw new InvalidArgumentError('--hook-timeout is about hooks: name some with --hook or --webhook.');
+}
+
 function bodyOf(name: string, options: CreateOptions): Schema<'CreateGroup'> {
+  requireSense(options);
   const { volume: volumes, selector, completion, fenceLimit: fenceLimitMs, description } = options;
   const { backup: repository, kind, compression, speed: speedBytesPerSecond } = options;
   const timeout = options.hookTimeout === undefined ? {} : { timeoutMs: options.hookTimeout };

@@ -9,7 +9,7 @@ const RULES = ['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as cons
 type Window = Schema<'BandwidthWindowInput'>;
 type Change = Schema<'UpdatePolicy'>;
 
-export type PolicyOptions = Partial<Record<`keep${string}`, number>> & {
+export type PolicyOptions = Partial<Record<`keep${Capitalize<(typeof RULES)[number]>}`, number>> & {
   description?: string;
   selector?: string;
   cron?: string;
@@ -19,26 +19,34 @@ export type PolicyOptions = Partial<Record<`keep${string}`, number>> & {
   jitter?: number;
   kind?: Change['kind'];
   fullEvery?: number;
-  repository?: string;
+  repository?: string | false;
   replica?: string[];
+  /** False: none any more. */
+  replicas?: boolean;
+  keep?: boolean;
   verify?: number;
   concurrency?: number;
-  bandwidth?: Window[];
+  bandwidth?: Window[] | false;
   priority?: number;
   retries?: number;
   retryDelay?: number;
-  grouped?: true;
+  grouped?: boolean;
+  fenceLimit?: number;
+  dropOldest?: boolean;
 };
 
 const WINDOW = /^(\d\d:\d\d)-(\d\d:\d\d)(?:@([1-7](?:,[1-7])*))?=(\S+)$/;
 
-function parseWindow(text: string, before: Window[] = []): Window[] {
+function parseWindow(text: string, before: Window[] | false = []): Window[] {
   const [, from = '', to = '', days = '', speed = ''] = WINDOW.exec(text) ?? [];
   if (from === '') {
     throw new InvalidArgumentError('Give a window like 08:00-18:00=50MiB, or 08:00-18:00@1,2,3,4,5=50MiB.');
   }
   const bytesPerSecond = speed === '0' ? 0 : parseSize(speed);
-  return [...before, { from, to, days: days === '' ? [] : days.split(',').map(Number), bytesPerSecond }];
+  return [
+    ...(before || []),
+    { from, to, days: days === '' ? [] : days.split(',').map(Number), bytesPerSecond },
+  ];
 }
 
 const collect = (text: string, before: string[] = []): string[] => [...before, text];
@@ -68,27 +76,51 @@ export function withPolicyOptions(command: Command): Command {
     .option('--priority <number>', 'lower ones go first', parseCount)
     .option('--retries <count>', 'of backups that fail', parseCount)
     .option('--retry-delay <seconds>', 'before each of them', parseCount)
-    .option('--grouped', 'all its volumes at one instant');
+    .option('--grouped', 'all its volumes at one instant')
+    .option('--fence-limit <ms>', 'how long guests may wait for that at most (default: 500)', parseCount)
+    .option('--drop-oldest', 'the oldest checkpoint of a volume with as many as it may have goes (default)')
+    .option('--no-drop-oldest', 'the backup of such a volume fails instead');
   for (const rule of RULES) command.option(`--keep-${rule} <count>`, `keep so many: ${rule}`, parseCount);
   return command;
+}
+
+/** With what takes away. */
+export function withPolicyChanges(command: Command): Command {
+  return withPolicyOptions(command)
+    .option('--no-repository', 'no backups any more: with --kind checkpoint')
+    .option('--no-replicas', 'no replicas any more')
+    .option('--no-keep', 'no prunes any more; of one rule: --keep-daily 0')
+    .option('--no-bandwidth', 'no limit any more')
+    .option('--no-grouped', 'each volume by itself again');
 }
 
 const seconds = (value: number | undefined) => (value === undefined ? undefined : value * 1000);
 const given = <T extends object>(part: T) =>
   Object.values(part).some(value => value !== undefined) ? part : undefined;
 
+function groupedOf({ grouped, fenceLimit: fenceLimitMs }: PolicyOptions): Change['grouped'] {
+  if (grouped === false) return null;
+  return grouped || fenceLimitMs !== undefined ? { fenceLimitMs } : undefined;
+}
+
 /** Only what was given. */
 export function bodyOf(options: PolicyOptions): Change {
-  const { cron, timeZone, missed, missedMax, jitter, retries: times, retryDelay, verify, replica } = options;
-  const { description, selector, kind, fullEvery, repository, concurrency, bandwidth, priority } = options;
-  const rules = RULES.map(rule => [rule, options[`keep${rule[0]!.toUpperCase()}${rule.slice(1)}`]] as const);
+  const { cron, timeZone, missed, missedMax, jitter, retries: times, retryDelay, verify } = options;
+  const { description, selector, kind, fullEvery, concurrency, priority, dropOldest } = options;
+  const { repository, bandwidth, replica, replicas, keep } = options;
+  const rules = RULES.map(rule => {
+    const name = `${rule[0]!.toUpperCase()}${rule.slice(1)}` as Capitalize<typeof rule>;
+    return [rule, options[`keep${name}`]] as const;
+  });
   return {
-    ...{ description, selector, kind, fullEvery, repository, concurrency, bandwidth, priority },
+    ...{ description, selector, kind, fullEvery, concurrency, priority, dropOldest },
+    repository: repository === false ? null : repository,
+    bandwidth: bandwidth === false ? [] : bandwidth,
+    replicas: replicas === false ? [] : replica,
     schedule: given({ cron, timeZone, missed, missedMax, jitterMs: seconds(jitter) }),
-    keep: given(Object.fromEntries(rules)),
+    keep: keep === false ? null : given(Object.fromEntries(rules)),
     retry: given({ times, delayMs: seconds(retryDelay) }),
-    replicas: replica,
     verifyPercent: verify,
-    grouped: options.grouped === true ? {} : undefined,
+    grouped: groupedOf(options),
   };
 }

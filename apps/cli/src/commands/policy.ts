@@ -4,8 +4,19 @@ import type { Query, Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { FIRING_LOOK_MS } from '../limits.ts';
 import { type Column, moment, record, size, table } from '../output.ts';
-import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
-import { bodyOf, type PolicyOptions, withPolicyOptions } from './policy-options.ts';
+import {
+  at,
+  Context,
+  enabledQuery,
+  parseCount,
+  type Surroundings,
+  withEnabled,
+  withPage,
+  withWait,
+} from './context.ts';
+import { policyColumns, policyDetails } from './policy-columns.ts';
+import { bodyOf, type PolicyOptions, withPolicyChanges, withPolicyOptions } from './policy-options.ts';
+import { repositoryNames } from './repository-names.ts';
 
 type Firing = Schema<'Firing'>;
 type Policy = Schema<'Policy'>;
@@ -13,16 +24,6 @@ type SimulatedFiring = Schema<'SimulatedFiring'>;
 
 const PATH = '/v1/policies';
 const ONE = `${PATH}/{policy}` as const;
-
-const columns: readonly Column<Policy>[] = [
-  ['NAME', policy => policy.name],
-  ['STATE', policy => (policy.enabled ? 'enabled' : 'disabled')],
-  ['SELECTOR', policy => policy.selector || 'all'],
-  ['SCHEDULE', ({ schedule }) => `${schedule.cron} ${schedule.timeZone}`],
-  ['KIND', ({ kind, fullEvery }) => (fullEvery > 0 ? `${kind}, full every ${fullEvery}` : kind)],
-  ['KEEPS', policy => keepText(policy)],
-  ['NEXT', policy => moment(policy.nextDueAt)],
-];
 
 const firingColumns: readonly Column<Firing>[] = [
   ['ID', firing => firing.id],
@@ -43,11 +44,6 @@ const memberColumns: readonly Column<Schema<'FiringMember'>>[] = [
   ['REASON', member => member.reason],
 ];
 
-function keepText({ keep }: Policy): string | null {
-  const rules = Object.entries(keep ?? {}).filter(([, count]) => count > 0);
-  return rules.map(([rule, count]) => `${rule} ${count}`).join(', ') || null;
-}
-
 function membersText(members: Firing['members']): string | null {
   const some = Object.entries(members).filter(([, count]) => count > 0);
   return some.map(([state, count]) => `${count} ${state}`).join(', ') || null;
@@ -57,7 +53,9 @@ export function policyCommands(program: Command, around: Surroundings): void {
   const group = program.command('policy').description('what is backed up when, and for how long it is kept');
   const show = async (command: Command, ask: (context: Context) => Promise<Policy>) => {
     const context = new Context(command, around);
-    context.output.show(await ask(context), columns);
+    const policy = await ask(context);
+    const places = [policy.repositoryId, ...policy.replicaIds].map(repositoryId => ({ repositoryId }));
+    context.output.show(policy, policyDetails(await repositoryNames(context, places)));
   };
 
   withPolicyOptions(group.command('create <name>').description('make a policy, switched off'))
@@ -69,17 +67,20 @@ export function policyCommands(program: Command, around: Surroundings): void {
         return client.post(PATH, { body });
       }),
     );
-  withPage(group.command('list').description('list policies')).action(
-    async (query: Query<typeof PATH>, command) => {
+  withEnabled(withPage(group.command('list').description('list policies')))
+    .option('--name <text>', 'only policies whose name holds this')
+    .option('--volume <ref>', 'only policies that choose this volume')
+    .option('--repository <ref>', 'only policies that write to this repository, or have replicas made in it')
+    .action(async (options, command) => {
       const { client, output } = new Context(command, around);
-      output.list(await client.list(PATH, { params: { query } }), columns);
-    },
-  );
+      const query: Query<typeof PATH> = enabledQuery(options);
+      output.list(await client.list(PATH, { params: { query } }), policyColumns);
+    });
   group
     .command('show <policy>')
     .description('show a policy')
     .action((ref, _options, command) => show(command, ({ client }) => client.get(ONE, at({ policy: ref }))));
-  withPolicyOptions(group.command('update <policy>').description('change what is given'))
+  withPolicyChanges(group.command('update <policy>').description('change what is given'))
     .option('--name <name>', 'another name')
     .action((ref, { name, ...options }: PolicyOptions & { name?: string }, command) =>
       show(command, ({ client }) =>
@@ -100,9 +101,13 @@ export function policyCommands(program: Command, around: Surroundings): void {
   group
     .command('delete <policy>')
     .description('delete a policy; its backups stay')
-    .action((ref, _options, command) =>
-      show(command, ({ client }) => client.delete(ONE, at({ policy: ref }))),
-    );
+    .action(async (ref, _options, command) => {
+      const { client, output } = new Context(command, around);
+      output.show(await client.delete(ONE, at({ policy: ref })), [
+        ['NAME', policy => policy.name],
+        ['STATE', () => 'deleted; its backups stay'],
+      ]);
+    });
   simulateCommand(group, around);
   firingCommands(group, around);
 }

@@ -4,7 +4,16 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { type Column, moment, recordOrGone, seconds, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
 import { backupDetails } from './backup-columns.ts';
-import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
+import {
+  at,
+  Context,
+  enabledQuery,
+  parseCount,
+  type Surroundings,
+  withEnabled,
+  withPage,
+  withWait,
+} from './context.ts';
 import { KEEP_RULES, keepOf, withKeep } from './keep.ts';
 
 type ReplicationRule = Schema<'ReplicationRule'>;
@@ -28,7 +37,7 @@ const details: readonly Column<ReplicationRule>[] = [
   ['FIRST', rule => (rule.newestFirst ? 'newest' : 'oldest')],
   ['AT A TIME', rule => rule.concurrency],
   ['SPEED', rule => size(rule.speedBytesPerSecond)],
-  ['MISSING', ({ status }) => status && `${status.missing.backups} backups, ${size(status.missing.bytes)}`],
+  ['MISSING', ({ status }) => status && missingText(status.missing)],
   ['BEHIND', ({ status }) => status && seconds(status.lagMs)],
   ['NEWEST THERE', ({ status }) => status && moment(status.newestPointInTime)],
   ['RUNNING', ({ status }) => status?.running ?? null],
@@ -42,6 +51,9 @@ const details: readonly Column<ReplicationRule>[] = [
     ({ status }) => (status?.error ? `${moment(status.failedAt)}: ${status.error.message}` : null),
   ],
 ];
+
+const missingText = ({ backups, bytes }: NonNullable<ReplicationRule['status']>['missing']): string =>
+  `${backups} ${backups === 1 ? 'backup' : 'backups'}, ${size(bytes)}`;
 
 function kept({ keep }: ReplicationRule): string {
   if (keep === null) return 'everything';
@@ -93,12 +105,15 @@ export function replicationCommands(program: Command, around: Surroundings): voi
       output.show(await client.post(PATH, { body }), details);
     });
 
-  withPage(group.command('list').description('list replication rules')).action(
-    async (query: Query<typeof PATH>, command) => {
+  withEnabled(withPage(group.command('list').description('list replication rules')))
+    .option('--name <text>', 'only rules whose name holds this')
+    .option('--from <repository>', 'only rules that replicate from it')
+    .option('--to <repository>', 'only rules that replicate to it')
+    .action(async ({ from: source, to: target, ...options }, command) => {
       const { client, output } = new Context(command, around);
+      const query: Query<typeof PATH> = enabledQuery({ ...options, source, target });
       output.list(await client.list(PATH, { params: { query } }), columns);
-    },
-  );
+    });
 
   group
     .command('show <rule>')

@@ -11,7 +11,8 @@ type WithSecret = Schema<'WebhookWithSecret'>;
 
 const columns: readonly Column<Schema<'Webhook'>>[] = [
   ['NAME', webhook => webhook.name],
-  ['STATE', webhook => webhook.state],
+  ['STATE', ({ state, suspendedFor }) => (suspendedFor === null ? state : `${state} (${suspendedFor})`)],
+  ['ON BEHALF OF', webhook => webhook.onBehalfOf],
   ['URL', webhook => webhook.url],
   ['KINDS', webhook => webhook.kinds.join(',') || 'all'],
   ['SELECTOR', webhook => webhook.selector || 'all'],
@@ -50,12 +51,14 @@ export function webhookCommands(program: Command, around: Surroundings): void {
       output.print(made, () => withSecret(made));
     });
 
-  withPage(group.command('list').description('list webhooks')).action(
-    async (query: Query<typeof PATH>, command) => {
+  withPage(group.command('list').description('list webhooks'))
+    .option('--state <state>', 'only enabled, disabled or suspended ones')
+    .option('--name <text>', 'only webhooks whose name holds this')
+    .option('--on-behalf-of <name>', 'only what this token changed last')
+    .action(async (query: Query<typeof PATH>, command) => {
       const { client, output } = new Context(command, around);
       output.list(await client.list(PATH, { params: { query } }), columns);
-    },
-  );
+    });
 
   group
     .command('show <webhook>')
@@ -72,7 +75,7 @@ export function webhookCommands(program: Command, around: Surroundings): void {
 function changeCommands(group: Command, around: Surroundings): void {
   withChoice(group.command('set <webhook>').description('change a webhook, and try it at once'))
     .option('--to <url>', 'where events are sent to')
-    .option('--enable', 'send again, also after too many failures')
+    .option('--enable', 'send again, also after too many failures or the end of a token')
     .option('--disable', 'send nothing until it is enabled; events wait')
     .action(async (ref, { to: url, kinds, selector, enable, disable }, command) => {
       const { client, output } = new Context(command, around);

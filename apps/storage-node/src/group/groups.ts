@@ -42,8 +42,10 @@ export class Groups {
       const { groupId, state } = record;
       const group = Group.recorded(this.#host, record);
       this.#groups.set(groupId, group);
-      if (state === 'released') group.holdVolumes();
-      if (state === 'released' || isDecided(record)) continue;
+      if (isDecided(record)) continue;
+      // Also those of one that goes: as long as it cannot, what it left goes nowhere else with a volume.
+      group.holdVolumes();
+      if (state === 'released') continue;
       await this.#undo(group, 'its storage node stopped before it was released');
     }
   }

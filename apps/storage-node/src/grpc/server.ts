@@ -6,7 +6,12 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { requireFleetSecret, type TidemarkError } from '@tidemark/proto';
+import {
+  type FleetKeys,
+  grpcServerCredentials,
+  requireFleetSecret,
+  type TidemarkError,
+} from '@tidemark/proto';
 import { formatHostPort, type HostPort } from '../host-port.ts';
 import { CLOSE_GRACE_MS } from '../limits.ts';
 
@@ -25,17 +30,20 @@ export interface GrpcService {
 export class GrpcServer {
   readonly #listen: HostPort;
   readonly #server: Server;
+  readonly #credentials: ServerCredentials;
   #port: number | undefined;
 
-  /** Without a secret everybody who reaches the address commands the storage node. */
-  constructor(options: {
-    listen: HostPort;
-    fleetSecret: string | undefined;
-    /** Told of each call that is refused before it begins. */
-    refused: (refusal: Refusal) => void;
-    services: readonly GrpcService[];
-  }) {
-    const { listen, fleetSecret, refused } = options;
+  /** Without keys everybody who reaches the address commands the storage node. */
+  constructor(
+    options: FleetKeys & {
+      listen: HostPort;
+      /** Told of each call that is refused before it begins. */
+      refused: (refusal: Refusal) => void;
+      services: readonly GrpcService[];
+    },
+  ) {
+    const { listen, fleetSecret, tls, refused } = options;
+    this.#credentials = tls ? grpcServerCredentials(tls) : ServerCredentials.createInsecure();
     this.#listen = listen;
     const interceptors = fleetSecret === undefined ? [] : [requireFleetSecret(fleetSecret, refused)];
     this.#server = new Server({ interceptors });
@@ -53,8 +61,7 @@ export class GrpcServer {
   async start(): Promise<void> {
     const address = formatHostPort(this.#listen);
     this.#port = await new Promise<number>((resolve, reject) => {
-      // Not encrypted: what that leaves open stands in ADR 0054.
-      this.#server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
+      this.#server.bindAsync(address, this.#credentials, (error, port) => {
         if (error === null) resolve(port);
         else reject(new Error(`Cannot listen on ${address} for gRPC: ${error.message}`, { cause: error }));
       });

@@ -5,6 +5,7 @@ import type { Clock } from '@tidemark/engine';
 import type { Labels } from '@tidemark/proto';
 import { z } from 'zod';
 import { JOIN_ANSWER_MAX_MS, JOIN_PAUSE_MS_MAX, JOIN_PAUSE_MS_MIN } from '../limits.ts';
+import { postJson } from './post-json.ts';
 import type { StateStore } from './state-store.ts';
 
 const NAME = 'joined.json';
@@ -12,13 +13,20 @@ const joinedSchema = z.strictObject({ version: z.literal(1), controlAddress: z.s
 const joinedAnswerSchema = z.object({ storageNode: z.object({ state: z.string() }) });
 const problemSchema = z.object({ code: z.string(), detail: z.string() });
 
+export interface JoinAddress {
+  readonly url: string;
+  readonly token: string;
+  /** Of an address with https: the CA (PEM) that is trusted; undefined: those of the system. */
+  readonly ca?: Buffer | undefined;
+}
+
 export interface MembershipOptions {
   readonly store: StateStore;
   readonly clock: Clock;
-  readonly join: { readonly url: string; readonly token: string };
+  readonly join: JoinAddress;
   readonly member: { name: string; controlAddress: string; instanceId: string; labels: Labels };
   /** Never told the token. */
-  report(outcome: { joined: boolean; message: string }): void;
+  report(outcome: { isTrouble: boolean; message: string }): void;
 }
 
 export class FleetMembership {
@@ -33,7 +41,7 @@ export class FleetMembership {
   /** Does not wait for the API. */
   start(): void {
     this.#joining = this.#join().catch((error: unknown) => {
-      if (!this.#stop.signal.aborted) this.#options.report({ joined: false, message: String(error) });
+      if (!this.#stop.signal.aborted) this.#options.report({ isTrouble: true, message: String(error) });
     });
   }
 
@@ -52,7 +60,7 @@ export class FleetMembership {
       const answer = await this.#say();
       if (answer.isFinal) {
         if (answer.joined) await store.write(NAME, said);
-        return report(answer);
+        return report({ isTrouble: answer.isTrouble, message: answer.message });
       }
       if (answer.message !== told) report(answer);
       told = answer.message;
@@ -61,36 +69,38 @@ export class FleetMembership {
     }
   }
 
-  async #say(): Promise<{ joined: boolean; isFinal: boolean; message: string }> {
+  async #say(): Promise<{ joined: boolean; isTrouble: boolean; isFinal: boolean; message: string }> {
     const { join, member } = this.#options;
     const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(JOIN_ANSWER_MAX_MS)]);
     try {
-      const response = await fetch(new URL('/v1/storage-nodes/join', join.url), {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ token: join.token, ...member }),
-        signal,
-      });
-      const body: unknown = await response.json();
+      const url = new URL('/v1/storage-nodes/join', join.url);
+      const { status, body } = await postJson(url, { token: join.token, ...member }, { ca: join.ca, signal });
       const joined = joinedAnswerSchema.safeParse(body);
       // Not before the fleet has reached it: an address that nobody reaches is told again, or told of by its run.
       if (joined.success) {
         const isFinal = joined.data.storageNode.state !== 'joining';
         const message = isFinal ? `joined as '${member.name}'` : 'waits to be asked at its address';
-        return { joined: isFinal, isFinal, message };
+        return { joined: isFinal, isTrouble: false, isFinal, message };
       }
       const problem = problemSchema.safeParse(body);
       const message = problem.success
         ? `${problem.data.code}: ${problem.data.detail}`
-        : `answered ${response.status}`;
+        : `${join.url} answered ${status}, as no Tidemark API does. Look at TIDEMARK_JOIN_URL.`;
       // What is refused now is refused again.
-      return { joined: false, isFinal: !response.ok && response.status < 500, message };
+      return { joined: false, isTrouble: true, isFinal: status >= 300 && status < 500, message };
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      const message = `the API at ${join.url} does not answer: ${why}`;
-      return { joined: false, isFinal: false, message };
+      const message =
+        `the API at ${join.url} does not answer (${reasonOf(error)}). Start it, or look at TIDEMARK_JOIN_URL; it is ` +
+        'asked again by itself.';
+      return { joined: false, isTrouble: true, isFinal: false, message };
     }
   }
+}
+
+/** Of a host with several addresses, all of which failed, the reason stands in the code alone. */
+function reasonOf(error: unknown): string {
+  const { message, code } = error as NodeJS.ErrnoException;
+  return message || (code ?? String(error));
 }
 
 /** Another fleet has to be joined anew; its address as such need not stand on the disk. */

@@ -7,7 +7,7 @@ import type { StateStore } from '../host/state-store.ts';
 import { QuotaNode } from '../repository/quota-node.ts';
 import { SpaceBudget } from '../repository/space-budget.ts';
 
-export const SCRATCH_FOLDER = 'scratch';
+const SCRATCH_FOLDER = 'scratch';
 
 const SUFFIX = '.qcow2';
 

@@ -19,7 +19,7 @@ import type { RepositoryLayout } from './repository-layout.ts';
 const INTENT = /^\.removal-(.+)\.json$/;
 const SUMS = /^\.removal-(.+)\.sums$/;
 
-export const removalIntentSchema = z.strictObject({
+const removalIntentSchema = z.strictObject({
   version: z.literal(1),
   backupId: z.string(),
   child: manifestSchema.nullable(),
@@ -36,7 +36,7 @@ interface Place {
   readonly layout: RepositoryLayout;
 }
 
-export function removalIntentName({ backups }: RepositoryLayout, backupId: string): string {
+function removalIntentName({ backups }: RepositoryLayout, backupId: string): string {
   return `${backups}/.removal-${backupId}.json`;
 }
 

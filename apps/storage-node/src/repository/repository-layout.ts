@@ -57,7 +57,7 @@ export function imageFileName(backupId: string): string {
   return `${backupId}.qcow2`;
 }
 
-export function sumsFileName(backupId: string): string {
+function sumsFileName(backupId: string): string {
   return `${backupId}.sums`;
 }
 

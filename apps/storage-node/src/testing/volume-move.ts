@@ -100,9 +100,8 @@ export class VolumeMove {
     return moved;
   }
 
-  async addCheckpoint(node: RunningStorageNode, name: string): Promise<string> {
+  async addCheckpoint(node: RunningStorageNode, name: string, volumeId = this.volumeId): Promise<string> {
     const checkpointId = randomUUID();
-    const { volumeId } = this;
     const wanted = { step: newStep(), volumeId, checkpointId, name, description: `of ${name}` };
     await node.clients.checkpoints.createCheckpoint(wanted);
     return checkpointId;

@@ -131,7 +131,7 @@ export class MoveRunner {
   }
 }
 
-export function moveJobId(runId: string): string {
+function moveJobId(runId: string): string {
   return `move-${runId}`;
 }
 

@@ -98,13 +98,12 @@ export class VolumeRegistry {
   /** Closes every volume in order; one that fails does not keep the others from being stored. */
   async close(): Promise<void> {
     await this.#turns.idle();
-    for (const arriving of this.#arriving.values()) await arriving.discard();
+    const tell = (volumeId: string) => (error: unknown) =>
+      this.#report({ volumeId, message: `could not be closed in order: ${String(error)}`, error });
+    // What is left of one that has not arrived is removed by the next start.
+    for (const [volumeId, arriving] of this.#arriving) await arriving.discard().catch(tell(volumeId));
     this.#arriving.clear();
-    for (const [volumeId, volume] of this.#volumes) {
-      await volume.close().catch((error: unknown) => {
-        this.#report({ volumeId, message: `could not be closed in order: ${String(error)}`, error });
-      });
-    }
+    for (const [volumeId, volume] of this.#volumes) await volume.close().catch(tell(volumeId));
     this.#volumes.clear();
   }
 

@@ -38,7 +38,7 @@ export async function makeChain(s: Session, layers: readonly Layer[]): Promise<v
 }
 
 /** Opens the images as block nodes of their names, each standing on the one before it. */
-export async function openChain(s: Session, layers: readonly Layer[]): Promise<void> {
+async function openChain(s: Session, layers: readonly Layer[]): Promise<void> {
   for (const [index, { name, format = KINDS.qcow2, readOnly, fault, more }] of layers.entries()) {
     const image = { driver: 'file', filename: s.path(name) };
     await s.add({

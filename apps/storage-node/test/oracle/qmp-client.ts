@@ -24,6 +24,7 @@ export class QmpClient {
   #text = '';
   #end: string | undefined;
   #seen = 0;
+  #isGreeted = false;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -46,6 +47,7 @@ export class QmpClient {
       socket.on('data', (text: string) => client.#receive(text));
       socket.on('close', () => client.#ended('the connection was closed'));
       socket.on('error', error => client.#ended(error.message));
+      await client.#greeted(deadline);
       await client.execute('qmp_capabilities');
       return client;
     }
@@ -101,6 +103,16 @@ export class QmpClient {
     this.#socket.destroy();
   }
 
+  /** What is sent before the greeting may be dropped by QEMU. */
+  async #greeted(deadline: number): Promise<void> {
+    while (!this.#isGreeted) {
+      const left = deadline - performance.now();
+      if (this.#end !== undefined) throw new Error(`waiting for the greeting: ${this.#end}`);
+      if (left <= 0) throw new Error('no greeting came');
+      await this.#activity(left);
+    }
+  }
+
   async #activity(timeoutMs: number): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>(resolve => {
@@ -118,7 +130,10 @@ export class QmpClient {
   }
 
   #take(message: Record<string, unknown>): void {
-    if (typeof message.event === 'string') {
+    if (message.QMP !== undefined) {
+      this.#isGreeted = true;
+      this.#wake();
+    } else if (typeof message.event === 'string') {
       this.events.push({
         event: message.event,
         ...(message.data ? { data: message.data as object } : {}),

@@ -43,23 +43,32 @@ interface Facts {
   readonly availableBytes: number | null;
 }
 
-/** Whose storage node does not answer: each other member of theirs would wait as long for as little. */
+/** Storage nodes that do not answer, and why: each member of theirs would wait as long for as little. */
 class Silent extends Error {
   override name = 'Silent';
-  readonly who: MembersOf;
+  readonly reasons: ReadonlyMap<string, string>;
 
-  constructor(who: MembersOf, { message }: TidemarkError) {
-    super(message);
-    this.who = who;
+  constructor(reasons: ReadonlyMap<string, string>) {
+    super([...reasons.values()].join(' '));
+    this.reasons = reasons;
   }
 }
 
 const silent =
-  (who: MembersOf) =>
+  (storageNodeId: string) =>
   (error: unknown): never => {
-    const failure = toTidemarkError(error);
-    throw failure.code === 'storage-node-unreachable' ? new Silent(who, failure) : error;
+    const { code, message } = toTidemarkError(error);
+    throw code === 'storage-node-unreachable' ? new Silent(new Map([[storageNodeId, message]])) : error;
   };
+
+/** All that both found; rejects with all who are silent, or else with the first that went wrong. */
+async function sideBySide<A, B>(one: Promise<A>, other: Promise<B>): Promise<[A, B]> {
+  const answers = await Promise.allSettled([one, other]);
+  const failures: unknown[] = answers.flatMap(each => (each.status === 'rejected' ? [each.reason] : []));
+  const reasons = failures.flatMap(failure => (failure instanceof Silent ? [...failure.reasons] : []));
+  if (reasons.length > 0) throw new Silent(new Map(reasons));
+  return Promise.all([one, other]);
+}
 
 /** Nobody was asked yet: limits alone can be judged. */
 const NOTHING_KNOWN: Facts = { needs: new Map(), availableBytes: null };
@@ -151,19 +160,26 @@ export class Admission {
       const verdict = await this.#admit(candidate, members);
       if (verdict !== null) await this.#heed(verdict, { candidate, members, full });
     } catch (error) {
-      if (error instanceof Silent) {
-        const { who, message: reason } = error;
-        const wait = { reason, delayMs: this.#limits.policyWaitMs };
-        full.add(who);
-        if (candidate.definition.grouped !== null) {
-          await this.#catalog.admissions.defer({ firingId: candidate.firingId }, wait);
-        }
-        return this.#catalog.admissions.defer(who, wait);
-      }
+      if (error instanceof Silent) return this.#heedSilence(error, candidate, full);
       const failure = toTidemarkError(error);
       if (failure.code === 'catalog-unavailable') throw error;
       if (failure.code === 'internal-error') this.#log.error({ err: error }, 'admission failed');
       await this.#refused(candidate, failure);
+    }
+  }
+
+  /** For the rest of the look nobody of theirs is asked about, whether it is a volume or a repository of theirs. */
+  async #heedSilence({ reasons, message }: Silent, candidate: Candidate, full: FullOnes): Promise<void> {
+    const { admissions, repositories } = this.#catalog;
+    const { policyWaitMs: delayMs } = this.#limits;
+    const { definition, firingId } = candidate;
+    if (definition.grouped !== null) await admissions.defer({ firingId }, { reason: message, delayMs });
+    for (const [storageNodeId, reason] of reasons) {
+      const theirs = (await repositories.idsOn(storageNodeId)).map(repositoryId => ({ repositoryId }));
+      for (const who of [{ storageNodeId }, ...theirs]) {
+        full.add(who);
+        await admissions.defer(who, { reason, delayMs });
+      }
     }
   }
 
@@ -186,10 +202,15 @@ export class Admission {
   }
 
   async #facts({ repositoryId }: Candidate, members: readonly FiringMember[]): Promise<Facts> {
-    const needs = await this.#needs.ofAll(members, ({ storageNodeId }) => silent({ storageNodeId }));
-    if (repositoryId === null) return { needs, availableBytes: null };
-    const availableBytes = await this.#needs.availableBytes(repositoryId).catch(silent({ repositoryId }));
+    const asked = this.#needs.ofAll(members, ({ storageNodeId }) => silent(storageNodeId));
+    const [needs, availableBytes] = await sideBySide(asked, this.#availableBytes(repositoryId));
     return { needs, availableBytes };
+  }
+
+  async #availableBytes(repositoryId: string | null): Promise<number | null> {
+    if (repositoryId === null) return null;
+    const { storageNodeId } = await this.#catalog.repositories.get(repositoryId);
+    return this.#needs.availableBytes(repositoryId).catch(silent(storageNodeId));
   }
 
   #admitOne(candidate: Candidate, facts: Facts): Promise<Verdict | null> {

@@ -1,6 +1,6 @@
 // Brings firings forward, from rows of the catalog alone: what is due is planned, what is planned begins, members whose
-// runs have ended end, others take their places, and a firing without any left ends with what follows it. Each step is
-// one transaction and good to repeat, so that workers may die, come and be several.
+// runs have ended end, others take their places, and a firing without any left ends with what follows it, once its
+// replicas have ended. Each step is one transaction and good to repeat, so that workers may die, come and be several.
 import type { Catalog, EndedMember } from '@tidemark/catalog';
 import type { Logger } from 'pino';
 import { toTidemarkError } from '../errors.ts';
@@ -67,8 +67,9 @@ export class FiringDriver {
     await this.#each(await catalog.firings.listToBegin(), id => this.#begin(id));
     await this.#each(await catalog.admissions.listEnded(ENDED_AT_ONCE), member => this.#settle(member));
     await admission.admitAll(this.#stop.signal);
+    await this.#each(await replicas.listEnded(), replica => replicas.settle(replica));
+    await this.#each(await replicas.listDue(), replica => replicas.start(replica));
     await this.#each(await catalog.firings.listToFinish(), id => this.#finish(id));
-    await this.#each(await replicas.listDue(), id => replicas.again(id));
     await bandwidth.keep();
   }
 
@@ -113,27 +114,33 @@ export class FiringDriver {
     return runError ? `run ${runId}: ${runError.message}` : `run ${runId} was ${runState}`;
   }
 
-  /** With the runs that bring it to other repositories; what cannot be started says why. */
-  async #succeeded({ id, firingId, backupId, policyId, replicaIds }: EndedMember): Promise<void> {
-    const policy = await this.#options.catalog.policies.find(policyId);
+  /** With the replicas that it is to have. */
+  async #succeeded({ id, firingId, backupId, replicaIds }: EndedMember): Promise<void> {
     await this.#options.catalog.transaction(async catalog => {
       if (!(await catalog.admissions.end(id, { from: 'admitted', state: 'succeeded', reason: null }))) return;
-      if (backupId === null || policy === null) return;
-      const wanted = { backupId, replicaIds, policy };
-      const followUps = await this.#options.replicas.start(catalog, wanted);
-      await catalog.firings.addFollowUps(firingId, followUps);
+      if (backupId !== null) {
+        await catalog.firingReplicas.add(firingId, { backupId, repositoryIds: replicaIds });
+      }
     });
   }
 
+  /** What follows its members is started once they have ended; it ends when its replicas have, too. */
   async #finish(id: string): Promise<void> {
     const { catalog, limits, log, now } = this.#options;
     const ended = await catalog.transaction(async nouns => {
       const found = await nouns.firings.lockToFinish(id);
       if (found === null) return null;
-      const followUps = await followUpsOf(nouns, { ...found, now: new Date(now()) });
-      const failed = found.members.some(({ state }) => state === 'failed');
-      await nouns.firings.finish(found.firing, { failed, followUps });
-      return { policyId: found.policy.id, failed, followUps: followUps.length };
+      const { firing, policy, members, replicas } = found;
+      if (firing.followedAt === null) {
+        const followUps = await followUpsOf(nouns, { ...found, now: new Date(now()) });
+        await nouns.firings.follow(firing, followUps);
+      }
+      if (replicas.some(({ state }) => state === 'waiting' || state === 'started')) return null;
+      const left = replicas.filter(({ state }) => state === 'failed').length;
+      const reason = left === 0 ? null : `${left} of ${replicas.length} replicas failed`;
+      const failed = left > 0 || members.some(({ state }) => state === 'failed');
+      await nouns.firings.finish(firing, { failed, reason });
+      return { policyId: policy.id, failed, reason };
     });
     if (ended === null) return;
     log.info({ firingId: id, ...ended }, 'firing ended');

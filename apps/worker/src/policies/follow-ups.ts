@@ -6,14 +6,15 @@ import {
   type Firing,
   type FiringMember,
   type FollowUp,
+  goneByAll,
   intendPrune,
+  intendVerification,
   keptOf,
   type Policy,
   type PolicyDefinition,
   type Repository,
   requireOnline,
 } from '@tidemark/catalog';
-import type { RunRequest } from '@tidemark/proto';
 import { toTidemarkError } from '../errors.ts';
 
 interface Ended {
@@ -58,11 +59,14 @@ async function pruned(catalog: CatalogTransaction, work: Work): Promise<FollowUp
   if (refusal !== null) return [{ kind: 'prune', runId: null, reason: refusal }];
   const volumeIds = [...new Set(made.map(({ volumeId }) => volumeId))];
   const wanted = new Set(volumeIds);
-  const rows = (await catalog.retention.lockBackups(repository.id)).filter(({ volumeId }) =>
+  const { id: repositoryId } = repository;
+  const rows = (await catalog.retention.lockBackups(repositoryId)).filter(({ volumeId }) =>
     wanted.has(volumeId),
   );
   const kept = keptOf(rows, { rules: keep, now, timeZone: schedule.timeZone });
-  const backupIds = [...kept].filter(([, reasons]) => reasons.length === 0).map(([id]) => id);
+  const goes = [...kept].filter(([, reasons]) => reasons.length === 0).map(([id]) => ({ id }));
+  const gone = await goneByAll(catalog, { repositoryId, by: policy.id, rows, goes, now });
+  const backupIds = gone.map(({ id }) => id);
   if (backupIds.length === 0) return [{ kind: 'prune', runId: null, reason: 'nothing goes' }];
   const runId = randomUUID();
   const facts = { repository, backupIds, volumeIds, speedBytesPerSecond: null };
@@ -96,22 +100,11 @@ async function verified(catalog: CatalogTransaction, work: Work): Promise<Follow
   const chosen = made.toSorted((a, b) => (place(a) < place(b) ? -1 : 1)).slice(0, count);
   const followUps: FollowUp[] = [];
   for (const { backupId } of chosen) {
+    const backup = await catalog.backups.find(backupId!);
+    if (backup?.state !== 'available') continue;
     const runId = randomUUID();
-    const id = backupId!;
-    if ((await catalog.backups.find(id))?.state !== 'available') continue;
-    await catalog.backupLeases.take(id, 'run', runId);
-    const { id: repositoryId, storageNodeId } = repository;
-    const request: RunRequest<'verify'> = {
-      repositoryId,
-      backupId: id,
-      chain: true,
-      speedBytesPerSecond: null,
-    };
-    await catalog.runs.create({
-      ...{ id: runId, kind: 'verify', storageNodeId, repositoryId, backupId: id, request },
-      reason: `${verifyPercent} % of each firing of policy '${policy.name}'`,
-      ...onBehalfOf(policy),
-    });
+    const reason = `${verifyPercent} % of each firing of policy '${policy.name}'`;
+    await intendVerification(catalog, runId, { backup, repository, reason, ...onBehalfOf(policy) });
     followUps.push({ kind: 'verify', runId, reason: null });
   }
   return followUps;

@@ -1,15 +1,8 @@
-// Brings each backup of a firing to the policy's other repositories: started in the transaction that ends its member,
-// so that it is started once. What cannot be started then, though it may later, is tried again until it is too old.
+// Brings each backup of a firing to the policy's other repositories: asked for in the transaction that ends its member,
+// so that it is asked for once. What cannot be started then, though it may later, is tried again until it is too old;
+// a run that failed is followed by another one, as the policy says of its backups.
 import { randomUUID } from 'node:crypto';
-import {
-  type Catalog,
-  type CatalogTransaction,
-  type Firing,
-  type FollowUp,
-  intendReplica,
-  type Policy,
-  type ReplicaAgain,
-} from '@tidemark/catalog';
+import { type Catalog, type EndedReplica, type FiringReplica, intendReplica } from '@tidemark/catalog';
 import { toTidemarkError } from '../errors.ts';
 import type { WorkerLimits } from '../limits.ts';
 import { onBehalfOf } from './follow-ups.ts';
@@ -22,21 +15,13 @@ const LATER: ReadonlySet<string> = new Set([
   'repository-not-ready',
   'backup-in-use',
 ]);
+/** Looked at in one go: the rest follows with the next beat. */
+const AT_ONCE = 500;
 
 export interface ReplicasOptions {
   readonly catalog: Catalog;
   readonly limits: WorkerLimits;
   readonly now: () => number;
-}
-
-interface Wanted {
-  readonly backupId: string;
-  readonly repositoryId: string;
-  readonly policy: Policy;
-  /** So often it could not be started before. */
-  readonly tries: number;
-  /** It is not tried again after that. */
-  readonly untilMs: number;
 }
 
 export class Replicas {
@@ -46,76 +31,60 @@ export class Replicas {
     this.#options = options;
   }
 
-  /** Of a member that has succeeded, within the transaction that says so. */
-  async start(
-    catalog: CatalogTransaction,
-    wanted: { backupId: string; replicaIds: readonly string[]; policy: Policy },
-  ): Promise<FollowUp[]> {
-    const { replicaIds, ...of } = wanted;
-    const untilMs = this.#options.now() + this.#options.limits.policyReplicaMs;
-    const followUps: FollowUp[] = [];
-    for (const repositoryId of replicaIds) {
-      followUps.push(await this.#try(catalog, { ...of, repositoryId, tries: 0, untilMs }));
+  /** Runs of theirs have ended. */
+  listEnded(): Promise<EndedReplica[]> {
+    return this.#options.catalog.firingReplicas.listEnded(AT_ONCE);
+  }
+
+  /** It succeeded, waits for its next run, or has failed for good. Good to repeat, by anybody. */
+  async settle(replica: EndedReplica): Promise<void> {
+    const { firingReplicas } = this.#options.catalog;
+    const { runId, runState, runError, attempts, retry } = replica;
+    if (runState === 'succeeded') return firingReplicas.end(replica, { state: 'succeeded', reason: null });
+    const reason = runError ? `run ${runId}: ${runError.message}` : `run ${runId} was ${runState}`;
+    // What an operator cancelled is not begun again.
+    if (runState === 'cancelled' || attempts > retry.times) {
+      return firingReplicas.end(replica, { state: 'failed', reason });
     }
-    return followUps;
+    const delayMs = this.#longer(retry.delayMs, attempts - 1);
+    await firingReplicas.again(replica, { reason, delayMs });
   }
 
-  /** All that are due. One that is wrong must not hold up the others: each firing is a transaction of its own. */
-  listDue(): Promise<string[]> {
-    return this.#options.catalog.firings.listReplicasDue();
+  listDue(): Promise<FiringReplica[]> {
+    return this.#options.catalog.firingReplicas.listDue(AT_ONCE);
   }
 
-  /** Of the firing, those whose time has come. Good to repeat, by anybody. */
-  async again(firingId: string): Promise<void> {
-    await this.#options.catalog.transaction(async catalog => {
-      const found = await catalog.firings.lockReplicas(firingId);
-      if (found === null) return;
-      const { firing, policy } = found;
-      const followUps: FollowUp[] = [];
-      for (const one of firing.followUps) {
-        followUps.push(
-          one.again && this.#isDue(one.again)
-            ? await this.#try(catalog, { ...one.again, policy, untilMs: this.#untilMs(firing) })
-            : one,
-        );
-      }
-      await catalog.firings.setFollowUps(firingId, followUps);
-    });
-  }
-
-  /** One further ahead than any delay was written before a clock was set back. */
-  #isDue({ at }: ReplicaAgain): boolean {
-    const aheadMs = Date.parse(at) - this.#options.now();
-    return aheadMs <= 0 || aheadMs > this.#options.limits.replicationRetryMaxMs;
-  }
-
-  #untilMs({ createdAt }: Firing): number {
-    return createdAt.getTime() + this.#options.limits.policyReplicaMs;
-  }
-
-  async #try(catalog: CatalogTransaction, wanted: Wanted): Promise<FollowUp> {
-    const { backupId, repositoryId, policy, tries, untilMs } = wanted;
-    const settings = { flatten: false, speedBytesPerSecond: null, ruleId: null, ...onBehalfOf(policy) };
+  /** One that is due. Good to repeat, by anybody. */
+  async start(replica: FiringReplica): Promise<void> {
+    const { backupId, repositoryId: repository } = replica;
+    const settings = { flatten: false, speedBytesPerSecond: null, ruleId: null };
     const runId = randomUUID();
     try {
-      await intendReplica(catalog, runId, { backupId, repository: repositoryId, ...settings });
-      return { kind: 'replicate', runId, reason: null };
+      await this.#options.catalog.transaction(async catalog => {
+        const policy = await catalog.firingReplicas.hold(replica.id);
+        if (policy === null) return;
+        await intendReplica(catalog, runId, { backupId, repository, ...settings, ...onBehalfOf(policy) });
+        await catalog.firingReplicas.started(replica.id, runId);
+      });
     } catch (error) {
-      const { code, message: reason } = toTidemarkError(error);
-      if (code === 'internal-error' || code === 'catalog-unavailable') throw error;
-      // The transaction goes on without it: what it had taken hold of by then nobody else would let go of.
-      await catalog.backupLeases.drop('run', runId);
-      const { now, limits } = this.#options;
-      const delayMs = Math.min(limits.replicationRetryMs * 2 ** tries, limits.replicationRetryMaxMs);
-      const atMs = now() + delayMs;
-      if (!LATER.has(code) || atMs > untilMs) return { kind: 'replicate', runId: null, reason };
-      const at = new Date(atMs).toISOString();
-      return {
-        kind: 'replicate',
-        runId: null,
-        reason,
-        again: { backupId, repositoryId, tries: tries + 1, at },
-      };
+      await this.#refused(replica, error);
     }
+  }
+
+  async #refused(replica: FiringReplica, error: unknown): Promise<void> {
+    const { catalog, limits, now } = this.#options;
+    const { code, message: reason } = toTidemarkError(error);
+    if (code === 'internal-error' || code === 'catalog-unavailable') throw error;
+    // Somebody else has brought it.
+    if (code === 'backup-exists') return catalog.firingReplicas.end(replica, { state: 'succeeded', reason });
+    const delayMs = this.#longer(limits.replicationRetryMs, replica.refusals);
+    const isTooOld = now() + delayMs > replica.createdAt.getTime() + limits.policyReplicaMs;
+    if (LATER.has(code) && !isTooOld) return catalog.firingReplicas.again(replica, { reason, delayMs });
+    await catalog.firingReplicas.end(replica, { state: 'failed', reason });
+  }
+
+  /** Twice as long each time. */
+  #longer(delayMs: number, times: number): number {
+    return Math.max(delayMs, Math.min(delayMs * 2 ** times, this.#options.limits.replicationRetryMaxMs));
   }
 }

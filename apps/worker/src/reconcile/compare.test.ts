@@ -26,6 +26,7 @@ import {
 import { DELETING_CASES } from './testing/deleting-cases.ts';
 import { GROUP_CASES } from './testing/group-cases.ts';
 import { MOVED_CASES } from './testing/moved-cases.ts';
+import { REPOSITORY_CASES } from './testing/repository-cases.ts';
 
 const look = ({ catalog, node, groups, runs }: Sides) =>
   compare({ storageNodeId: NODE, catalog, node, groups, runs, nowMs: NOW_MS, stuckMs: STUCK_MS });
@@ -183,132 +184,7 @@ const CASES: [what: string, change: (sides: Sides) => unknown, expected: string[
     },
     ['job-left → end'],
   ],
-  [
-    'a repository that no row tells of',
-    s => {
-      s.catalog.repositories = [];
-      s.catalog.backups = [];
-    },
-    ['repository-unknown → adopt', 'backup-unknown → adopt'],
-  ],
-  [
-    'a repository whose making failed',
-    s => {
-      s.catalog.repositories = [];
-      s.catalog.backups = [];
-      s.repository.backups = [];
-      s.runs.push(run('create-repository', 'failed', REPOSITORY));
-    },
-    ['repository-unknown → remove'],
-  ],
-  [
-    'a repository that is not there',
-    s => (s.node.repositories = []),
-    ['backup-missing → null', 'repository-missing → null'],
-  ],
-  [
-    'a repository made without an answer',
-    s => (s.rows.repository.state = 'creating'),
-    ['repository-creating-left → adopt'],
-  ],
-  ['a backup that no row tells of', s => (s.catalog.backups = []), ['backup-unknown → adopt']],
-  ['a backup without a manifest', s => (s.repository.backups = []), ['backup-missing → null']],
-  ['a backup that is there again', s => (s.rows.backup.state = 'missing'), ['backup-differs → accept']],
-  [
-    'bytes that a prune has changed',
-    s => (s.repository.backups[0]!.storedBytes = 99),
-    ['backup-differs → accept'],
-  ],
-  [
-    'a parent that a prune has changed',
-    s => (s.repository.backups[0]!.parentBackupId = OTHER),
-    ['backup-differs → accept'],
-  ],
-  ['a backup published', s => (s.rows.backup.state = 'creating'), ['backup-creating-left → adopt']],
-  ['a backup hidden by intent', s => (s.rows.backup.state = 'hidden'), []],
-  ['a removal that nobody goes on with', s => (s.rows.backup.state = 'removing'), ['hidden-left → hide']],
-  [
-    'a removal that its storage node has ended by itself',
-    s => {
-      s.rows.backup.state = 'removing';
-      s.repository.backups = [];
-    },
-    ['removed-left → finish'],
-  ],
-  [
-    'a hidden backup that is gone, and nothing stands on it',
-    s => {
-      s.rows.backup.state = 'hidden';
-      s.repository.backups = [];
-    },
-    ['removed-left → finish'],
-  ],
-  [
-    'a removal that its storage node goes on with',
-    s => {
-      s.rows.backup.state = 'removing';
-      s.node.jobs = [job(`removal-${BACKUP}`, 'running', 'removal')];
-    },
-    [],
-  ],
-  [
-    'an increment that a prune made full',
-    s => {
-      s.repository.backups[0]!.kind = 'incremental';
-    },
-    [],
-  ],
-  [
-    'the export that a volume still reads from',
-    s => {
-      s.repository.work.open = [{ backupId: BACKUP, runId: RUN, durable: true }];
-      s.runs.push(run('restore', 'succeeded', BACKUP));
-      s.catalog.readBackupIds = [BACKUP];
-    },
-    [],
-  ],
-  [
-    'a durable export of a run that ended',
-    s => {
-      s.repository.work.open = [{ backupId: BACKUP, runId: RUN, durable: true }];
-      s.runs.push(run('restore', 'succeeded', BACKUP));
-    },
-    ['open-backup-left → null'],
-  ],
-  [
-    'a partial image of a run that failed',
-    s => {
-      s.repository.work.partials = [{ backupId: OTHER, sinceMs: 1 }];
-      s.runs.push(run('backup', 'failed', OTHER));
-    },
-    ['partial-left → discard'],
-  ],
-  [
-    'a partial image of nobody',
-    s => (s.repository.work.partials = [{ backupId: OTHER, sinceMs: 1 }]),
-    ['partial-left → null'],
-  ],
-  [
-    'an export of a run that ended',
-    s => {
-      s.repository.work.open = [{ backupId: BACKUP, runId: RUN, durable: false }];
-      s.runs.push(run('restore', 'succeeded', BACKUP));
-    },
-    ['open-backup-left → close'],
-  ],
-  [
-    'the durable export of a volume that pulls from it',
-    s => {
-      s.repository.work.open = [{ backupId: BACKUP, runId: VOLUME, durable: true }];
-      s.catalog.readBackupIds = [BACKUP];
-    },
-    [],
-  ],
-  [
-    'the durable export of a volume that stands alone',
-    s => (s.repository.work.open = [{ backupId: BACKUP, runId: VOLUME, durable: true }]),
-    ['open-backup-left → close'],
-  ],
+  ...REPOSITORY_CASES,
   [
     'a moment of a run that ended',
     s => {
@@ -380,6 +256,16 @@ test('a backup that is being made leaves the rest of its repository open to comp
   const making = { ...run('backup', 'running', OTHER, REPOSITORY), repositoryId: REPOSITORY };
   sides.catalog.liveRuns.push(making);
   expect(look(sides).map(({ kind }) => kind)).toEqual(['backup-unknown']);
+});
+
+test('a verification leaves the volume and checkpoint of its backup open to comparison', () => {
+  const sides = agreeing();
+  sides.catalog.volumes = [];
+  sides.repository.backups = [];
+  const about = { volumeId: VOLUME, repositoryId: REPOSITORY };
+  const verifying = { ...run('verify', 'running', CHECKPOINT, VOLUME, BACKUP, REPOSITORY), ...about };
+  sides.catalog.liveRuns.push(verifying);
+  expect(look(sides).map(({ kind }) => kind)).toEqual(['volume-unknown']);
 });
 
 test('backups are adopted after what they stand on', () => {

@@ -46,17 +46,18 @@ export function compare(sides: BothSides): FoundDifference[] {
 
 /** Their runs read a backup, or add one: the rest of the repository is as it was. */
 const LEAVES_REPOSITORY: readonly string[] = ['backup', 'restore', 'audit', 'verify', 'export', 'replicate'];
+/** They look at one backup alone: what it was made of is as it was, and may be long gone. */
+const LEAVES_VOLUME: readonly string[] = ['verify'];
 const LEAVES_ALL: readonly string[] = ['reconcile', 'repair-difference', 'register-storage-node'];
 
 function busyIds(liveRuns: readonly RunFact[]): Set<string> {
   const busy = new Set<string>();
-  for (const { kind, ids, storageNodeId, repositoryId, sourceRepositoryId } of liveRuns) {
-    if (LEAVES_ALL.includes(kind)) continue;
-    for (const id of ids) {
-      const isRepository = id === repositoryId || id === sourceRepositoryId;
-      if (id === storageNodeId || (isRepository && LEAVES_REPOSITORY.includes(kind))) continue;
-      busy.add(id);
-    }
+  for (const run of liveRuns) {
+    if (LEAVES_ALL.includes(run.kind)) continue;
+    const left = [run.storageNodeId];
+    if (LEAVES_REPOSITORY.includes(run.kind)) left.push(run.repositoryId, run.sourceRepositoryId ?? null);
+    if (LEAVES_VOLUME.includes(run.kind)) left.push(run.volumeId, run.checkpointId);
+    for (const id of run.ids) if (!left.includes(id)) busy.add(id);
   }
   return busy;
 }

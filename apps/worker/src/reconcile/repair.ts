@@ -18,7 +18,7 @@ export async function repair(work: RepairWork, action: string): Promise<void> {
   await does(work);
 }
 
-export function noSuchRepair({ kind, actions }: Pick<FoundDifference, 'kind' | 'actions'>, action: string) {
+function noSuchRepair({ kind, actions }: Pick<FoundDifference, 'kind' | 'actions'>, action: string) {
   const choice =
     actions.length > 0 ? `Choose one of: ${actions.join(', ')}.` : 'There is none: see its message.';
   return new TidemarkError('invalid-request', `'${action}' does not repair a difference ${kind}. ${choice}`);

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { toTidemarkError } from '../errors.ts';
 import { CHILD_RUNS_MAX } from '../limits.ts';
 import { cancelChildren, childRunId, findChild, onBehalfOf } from './child-runs.ts';
-import { nodesToChooseFrom } from './placement-nodes.ts';
+import { nodesToChooseFrom, whyNowhere } from './placement-nodes.ts';
 import { NotYet, type RunContext, type RunDefinition, type Step } from './run-definition.ts';
 
 type Context = RunContext<'drain-storage-node'>;
@@ -33,6 +33,7 @@ const move: Step<'drain-storage-node'> = {
   name: 'move',
   async run(context) {
     const { volumeIds } = context.output('cordon', planned);
+    const { storageNodeId } = context.request;
     const moved: { name: string; to: string }[] = [];
     const stays: { name: string; reason: string }[] = [];
     let [underWay, waiting, doneBytes, totalBytes] = [0, 0, 0, 0];
@@ -42,10 +43,17 @@ const move: Step<'drain-storage-node'> = {
       if (volume === null) continue;
       totalBytes += volume.sizeBytes;
       const child = await findChild(context, id);
-      if (child === null && underWay >= CHILD_RUNS_MAX) waiting += 1;
+      if ((child === null || hasEnded(child)) && volume.storageNodeId !== storageNodeId) {
+        // By its run, or by somebody else's.
+        doneBytes += volume.sizeBytes;
+        moved.push({ name: volume.name, to: volume.storageNode });
+      } else if (child === null && underWay >= CHILD_RUNS_MAX) waiting += 1;
       else if (child === null) {
         const reason = await begin(context, volume, promised);
+        const now = reason === null ? volume : await context.catalog.volumes.find(id);
         if (reason === null) underWay += 1;
+        // It was moved or deleted in between: the next look tells.
+        else if (now?.storageNodeId !== storageNodeId) waiting += 1;
         else stays.push({ name: volume.name, reason });
       } else if (!hasEnded(child)) {
         underWay += 1;
@@ -53,8 +61,7 @@ const move: Step<'drain-storage-node'> = {
         const to = child.storageNodeId ?? '';
         promised.set(to, (promised.get(to) ?? 0) + volume.sizeBytes);
       } else if (child.state === 'succeeded') {
-        doneBytes += volume.sizeBytes;
-        moved.push({ name: volume.name, to: volume.storageNode });
+        stays.push({ name: volume.name, reason: 'it was moved away, and somebody has moved it back' });
       } else stays.push({ name: volume.name, reason: child.error?.message ?? `its move was ${child.state}` });
     }
     await context.update({ progress: { currentBytes: doneBytes, totalBytes } });
@@ -89,7 +96,7 @@ async function begin(
   const { selector, storageNodeId, speedBytesPerSecond } = request;
   const nodes = await nodesToChooseFrom(context, { selector, without: storageNodeId });
   const target = chooseRoomiest(nodes, volume.sizeBytes, promised);
-  if (target === null) return 'no storage node that may be chosen has room for it';
+  if (target === null) return whyNowhere(nodes, selector);
   try {
     await catalog.transaction(async tx => {
       await intendMove(tx, childRunId(run.id, volume.id), {

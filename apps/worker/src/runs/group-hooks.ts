@@ -98,7 +98,7 @@ async function callCommand(
 }
 
 /** Without what may be secret in an address. */
-export function nameOf(hook: Hook): string {
+function nameOf(hook: Hook): string {
   if (!('webhook' in hook)) return `'${hook.command}' of storage node ${hook.storageNode}`;
   const { origin, pathname } = new URL(hook.webhook);
   return `${origin}${pathname}`;

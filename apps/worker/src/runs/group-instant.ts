@@ -3,7 +3,7 @@
 // this is so is recorded with the end of the step, and only then is it decided. Whatever else happens, nothing is.
 import { type GroupCommitted, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
-import { JobFailed } from '../errors.ts';
+import { JobFailed, toTidemarkError } from '../errors.ts';
 import { COMMIT_SHARE, FENCE_SHARE, GROUP_GIVE_UP_TIMEOUT_MS, GROUP_RELEASE_TIMEOUT_MS } from '../limits.ts';
 import { freeze, type HookReport, thaw } from './group-hooks.ts';
 import { type GroupContext, nodesOf, onAll, type PlannedNode, tellFailure } from './group-nodes.ts';
@@ -110,19 +110,25 @@ async function fenceAndCommit(context: GroupContext, signal: AbortSignal): Promi
   const began = performance.now();
   const elapsed = () => performance.now() - began;
   const within = (ms: number) => ({ signal, timeoutMs: Math.max(1, Math.round(ms)) });
+  const late = lateness(fenceLimitMs, elapsed);
 
   const wanted = (step: string) => ({ step: call(step), groupId });
   /** With the time at which each answer was there. */
   const timed = async <T>(answer: Promise<T>) => ({ answer: await answer, atMs: elapsed() });
+  const inTime = <T>(answer: Promise<T>, node: PlannedNode, share: number) =>
+    timed(answer).catch(error => {
+      throw late(error, node, share);
+    });
 
-  const fences = await onAll(context, nodes, ({ groups }) =>
-    timed(groups.fenceGroup(wanted('fence'), within(fenceLimitMs * FENCE_SHARE))),
+  const fences = await onAll(context, nodes, ({ groups }, node) =>
+    inTime(groups.fenceGroup(wanted('fence'), within(fenceLimitMs * FENCE_SHARE)), node, FENCE_SHARE),
   );
   const allFencedMs = elapsed();
   signal.throwIfAborted();
   const commitSentMs = elapsed();
-  const commits = await onAll(context, nodes, ({ groups }) =>
-    timed(groups.commitGroup(wanted('commit'), within(fenceLimitMs * COMMIT_SHARE - commitSentMs))),
+  const commitMs = fenceLimitMs * COMMIT_SHARE - commitSentMs;
+  const commits = await onAll(context, nodes, ({ groups }, node) =>
+    inTime(groups.commitGroup(wanted('commit'), within(commitMs)), node, COMMIT_SHARE),
   );
   const allCommittedMs = elapsed();
   const releaseSentMs = elapsed();
@@ -137,6 +143,21 @@ async function fenceAndCommit(context: GroupContext, signal: AbortSignal): Promi
   const coordinator = { ...times, allReleasedMs: elapsed() };
   const proof = proofOf(context.run.id, { limitMs: fenceLimitMs, times: coordinator, answers });
   return { commits: commits.map(({ answer }) => answer), proof };
+}
+
+/** Whose time was up is busier than the fence's limit bears, or away: nobody can tell which. */
+function lateness(fenceLimitMs: number, elapsed: () => number) {
+  return (thrown: unknown, { storageNode }: PlannedNode, share: number): unknown => {
+    const error = toTidemarkError(thrown);
+    const limitMs = Math.round(fenceLimitMs * share);
+    // Timers may be a little early.
+    if (error.code !== 'storage-node-unreachable' || elapsed() < limitMs * 0.9) return thrown;
+    const text =
+      `Storage node ${storageNode} has not held its guests and answered within ${limitMs} ms, its part of the ` +
+      `fence's limit of ${fenceLimitMs} ms: it is busy, or away. Look whether it is online; then try again, at a ` +
+      'quieter time or with a longer fenceLimitMs.';
+    return new TidemarkError(error.code, text, thrown);
+  };
 }
 
 /** Not waited for longer than a moment: a storage node opens its fence by itself, and is told again by the undoing. */

@@ -24,7 +24,7 @@ const plannedMember = z.object({
     .nullable(),
 });
 
-export const planned = z.object({
+const planned = z.object({
   nodes: z.array(
     z.object({ storageNodeId: z.string(), storageNode: z.string(), members: z.array(plannedMember) }),
   ),

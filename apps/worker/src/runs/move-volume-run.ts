@@ -2,6 +2,7 @@
 // the target everything can be undone, and from then on nothing is.
 import { type ArrivingCheckpoint, TidemarkError } from '@tidemark/proto';
 import { z } from 'zod';
+import { isWorthRetrying } from '../errors.ts';
 import { LONG_CALL_TIMEOUT_MS } from '../limits.ts';
 import { type RunContext, type RunDefinition, StartOver, type Step } from './run-definition.ts';
 import { tolerate } from './tolerate.ts';
@@ -9,7 +10,7 @@ import { dismissJob, endJob, type WatchedJob, watchUntil } from './watch-job.ts'
 
 type Context = RunContext<'move-volume'>;
 
-/** How often a copy whose job went with a restart of the source begins anew. */
+/** How often a copy that went with a restart of either storage node begins anew. */
 const RESTARTS_MAX = 3;
 /** A ready job that is paused stands by. */
 const READY_STATES = ['ready', 'standby'];
@@ -22,14 +23,7 @@ const opened = z.object({ exportUri: z.string() });
 const prepare: Step<'move-volume'> = {
   name: 'prepare',
   async run(context) {
-    const { request, call, stop } = context;
-    const { volumeId, name, sizeBytes, format } = request;
-    const source = await sourceNode(context);
-    const { allocatedBytes } = await source.volumes.getVolume({ volumeId }, { signal: stop });
-    const target = await targetNode(context);
-    const wanted = { step: call('prepare'), volumeId, name, sizeBytes, format, allocatedBytes };
-    const { imageUri, bitmapsUri } = await target.volumes.prepareArrival(wanted, { signal: stop });
-    return { output: { imageUri, bitmapsUri } };
+    return { output: await prepareArrival(context) };
   },
   undo: context => removeCopy(context, 'undo-prepare'),
 };
@@ -42,8 +36,12 @@ const start: Step<'move-volume'> = {
     const { volumes } = await sourceNode(context);
     const speedBytesPerSecond = request.speedBytesPerSecond ?? 0;
     const wanted = { step: call('start'), volumeId: request.volumeId, imageUri, speedBytesPerSecond };
-    const { jobId } = await volumes.startMove(wanted, { signal: stop });
-    return { output: { jobId } };
+    try {
+      const { jobId } = await volumes.startMove(wanted, { signal: stop });
+      return { output: { jobId } };
+    } catch (error) {
+      throw await anewWhereLost(context, error);
+    }
   },
   async undo(context) {
     if (await hasSwitched(context)) return;
@@ -67,7 +65,7 @@ const copy: Step<'move-volume'> = {
       const { sentBytes, totalBytes } = await watchUntil(context, job, isReady);
       return { output: { sentBytes, totalBytes } };
     } catch (error) {
-      throw anewAfterRestart(context, error);
+      throw await anewWhereLost(context, error);
     }
   },
 };
@@ -87,7 +85,7 @@ const seal: Step<'move-volume'> = {
         output: { createdAtMs, checkpoints: checkpoints.map(item => JSON.parse(JSON.stringify(item))) },
       };
     } catch (error) {
-      throw anewAfterRestart(context, error);
+      throw await anewWhereLost(context, error);
     }
   },
   async undo(context) {
@@ -108,10 +106,12 @@ const accept: Step<'move-volume'> = {
     const { createdAtMs, checkpoints } = context.output('seal', sealed);
     const { volumes } = await targetNode(context);
     const items = checkpoints as ArrivingCheckpoint[];
-    await volumes.acceptArrival(
-      { step: call('accept'), volumeId, createdAtMs, checkpoints: items },
-      { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS },
-    );
+    const wanted = { step: call('accept'), volumeId, createdAtMs, checkpoints: items };
+    try {
+      await volumes.acceptArrival(wanted, { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS });
+    } catch (error) {
+      throw await anewWhereLost(context, error);
+    }
     // The one moment at which the owner changes.
     return { commit: catalog => catalog.moves.switchTo(volumeId, { from, to }) };
   },
@@ -175,9 +175,31 @@ async function removeCopy(context: Context, step: string): Promise<void> {
   await volumes.discardArrival({ step: context.call(step), volumeId }, options);
 }
 
-/** A job that went with a restart of the source has left the guest where it was: the copy begins anew. */
-function anewAfterRestart({ run }: Context, error: unknown): unknown {
-  const isLost =
-    error instanceof TidemarkError && (error.code === 'job-interrupted' || error.code === 'job-not-found');
-  return isLost && run.restarts < RESTARTS_MAX ? new StartOver('prepare', error) : error;
+/** Good to repeat: answered as before, unless the target has lost it with a restart. */
+async function prepareArrival(context: Context) {
+  const { request, call, stop } = context;
+  const { volumeId, name, sizeBytes, format } = request;
+  const source = await sourceNode(context);
+  const { allocatedBytes } = await source.volumes.getVolume({ volumeId }, { signal: stop });
+  const target = await targetNode(context);
+  const wanted = { step: call('prepare'), volumeId, name, sizeBytes, format, allocatedBytes };
+  const { imageUri, bitmapsUri } = await target.volumes.prepareArrival(wanted, { signal: stop });
+  return { imageUri, bitmapsUri };
+}
+
+/** What to reject with: a copy that went with a restart, of the job or of what it writes to, begins anew. */
+async function anewWhereLost(context: Context, error: unknown): Promise<unknown> {
+  const { run, stop, cancel } = context;
+  const isOver = stop.aborted || cancel.aborted || run.restarts >= RESTARTS_MAX;
+  if (isOver || !(error instanceof TidemarkError)) return error;
+  // The target may be why a connection failed; who is away is waited for.
+  if (isWorthRetrying(error) && error.code !== 'io-error') return error;
+  return (await isLost(context, error)) ? new StartOver('prepare', error) : error;
+}
+
+/** The source says so of its job, and the target when it is asked for the copy again. Rejects where it is away. */
+async function isLost(context: Context, { code }: TidemarkError): Promise<boolean> {
+  if (code === 'job-interrupted' || code === 'job-not-found') return true;
+  const { imageUri } = context.output('prepare', prepared);
+  return (await prepareArrival(context)).imageUri !== imageUri;
 }

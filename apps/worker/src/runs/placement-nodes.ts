@@ -15,3 +15,16 @@ export async function nodesToChooseFrom(
   }
   return nodes;
 }
+
+/** Why none of these, which were chosen by `selector`, takes a volume. */
+export function whyNowhere(nodes: readonly StorageNode[], selector: string): string {
+  if (nodes.length === 0) {
+    return selector === ''
+      ? 'there is no other storage node'
+      : `no other storage node has labels like '${selector}'`;
+  }
+  if (nodes.some(({ state, cordonedAt }) => state === 'online' && cordonedAt === null)) {
+    return 'no storage node that may be chosen has room for it';
+  }
+  return 'every storage node that may be chosen is away or cordoned';
+}

@@ -40,7 +40,7 @@ export const reconcileRun: RunDefinition<'reconcile'> = {
   withdraw: async () => {},
 };
 
-export const toSeen = ({ kind, subjectId, message, actions, facts }: FoundDifference): SeenDifference => ({
+const toSeen = ({ kind, subjectId, message, actions, facts }: FoundDifference): SeenDifference => ({
   ...{ kind, subjectId, message },
   subjectType: DIFFERENCE_KINDS[kind].about,
   data: { ...facts, actions: [...actions] },

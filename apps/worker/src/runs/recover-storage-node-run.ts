@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { toTidemarkError } from '../errors.ts';
 import { CHILD_RUNS_MAX } from '../limits.ts';
 import { childRunId, findChild, onBehalfOf } from './child-runs.ts';
-import { nodesToChooseFrom } from './placement-nodes.ts';
+import { nodesToChooseFrom, whyNowhere } from './placement-nodes.ts';
 import { NotYet, type RunContext, type RunDefinition, type Step } from './run-definition.ts';
 
 type Context = RunContext<'recover-storage-node'>;
@@ -118,7 +118,7 @@ async function restoreElsewhere(
   const { storageNodeId: from, selector, instant: isInstant } = request;
   const nodes = await nodesToChooseFrom(context, { selector, without: from });
   const target = chooseRoomiest(nodes, best.sizeBytes, promised);
-  if (target === null) return stillLost(volume, 'no storage node that may be chosen has room for it');
+  if (target === null) return stillLost(volume, whyNowhere(nodes, selector));
   promised.set(target.id, (promised.get(target.id) ?? 0) + best.sizeBytes);
   const id = childRunId(run.id, volume.id);
   await catalog.transaction(async tx => {

@@ -129,7 +129,7 @@ test('kinds and labels choose, and what tells of webhooks is never sent to one',
     ...facts,
     labels: { env: 'test' },
   });
-  await hook(url, { kinds: ['run-queued', 'webhook-added'], selector: 'env=prod' });
+  await hook(url, { kinds: ['run-queued', 'webhook-added', 'volume-deleted'], selector: 'env=prod' });
   sender();
   await hook(url, { name: 'other', kinds: ['none'] });
   await queue(test.id);
@@ -140,6 +140,9 @@ test('kinds and labels choose, and what tells of webhooks is never sent to one',
   const last = await queue(prod.id);
   await expect.poll(() => got.length, PATIENCE).toBe(2);
   expect(runsIn(got)).toEqual([wanted.id, last.id]);
+  for (const { id } of [test, prod]) await catalog.volumes.delete(id, null);
+  await expect.poll(() => got.length, PATIENCE).toBe(3);
+  expect(got[2]!.event).toMatchObject({ kind: 'volume-deleted', subjectId: prod.id });
 });
 
 test('a failing endpoint gets the same again until it takes it, and later events wait', async () => {
@@ -192,6 +195,61 @@ test('what is never taken dies, the next has its turn, and after enough of them 
   await catalog.webhooks.update(id, { enabled: true });
   await expect.poll(() => runsIn(got), PATIENCE).toEqual([runs[0], runs[3], runs[4]]);
   await expect.poll(states, PATIENCE).toEqual(['delivered', 'dead', 'dead', 'delivered', 'delivered']);
+});
+
+test('a token that has ended is sent nothing more, and who changes its webhook takes it over', async () => {
+  let actor: string | null = null;
+  let nowMs = Date.now();
+  const options = {
+    clock: () => new Date(nowMs),
+    acting: () => (actor === null ? null : { name: actor, visible: [] }),
+  };
+  await catalog.close();
+  catalog = Catalog.connect(database.url, options);
+  const token = (name: string, expiresAt: Date | null) =>
+    catalog.tokens.create({
+      ...{ id: randomUUID(), name, prefix: name, hash: name, role: 'admin', scope: '', expiresAt },
+      createdBy: 'system',
+    });
+  await token('passing', new Date(nowMs + 60_000));
+  await token('kept', null);
+  await token('taken-back', null);
+  const names = ['passing', 'kept', 'taken-back', 'local'];
+  const hooks: { id: string; got: Got[] }[] = [];
+  for (const name of names) {
+    const { got, url } = await endpoint();
+    actor = name;
+    hooks.push({ got, ...(await hook(url, { name, kinds: ['run-queued'] })) });
+  }
+  actor = null;
+  const counts = () => hooks.map(({ got }) => got.length);
+  const states = () => Promise.all(hooks.map(async ({ id }) => (await catalog.webhooks.get(id)).state));
+  sender();
+  const runs = [(await queue()).id];
+  await expect.poll(counts, PATIENCE).toEqual([1, 1, 1, 1]);
+
+  nowMs += 60_000;
+  await catalog.tokens.revoke('taken-back');
+  await expect.poll(states, PATIENCE).toEqual(['suspended', 'enabled', 'suspended', 'enabled']);
+  const why = await Promise.all(hooks.map(async ({ id }) => (await catalog.webhooks.get(id)).suspendedFor));
+  expect(why).toEqual(['token-expired', null, 'token-revoked', null]);
+  const told = (await catalog.events.listAfter(0)).filter(({ kind }) => kind === 'webhook-suspended');
+  expect(told.map(({ subjectId, data }) => [subjectId, data])).toEqual(
+    expect.arrayContaining([
+      [hooks[0]!.id, { reason: 'token-expired', token: 'passing' }],
+      [hooks[2]!.id, { reason: 'token-revoked', token: 'taken-back' }],
+    ]),
+  );
+  expect(told).toHaveLength(2);
+  runs.push((await queue()).id);
+  await expect.poll(counts, PATIENCE).toEqual([1, 2, 1, 2]);
+
+  actor = 'kept';
+  const taken = await catalog.webhooks.update(hooks[0]!.id, { enabled: true });
+  expect(taken).toMatchObject({ createdBy: 'passing', onBehalfOf: 'kept', suspendedFor: null });
+  actor = null;
+  await expect.poll(() => runsIn(hooks[0]!.got), PATIENCE).toEqual(runs);
+  expect(counts()).toEqual([2, 2, 1, 2]);
 });
 
 test('redirects are not followed, and silence ends', async () => {

@@ -5,7 +5,7 @@ import { Calendar } from '../retention/period.ts';
 import { kindOf, type PolicyDefinition, type PolicyKind } from './definition.ts';
 import { planFirings } from './plan-firings.ts';
 import { Schedule } from './schedule.ts';
-import { VolumeHistory } from './volume-history.ts';
+import { type OtherRules, VolumeHistory } from './volume-history.ts';
 
 export interface SimulatedVolume {
   readonly id: string;
@@ -14,6 +14,8 @@ export interface SimulatedVolume {
   readonly backups: readonly KeepCandidate[];
   /** It can be built on at least one of them. */
   readonly hasBase: boolean;
+  /** Of other policies, about the same backups. */
+  readonly others?: readonly Omit<OtherRules, 'calendar'>[];
 }
 
 /** Backups that are played in one go: some milliseconds, in which nobody else is answered. */
@@ -60,12 +62,16 @@ export async function* simulate(simulation: Simulation): AsyncGenerator<Simulate
   const { policyId, definition, until, breathe } = simulation;
   const { schedule, keep } = definition;
   const { timeZone } = schedule;
-  const calendar = new Calendar(timeZone);
-  const volumes: Played[] = simulation.volumes.map(volume => ({
-    ...volume,
-    history: new VolumeHistory({ keep, timeZone, calendar }, volume.backups),
-    based: volume.hasBase,
-  }));
+  const calendars = new Map([[timeZone, new Calendar(timeZone)]]);
+  const calendarOf = (zone: string) => {
+    if (!calendars.has(zone)) calendars.set(zone, new Calendar(zone));
+    return calendars.get(zone)!;
+  };
+  const volumes: Played[] = simulation.volumes.map(volume => {
+    const others = (volume.others ?? []).map(other => ({ ...other, calendar: calendarOf(other.timeZone) }));
+    const options = { keep, timeZone, calendar: calendarOf(timeZone), others };
+    return { ...volume, history: new VolumeHistory(options, volume.backups), based: volume.hasBase };
+  });
   const dues = new Schedule(schedule);
   let number = simulation.number;
   let backups = 0;

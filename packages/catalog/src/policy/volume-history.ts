@@ -9,6 +9,16 @@ export interface HistoryOptions {
   readonly keep: RetentionRules | null;
   readonly timeZone: string;
   readonly calendar: Calendar;
+  /** What others keep of the same backups does not go either. */
+  readonly others?: readonly OtherRules[];
+}
+
+export interface OtherRules {
+  /** Such as `policy 'nightly'`. */
+  readonly name: string;
+  readonly rules: RetentionRules;
+  readonly timeZone: string;
+  readonly calendar: Calendar;
 }
 
 export interface KeptBackup {
@@ -44,10 +54,15 @@ export class VolumeHistory {
 
   /** Returns what goes. */
   prune(now: Date): KeepCandidate[] {
-    const { keep: rules, timeZone, calendar } = this.#options;
+    const { keep: rules, timeZone, calendar, others = [] } = this.#options;
     if (rules === null) return [];
     const backups = this.#kept.map(({ backup }) => backup);
     const reasons = reasonsToKeep(backups, { rules, now, timeZone, calendar });
+    for (const { name, ...other } of others) {
+      for (const [id, more] of reasonsToKeep(backups, { ...other, now })) {
+        reasons.get(id)!.push(...more.map(reason => `${name}: ${reason}`));
+      }
+    }
     const judged = backups.map(backup => ({ backup, reasons: reasons.get(backup.id)! }));
     this.#kept = judged.filter(one => one.reasons.length > 0);
     return judged.filter(one => one.reasons.length === 0).map(({ backup }) => backup);

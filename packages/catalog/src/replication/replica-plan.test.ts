@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { RetentionRules } from '../retention/keep.ts';
-import type { RetentionRow } from '../retention-repository.ts';
+import type { RetentionRow } from '../retention-rows.ts';
 import { planReplication, type ReplicationSetting } from './replica-plan.ts';
 
 const NOW = new Date('2026-11-21T12:00:00Z');

@@ -1,7 +1,7 @@
 // What a rule of replication asks for next: which backups are missing in the target repository, which of them are to be
 // copied now and how, what cannot be, and which replicas the rule no longer keeps. No clock, no I/O.
 import { type RetentionRules, reasonsToKeep } from '../retention/keep.ts';
-import type { RetentionRow } from '../retention-repository.ts';
+import type { RetentionRow } from '../retention-rows.ts';
 
 export interface ReplicationSetting {
   /** Null: everything is kept. */

@@ -1,11 +1,10 @@
 // A rule of replication as it stands: both repositories as the catalog knows them, and what that makes of the rule.
-import { parseSelector } from '@tidemark/proto';
 import type { CatalogTransaction } from '../catalog.ts';
 import type { ReplicationRule } from '../replication-rule-repository.ts';
-import type { RetentionRow } from '../retention-repository.ts';
+import { chosenBy, goneByAll } from '../retention/keepers.ts';
 import { planReplication, type ReplicationPlan, type ReplicationSides } from './replica-plan.ts';
 
-type Look = Pick<CatalogTransaction, 'retention' | 'volumes'>;
+type Look = Pick<CatalogTransaction, 'policies' | 'replicationRules' | 'retention' | 'volumes'>;
 
 export interface RuleStatus {
   readonly plan: ReplicationPlan;
@@ -16,19 +15,22 @@ export interface RuleStatus {
   readonly newestPointInTime: Date | null;
 }
 
-/** `target`: all backups of that repository, where the caller holds them already. */
+/** Reads all backups of both repositories. */
 export async function lookAtRule(
   catalog: Look,
   rule: ReplicationRule,
-  { now, target }: { now: Date; target?: readonly RetentionRow[] },
+  { now }: { now: Date },
 ): Promise<RuleStatus> {
   const sides: ReplicationSides = {
     source: await catalog.retention.backups(rule.sourceRepositoryId),
-    target: target ?? (await catalog.retention.backups(rule.targetRepositoryId)),
-    isChosen: await chosen(catalog, rule),
+    target: await catalog.retention.backups(rule.targetRepositoryId),
+    isChosen: await chosenBy(catalog, rule),
     now,
   };
-  const plan = planReplication(sides, rule);
+  const planned = planReplication(sides, rule);
+  const { id: by, targetRepositoryId: repositoryId } = rule;
+  const goes = await goneByAll(catalog, { repositoryId, by, rows: sides.target, goes: planned.goes, now });
+  const plan: ReplicationPlan = { ...planned, goes };
   const there = new Set(
     sides.target.filter(({ state }) => state === 'available').map(({ checkpointId }) => checkpointId),
   );
@@ -44,12 +46,4 @@ export async function lookAtRule(
     lagMs: Math.max(0, now.getTime() - oldest),
     newestPointInTime: moments.length === 0 ? null : new Date(moments.reduce((a, b) => Math.max(a, b))),
   };
-}
-
-/** Without a selector also backups of volumes that are gone. */
-async function chosen(catalog: Look, { selector }: ReplicationRule): Promise<(volumeId: string) => boolean> {
-  const terms = parseSelector(selector);
-  if (terms.length === 0) return () => true;
-  const ids = new Set((await catalog.volumes.listSelected(terms)).map(({ id }) => id));
-  return volumeId => ids.has(volumeId);
 }

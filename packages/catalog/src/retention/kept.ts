@@ -1,5 +1,5 @@
 // What rules keep of the backups of a repository: they count within each volume.
-import type { RetentionRow } from '../retention-repository.ts';
+import type { RetentionRow } from '../retention-rows.ts';
 import { type KeepOptions, reasonsToKeep } from './keep.ts';
 
 const NO_MOMENT = 'its point in time is not known';

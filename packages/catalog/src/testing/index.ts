@@ -1,3 +1,4 @@
 // For tests of packages that use the catalog.
 export { databaseUrl, inDatabase } from './server.ts';
+export { openTestCatalog } from './test-catalog.ts';
 export { createTestDatabase, type TestDatabase, testContainers } from './test-database.ts';

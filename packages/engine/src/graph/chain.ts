@@ -64,17 +64,6 @@ export function withoutFilters(node: GraphNode): GraphNode {
   return at;
 }
 
-/** The image right below in the chain, past filters; undefined at its end. */
-export function backingImageOf(node: GraphNode): GraphNode | undefined {
-  const below = belowOf(withoutFilters(node));
-  return below && withoutFilters(below);
-}
-
-/** The image of the chain that lies right above `base`, or a filter over it. */
-export function overlayOf(top: GraphNode, base: GraphNode): GraphNode | undefined {
-  return chainFrom(top).find(node => !isFilter(node) && backingImageOf(node) === withoutFilters(base));
-}
-
 /** How many images, filters not counted, lie from `top` on above `base`: an extent of a depth up to it is theirs. */
 export function imagesAbove(top: GraphNode, base: GraphNode | undefined): number {
   if (base === undefined) return Infinity;

@@ -114,7 +114,7 @@ export class CommitJob extends ChainJob {
 }
 
 /** Runs `section` with the nodes open for writing; those that were not are read-only again afterwards. */
-export async function withWritable(
+async function withWritable(
   nodes: readonly GraphNode[],
   access: ChainAccess,
   section: () => Promise<void>,

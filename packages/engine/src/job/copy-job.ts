@@ -23,7 +23,7 @@ export interface CopyJobOptions extends JobOptions, ErrorPolicies {
 }
 
 /** QEMU's bound. */
-export const WORKERS_MAX = 2 ** 31 - 1;
+const WORKERS_MAX = 2 ** 31 - 1;
 
 export abstract class CopyJob extends PolicyJob {
   protected readonly copy: BlockCopy;

@@ -10,8 +10,7 @@ import { launchMirror, type MirrorOptions } from './launch-mirror.ts';
 import type { MirrorJob } from './mirror-job.ts';
 
 /** Marked at the start: the whole disk; what its topmost image holds itself; nothing but what guests write. */
-export const MIRROR_SYNC_MODES = ['top', 'full', 'none'] as const;
-export type MirrorSync = (typeof MIRROR_SYNC_MODES)[number];
+export type MirrorSync = 'top' | 'full' | 'none';
 
 export interface StartMirrorOptions extends MirrorOptions {
   /** Names of block nodes. */

@@ -13,7 +13,7 @@ const REQUEST_BYTES_MAX = 64 * MiB;
 const GROWTH_BYTES_MAX = 2 * QCOW2_FILE_GAP_BYTES_MAX;
 
 /** What no image, however hostile, may lead to. */
-export class GuardViolation extends Error {}
+class GuardViolation extends Error {}
 
 export class GuardedNode implements BlockNode {
   readonly driver = 'guarded';

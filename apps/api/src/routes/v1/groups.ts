@@ -23,7 +23,16 @@ const list = {
     summary: 'List groups',
     description: 'Newest first, with those that failed.',
     querystring: groupQuery,
-    response: { 200: groupPageSchema, ...problems('invalid-request') },
+    response: {
+      200: groupPageSchema,
+      ...problems(
+        'invalid-request',
+        'volume-not-found',
+        'storage-node-not-found',
+        'repository-not-found',
+        'policy-not-found',
+      ),
+    },
   },
 };
 

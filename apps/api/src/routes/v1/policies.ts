@@ -1,4 +1,5 @@
 // Policies: list, look at, create, change, switch, delete, simulate, fire; and their firings.
+import type { FastifyReply } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { idField, pageQuery, ref } from '../../schemas/common.ts';
@@ -13,6 +14,7 @@ import {
 import {
   createPolicySchema,
   policyPageSchema,
+  policyQuery,
   policySchema,
   updatePolicySchema,
 } from '../../schemas/policy.ts';
@@ -29,8 +31,11 @@ const list = {
     tags,
     summary: 'List policies',
     description: 'Oldest first.',
-    querystring: pageQuery,
-    response: { 200: policyPageSchema, ...problems('invalid-request') },
+    querystring: policyQuery,
+    response: {
+      200: policyPageSchema,
+      ...problems('invalid-request', 'volume-not-found', 'repository-not-found'),
+    },
   },
 };
 
@@ -116,9 +121,17 @@ const remove = {
   },
 };
 
+const asking = { role: 'viewer', changesNothing: true } as const;
+
+/** Aborted once nobody waits for the answer any more. */
+function leaving(reply: FastifyReply): AbortSignal {
+  const left = new AbortController();
+  reply.raw.once('close', () => left.abort());
+  return left.signal;
+}
+
 const simulateNew = {
-  // It changes nothing.
-  config: { role: 'viewer' as const },
+  config: asking,
   schema: {
     tags,
     summary: 'Simulate a policy that is not saved',
@@ -139,7 +152,7 @@ const simulateNew = {
 };
 
 const simulate = {
-  config: { role: 'viewer' as const },
+  config: asking,
   schema: {
     tags,
     summary: 'Simulate a policy',
@@ -218,7 +231,9 @@ export const policyRoutes: FastifyPluginAsyncZod = async app => {
     reply.code(201).header('location', `/v1/policies/${policy.id}`);
     return policy;
   });
-  app.post('/policies/simulate', simulateNew, request => policies.simulateNew(request.body, request.query));
+  app.post('/policies/simulate', simulateNew, (request, reply) =>
+    policies.simulateNew(request.body, request.query, leaving(reply)),
+  );
   app.get('/policies/:policy', show, request => policies.get(request.params.policy));
   app.patch('/policies/:policy', update, request => policies.update(request.params.policy, request.body));
   app.delete('/policies/:policy', remove, request => policies.delete(request.params.policy));
@@ -226,8 +241,8 @@ export const policyRoutes: FastifyPluginAsyncZod = async app => {
   app.post('/policies/:policy/disable', disable, request =>
     policies.setEnabled(request.params.policy, false),
   );
-  app.post('/policies/:policy/simulate', simulate, request =>
-    policies.simulate(request.params.policy, request.query),
+  app.post('/policies/:policy/simulate', simulate, (request, reply) =>
+    policies.simulate(request.params.policy, request.query, leaving(reply)),
   );
   app.post('/policies/:policy/fire', fire, async (request, reply) => {
     const firing = await policies.fire(request.params.policy);

@@ -1,7 +1,7 @@
 // Replication: backups copied to another repository, and the rules that ask for it.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { idField, pageQuery, ref } from '../../schemas/common.ts';
+import { idField, ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
 import {
   changeReplicationRuleSchema,
@@ -9,6 +9,7 @@ import {
   replicaRunSchema,
   replicateBackupSchema,
   replicationRulePageSchema,
+  replicationRuleQuery,
   replicationRuleSchema,
 } from '../../schemas/replication.ts';
 import { waitQuery } from '../../schemas/run.ts';
@@ -59,8 +60,8 @@ const list = {
     tags,
     summary: 'List replication rules',
     description: 'Oldest first, without their status.',
-    querystring: pageQuery,
-    response: { 200: replicationRulePageSchema, ...problems('invalid-request') },
+    querystring: replicationRuleQuery,
+    response: { 200: replicationRulePageSchema, ...problems('invalid-request', 'repository-not-found') },
   },
 };
 

@@ -1,7 +1,7 @@
 // Webhooks: give, look at, change and take away addresses that events are sent to; look after what was sent.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { idField, pageQuery, ref } from '../../schemas/common.ts';
+import { idField, ref } from '../../schemas/common.ts';
 import { problems } from '../../schemas/problem.ts';
 import {
   createWebhookSchema,
@@ -10,6 +10,7 @@ import {
   deliverySchema,
   updateWebhookSchema,
   webhookPageSchema,
+  webhookQuery,
   webhookSchema,
   webhookWithSecretSchema,
 } from '../../schemas/webhook.ts';
@@ -28,7 +29,7 @@ const list = {
     tags,
     summary: 'List webhooks',
     description: 'Oldest first.',
-    querystring: pageQuery,
+    querystring: webhookQuery,
     response: { 200: webhookPageSchema, ...problems('invalid-request') },
   },
 };
@@ -67,7 +68,9 @@ const update = {
   schema: {
     tags,
     summary: 'Change a webhook',
-    description: 'Only what is given. It is tried at once afterwards, with all its tries.',
+    description:
+      'Only what is given. It is tried at once afterwards, with all its tries. From then on it is sent on behalf of ' +
+      'whoever asks; its scope stays.',
     params,
     body: updateWebhookSchema,
     response: { 200: webhookSchema, ...known },

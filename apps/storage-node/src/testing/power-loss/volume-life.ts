@@ -23,7 +23,7 @@ import type { SimulatedFiles } from './simulated-files.ts';
 export const VOLUME_ID = '00000000-0000-4000-8000-000000000001';
 export const VOLUME_BYTES = 1024 * 1024;
 export const REGION_BYTES = 64 * 1024;
-export const GRANULARITY_BYTES = 4096;
+const GRANULARITY_BYTES = 4096;
 export const STATE_FOLDER = '/state';
 
 const SECTORS = VOLUME_BYTES / SECTOR_BYTES;

@@ -11,7 +11,7 @@ import { readPadded } from './read-padded.ts';
 import type { HostRun, Refcounts } from './refcounts.ts';
 
 /** Bytes that the bits of a disk of that size take in the file, without the end of the last cluster. */
-export function bitmapBytes(sizeBytes: number, granularityBytes: number): number {
+function bitmapBytes(sizeBytes: number, granularityBytes: number): number {
   return Math.ceil(Math.ceil(sizeBytes / granularityBytes) / 8);
 }
 

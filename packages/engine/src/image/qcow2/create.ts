@@ -21,7 +21,7 @@ import { l1EntriesFor } from './header.ts';
 import { Qcow2Image } from './qcow2-image.ts';
 import { RefcountWidth } from './refcount-width.ts';
 
-export const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'] as const;
+const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'] as const;
 /** `metadata`: all clusters have their place; `falloc`: and the space is taken; `full`: by writing zeroes. */
 export type Preallocation = (typeof PREALLOCATIONS)[number];
 

@@ -1,0 +1,105 @@
+// Who keeps backups of a repository: policies that make them there, and rules of replication into it. What one of them
+// would let go stays as long as another keeps it. Otherwise the rules of an hourly policy would take the backups of a
+// monthly one, and what one rule of replication lets go another would bring back, for ever.
+import { parseSelector } from '@tidemark/proto';
+import type { CatalogTransaction } from '../catalog.ts';
+import type { Page } from '../page.ts';
+import type { RetentionRow } from '../retention-rows.ts';
+import { keepsAnything, type RetentionRules } from './keep.ts';
+import { keptOf } from './kept.ts';
+
+type Look = Pick<CatalogTransaction, 'policies' | 'replicationRules' | 'volumes'>;
+
+export interface Keeper {
+  /** Of the policy or the rule. */
+  readonly id: string;
+  /** Such as `policy 'nightly'`. */
+  readonly name: string;
+  /** Null: it keeps everything. */
+  readonly keep: RetentionRules | null;
+  readonly timeZone: string;
+  readonly selector: string;
+  /** It has nothing to do with what was backed up there at first hand. */
+  readonly replicasAlone: boolean;
+}
+
+/** Also those that are switched off for a while. A policy without rules neither prunes nor keeps. */
+export async function keepersOf(
+  catalog: Pick<Look, 'policies' | 'replicationRules'>,
+  repositoryId: string,
+): Promise<Keeper[]> {
+  const keepers: Keeper[] = [];
+  for await (const { id, name, definition } of allOf(page => catalog.policies.list(page))) {
+    const { keep, schedule, selector } = definition;
+    if (definition.repositoryId !== repositoryId || keep === null) continue;
+    const { timeZone } = schedule;
+    keepers.push({ id, name: `policy '${name}'`, keep, timeZone, selector, replicasAlone: false });
+  }
+  for await (const rule of allOf(page => catalog.replicationRules.list(page))) {
+    if (rule.targetRepositoryId !== repositoryId) continue;
+    const { id, keep, timeZone, selector } = rule;
+    keepers.push({
+      ...{ id, keep, timeZone, selector, replicasAlone: true },
+      name: `replication rule '${rule.name}'`,
+    });
+  }
+  return keepers;
+}
+
+/** Of `goes`, which the keeper `by` lets go, what nobody else keeps. `rows`: all backups of their volumes there. */
+export async function goneByAll<T extends { readonly id: string }>(
+  catalog: Look,
+  look: {
+    readonly repositoryId: string;
+    readonly by: string;
+    readonly rows: readonly RetentionRow[];
+    readonly goes: readonly T[];
+    readonly now: Date;
+  },
+): Promise<T[]> {
+  let goes = [...look.goes];
+  if (goes.length === 0) return goes;
+  const volumeIds = [...new Set(look.rows.map(({ volumeId }) => volumeId))];
+  for (const keeper of await keepersOf(catalog, look.repositoryId)) {
+    if (keeper.id === look.by) continue;
+    const isChosen = await chosenBy(catalog, keeper, volumeIds);
+    const kept = keptBy(keeper, look.rows, { now: look.now, isChosen });
+    goes = goes.filter(({ id }) => !kept.has(id));
+  }
+  return goes;
+}
+
+/** Ids. Rules that keep nothing are a mistake, and no reason to let anything go. */
+function keptBy(
+  { keep, timeZone, replicasAlone }: Keeper,
+  rows: readonly RetentionRow[],
+  { now, isChosen }: { now: Date; isChosen: (volumeId: string) => boolean },
+): Set<string> {
+  const own = rows.filter(row => isChosen(row.volumeId) && (!replicasAlone || row.replicaOfId !== null));
+  if (keep === null || !keepsAnything(keep)) return new Set(own.map(({ id }) => id));
+  const reasons = keptOf(own, { rules: keep, now, timeZone });
+  return new Set([...reasons].filter(([, why]) => why.length > 0).map(([id]) => id));
+}
+
+/** Without a selector also backups of volumes that are gone. `volumeIds`: only these are asked about. */
+export async function chosenBy(
+  catalog: Pick<Look, 'volumes'>,
+  { selector }: { selector: string },
+  volumeIds?: readonly string[],
+): Promise<(volumeId: string) => boolean> {
+  const terms = parseSelector(selector);
+  if (terms.length === 0) return () => true;
+  const ids = volumeIds
+    ? await catalog.volumes.whichSelected(volumeIds, terms)
+    : new Set((await catalog.volumes.listSelected(terms)).map(({ id }) => id));
+  return volumeId => ids.has(volumeId);
+}
+
+async function* allOf<T>(list: (page: { cursor: string | null }) => Promise<Page<T>>): AsyncGenerator<T> {
+  let cursor: string | null = null;
+  do {
+    const page: Page<T> = await list({ cursor });
+    yield* page.items;
+    cursor = page.nextCursor;
+  } while (cursor !== null);
+}

@@ -1,0 +1,2 @@
+// Test helpers for whoever speaks TLS.
+export * from './certificates.ts';
