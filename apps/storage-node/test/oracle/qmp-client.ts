@@ -15,6 +15,12 @@ export interface QmpEventMessage {
 const REPLY_TIMEOUT_MS = 30_000;
 const EVENT_TIMEOUT_MS = 30_000;
 
+export class SilentMonitor extends Error {
+  constructor(command: string) {
+    super(`no reply to ${command}`);
+  }
+}
+
 export class QmpClient {
   readonly events: QmpEventMessage[] = [];
   readonly #socket: Socket;
@@ -30,8 +36,15 @@ export class QmpClient {
     this.#socket = socket;
   }
 
-  /** Connects, tries again while nobody listens, and negotiates. */
-  static async connect(path: string, isAlive: () => string | undefined): Promise<QmpClient> {
+  /**
+   * Connects, tries again while nobody listens, and negotiates. Rejects with a SilentMonitor when whoever greeted does
+   * not answer within `answerMs`.
+   */
+  static async connect(
+    path: string,
+    isAlive: () => string | undefined,
+    answerMs = REPLY_TIMEOUT_MS,
+  ): Promise<QmpClient> {
     const deadline = performance.now() + REPLY_TIMEOUT_MS;
     for (;;) {
       const dead = isAlive();
@@ -48,7 +61,7 @@ export class QmpClient {
       socket.on('close', () => client.#ended('the connection was closed'));
       socket.on('error', error => client.#ended(error.message));
       await client.#greeted(deadline);
-      await client.execute('qmp_capabilities');
+      await client.execute('qmp_capabilities', undefined, answerMs);
       return client;
     }
   }
@@ -57,11 +70,11 @@ export class QmpClient {
     return this.#end;
   }
 
-  /** Rejects when the daemon is gone or does not answer in time. */
-  execute(command: string, args?: object): Promise<QmpReply> {
+  /** Rejects when the daemon is gone, and with a SilentMonitor when it does not answer in time. */
+  execute(command: string, args?: object, answerMs = REPLY_TIMEOUT_MS): Promise<QmpReply> {
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`no reply to ${command}`)), REPLY_TIMEOUT_MS);
+      const timer = setTimeout(() => reject(new SilentMonitor(command)), answerMs);
       const settle = (reply: QmpReply) => {
         clearTimeout(timer);
         this.#replies.delete(id);
