@@ -2,7 +2,7 @@
 // node that has joined keeps its token, which is worth nothing any more; one that has not is given a new one.
 
 import { existsSync } from 'node:fs';
-import { rename, writeFile } from 'node:fs/promises';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { TidemarkClient } from '@tidemark/client';
 import { readSettings } from '@tidemark/proto';
 import { z } from 'zod';
@@ -28,6 +28,8 @@ if (known !== null && known.state !== 'joining') {
   console.log(`storage node ${name} is ${known.state}: it has joined and keeps its token`);
 } else {
   const { secret } = await client.post('/v1/join-tokens', { body: { name } });
+  // One that an interrupted start left is read-only for whoever is not root.
+  await rm(`${file}.new`, { force: true });
   await writeFile(`${file}.new`, secret, { mode: MODE });
   await rename(`${file}.new`, file);
   console.log(`storage node ${name} has a new join token in ${file}`);
