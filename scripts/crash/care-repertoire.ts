@@ -5,6 +5,7 @@ import type { SeededRandom } from '../../packages/engine/src/testing/seeded-rand
 import { CORDONS, DRAINS } from './checks/allowed-ends.ts';
 import { CARE_AFTER_MS_MAX, SPARE_BYTES } from './limits.ts';
 import type { Operation, Operations } from './operation.ts';
+import type { RoundNames } from './round-names.ts';
 import { SpareGuest } from './spare-guest.ts';
 import { SPARE_NODE, type World } from './world.ts';
 
@@ -14,14 +15,13 @@ export class CareRepertoire {
   readonly #world: World;
   readonly #random: SeededRandom;
   readonly #operations: Operations;
-  readonly #label: string;
-  #count = 0;
+  readonly #name: RoundNames;
 
-  constructor(world: World, random: SeededRandom, options: { operations: Operations; number: number }) {
+  constructor(world: World, random: SeededRandom, options: { operations: Operations; name: RoundNames }) {
     this.#world = world;
     this.#random = random;
     this.#operations = options.operations;
-    this.#label = `r${options.number}`;
+    this.#name = options.name;
   }
 
   async perform(): Promise<void> {
@@ -40,8 +40,7 @@ export class CareRepertoire {
 
   /** With a guest of its own; none: it is not sure to be there. */
   async #makeSpare(): Promise<SpareGuest[]> {
-    this.#count += 1;
-    const name = `spare-${this.#label}-care-${this.#count}`;
+    const name = this.#name('spare');
     const format = this.#random.pick(['raw', 'qcow2']);
     const body = { name, storageNode: SPARE_NODE, sizeBytes: SPARE_BYTES, format };
     const { end } = await this.#ask('new-volume', name, { path: 'volumes', body });
@@ -60,8 +59,7 @@ export class CareRepertoire {
     const { body } = await rest.call('GET', 'volumes');
     const volumes: { name: string; storageNode: string }[] = body.items ?? [];
     const there = volumes.filter(({ storageNode }) => storageNode === SPARE_NODE).map(({ name }) => name);
-    this.#count += 1;
-    const name = `drain-${this.#label}-${this.#count}`;
+    const name = this.#name('drain');
     this.#world.drained.set(name, there);
     const path = `storage-nodes/${SPARE_NODE}/drain`;
     const { end, run } = await this.#ask(DRAINS, name, { path, body: {} });

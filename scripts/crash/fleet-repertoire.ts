@@ -5,6 +5,7 @@ import { DELETES_BACKUPS } from './checks/allowed-ends.ts';
 import { MAKES_GROUP } from './checks/group-check.ts';
 import { DISK_SELECTOR } from './limits.ts';
 import type { Operations } from './operation.ts';
+import type { RoundNames } from './round-names.ts';
 import type { World } from './world.ts';
 
 export const FIRES_POLICY = 'fire-policy';
@@ -17,14 +18,13 @@ export class FleetRepertoire {
   readonly #world: World;
   readonly #random: SeededRandom;
   readonly #operations: Operations;
-  readonly #label: string;
-  #count = 0;
+  readonly #name: RoundNames;
 
-  constructor(world: World, random: SeededRandom, options: { operations: Operations; number: number }) {
+  constructor(world: World, random: SeededRandom, options: { operations: Operations; name: RoundNames }) {
     this.#world = world;
     this.#random = random;
     this.#operations = options.operations;
-    this.#label = `r${options.number}`;
+    this.#name = options.name;
   }
 
   async perform(): Promise<void> {
@@ -89,10 +89,5 @@ export class FleetRepertoire {
     // Making policies is tried elsewhere; here one is needed.
     if (made.status !== 201) return;
     await this.#operations.fire(FIRES_POLICY, disks, name);
-  }
-
-  #name(what: string): string {
-    this.#count += 1;
-    return `${what}-${this.#label}-${this.#count}`;
   }
 }

@@ -3,6 +3,7 @@ import type { SeededRandom } from '../../packages/engine/src/testing/seeded-rand
 import { spoil } from './contents.ts';
 import { CHAIN_KEPT, CHECKPOINTS_KEPT, ROUNDS_OF_A_RESTORE } from './limits.ts';
 import type { Operation, Operations } from './operation.ts';
+import type { RoundNames } from './round-names.ts';
 import { type Disk, MIXED, NODES, SPARE_NODE, type World } from './world.ts';
 
 interface Checkpoint {
@@ -27,16 +28,19 @@ export class Repertoire {
   readonly #random: SeededRandom;
   readonly #operations: Operations;
   readonly #number: number;
-  readonly #label: string;
+  readonly #name: RoundNames;
   readonly #claimed = new Set<string>();
-  #count = 0;
 
-  constructor(world: World, random: SeededRandom, options: { operations: Operations; number: number }) {
+  constructor(
+    world: World,
+    random: SeededRandom,
+    options: { operations: Operations; number: number; name: RoundNames },
+  ) {
     this.#world = world;
     this.#random = random;
     this.#operations = options.operations;
     this.#number = options.number;
-    this.#label = `r${options.number}`;
+    this.#name = options.name;
   }
 
   async perform(): Promise<void> {
@@ -124,7 +128,7 @@ export class Repertoire {
     const name = await this.#someCheckpoint(disk);
     if (name === undefined) return;
     const path = `volumes/${disk.name}/checkpoints/${name}`;
-    const body = { description: `seen in ${this.#label}` };
+    const body = { description: `seen in round ${this.#number}` };
     await this.#operations.ask('rename-checkpoint', disk, name, { method: 'PATCH', path, body });
   }
 
@@ -296,10 +300,5 @@ export class Repertoire {
     const newestFirst: Backup[] = body.items ?? [];
     const length = newestFirst.findIndex(backup => backup.kind === 'full');
     return length < 0 ? newestFirst.length : length + 1;
-  }
-
-  #name(what: string): string {
-    this.#count += 1;
-    return `${what}-${this.#label}-${this.#count}`;
   }
 }

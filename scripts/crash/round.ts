@@ -19,6 +19,7 @@ import { FleetRepertoire } from './fleet-repertoire.ts';
 import { MOMENT_MS_MAX, POINT_WAIT_MS, POLL_MS, ROUNDS_A_RECONCILIATION, SLEEP_MS } from './limits.ts';
 import { type Operation, Operations } from './operation.ts';
 import { Repertoire } from './repertoire.ts';
+import { roundNames } from './round-names.ts';
 import { kill, type PointLog, type PointOrder, pidOf, processesOf, SERVICES } from './victims.ts';
 import type { Disk, Queue, World } from './world.ts';
 
@@ -113,14 +114,15 @@ export async function playRound(world: World, plan: Plan, points: PointLog): Pro
   const startedAt = performance.now();
   const random = new SeededRandom(plan.seed * 7919 + plan.number);
   const operations = new Operations(world, random, { isQuiet: plan.isQuiet });
-  const repertoire = new Repertoire(world, random, { operations, number: plan.number });
+  const name = roundNames(plan.number);
+  const repertoire = new Repertoire(world, random, { operations, name, number: plan.number });
   const findings: Findings = { faults: [], counts: new Map() };
   for (const { guest } of world.disks) {
     guest.move();
     await guest.start();
   }
-  const fleet = new FleetRepertoire(world, random, { operations, number: plan.number });
-  const care = new CareRepertoire(world, random, { operations, number: plan.number });
+  const fleet = new FleetRepertoire(world, random, { operations, name });
+  const care = new CareRepertoire(world, random, { operations, name });
   const performing = Promise.all([
     repertoire.perform(),
     fleet.perform(),
