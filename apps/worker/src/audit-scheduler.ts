@@ -1,11 +1,18 @@
 // When the bitmaps of each volume are audited: at intervals, as far as there is a backup to compare them with. Volumes
 // take turns over the interval, and one at a time on each storage node: also those that were missed for a day.
 import { randomUUID } from 'node:crypto';
-import { type Catalog, latestPossible, PAGE_ITEMS_MAX, type Run, type Volume } from '@tidemark/catalog';
+import {
+  type Catalog,
+  latestPossible,
+  PAGE_ITEMS_MAX,
+  pagesOf,
+  type Run,
+  type Volume,
+} from '@tidemark/catalog';
 import type { RunRequest } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import type { WorkerLimits } from './limits.ts';
-import { lookAtEach, pagesOf } from './look-at-each.ts';
+import { lookAtEach } from './look-at-each.ts';
 import { Rhythm } from './rhythm.ts';
 import { turnBefore } from './turns.ts';
 

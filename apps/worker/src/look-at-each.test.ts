@@ -1,8 +1,8 @@
 // Goal: all of a list are looked at, whatever is wrong with one of them, and that is told. Method: lists in memory.
-import type { Page } from '@tidemark/catalog';
+import { type Page, pagesOf } from '@tidemark/catalog';
 import { TidemarkError } from '@tidemark/proto';
 import { expect, test } from 'vitest';
-import { lookAtEach, pagesOf } from './look-at-each.ts';
+import { lookAtEach } from './look-at-each.ts';
 
 interface Thing {
   readonly name: string;

@@ -1,17 +1,5 @@
 // Looks at all that a list of the catalog holds, page by page: what is wrong with one keeps nobody from the others.
-import type { Page } from '@tidemark/catalog';
 import { toTidemarkError } from './errors.ts';
-
-export async function* pagesOf<T>(
-  list: (options: { cursor: string | null }) => Promise<Page<T>>,
-): AsyncGenerator<T[]> {
-  let cursor: string | null = null;
-  do {
-    const page: Page<T> = await list({ cursor });
-    yield page.items;
-    cursor = page.nextCursor;
-  } while (cursor !== null);
-}
 
 /**
  * At one after the other. Rejects with the first failure, which names what it is about, once all were looked at; at

@@ -7,6 +7,7 @@ import {
   type DueOfRule,
   intendPrune,
   intendReplica,
+  pagesOf,
   planVolumes,
   type ReplicationRule,
   type RetentionRow,
@@ -16,7 +17,7 @@ import {
 import type { Logger } from 'pino';
 import { toTidemarkError } from './errors.ts';
 import type { WorkerLimits } from './limits.ts';
-import { lookAtEach, pagesOf } from './look-at-each.ts';
+import { lookAtEach } from './look-at-each.ts';
 import { Rhythm } from './rhythm.ts';
 
 /** Volumes in one prune: their backups are held while it is decided. Others follow with the next one. */

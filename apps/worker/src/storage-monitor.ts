@@ -1,9 +1,8 @@
 // Asks every storage node for its status, and keeps what the catalog says of them true.
-import type { Catalog, StorageNode } from '@tidemark/catalog';
+import { type Catalog, pagesOf, type StorageNode } from '@tidemark/catalog';
 import { soundLabels, TidemarkError } from '@tidemark/proto';
 import type { Logger } from 'pino';
 import type { WorkerLimits } from './limits.ts';
-import { pagesOf } from './look-at-each.ts';
 import type { ReconcileSchedule } from './reconcile/reconcile-schedule.ts';
 import { ReturnedNodes } from './returned-nodes.ts';
 import { Rhythm } from './rhythm.ts';

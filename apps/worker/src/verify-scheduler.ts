@@ -1,11 +1,11 @@
 // Starts verifications of the share of each repository's backups that is due. What is due follows from rows of the
 // catalog alone, so that workers may come and go, and any number of them look at once.
 import { randomUUID } from 'node:crypto';
-import { type Catalog, intendVerification, type Repository } from '@tidemark/catalog';
+import { type Catalog, intendVerification, pagesOf, type Repository } from '@tidemark/catalog';
 import type { Logger } from 'pino';
 import { chooseVerification } from './choose-verification.ts';
 import type { WorkerLimits } from './limits.ts';
-import { lookAtEach, pagesOf } from './look-at-each.ts';
+import { lookAtEach } from './look-at-each.ts';
 import { Rhythm } from './rhythm.ts';
 
 export class VerifyScheduler {

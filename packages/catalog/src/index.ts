@@ -123,7 +123,7 @@ export type { BestBackup, LossRepository, LostVolume } from './loss-repository.t
 export type { CatalogCounts, MetricsRepository, VolumeBackupFacts } from './metrics-repository.ts';
 export { applyMigrations } from './migrate.ts';
 export { hasPassed, latestPossible } from './moments.ts';
-export { PAGE_ITEMS_MAX, type Page, type PageOptions } from './page.ts';
+export { PAGE_ITEMS_MAX, type Page, type PageOptions, pagesOf } from './page.ts';
 export { chooseRoomiest, type Promised } from './placement.ts';
 export { type AdmissionFacts, judge, type Load, type Room, type Verdict } from './policy/admission.ts';
 export { bandwidthAt, isTimeOfDay, shareOf } from './policy/bandwidth.ts';

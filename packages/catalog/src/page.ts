@@ -69,6 +69,18 @@ export function toPage<Row extends Keyed, T>(rows: Row[], limit: number, map: (r
   return { items: shown.map(map), nextCursor: more ? encodeCursor(last) : null };
 }
 
+/** The pages of a list, one after the other. */
+export async function* pagesOf<T>(
+  list: (options: { cursor: string | null }) => Promise<Page<T>>,
+): AsyncGenerator<T[]> {
+  let cursor: string | null = null;
+  do {
+    const page: Page<T> = await list({ cursor });
+    yield page.items;
+    cursor = page.nextCursor;
+  } while (cursor !== null);
+}
+
 function encodeCursor(key: Keyed): string {
   return Buffer.from(`${key.createdAt.getTime()}/${key.id}`).toString('base64url');
 }

@@ -1,7 +1,6 @@
 // The storage nodes that volumes may go to.
-import type { StorageNode } from '@tidemark/catalog';
+import { pagesOf, type StorageNode } from '@tidemark/catalog';
 import { parseSelector } from '@tidemark/proto';
-import { pagesOf } from '../look-at-each.ts';
 import type { RunContext } from './run-definition.ts';
 
 export async function nodesToChooseFrom(

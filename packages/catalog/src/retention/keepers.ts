@@ -3,7 +3,7 @@
 // monthly one, and what one rule of replication lets go another would bring back, for ever.
 import { parseSelector } from '@tidemark/proto';
 import type { CatalogTransaction } from '../catalog.ts';
-import type { Page } from '../page.ts';
+import { pagesOf } from '../page.ts';
 import type { RetentionRow } from '../retention-rows.ts';
 import { keepsAnything, type RetentionRules } from './keep.ts';
 import { keptOf } from './kept.ts';
@@ -29,19 +29,22 @@ export async function keepersOf(
   repositoryId: string,
 ): Promise<Keeper[]> {
   const keepers: Keeper[] = [];
-  for await (const { id, name, definition } of allOf(page => catalog.policies.list(page))) {
-    const { keep, schedule, selector } = definition;
-    if (definition.repositoryId !== repositoryId || keep === null) continue;
-    const { timeZone } = schedule;
-    keepers.push({ id, name: `policy '${name}'`, keep, timeZone, selector, replicasAlone: false });
+  for await (const policies of pagesOf(page => catalog.policies.list(page))) {
+    for (const { id, name, definition } of policies) {
+      const { keep, schedule, selector } = definition;
+      if (definition.repositoryId !== repositoryId || keep === null) continue;
+      const { timeZone } = schedule;
+      keepers.push({ id, name: `policy '${name}'`, keep, timeZone, selector, replicasAlone: false });
+    }
   }
-  for await (const rule of allOf(page => catalog.replicationRules.list(page))) {
-    if (rule.targetRepositoryId !== repositoryId) continue;
-    const { id, keep, timeZone, selector } = rule;
-    keepers.push({
-      ...{ id, keep, timeZone, selector, replicasAlone: true },
-      name: `replication rule '${rule.name}'`,
-    });
+  for await (const rules of pagesOf(page => catalog.replicationRules.list(page))) {
+    for (const { id, name, keep, timeZone, selector, targetRepositoryId } of rules) {
+      if (targetRepositoryId !== repositoryId) continue;
+      keepers.push({
+        ...{ id, keep, timeZone, selector, replicasAlone: true },
+        name: `replication rule '${name}'`,
+      });
+    }
   }
   return keepers;
 }
@@ -93,13 +96,4 @@ export async function chosenBy(
     ? await catalog.volumes.whichSelected(volumeIds, terms)
     : new Set((await catalog.volumes.listSelected(terms)).map(({ id }) => id));
   return volumeId => ids.has(volumeId);
-}
-
-async function* allOf<T>(list: (page: { cursor: string | null }) => Promise<Page<T>>): AsyncGenerator<T> {
-  let cursor: string | null = null;
-  do {
-    const page: Page<T> = await list({ cursor });
-    yield* page.items;
-    cursor = page.nextCursor;
-  } while (cursor !== null);
 }
