@@ -1,11 +1,11 @@
 // Starts the api service, and ends it on SIGTERM or SIGINT.
-import { killPoints } from '@tidemark/proto';
+import { killPoints, settingsOrExit } from '@tidemark/proto';
 import { pino } from 'pino';
 import { buildApp } from './app.ts';
 import { readConfig } from './config.ts';
 
 async function main(): Promise<void> {
-  const config = readConfig(process.env);
+  const config = settingsOrExit(() => readConfig(process.env));
   const app = await buildApp({
     databaseUrl: config.databaseUrl,
     queueUrl: config.queueUrl,

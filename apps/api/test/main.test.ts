@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { createTestDatabase, type TestDatabase } from '@tidemark/catalog/testing';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -90,12 +91,20 @@ test('on SIGTERM it answers who waits with what is known, ends streams, takes no
   await expect(fetch(`${url}/readyz`)).rejects.toThrow();
 });
 
-test('unusable settings stop it before it listens', async () => {
-  const { lines, exited } = start({ TIDEMARK_DATABASE_URL: 'mysql://x', TIDEMARK_API_LISTEN: 'here' });
-  const [line] = (await once(lines, 'line')) as [string];
-  expect(JSON.parse(line)).toMatchObject({ level: 60, msg: 'not started' });
-  expect(line).toMatch(/TIDEMARK_DATABASE_URL must begin.*TIDEMARK_API_LISTEN must be host:port/);
-  expect(await exited).toEqual([1, null]);
+test('unusable settings are told by name, and nothing else', async () => {
+  child = spawn(process.execPath, [BIN], {
+    env: {
+      PATH: process.env.PATH,
+      TIDEMARK_DATABASE_URL: 'mysql://x',
+      TIDEMARK_API_LISTEN: 'here',
+    },
+    stdio: ['ignore', 'inherit', 'pipe'],
+  });
+  const exited = once(child, 'exit');
+  const said = await text(child.stderr!);
+  expect(said).toMatch(/^The settings are not usable:\n {2}TIDEMARK_DATABASE_URL must begin/);
+  expect(said).toMatch(/TIDEMARK_API_LISTEN must be host:port[^\n]*\n$/);
+  expect(await exited).toEqual([2, null]);
 });
 
 test('an address that is taken stops it, naming the address', async () => {

@@ -1,11 +1,11 @@
 // Starts a storage node from the environment and stops it on SIGTERM or SIGINT.
 import { readFile } from 'node:fs/promises';
-import { SettingsError } from '@tidemark/proto';
+import { settingsOrExit } from '@tidemark/proto';
 import { pino } from 'pino';
-import { parseConfig, type StorageNodeConfig } from './config.ts';
+import { parseConfig } from './config.ts';
 import { StorageNode } from './storage-node.ts';
 
-const config = readConfig();
+const config = settingsOrExit(() => parseConfig(process.env));
 /** Written at once: a line that tells why a process ended must not be lost with it. */
 const log = pino(
   { level: config.logLevel, base: { service: 'storage-node', node: config.nodeName } },
@@ -37,14 +37,4 @@ async function stop(signal: string): Promise<void> {
   await storageNode.close();
   log.info('stopped');
   process.exit(0);
-}
-
-function readConfig(): StorageNodeConfig {
-  try {
-    return parseConfig(process.env);
-  } catch (error) {
-    if (!(error instanceof SettingsError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exit(2);
-  }
 }

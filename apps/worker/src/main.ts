@@ -1,12 +1,12 @@
 // The worker's process: settings, log, signals.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { type HealthServer, killPoints, SettingsError, startHealthServer } from '@tidemark/proto';
+import { type HealthServer, killPoints, settingsOrExit, startHealthServer } from '@tidemark/proto';
 import { pino } from 'pino';
-import { type Config, readConfig } from './config.ts';
+import { readConfig } from './config.ts';
 import { RunWorker } from './worker.ts';
 
-const config = settings();
+const config = settingsOrExit(() => readConfig(process.env));
 const owner = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
 /** Written at once: a line that tells why a process ended must not be lost with it. */
 const log = pino(
@@ -70,13 +70,3 @@ log.info(
   { concurrency: config.concurrency, health: health?.address, metrics: worker.metricsAddress },
   'listening',
 );
-
-function settings(): Config {
-  try {
-    return readConfig(process.env);
-  } catch (error) {
-    if (!(error instanceof SettingsError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exit(2);
-  }
-}

@@ -31,6 +31,20 @@ export function readSettings<T extends object>(
   throw new SettingsError([...faults, ...issues]);
 }
 
+/**
+ * What `read` gives. When it throws `SettingsError` its lines are all that the process says: it ends with code 2 before
+ * it has started anything.
+ */
+export function settingsOrExit<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(2);
+  }
+}
+
 /** The line break at the end, which editors put there, is none of the secret. */
 function readSecretFiles(
   environment: Environment,
