@@ -1,6 +1,7 @@
 // What can be told of certificate, key and CA before anybody connects: each fault names its file and the next step.
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
 
 /** A file, and the setting that names it. */
 export interface NamedFile {
@@ -66,7 +67,28 @@ export function certificateFaults({ cert, key, ca }: TlsMaterial, use: Certifica
     );
   }
   if (ca !== undefined && paths.ca !== undefined) faults.push(...authorityFaults(ca, paths.ca, nowMs));
-  return faults;
+  return faults.length > 0 ? faults : libraryFaults({ cert, key, ca }, paths);
+}
+
+/** Of what is right by itself, and is not taken all the same: otherwise each connection would fail, without a word. */
+function libraryFaults({ cert, key, ca }: TlsMaterial, paths: TlsPaths): TlsFault[] {
+  const own = libraryFault({ cert, key }, paths.cert);
+  const authority = ca && paths.ca && libraryFault({ ca }, paths.ca);
+  return [own, authority].filter(fault => fault !== undefined);
+}
+
+function libraryFault(taken: SecureContextOptions, { setting, path }: NamedFile): TlsFault | undefined {
+  try {
+    createSecureContext(taken);
+    return undefined;
+  } catch (error) {
+    // `error:0A00018F:SSL routines::ee key too small`
+    const reason = (error as Error).message.split(':').at(-1);
+    return {
+      setting,
+      message: `names ${path}, which the TLS library refuses (${reason}): make it anew, as docs/SECURITY.md does`,
+    };
+  }
 }
 
 /** Of a file with CAs, one of which has to be valid. */

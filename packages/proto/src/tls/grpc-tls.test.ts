@@ -2,13 +2,18 @@
 // name, and whoever is refused is told why and what to do. Method: a real gRPC server on loopback, certificates made
 // by openssl, and one thing wrong at a time.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { credentials, Server, ServerCredentials } from '@grpc/grpc-js';
 import { afterAll, afterEach, expect, test } from 'vitest';
 import { connectStorageNode } from '../client.ts';
-import { type JobServiceServer, JobServiceService, JobStatus } from '../generated/tidemark/v1/job.ts';
+import {
+  JobServiceClient,
+  type JobServiceServer,
+  JobServiceService,
+  JobStatus,
+} from '../generated/tidemark/v1/job.ts';
 import { type CertificateFiles, CertificateMaker } from '../testing/certificates.ts';
 import { grpcServerCredentials } from './grpc-credentials.ts';
 import { TlsFiles } from './tls-files.ts';
@@ -19,6 +24,8 @@ const others = new CertificateMaker(folder, 'other-ca');
 const alpha = fleet.make('alpha', { usage: 'serverAuth' });
 const worker = fleet.make('worker', { usage: 'clientAuth', names: 'DNS:worker' });
 const open: (() => void)[] = [];
+
+const HTTP2_PREFACE_BYTES = 24;
 
 afterEach(() => {
   for (const close of open.splice(0)) close();
@@ -89,6 +96,16 @@ test.each([
   await expect(watched.next()).rejects.toMatchObject(refused);
 });
 
+test('a caller over TLS without any certificate is refused', async () => {
+  const address = await serve(files(alpha));
+  const bare = new JobServiceClient(address, credentials.createSsl(readFileSync(fleet.ca)));
+  open.push(() => bare.close());
+  const answered = new Promise((resolve, reject) =>
+    bare.getJob({ jobId: 'j' }, (error, status) => (error ? reject(error) : resolve(status))),
+  );
+  await expect(answered).rejects.toThrow(/certificate required|Failed to connect|ECONNRESET|Socket closed/);
+});
+
 test.each([
   ['speaks no TLS', undefined, /it speaks no TLS: set TIDEMARK_TLS_CERT_FILE/],
   ['has a certificate of another CA', files(strange), /not of the CA in TIDEMARK_TLS_CA_FILE/],
@@ -108,19 +125,27 @@ test('one that is away is told as away', async () => {
   );
 });
 
+/** Whether it holds a frame of headers (RFC 9113, 6.2): the caller had a connection, and has begun a call over it. */
+function hasCall(sent: Buffer): boolean {
+  for (let at = HTTP2_PREFACE_BYTES; at + 9 <= sent.length; at += 9 + sent.readUIntBE(at, 3)) {
+    if (sent[at + 3] === 1) return true;
+  }
+  return false;
+}
+
 test('one that goes away in the middle of a call is told as away, and of TLS nothing is said', async () => {
-  const sockets: Socket[] = [];
   const server = createServer(socket => {
-    sockets.push(socket);
+    let sent = Buffer.alloc(0);
     // The settings of HTTP/2, without any: it answers, and then no more.
     socket.once('data', () => socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0])));
+    socket.on('data', bytes => {
+      sent = Buffer.concat([sent, bytes]);
+      if (hasCall(sent)) socket.resetAndDestroy();
+    });
   });
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
   open.push(() => server.close());
-  const asked = ask(`127.0.0.1:${(server.address() as AddressInfo).port}`);
-  await expect.poll(() => sockets.length).toBe(1);
-  setTimeout(() => sockets[0]!.resetAndDestroy(), 200);
-  await expect(asked).rejects.toThrow(
+  await expect(ask(`127.0.0.1:${(server.address() as AddressInfo).port}`)).rejects.toThrow(
     /does not answer at .*Start it, or check its address, then try again\.$/,
   );
 });
