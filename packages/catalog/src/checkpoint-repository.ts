@@ -142,6 +142,20 @@ export class CheckpointRepository {
     return rows[0]?.id ?? null;
   }
 
+  /** Whether any of the volumes has a checkpoint of that name, or one that is still being renamed from it. */
+  async isNameTaken(volumeIds: readonly string[], name: string): Promise<boolean> {
+    const [row] = await this.#scope.read(
+      db => db.$queryRaw<{ taken: boolean }[]>`
+        SELECT EXISTS (SELECT 1 FROM checkpoint WHERE volume_id = ANY(${volumeIds}::uuid[]) AND name = ${name})
+          OR EXISTS (
+            SELECT 1 FROM run
+            WHERE volume_id = ANY(${volumeIds}::uuid[]) AND kind = 'update-checkpoint'
+              AND state IN ('queued', 'running')
+              AND request->'previous'->>'name' = ${name} AND request->>'name' <> ${name}) AS taken`,
+    );
+    return row!.taken;
+  }
+
   /** The unended run that brings a checkpoint's texts to the storage node, if there is one. */
   async updatedBy(id: string): Promise<string | null> {
     const where = { checkpointId: id, kind: 'update-checkpoint', state: { in: ['queued', 'running'] } };

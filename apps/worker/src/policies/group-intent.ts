@@ -50,8 +50,9 @@ async function freeName(
     const name = checkpointName(policy.name, dueAt, count);
     const group = await catalog.groups.find(name);
     const isFree = group === null || group.state === 'failed' || group.state === 'cancelled';
-    let taken = !isFree;
-    for (const { volumeId } of members) taken ||= (await catalog.checkpoints.find(volumeId, name)) !== null;
-    if (!taken || count === NAMES_MAX) return name;
+    const volumeIds = members.map(({ volumeId }) => volumeId);
+    // Of the last one the intent says who has it.
+    if (count === NAMES_MAX) return name;
+    if (isFree && !(await catalog.checkpoints.isNameTaken(volumeIds, name))) return name;
   }
 }

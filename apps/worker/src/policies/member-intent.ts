@@ -56,10 +56,7 @@ async function freeName(
 ): Promise<string> {
   for (let count = 1; count < NAMES_MAX; count++) {
     const name = checkpointName(policy, dueAt, count);
-    const taken =
-      (await catalog.checkpoints.find(volumeId, name)) ??
-      (await catalog.checkpoints.renamedFrom(volumeId, name));
-    if (taken === null) return name;
+    if (!(await catalog.checkpoints.isNameTaken([volumeId], name))) return name;
   }
   const text = `There are ${NAMES_MAX} checkpoints named '${checkpointName(policy, dueAt, 1)}' already.`;
   throw new TidemarkError('checkpoint-name-taken', text);
