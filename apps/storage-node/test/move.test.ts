@@ -210,6 +210,23 @@ describe('a move to another storage node', () => {
     expect(await volumeStates(source)).toEqual([`${move.volume.name} ready`]);
   });
 
+  it('is not accepted from a copy that was made since, and to which nothing was written', async () => {
+    const move = await VolumeMove.make();
+    const { source, target } = move;
+    await move.prepare();
+    await move.start();
+    const sealed = await move.seal();
+    await target.restart();
+    const { imageUri } = move;
+    await move.prepare();
+    move.imageUri = imageUri;
+    await expect(move.accept(sealed)).rejects.toMatchObject({ code: 'volume-not-found' });
+    expect(await volumeStates(target)).toEqual([]);
+    await move.discard();
+    await move.unseal();
+    expect(await volumeStates(source)).toEqual([`${move.volume.name} ready`]);
+  });
+
   it('ends with the copy when the target is lost, and the guest goes on', async () => {
     const move = await VolumeMove.make();
     const { source, target, volume } = move;

@@ -70,6 +70,23 @@ test.each(Object.keys(MOMENTS))('a target that restarts %s gets another copy', T
   expect([...alpha.jobs.keys()]).toEqual([]);
 });
 
+test(
+  'a copy that was made anew, of which no answer came, is not taken for the one that was lost',
+  TIMEOUT,
+  async () => {
+    const { alpha, beta, nodeIds } = fleet;
+    alpha.afterNext.set('sealVolume', () => {
+      loseCopy();
+      // Asked whether it still has the copy, the target makes an empty one, and cannot say so.
+      beta.fail('prepareArrival', 'storage-node-unreachable', { times: 1, afterwards: true });
+    });
+    const run = await ended(await move());
+    expect([run.state, run.error, run.restarts]).toEqual(['succeeded', null, 1]);
+    expect(await volume()).toMatchObject({ storageNodeId: nodeIds.beta, state: 'ready' });
+    expect(alpha.callsOf('startMove')).toHaveLength(2);
+  },
+);
+
 test('one that loses each copy ends the move, and the volume stays', TIMEOUT, async () => {
   const { alpha, beta, nodeIds } = fleet;
   const id = (await volume()).id;

@@ -54,9 +54,9 @@ export class ScriptedMoves {
         this.#drop(volumeId);
         return NONE;
       },
-      acceptArrival: ({ volumeId, step }) => {
+      acceptArrival: ({ volumeId, imageUri, step }) => {
         const arrival = this.#arrivals.get(volumeId);
-        if (arrival === undefined || arrival.madeBy !== step.runId)
+        if (arrival === undefined || arrival.madeBy !== step.runId || arrival.imageUri !== imageUri)
           throw refuse('volume-not-found', `the copy of ${volumeId}`);
         this.#node.createVolume({ volumeId, name: arrival.name, sizeBytes: 4096, format: 'raw' });
         this.#drop(volumeId);

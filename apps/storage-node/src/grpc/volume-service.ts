@@ -55,8 +55,8 @@ export function volumeService(options: {
       return {};
     }),
     acceptArrival: step(context, methods.acceptArrival, 'do-again', async (request, { runId: madeBy }) => {
-      const { volumeId, checkpoints, createdAtMs } = request;
-      await volumes.acceptArrival({ volumeId, madeBy }, checkpoints.map(toParcelItem), createdAtMs);
+      const { volumeId, imageUri, checkpoints, createdAtMs } = request;
+      await volumes.acceptArrival({ volumeId, madeBy, imageUri }, checkpoints.map(toParcelItem), createdAtMs);
       return {};
     }),
     discardArrival: step(

@@ -74,8 +74,9 @@ export class VolumeMove {
   }
 
   accept(sealed: { createdAtMs: number; checkpoints: ArrivingCheckpoint[] }) {
+    const { volumeId, imageUri } = this;
     const step = this.step('accept');
-    return this.target.clients.volumes.acceptArrival({ step, volumeId: this.volumeId, ...sealed });
+    return this.target.clients.volumes.acceptArrival({ step, volumeId, imageUri, ...sealed });
   }
 
   open() {

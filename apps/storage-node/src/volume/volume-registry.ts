@@ -197,18 +197,19 @@ export class VolumeRegistry {
   }
 
   /**
-   * Good to repeat. Throws `volume-not-found` where nothing of it is on its way by that run, such as after a restart,
-   * and what keeps it from being complete: nothing of it is left then.
+   * Good to repeat. Throws `volume-not-found` where the copy at `imageUri` is not on its way by that run, such as after
+   * a restart, also where the run has another one made since: nothing was written to that. And what keeps it from
+   * being complete: nothing of it is left then.
    */
   acceptArrival(
-    { volumeId, madeBy }: Pick<NewArrival, 'volumeId' | 'madeBy'>,
+    { volumeId, madeBy, imageUri }: Pick<NewArrival, 'volumeId' | 'madeBy'> & { imageUri: string },
     items: readonly ParcelItem[],
     createdAtMs: number,
   ): Promise<void> {
     return this.#turns.take('create', async () => {
       if (this.#volumes.get(volumeId)?.record.madeBy === madeBy) return;
       const arriving = this.#arriving.get(volumeId);
-      if (arriving?.arrival.madeBy !== madeBy) {
+      if (arriving?.arrival.madeBy !== madeBy || arriving.answer.imageUri !== imageUri) {
         const text = `The copy of volume ${volumeId} was lost with a restart of this storage node. Move it again.`;
         throw new TidemarkError('volume-not-found', text);
       }

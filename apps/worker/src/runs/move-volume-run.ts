@@ -104,9 +104,11 @@ const accept: Step<'move-volume'> = {
     const { request, call, stop } = context;
     const { volumeId, sourceNodeId: from, targetNodeId: to } = request;
     const { createdAtMs, checkpoints } = context.output('seal', sealed);
+    // Of this copy alone: whoever asked what became of it may have had an empty one made.
+    const { imageUri } = context.output('prepare', prepared);
     const { volumes } = await targetNode(context);
     const items = checkpoints as ArrivingCheckpoint[];
-    const wanted = { step: call('accept'), volumeId, createdAtMs, checkpoints: items };
+    const wanted = { step: call('accept'), volumeId, imageUri, createdAtMs, checkpoints: items };
     try {
       await volumes.acceptArrival(wanted, { signal: stop, timeoutMs: LONG_CALL_TIMEOUT_MS });
     } catch (error) {

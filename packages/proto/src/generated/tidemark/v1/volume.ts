@@ -87,6 +87,8 @@ export interface AcceptArrivalRequest {
   volumeId: string;
   createdAtMs: number;
   checkpoints: ArrivingCheckpoint[];
+  /** Of the copy that is complete, as PrepareArrival answered: one that was made since has nothing of it. */
+  imageUri: string;
 }
 
 export interface OpenArrivalRequest {
@@ -1183,7 +1185,7 @@ export const UnsealVolumeRequest: MessageFns<UnsealVolumeRequest> = {
 };
 
 function createBaseAcceptArrivalRequest(): AcceptArrivalRequest {
-  return { step: undefined, volumeId: "", createdAtMs: 0, checkpoints: [] };
+  return { step: undefined, volumeId: "", createdAtMs: 0, checkpoints: [], imageUri: "" };
 }
 
 export const AcceptArrivalRequest: MessageFns<AcceptArrivalRequest> = {
@@ -1199,6 +1201,9 @@ export const AcceptArrivalRequest: MessageFns<AcceptArrivalRequest> = {
     }
     for (const v of message.checkpoints) {
       ArrivingCheckpoint.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.imageUri !== "") {
+      writer.uint32(42).string(message.imageUri);
     }
     return writer;
   },
@@ -1248,6 +1253,14 @@ export const AcceptArrivalRequest: MessageFns<AcceptArrivalRequest> = {
             message.checkpoints.push(ArrivingCheckpoint.decode(reader, reader.uint32()));
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.imageUri = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1276,6 +1289,11 @@ export const AcceptArrivalRequest: MessageFns<AcceptArrivalRequest> = {
       checkpoints: globalThis.Array.isArray(object?.checkpoints)
         ? object.checkpoints.map((e: any) => ArrivingCheckpoint.fromJSON(e))
         : [],
+      imageUri: isSet(object.imageUri)
+        ? globalThis.String(object.imageUri)
+        : isSet(object.image_uri)
+        ? globalThis.String(object.image_uri)
+        : "",
     };
   },
 
@@ -1293,6 +1311,9 @@ export const AcceptArrivalRequest: MessageFns<AcceptArrivalRequest> = {
     if (message.checkpoints?.length) {
       obj.checkpoints = message.checkpoints.map((e) => ArrivingCheckpoint.toJSON(e));
     }
+    if (message.imageUri !== "") {
+      obj.imageUri = message.imageUri;
+    }
     return obj;
   },
 
@@ -1307,6 +1328,7 @@ export const AcceptArrivalRequest: MessageFns<AcceptArrivalRequest> = {
     message.volumeId = object.volumeId ?? "";
     message.createdAtMs = object.createdAtMs ?? 0;
     message.checkpoints = object.checkpoints?.map((e) => ArrivingCheckpoint.fromPartial(e)) || [];
+    message.imageUri = object.imageUri ?? "";
     return message;
   },
 };
@@ -3551,7 +3573,10 @@ export const VolumeServiceService = {
     responseSerialize: (value: Empty): Buffer => Buffer.from(Empty.encode(value).finish()),
     responseDeserialize: (value: Buffer): Empty => Empty.decode(value),
   },
-  /** Target: the volume is complete and durable, and served only after OpenArrival. */
+  /**
+   * Target: the volume is complete and durable, and served only after OpenArrival. `volume-not-found` where the copy
+   * that was written to is gone.
+   */
   acceptArrival: {
     path: "/tidemark.v1.VolumeService/AcceptArrival" as const,
     requestStream: false as const,
@@ -3615,7 +3640,10 @@ export interface VolumeServiceServer extends UntypedServiceImplementation {
    * than the one named.
    */
   unsealVolume: handleUnaryCall<UnsealVolumeRequest, Empty>;
-  /** Target: the volume is complete and durable, and served only after OpenArrival. */
+  /**
+   * Target: the volume is complete and durable, and served only after OpenArrival. `volume-not-found` where the copy
+   * that was written to is gone.
+   */
   acceptArrival: handleUnaryCall<AcceptArrivalRequest, Empty>;
   /** Target: exports the volume under its name. Good to repeat. */
   openArrival: handleUnaryCall<OpenArrivalRequest, Volume>;
@@ -3780,7 +3808,10 @@ export interface VolumeServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Empty) => void,
   ): ClientUnaryCall;
-  /** Target: the volume is complete and durable, and served only after OpenArrival. */
+  /**
+   * Target: the volume is complete and durable, and served only after OpenArrival. `volume-not-found` where the copy
+   * that was written to is gone.
+   */
   acceptArrival(
     request: AcceptArrivalRequest,
     callback: (error: ServiceError | null, response: Empty) => void,
