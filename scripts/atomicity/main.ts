@@ -123,11 +123,13 @@ function tell({ plan, taken, faults, restored, longestWaitMs, deaths }: Played):
 
 function troubleText({ at }: Plan, trouble: Trouble, deaths: number): string {
   const index = hostOf(trouble);
-  const whom = index === undefined ? 'worker' : `host${index + 1}`;
+  const service = 'service' in trouble ? trouble.service : 'worker';
+  const whom = index === undefined ? service : `host${index + 1}`;
   const notMet = index !== undefined && deaths === 0 ? ' (not met)' : '';
   if ('point' in trouble) return `${whom} dies at '${trouble.point}'${notMet}`;
   const place = `${at.afterMs < 0 ? 'before' : 'in'} ${at.step}`;
-  return `${trouble.kind} ${whom}${'forMs' in trouble ? ` for ${trouble.forMs} ms` : ''} ${place}`;
+  const how = trouble.kind === 'kill-service' ? 'kill' : trouble.kind;
+  return `${how} ${whom}${'forMs' in trouble ? ` for ${trouble.forMs} ms` : ''} ${place}`;
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {

@@ -6,9 +6,13 @@ import { FENCE_LIMIT_MS, HOSTS } from './limits.ts';
 export const STEPS = ['prepare', 'fence', 'commit', 'release', 'decide'] as const;
 export type Step = (typeof STEPS)[number];
 
+/** Of the product, beside the hosts. */
+const SERVICES = ['api', 'postgres', 'worker'] as const;
+export type Service = (typeof SERVICES)[number];
+
 export type Trouble =
-  | { readonly kind: 'kill-worker' }
-  /** It dies between two steps of the group's run. */
+  | { readonly kind: 'kill-service'; readonly service: Service }
+  /** The worker dies between two steps of the group's run. */
   | { readonly kind: 'worker-point'; readonly point: string }
   | { readonly kind: 'cut'; readonly host: number; readonly forMs: number }
   | { readonly kind: 'kill'; readonly host: number }
@@ -29,7 +33,7 @@ export interface Plan {
   readonly completion: 'individual' | 'grouped';
 }
 
-/** The one that it is about; undefined: the worker. */
+/** The one that it is about; undefined: a service. */
 export function hostOf(trouble: Trouble): number | undefined {
   return 'host' in trouble ? trouble.host : undefined;
 }
@@ -64,7 +68,10 @@ const WORKER_POINTS = ['prepare', 'instant', 'keep', 'start-backups', 'wait-for-
 /** By the one who takes the group's steps: the suite itself, or the product. */
 const KINDS_OF = {
   grpc: ['calm', 'slow', 'cut', 'kill', 'kill', 'kill-point', 'kill-point'],
-  rest: ['calm', 'slow', 'cut', 'kill', 'kill-point', 'kill-point', 'kill-worker', 'worker-point'],
+  rest: [
+    ...(['calm', 'slow', 'cut', 'kill', 'kill-point', 'kill-point'] as const),
+    ...(['kill-service', 'kill-service', 'worker-point'] as const),
+  ],
 } as const;
 
 export function callOf(step: Step): string {
@@ -95,7 +102,7 @@ function troubleOf(
 ): Trouble | undefined {
   const host = random.int(0, HOSTS - 1);
   if (kind === 'slow' && way === 'rest') return { kind: 'cut', host, forMs: random.int(5, 150) };
-  if (kind === 'kill-worker') return { kind };
+  if (kind === 'kill-service') return { kind, service: random.pick(SERVICES) };
   if (kind === 'worker-point') return { kind, point: random.pick(WORKER_POINTS) };
   if (kind === 'cut') return { kind, host, forMs: random.int(20, 2_500) };
   if (kind === 'kill') return { kind, host };

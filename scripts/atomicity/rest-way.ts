@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { violations } from '../../apps/storage-node/src/testing/causal-writers.ts';
 import { Rest } from '../crash/rest.ts';
+import { kill } from '../crash/victims.ts';
 import { registerStorageNode } from '../stack/registration.ts';
 import { Stack } from '../stack/stack.ts';
 import { leftOn, waitFaults } from './checks.ts';
@@ -20,7 +21,7 @@ import {
   SETTLE_MS,
   VOLUME_BYTES,
 } from './limits.ts';
-import { callOf, type Plan, type Trouble } from './plan.ts';
+import { callOf, type Plan, type Service, type Trouble } from './plan.ts';
 
 /** As short as a lease may be: a group waits for those of dead workers. */
 const LEASE_MS = 3_000;
@@ -34,6 +35,12 @@ interface GroupJson {
   readonly members: readonly { readonly volume: string; readonly backupId: string; readonly state: string }[];
   readonly proof: { readonly nodes: Taken['released'] } | null;
   readonly error: { readonly code: string; readonly message: string } | null;
+}
+
+interface TroubleOptions {
+  readonly asked: Promise<unknown>;
+  readonly cause: (trouble: Trouble) => Promise<void>;
+  readonly over: AbortController;
 }
 
 export class RestWay implements GroupWay {
@@ -97,14 +104,15 @@ export class RestWay implements GroupWay {
   async take(plan: Plan, cause: (trouble: Trouble) => Promise<void>): Promise<Taken> {
     await this.#until('all storage nodes to be online', () => this.#allOnline());
     const over = new AbortController();
-    const troubled =
-      plan.trouble === undefined ? undefined : this.#trouble(plan, plan.trouble, { cause, over });
-    const { run, group } = await this.#ask(plan);
+    const asked = this.#ask(plan);
+    const troubled = plan.trouble && this.#trouble(plan, plan.trouble, { asked, cause, over });
+    const { run, group } = await asked;
     const ended = await this.#rest.follow(run.id, () => {}, RUN_MS_MAX);
     over.abort();
     await troubled;
     if (ended === undefined) throw new Error(`the run of group ${plan.number} does not end`);
     await this.#until('runs to have ended', async () => (await this.#openRuns()) === 0);
+    await this.#rest.read('storage-nodes?limit=1');
     this.#runState = ended.state;
     this.#last = (await this.#rest.read(`groups/${group.id}`)) as GroupJson;
     const { state, proof, error } = this.#last;
@@ -142,9 +150,9 @@ export class RestWay implements GroupWay {
     writeFileSync(join(this.#killPoints, 'worker.armed'), point === '' ? '' : `${point} 1`);
   }
 
-  killWorker(): void {
-    const pid = this.#stack.services.get('worker')?.pid;
-    if (pid !== undefined && pid !== null) process.kill(pid, 'SIGKILL');
+  /** It is started again by the stack. */
+  kill(service: Service): void {
+    kill({ stack: this.#stack, queueServer: undefined }, service);
   }
 
   /** By the hosts' names, in the order of their numbers' way. */
@@ -192,11 +200,7 @@ export class RestWay implements GroupWay {
   }
 
   /** Resolves when it is over, or when the group is and the step was not met. */
-  async #trouble(
-    { at }: Plan,
-    trouble: Trouble,
-    { cause, over }: { cause: (trouble: Trouble) => Promise<void>; over: AbortController },
-  ): Promise<void> {
+  async #trouble({ at }: Plan, trouble: Trouble, { asked, cause, over }: TroubleOptions): Promise<void> {
     if (trouble.kind === 'kill-point' || trouble.kind === 'worker-point') return cause(trouble);
     const marks = this.#hosts.map(({ name }) => new PassedPoints(join(this.#killPoints, `${name}.passed`)));
     while (!marks.some(mark => mark.read().includes(`call ${callOf(at.step)}`))) {
@@ -204,6 +208,8 @@ export class RestWay implements GroupWay {
       await delay(LOOK_MS);
     }
     await delay(Math.max(0, at.afterMs));
+    // Without the api's answer nobody would know which run to follow.
+    if (trouble.kind === 'kill-service') await asked;
     await cause(trouble);
   }
 
@@ -217,13 +223,16 @@ export class RestWay implements GroupWay {
     return lists.reduce((sum, { groups }) => sum + groups.length, 0);
   }
 
-  async #openRuns(): Promise<number> {
+  /** Undefined while PostgreSQL does not answer. */
+  async #openRuns(): Promise<number | undefined> {
     const client = new Client({ connectionString: this.#stack.databaseUrl });
     client.on('error', () => {}); // the query's rejection tells
-    await client.connect();
     try {
+      await client.connect();
       const open = "SELECT id FROM run WHERE state IN ('queued', 'running') OR cleanup_pending";
       return (await client.query(open)).rows.length;
+    } catch {
+      return undefined;
     } finally {
       await client.end();
     }

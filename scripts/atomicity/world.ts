@@ -117,7 +117,7 @@ export class World {
     const index = hostOf(trouble);
     if (index === undefined) {
       if (trouble.kind === 'worker-point') product!.armWorker(trouble.point);
-      else product!.killWorker();
+      else if (trouble.kind === 'kill-service') product!.kill(trouble.service);
       return;
     }
     const host = this.#hosts[index]!;
