@@ -2,6 +2,7 @@
 // each disk, and what is known of every checkpoint and backup.
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { connectStorageNode, type StorageNodeClients } from '@tidemark/proto';
 import { Client } from 'pg';
 import { SeededRandom } from '../../packages/engine/src/testing/seeded-random.ts';
 import { Stack } from '../stack/stack.ts';
@@ -166,6 +167,17 @@ export class World {
     return qmpPath(this.stack.home, node);
   }
 
+  /** Calls a storage node itself. Rejects when it does not answer. */
+  async onStorageNode<T>(name: string, use: (clients: StorageNodeClients) => Promise<T>): Promise<T> {
+    const { controlAddress: address } = this.stack.nodes.find(node => node.name === name)!;
+    const clients = connectStorageNode({ name, address, fleetSecret: this.stack.fleetSecret });
+    try {
+      return await use(clients);
+    } finally {
+      clients.close();
+    }
+  }
+
   /** Resolves when every process runs and answers. Rejects when that takes too long. */
   async servicesAreBack(): Promise<void> {
     await this.#until('the services to be back', async () => {
@@ -176,6 +188,12 @@ export class World {
         this.stack.urls.map(url => fetch(`${url}/readyz`, { signal: AbortSignal.timeout(SETTLE_MS) })),
       );
       if (!ready.every(({ ok }) => ok)) return false;
+      // One that was killed a moment ago still counts as online.
+      await Promise.all(
+        this.stack.nodes.map(({ name }) =>
+          this.onStorageNode(name, clients => clients.storageNode.getStatus({})),
+        ),
+      );
       const { body } = await this.rest.call('GET', 'storage-nodes');
       return body.items.every((node: { state: string }) => node.state === 'online');
     });

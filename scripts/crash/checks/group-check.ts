@@ -1,6 +1,5 @@
 // After a round: a group is on all of its disks or on none, holds one instant of all, and is not half made; no storage
 // node is in doubt.
-import { connectStorageNode } from '@tidemark/proto';
 import { describeFaults, judgeTogether } from '../disk-model.ts';
 import type { Operation } from '../operation.ts';
 import type { Disk, World } from '../world.ts';
@@ -41,15 +40,10 @@ export async function checkGroups(
     findings.faults.push(...faults.map(one => `group ${operation.name} ${operation.end}: ${one}`));
     count(findings, `groups ${operation.end}`);
   }
-  for (const { name, controlAddress: address } of world.stack.nodes) {
-    const clients = connectStorageNode({ name, address, fleetSecret: world.stack.fleetSecret });
-    try {
-      const { groups: undecided } = await clients.groups.listGroups({});
-      for (const { groupId, state } of undecided) {
-        findings.faults.push(`${name}: group ${groupId} is undecided (${state})`);
-      }
-    } finally {
-      clients.close();
+  for (const { name } of world.stack.nodes) {
+    const { groups: undecided } = await world.onStorageNode(name, clients => clients.groups.listGroups({}));
+    for (const { groupId, state } of undecided) {
+      findings.faults.push(`${name}: group ${groupId} is undecided (${state})`);
     }
   }
 }

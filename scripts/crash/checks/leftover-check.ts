@@ -3,7 +3,6 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { connectStorageNode, type StorageNodePeer } from '@tidemark/proto';
 import { QmpClient } from '../../../apps/storage-node/test/oracle/qmp-client.ts';
 import { pidOf } from '../victims.ts';
 import type { World } from '../world.ts';
@@ -23,7 +22,7 @@ interface Expected {
 }
 
 export async function checkLeftovers(world: World, findings: Findings): Promise<void> {
-  for (const { name: node, stateDir, controlAddress } of world.stack.nodes) {
+  for (const { name: node, stateDir } of world.stack.nodes) {
     const expected = await expectedOn(world, node);
     const files = await allFiles(stateDir);
     const odd = await lasting(async () =>
@@ -33,9 +32,7 @@ export async function checkLeftovers(world: World, findings: Findings): Promise<
     findings.faults.push(...(await keptExports(node, stateDir, files)));
     findings.faults.push(...missing(files, expected).map(file => `${node}: ${file} is missing`));
     findings.faults.push(...(await lasting(() => openFiles(world, node, stateDir))));
-    findings.faults.push(
-      ...(await jobs({ name: node, address: controlAddress, fleetSecret: world.stack.fleetSecret })),
-    );
+    findings.faults.push(...(await jobs(world, node)));
     findings.faults.push(...(await blockNodes(world, node)));
   }
 }
@@ -148,16 +145,11 @@ async function openFiles(world: World, node: string, stateDir: string): Promise<
   return odd.map(file => `${node}: still holds ${file} open`);
 }
 
-async function jobs(target: StorageNodePeer): Promise<string[]> {
-  const clients = connectStorageNode(target);
-  try {
-    const { jobs: left } = await clients.jobs.listJobs({});
-    return left
-      .filter(job => job.state !== 'concluded')
-      .map(job => `${target.name}: job ${job.jobId} is left in state ${job.state}`);
-  } finally {
-    clients.close();
-  }
+async function jobs(world: World, node: string): Promise<string[]> {
+  const { jobs: left } = await world.onStorageNode(node, clients => clients.jobs.listJobs({}));
+  return left
+    .filter(job => job.state !== 'concluded')
+    .map(job => `${node}: job ${job.jobId} is left in state ${job.state}`);
 }
 
 /** Filters, scratch files and connections of backups and restores are block nodes. */
