@@ -109,6 +109,34 @@ test('two services tell all of many writers once and in order, also across recon
   await second.close();
 });
 
+/** Ids of all pages. */
+async function newestFirst(query: string): Promise<number[]> {
+  const found: number[] = [];
+  for (let cursor: string | null = ''; cursor !== null; ) {
+    const from: string = cursor === '' ? '' : `&cursor=${cursor}`;
+    const { body } = await api.call('GET', `/v1/events?${query}&order=newest-first&limit=2${from}`);
+    expect(body.items.length).toBeLessThanOrEqual(2);
+    found.push(...body.items.map(({ id }: EventJson) => id));
+    cursor = body.nextCursor;
+  }
+  return found;
+}
+
+test('the newest come first where that is asked for, within the same bounds', async () => {
+  await api.storageNode('alpha');
+  const { items } = (await api.call('GET', '/v1/events')).body as { items: EventJson[] };
+  const all = items.map(({ id }) => id);
+  expect(await newestFirst('')).toEqual(all.toReversed());
+  const [, second, third = 0] = all;
+  expect(await newestFirst(`after=${second}`)).toEqual(all.slice(2).toReversed());
+  const one = await api.call('GET', `/v1/events?order=newest-first&cursor=${third}`);
+  expect(one.body.items.map(({ id }: EventJson) => id)).toEqual(all.slice(0, 2).toReversed());
+  for (const query of ['follow=true', 'follow=true&after=0']) {
+    const { detail } = await api.refused('invalid-request', 'GET', `/v1/events?order=newest-first&${query}`);
+    expect(detail).toMatch(/order/);
+  }
+});
+
 test('filters by kind, subject, run, volume and time, in streams as in pages', async () => {
   const { id: nodeId } = await api.storageNode('alpha');
   await api.volume('web', 'alpha');
@@ -133,6 +161,7 @@ test('filters by kind, subject, run, volume and time, in streams as in pages', a
       page.items.map((event: EventJson) => event.id),
       query,
     ).toEqual(wanted);
+    expect(await newestFirst(query), query).toEqual(wanted.toReversed());
     const follower = await follow(`?after=0&${query}`);
     await expect.poll(() => ids(follower), PATIENCE).toEqual(wanted);
     follower.stop();

@@ -146,6 +146,23 @@ test('filters by kind, subject, run and volume, and by the volume of what an eve
   expect(await kinds({ volumeId: volume.id, kinds: ['run-queued'] })).toEqual([]);
 });
 
+test('read back from the newest, each event comes once, and what comes meanwhile does not shift them', async () => {
+  const { node } = await seed(catalog);
+  for (let count = 0; count < 5; count += 1) await register(node.id);
+  const all = await readAll(0);
+  const read: number[] = [];
+  for (let before: number | null = Number.MAX_SAFE_INTEGER; before !== null; ) {
+    const page = await catalog.events.readBack({ before, after: 0 }, {}, 2);
+    expect(page.events.length).toBeLessThanOrEqual(2);
+    read.push(...page.events.map(({ id }) => id));
+    before = page.next;
+    await register(node.id);
+  }
+  expect(read).toEqual(all.map(({ id }) => id).reverse());
+  const some = await catalog.events.readBack({ before: read[1]!, after: read[4]! }, {}, 10);
+  expect(some).toMatchObject({ events: read.slice(2, 4).map(id => ({ id })), next: null });
+});
+
 test('a filter that fits nothing still moves on', async () => {
   await seed(catalog);
   const page = await catalog.events.readOn(0, { kinds: ['no-such-kind'] }, 10);

@@ -36,6 +36,20 @@ export interface EventPage {
   isAll: boolean;
 }
 
+/** Of those who look back from the newest. */
+export interface EventPageBack {
+  /** Newest first. */
+  events: Event[];
+  /** The next page is asked for before this id; null: nothing is left. */
+  next: number | null;
+}
+
+/** Ids between the two, without them. */
+export interface RangeBack {
+  before: number;
+  after: number;
+}
+
 interface Range {
   after: number;
   upTo: number;
@@ -99,6 +113,28 @@ async function visiblePage(
   return { events: rows.map(toEvent), upTo, isAll: upTo === newest };
 }
 
+/** The same, from the newest back: ids, at most `take` of them, and before which id nothing was looked at. */
+async function visibleIdsBack(
+  db: Db,
+  viewer: Viewer,
+  { range, take, filter }: { range: RangeBack; take: number; filter: EventFilter },
+): Promise<{ ids: bigint[]; before: number }> {
+  const condition = Prisma.sql`${conditionOf(filter)} AND ${eventVisibility(viewer)}`;
+  const ids: bigint[] = [];
+  const oldest = range.after + 1;
+  let { before } = range;
+  for (let looks = 0; looks < LOOKS_MAX && before > oldest && ids.length < take; looks++) {
+    const first = Math.max(before - LOOKED_AT_ONCE, oldest);
+    const left = take - ids.length;
+    const rows = await db.$queryRaw<{ id: bigint }[]>`
+      SELECT e.id FROM event AS e WHERE e.id >= ${BigInt(first)} AND e.id < ${BigInt(before)} AND ${condition}
+      ORDER BY e.id DESC LIMIT ${left}`;
+    ids.push(...rows.map(({ id }) => id));
+    before = rows.length < left ? first : Number(rows.at(-1)!.id);
+  }
+  return { ids, before };
+}
+
 export class EventRepository {
   readonly #scope: Scope;
 
@@ -151,6 +187,32 @@ export class EventRepository {
     const { newest, prunedUpTo } = await this.ends();
     requireKept(after, prunedUpTo);
     return this.#page({ after: Math.max(after, prunedUpTo), upTo: newest, take: limit }, filter);
+  }
+
+  /**
+   * From the newest back: those before `before` and after `after`, at most `limit`. What is committed meanwhile shifts
+   * nothing, as it is newer than all of them. Rejects `events-pruned` as `readOn` does.
+   */
+  async readBack(range: RangeBack, filter: EventFilter, limit: number): Promise<EventPageBack> {
+    const { newest, prunedUpTo } = await this.ends();
+    requireKept(range.after, prunedUpTo);
+    const after = Math.max(range.after, prunedUpTo);
+    const before = Math.min(range.before, newest + 1);
+    if (before <= after + 1) return { events: [], next: null };
+    const viewer = viewerOf(this.#scope);
+    // One more than wanted tells whether any is left.
+    const take = limit + 1;
+    return this.#scope.read(async db => {
+      const seen = viewer && (await visibleIdsBack(db, viewer, { range: { before, after }, take, filter }));
+      const where =
+        seen === null
+          ? { id: { gt: BigInt(after), lt: BigInt(before) }, ...whereOf(filter) }
+          : { id: { in: seen.ids } };
+      const rows = await db.event.findMany({ where, orderBy: { id: 'desc' }, take });
+      const events = rows.slice(0, limit).map(toEvent);
+      if (rows.length > limit) return { events, next: events.at(-1)!.id };
+      return { events, next: seen !== null && seen.before > after + 1 ? seen.before : null };
+    });
   }
 
   /** What whoever asks sees of them. */

@@ -89,6 +89,22 @@ test('all events of one in a hundred volumes, in a few statements a page', async
   expect(statements).toBeLessThanOrEqual(3 * (pages + 1) + EVENTS / 20_000);
 });
 
+test('the same from the newest back, in as few statements', async () => {
+  const wanted = await wantedIds(`v.labels ->> 'env' = 'prod'`);
+  const events = eventsOf('env=prod');
+  statements = 0;
+  const ids: number[] = [];
+  let pages = 0;
+  for (let before: number | null = Number.MAX_SAFE_INTEGER; before !== null; pages++) {
+    const page = await events.readBack({ before, after: 0 }, {}, 100);
+    expect(page.events.length).toBeLessThanOrEqual(100);
+    ids.push(...page.events.map(({ id }) => id));
+    before = page.next;
+  }
+  expect(ids.reverse()).toEqual(wanted);
+  expect(statements).toBeLessThanOrEqual(3 * (pages + 1) + EVENTS / 20_000);
+});
+
 test('at the head, what is new costs one look, and a stream with nothing to see moves on', async () => {
   const none = eventsOf('env=nowhere');
   statements = 0;

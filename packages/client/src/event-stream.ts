@@ -11,7 +11,7 @@ const REFUSALS = new Map([
   ['unauthenticated', { title: 'Nobody says who asks', status: 401 }],
 ]);
 
-export type EventQuery = Omit<Query<'/v1/events'>, 'follow' | 'limit' | 'cursor'>;
+export type EventQuery = Omit<Query<'/v1/events'>, 'follow' | 'limit' | 'cursor' | 'order'>;
 export type Told = { event: Schema<'Event'> } | { progress: Schema<'RunProgressEvent'> };
 
 interface Message {

@@ -23,11 +23,12 @@ export class EventService {
   }
 
   /**
-   * Oldest first. A page without a next one has all there is; go on from its last id later. For who sees some volumes
-   * alone a short page may have a next one.
+   * In the order that is asked for. A page of the oldest without a next one has all there is; go on from its last
+   * id later. For who sees some volumes alone a short page may have a next one.
    */
   async list(query: EventQuery) {
     const { limit, since } = query;
+    if (query.order === 'newest-first') return this.#listBack(query);
     const filter = await this.#filterOf(query);
     const from = query.cursor ?? query.after ?? 0;
     await this.#catalog.events.requireKept(from);
@@ -38,11 +39,27 @@ export class EventService {
     return { items: shown.map(toEventJson), nextCursor: next === null ? null : String(next) };
   }
 
+  async #listBack(query: EventQuery) {
+    const { limit, since, after: given = 0, cursor: before = Number.MAX_SAFE_INTEGER } = query;
+    const filter = await this.#filterOf(query);
+    await this.#catalog.events.requireKept(given);
+    const after = since === undefined ? given : Math.max(given, await this.#idBefore(since));
+    const { events, next } = await this.#catalog.events.readBack({ before, after }, filter, limit);
+    return { items: events.map(toEventJson), nextCursor: next === null ? null : String(next) };
+  }
+
   /**
    * Where a stream begins: after `lastEventId`, otherwise where the query says, otherwise now. Rejects
    * `events-pruned` and `event-streams-limit`, before anything is answered.
    */
   async prepare(query: EventQuery, lastEventId: string | undefined): Promise<Following> {
+    if (query.order === 'newest-first') {
+      throw new TidemarkError(
+        'invalid-request',
+        'The query asks for a stream and for order=newest-first. Streams tell the oldest first: leave order out, or ' +
+          'ask for pages with follow=false.',
+      );
+    }
     this.#hub.requireRoom();
     const filter = await this.#filterOf(query);
     const after = await this.#beginning(query, lastEventId);

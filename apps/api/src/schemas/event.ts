@@ -99,8 +99,15 @@ export const eventQuery = z.strictObject({
   after: eventId
     .optional()
     .meta({ description: 'Only events after the one with this id; give the last seen id to follow along.' }),
-  cursor: eventId.optional().meta({ description: 'The same as `after`, to page as through any list.' }),
+  cursor: eventId.optional().meta({
+    description:
+      '`nextCursor` of the page before, whose `order` is to be the same. Of the oldest first the same as `after`.',
+  }),
   limit: limitField,
+  order: z
+    .enum(['oldest-first', 'newest-first'])
+    .default('oldest-first')
+    .meta({ description: 'Which come first. Streams tell the oldest first.' }),
   kind: kindsField.optional().meta({
     type: 'string',
     description: 'Only events of these kinds (docs/EVENTS.md); several with commas between them.',

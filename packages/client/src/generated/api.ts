@@ -1273,7 +1273,7 @@ export interface paths {
         };
         /**
          * List or follow events
-         * @description Oldest first, in the order of commits, none left out and none twice. In pages: ask again with `after` set to the last id seen. Or, with the header `accept: text/event-stream` or `follow=true`, as server-sent events that go on: from now on, or after `after`, `since` or the header `last-event-id`. A stream also tells of runs that move, as `run.progress`, at most once a second each; these have no id and are not kept. Events are removed after some time: who resumes from one whose successors are gone is refused with `events-pruned`. A token with a scope is told of the volumes in it and what belongs to them, of groups of such volumes alone, and of the runs that it has asked for; a page may then be short, or empty, and have a next one.
+         * @description Oldest first, in the order of commits, none left out and none twice. In pages: ask again with `after` set to the last id seen; or from the newest back, with `order=newest-first` and the `nextCursor` of the page before. Or, with the header `accept: text/event-stream` or `follow=true`, as server-sent events that go on: from now on, or after `after`, `since` or the header `last-event-id`. A stream also tells of runs that move, as `run.progress`, at most once a second each; these have no id and are not kept. Events are removed after some time: who resumes from one whose successors are gone is refused with `events-pruned`. A token with a scope is told of the volumes in it and what belongs to them, of groups of such volumes alone, and of the runs that it has asked for; a page may then be short, or empty, and have a next one.
          */
         get: operations["listEvents"];
         put?: never;
@@ -14138,10 +14138,12 @@ export interface operations {
             query?: {
                 /** @description Only events after the one with this id; give the last seen id to follow along. */
                 after?: number;
-                /** @description The same as `after`, to page as through any list. */
+                /** @description `nextCursor` of the page before, whose `order` is to be the same. Of the oldest first the same as `after`. */
                 cursor?: number;
                 /** @description Most items of the page, 1 to 500. */
                 limit?: number;
+                /** @description Which come first. Streams tell the oldest first. */
+                order?: "oldest-first" | "newest-first";
                 /** @description Only events of these kinds (docs/EVENTS.md); several with commas between them. */
                 kind?: string | string[];
                 /** @description Only events about the one with this id. */

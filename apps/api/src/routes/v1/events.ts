@@ -11,7 +11,8 @@ const list = {
     summary: 'List or follow events',
     description:
       'Oldest first, in the order of commits, none left out and none twice. In pages: ask again with `after` set to ' +
-      `the last id seen. Or, with the header \`accept: ${EVENT_STREAM}\` or \`follow=true\`, as server-sent events ` +
+      'the last id seen; or from the newest back, with `order=newest-first` and the `nextCursor` of the page before. ' +
+      `Or, with the header \`accept: ${EVENT_STREAM}\` or \`follow=true\`, as server-sent events ` +
       'that go on: from now on, or after `after`, `since` or the header `last-event-id`. A stream also tells of ' +
       'runs that move, as `run.progress`, at most once a second each; these have no id and are not kept. Events ' +
       'are removed after some time: who resumes from one whose successors are gone is refused with `events-pruned`. ' +
