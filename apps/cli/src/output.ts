@@ -47,8 +47,47 @@ export const size = (bytes: number | null): string | null => (bytes === null ? n
 export const moment = (iso: string | null): string | null =>
   iso === null ? null : `${iso.slice(0, 10)} ${iso.slice(11, 19)}Z`;
 
+const DAY_AND_CLOCK = ['year', 'month', 'day', 'hour', 'minute', 'second'] as const;
+
+/** As the clocks of a time zone show it, with how far they are from UTC then; UTC where the zone is not known here. */
+export function momentIn(timeZone: string): (iso: string | null) => string | null {
+  if (timeZone === 'UTC' || timeZone === 'Etc/UTC') return moment;
+  const format = zoneFormat(timeZone);
+  if (format === null) return moment;
+  return iso => {
+    if (iso === null) return null;
+    const parts = new Map(format.formatToParts(new Date(iso)).map(({ type, value }) => [type, value]));
+    const [year, month, day, hour, minute, second] = DAY_AND_CLOCK.map(part => parts.get(part));
+    // `GMT+01:00`; at none it is `GMT` alone.
+    const offset = parts.get('timeZoneName')!.slice('GMT'.length) || '+00:00';
+    return `${year}-${month}-${day} ${hour}:${minute}:${second}${offset}`;
+  };
+}
+
+function zoneFormat(timeZone: string): Intl.DateTimeFormat | null {
+  const two = '2-digit';
+  try {
+    return new Intl.DateTimeFormat('en-CA', {
+      ...{ timeZone, hourCycle: 'h23', timeZoneName: 'longOffset' },
+      ...{ year: 'numeric', month: two, day: two, hour: two, minute: two, second: two },
+    });
+  } catch {
+    // The service may know zones that this machine does not.
+    return null;
+  }
+}
+
 export const seconds = (durationMs: number | null): string | null =>
   durationMs === null ? null : `${(durationMs / 1000).toFixed(1)} s`;
+
+interface Page<T> {
+  readonly items: T[];
+  readonly nextCursor: string | null;
+}
+
+/** For people: that a list goes on, and how to see it. */
+export const withMore = ({ nextCursor }: { nextCursor: string | null }, text: string): string =>
+  nextCursor === null ? text : `${text}\nmore: --cursor ${nextCursor}`;
 
 /** A restore has done what can be done, and something is missing. The message is for people. */
 export class CompleteWithHoles extends Error {
@@ -69,8 +108,8 @@ export class Output {
     this.#terminal.out.write(`${this.#json ? JSON.stringify(answer, null, 2) : forPeople()}\n`);
   }
 
-  list<T>(page: { items: T[] }, columns: readonly Column<T>[]): void {
-    this.print(page, () => (page.items.length === 0 ? 'none' : table(page.items, columns)));
+  list<T>(page: Page<T>, columns: readonly Column<T>[]): void {
+    this.print(page, () => withMore(page, page.items.length === 0 ? 'none' : table(page.items, columns)));
   }
 
   show<T>(item: T, columns: readonly Column<T>[], more = ''): void {

@@ -77,7 +77,34 @@ test('a token file that is not there is told before anything is asked', async ()
   const path = join(folder, 'none');
   const { exit, err } = await tidemark({ tokenFile: path }, 'volume', 'list');
   expect(exit).toBe(2);
-  expect(err).toBe(`error: The token file ${path} cannot be read (ENOENT).\n`);
+  expect(err).toBe(
+    `error: The token file ${path} cannot be read (ENOENT). Check --token-file or TIDEMARK_TOKEN_FILE.\n`,
+  );
+});
+
+test.each([
+  ['empty', ''],
+  ['blank', ' \n\t\n'],
+  ['of two lines', 'tidemark_one\ntidemark_two\n'],
+  ['no text of a token', 'tidemark_\u2026\n'],
+])('a token file that is %s is told before anything is asked, by its name', async (_what, text) => {
+  const path = join(folder, 'bad');
+  writeFileSync(path, text);
+  for (const [access, ...args] of [
+    [{ tokenFile: path }],
+    [{ token: 'nonsense' }, '--token-file', path],
+  ] as const) {
+    const { exit, err } = await tidemark(access, ...args, 'volume', 'list');
+    expect([exit, err]).toEqual([2, expect.stringContaining(`The token file ${path} `)]);
+    expect(err).toContain('tidemark token create');
+    if (text.trim() !== '') expect(err).not.toContain(text.trim());
+  }
+});
+
+test('a token of the environment that can be none is told, and not shown', async () => {
+  const { exit, err } = await tidemark({ token: 'tidemark_se cret' }, 'volume', 'list');
+  expect([exit, err]).toEqual([2, expect.stringContaining('TIDEMARK_TOKEN')]);
+  expect(err).not.toContain('cret');
 });
 
 test('the audit log tells who made and revoked tokens', async () => {

@@ -88,6 +88,37 @@ test('goes on after a service that was started anew, with what happened meanwhil
   expect(ids).toEqual(runs.map(({ id }) => id));
 });
 
+test('lists the newest in the order of time, page after page back to the first', async () => {
+  for (let count = 0; count < 7; count += 1) await queue();
+  const list = async (...args: string[]) => {
+    const { exit, texts } = run('event', 'list', ...args);
+    expect(await exit, texts.err).toBe(0);
+    const [, cursor] = /^more: --cursor (\d+)$/m.exec(texts.out) ?? [];
+    return { ids: [...texts.out.matchAll(/^(\d+) /gm)].map(([, id]) => Number(id)), cursor };
+  };
+  expect((await list()).ids).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  const newest = await list('--limit', '3');
+  expect(newest.ids).toEqual([5, 6, 7]);
+  const before = await list('--limit', '3', '--cursor', newest.cursor!);
+  expect(before.ids).toEqual([2, 3, 4]);
+  const first = await list('--limit', '3', '--cursor', before.cursor!);
+  expect(first).toEqual({ ids: [1], cursor: undefined });
+});
+
+test('lists the oldest where a point to begin at is given', async () => {
+  for (let count = 0; count < 5; count += 1) await queue();
+  const list = async (...args: string[]) => {
+    const { exit, texts } = run('--json', 'event', 'list', '--limit', '2', ...args);
+    expect(await exit, texts.err).toBe(0);
+    const { items, nextCursor } = JSON.parse(texts.out);
+    return { ids: items.map(({ id }: { id: number }) => id), nextCursor };
+  };
+  expect(await list()).toEqual({ ids: [4, 5], nextCursor: '4' });
+  expect(await list('--after', '1')).toEqual({ ids: [2, 3], nextCursor: '3' });
+  expect(await list('--after', '1', '--cursor', '3')).toEqual({ ids: [4, 5], nextCursor: null });
+  expect(await list('--since', '2020-01-01')).toEqual({ ids: [1, 2], nextCursor: '2' });
+});
+
 test('says what it cannot follow', async () => {
   const unknown = run('event', '--follow', '--volume', 'none');
   expect(await unknown.exit).toBe(1);

@@ -41,11 +41,14 @@ test('a policy is made, simulated, switched, changed, fired and deleted', async 
   });
   const simulated = (await done('policy', 'simulate', 'nightly', '--days', '3')).trim().split('\n');
   expect(simulated).toHaveLength(4);
-  expect(simulated[1]).toMatch(/ web +full +1 +-$/);
-  expect(simulated[3]).toMatch(/ web +incremental +2 +\d{4}-\d\d-\d\d /);
-  expect(await done('policy', 'simulate', 'nightly', '--days', '3', '--volume', 'web')).toMatch(
-    /^kept at the end:\nweb .*: daily /m,
-  );
+  // Half past two of the policy's own clocks, summer or winter, and up to a minute of jitter.
+  const local = String.raw`\d{4}-\d\d-\d\d 02:3[01]:\d\d\+0[12]:00`;
+  expect(simulated[1]).toMatch(new RegExp(`^${local} +web +full +1 +-$`));
+  expect(simulated[3]).toMatch(new RegExp(`^${local} +web +incremental +2 +${local}$`));
+  const ofOne = ['policy', 'simulate', 'nightly', '--days', '3', '--volume', 'web'];
+  expect(await done(...ofOne)).toMatch(new RegExp(`^kept at the end:\nweb ${local}: daily `, 'm'));
+  const { items } = JSON.parse(await done('--json', ...ofOne));
+  expect(items[0].startAt).toMatch(/T0[01]:3[01]:\d\d\.\d{3}Z$/);
   expect(await done('policy', 'enable', 'nightly')).toMatch(/^STATE +enabled$/m);
   expect(await done('policy', 'update', 'nightly', '--cron', '@hourly')).toMatch(
     /^SCHEDULE +@hourly Europe/m,

@@ -50,6 +50,7 @@ test('a backup is replicated with what it stands on, and not twice', async () =>
   const shown = await done('backup', 'replicate', two.id, '--repository', 'offsite');
   expect(shown).toMatch(new RegExp(`^REPLICA OF +${two.id}$`, 'm'));
   expect(shown).toMatch(/^STATE +available$/m);
+  expect(shown).toMatch(/^REPOSITORY +offsite$/m);
   const there = await done('backup', 'list', '--repository', 'offsite');
   expect(there.match(/^ID +VOLUME +CHECKPOINT +REPOSITORY .*\n\S+ +web +\S+ +offsite /m)).not.toBeNull();
   expect(there.match(/\b(one|two)\b/g)?.sort()).toEqual(['one', 'two']);

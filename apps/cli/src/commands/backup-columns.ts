@@ -1,6 +1,8 @@
 // How backups are shown: in a list, and one alone.
 import type { Schema } from '@tidemark/client';
-import { type Column, moment, seconds, size } from '../output.ts';
+import { type Column, moment, recordOrGone, seconds, size } from '../output.ts';
+import type { Context } from './context.ts';
+import { repositoryNames } from './repository-names.ts';
 
 type Backup = Schema<'Backup'>;
 
@@ -30,7 +32,8 @@ function damaged({ damage }: Backup): string | null {
   return `${size(damage.reduce((sum, { length }) => sum + length, 0))} in ${damage.length} places`;
 }
 
-export const backupDetails: readonly Column<Backup>[] = [
+/** `names`: of its repository, by id. */
+const backupDetails = (names: ReadonlyMap<string, string>): readonly Column<Backup>[] => [
   ...backupColumns,
   ['DESCRIPTION', backup => backup.description || null],
   ['PINNED UNTIL', backup => moment(backup.pinnedUntil)],
@@ -39,9 +42,24 @@ export const backupDetails: readonly Column<Backup>[] = [
   ['REPLICA OF', backup => backup.replicaOfId],
   ['SIZE', backup => size(backup.sizeBytes)],
   ['VOLUME ID', backup => backup.volumeId],
-  ['REPOSITORY', backup => backup.repositoryId],
+  ['REPOSITORY', ({ repositoryId }) => names.get(repositoryId) ?? repositoryId],
   ['FILE', backup => backup.fileName],
   ['COMPRESSION', backup => backup.compression],
   ['VERIFIED AT', backup => moment(backup.verifiedAt)],
   ['DAMAGED', damaged],
 ];
+
+/** One alone, with its repository by name. */
+export async function backupText(
+  context: Pick<Context, 'client' | 'output'>,
+  backup: Backup | null,
+): Promise<string> {
+  const names = await repositoryNames(context, backup === null ? [] : [backup]);
+  return recordOrGone(backup, backupDetails(names));
+}
+
+/** The answer of the API, or the same for people. */
+export async function showBackup(context: Pick<Context, 'client' | 'output'>, backup: Backup): Promise<void> {
+  const text = await backupText(context, backup);
+  context.output.print(backup, () => text);
+}

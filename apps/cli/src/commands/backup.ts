@@ -1,9 +1,8 @@
 // tidemark backup
 import type { Query, Schema } from '@tidemark/client';
 import { type Command, Option } from 'commander';
-import { recordOrGone } from '../output.ts';
 import { parseSize } from '../sizes.ts';
-import { backupDetails, listedBackups } from './backup-columns.ts';
+import { backupText, listedBackups, showBackup } from './backup-columns.ts';
 import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
 import { droppedText } from './dropped.ts';
 import { retentionCommands } from './prune.ts';
@@ -55,7 +54,7 @@ export function backupCommands(program: Command, around: Surroundings): void {
         refresh: async () => ({
           backup: await context.client.get('/v1/backups/{backup}', at({ backup: started.backup!.id })),
         }),
-        forPeople: ({ backup, run }) => `${recordOrGone(backup, backupDetails)}${droppedText(run)}`,
+        forPeople: async ({ backup, run }) => `${await backupText(context, backup)}${droppedText(run)}`,
       });
     });
 
@@ -65,8 +64,8 @@ export function backupCommands(program: Command, around: Surroundings): void {
     .command('show <backup>')
     .description('look at a backup, by its id')
     .action(async (id, _options, command) => {
-      const { client, output } = new Context(command, around);
-      output.show(await client.get('/v1/backups/{backup}', at({ backup: id })), backupDetails);
+      const context = new Context(command, around);
+      await showBackup(context, await context.client.get('/v1/backups/{backup}', at({ backup: id })));
     });
 
   retentionCommands(group, around);

@@ -30,21 +30,42 @@ interface GlobalOptions {
   caFile?: string;
 }
 
-function readNamed(path: string, what: string): string {
+interface Named {
+  readonly what: 'token' | 'CA';
+  readonly path: string;
+  /** Where its name comes from. */
+  readonly from: string;
+}
+
+function readNamed({ what, path, from }: Named): string {
   try {
     // A line break at its end is not part of a token.
     return readFileSync(path, 'utf8').trim();
   } catch (error) {
     const reason = (error as NodeJS.ErrnoException).code;
-    throw new InvalidArgumentError(`The ${what} file ${path} cannot be read (${reason}).`);
+    throw new InvalidArgumentError(`The ${what} file ${path} cannot be read (${reason}). Check ${from}.`);
   }
 }
 
 /** What is no certificate would be taken for no CA at all. */
 function readCa(path: string): string {
-  const ca = readNamed(path, 'CA');
+  const from = '--ca-file or TIDEMARK_CA_FILE';
+  const ca = readNamed({ what: 'CA', path, from });
   if (ca.includes('-----BEGIN CERTIFICATE-----')) return ca;
-  throw new InvalidArgumentError(`The CA file ${path} holds no certificate in PEM form.`);
+  throw new InvalidArgumentError(`The CA file ${path} holds no certificate in PEM form. Check ${from}.`);
+}
+
+const TOKEN_NEXT = 'Put a token there: an admin makes one with `tidemark token create`.';
+
+/** Sent with each call; undefined: none. What no token can be is not sent, and never shown. */
+function readToken(file: string | undefined, given: string | undefined): string | undefined {
+  if (file === undefined && given === undefined) return undefined;
+  const from = '--token-file or TIDEMARK_TOKEN_FILE';
+  const token = file === undefined ? given! : readNamed({ what: 'token', path: file, from });
+  if (/^[\x21-\x7e]+$/.test(token)) return token;
+  const place = file === undefined ? 'TIDEMARK_TOKEN' : `The token file ${file}`;
+  const fault = token.trim() === '' ? 'is empty' : 'holds no token: one is a single word of plain characters';
+  throw new InvalidArgumentError(`${place} ${fault}. ${TOKEN_NEXT}`);
 }
 
 export class Context {
@@ -55,7 +76,7 @@ export class Context {
     const { url, json, tokenFile, caFile } = command.optsWithGlobals<GlobalOptions>();
     this.client = new TidemarkClient({
       url,
-      token: tokenFile === undefined ? token : readNamed(tokenFile, 'token'),
+      token: readToken(tokenFile, token),
       ca: caFile === undefined ? undefined : readCa(caFile),
       advice: ADVICE,
     });
@@ -71,7 +92,7 @@ export class Context {
     options: {
       wait: boolean;
       refresh: () => Promise<Partial<Omit<T, 'run'>>>;
-      forPeople: (answer: T) => string;
+      forPeople: (answer: T) => string | Promise<string>;
     },
   ): Promise<void> {
     const { wait, refresh, forPeople } = options;
@@ -84,7 +105,8 @@ export class Context {
     }
     const run = await watchRun(this.client, this.output, started.run);
     const answer = { ...started, ...(await refresh()), run };
-    this.output.print(answer, () => forPeople(answer));
+    const text = this.output.isJson ? '' : await forPeople(answer);
+    this.output.print(answer, () => text);
     requireGoodResult(run);
   }
 }

@@ -53,11 +53,17 @@ export function eventCommands(program: Command, around: Surroundings): void {
       }
     });
 
-  withPage(group.command('list').description('list events, oldest first'), LIST_DEFAULT).action(
+  const words =
+    'list events in the order of time: the newest, or with --since or --after the first from there on';
+  withPage(group.command('list').description(words), LIST_DEFAULT).action(
     async (options: Query<'/v1/events'>, command) => {
       const { client, output } = new Context(command, around);
-      const query = { limit: LIST_DEFAULT, ...options, ...filterOf(command) };
-      output.list(await client.list('/v1/events', { params: { query } }), columns);
+      const filter = filterOf(command);
+      const isBack = filter.since === undefined && filter.after === undefined;
+      const order = isBack ? ('newest-first' as const) : ('oldest-first' as const);
+      const query = { limit: LIST_DEFAULT, ...options, ...filter, order };
+      const page = await client.list('/v1/events', { params: { query } });
+      output.list({ ...page, items: isBack ? page.items.toReversed() : page.items }, columns);
     },
   );
 }

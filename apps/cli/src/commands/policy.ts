@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query, Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { FIRING_LOOK_MS } from '../limits.ts';
-import { type Column, moment, record, size, table } from '../output.ts';
+import { type Column, moment, momentIn, record, size, table, withMore } from '../output.ts';
 import {
   at,
   Context,
@@ -113,7 +113,11 @@ export function policyCommands(program: Command, around: Surroundings): void {
 }
 
 function simulateCommand(group: Command, around: Surroundings): void {
-  withPage(group.command('simulate <policy>').description('what it would do over the next days'))
+  withPage(
+    group
+      .command('simulate <policy>')
+      .description("what it would do over the next days, by the policy's own clocks"),
+  )
     .option('--days <count>', 'from now on (default: 30)', parseCount)
     .option('--volume <ref>', 'only this volume, with all that is kept of it')
     .action(async (ref, { days, volume, limit, cursor }, command) => {
@@ -127,7 +131,10 @@ function simulateCommand(group: Command, around: Surroundings): void {
         items.push(...page.items);
         next = page.nextCursor;
       } while (next !== null && limit === undefined);
-      output.print({ items, nextCursor: next }, () => simulationText(items));
+      const answer = { items, nextCursor: next };
+      if (output.isJson) return output.print(answer, () => '');
+      const { schedule } = await client.get(ONE, at({ policy: ref }));
+      output.print(answer, () => withMore(answer, simulationText(items, schedule.timeZone)));
     });
 }
 
@@ -136,25 +143,25 @@ interface Line {
   volume: SimulatedFiring['volumes'][number];
 }
 
-const lineColumns: readonly Column<Line>[] = [
-  ['START', ({ startAt }) => moment(startAt)],
+/** `local`: a moment by the policy's own clocks, as its schedule names it. */
+const lineColumns = (local: (iso: string) => string | null): readonly Column<Line>[] => [
+  ['START', ({ startAt }) => local(startAt)],
   ['VOLUME', ({ volume }) => volume.volume],
   ['KIND', ({ volume }) => volume.kind],
   ['KEPT', ({ volume }) => volume.kept],
-  ['PRUNED', ({ volume }) => volume.pruned.map(({ pointInTime }) => moment(pointInTime)).join(', ') || null],
+  ['PRUNED', ({ volume }) => volume.pruned.map(({ pointInTime }) => local(pointInTime)).join(', ') || null],
 ];
 
-function simulationText(items: readonly SimulatedFiring[]): string {
+function simulationText(items: readonly SimulatedFiring[], timeZone: string): string {
   const lines = items.flatMap(({ startAt, volumes }) => volumes.map(volume => ({ startAt, volume })));
   if (lines.length === 0) return 'none';
+  const local = momentIn(timeZone);
   const last = items.at(-1)!.volumes;
   const kept = last.flatMap(({ volume, keeps }) =>
-    (keeps ?? []).map(
-      ({ pointInTime, reasons }) => `${volume} ${moment(pointInTime)}: ${reasons.join(', ')}`,
-    ),
+    (keeps ?? []).map(({ pointInTime, reasons }) => `${volume} ${local(pointInTime)}: ${reasons.join(', ')}`),
   );
   const end = kept.length === 0 ? '' : `\n\nkept at the end:\n${kept.join('\n')}`;
-  return `${table(lines, lineColumns)}${end}`;
+  return `${table(lines, lineColumns(local))}${end}`;
 }
 
 type FiringQuery = Query<`${typeof ONE}/firings`>;

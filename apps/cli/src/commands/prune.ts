@@ -3,7 +3,7 @@ import { ProblemFailure, resultOf, type Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { type Column, moment, size, table } from '../output.ts';
 import { formatSize, parseSize } from '../sizes.ts';
-import { backupDetails } from './backup-columns.ts';
+import { showBackup } from './backup-columns.ts';
 import { at, Context, parseMoment, type Surroundings, withWait } from './context.ts';
 import { type KeepOptions, keepOf, withKeep } from './keep.ts';
 
@@ -117,9 +117,11 @@ async function findBackup({ client }: Context, id: string): Promise<Backup | nul
 /** Under `tidemark backup`. */
 export function retentionCommands(group: Command, around: Surroundings): void {
   const change = async (command: Command, id: string, body: Schema<'UpdateBackup'>) => {
-    const { client, output } = new Context(command, around);
-    const backup = await client.patch('/v1/backups/{backup}', { ...at({ backup: id }), body });
-    output.show(backup, backupDetails);
+    const context = new Context(command, around);
+    await showBackup(
+      context,
+      await context.client.patch('/v1/backups/{backup}', { ...at({ backup: id }), body }),
+    );
   };
   group
     .command('pin <backup>')

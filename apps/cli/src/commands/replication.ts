@@ -1,9 +1,9 @@
 // tidemark replication rule, and tidemark backup replicate
 import type { Query, Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError } from 'commander';
-import { type Column, moment, recordOrGone, seconds, size } from '../output.ts';
+import { type Column, moment, seconds, size } from '../output.ts';
 import { parseSize } from '../sizes.ts';
-import { backupDetails } from './backup-columns.ts';
+import { backupText } from './backup-columns.ts';
 import {
   at,
   Context,
@@ -178,7 +178,7 @@ export function replicateCommand(group: Command, around: Surroundings): void {
         refresh: async () => ({
           backup: await client.get('/v1/backups/{backup}', at({ backup: started.backup!.id })),
         }),
-        forPeople: ({ backup }) => recordOrGone(backup, backupDetails),
+        forPeople: ({ backup }) => backupText(context, backup),
       });
     });
 }
