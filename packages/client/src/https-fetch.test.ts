@@ -1,5 +1,6 @@
 // Goal: the client talks over HTTPS to an API whose certificate is of the CA it was given, and says what is wrong with
 // every other. Method: real HTTPS servers with certificates made by openssl.
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
 import { createServer } from 'node:https';
@@ -9,6 +10,7 @@ import { join } from 'node:path';
 import { type CertificateFiles, CertificateMaker } from '@tidemark/proto/testing';
 import { afterAll, expect, onTestFinished, test } from 'vitest';
 import { TidemarkClient } from './client.ts';
+import { fetchTrusting } from './https-fetch.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tidemark-https-client-'));
 const maker = new CertificateMaker(folder);
@@ -58,6 +60,50 @@ test('requests and answers pass as over HTTP: bodies, tokens, refusals', async (
   expect(asked).toEqual([`POST /v1/webhooks Bearer secret ${JSON.stringify(body)}`]);
   const params = { path: { volume: 'x' } };
   await expect(client.get('/v1/volumes/{volume}', { params })).rejects.toMatchObject({ status: 404 });
+});
+
+test('a body has an end with every method, and the next request on the connection is read as one', async () => {
+  const asked: string[] = [];
+  const port = await serve(good, async (request, response) => {
+    let body = '';
+    for await (const chunk of request.setEncoding('utf8')) body += chunk;
+    asked.push(`${request.method} ${body}`);
+    response.writeHead(204).end();
+  });
+  const send = fetchTrusting(maker.caPem);
+  for (const method of ['DELETE', 'OPTIONS', 'PATCH', 'POST']) {
+    const request = new Request(`https://127.0.0.1:${port}/`, { method, body: '{"why":"no"}' });
+    expect((await send(request)).status).toBe(204);
+  }
+  expect((await send(new Request(`https://127.0.0.1:${port}/`, { method: 'POST' }))).status).toBe(204);
+  expect(asked).toEqual([
+    ...['DELETE', 'OPTIONS', 'PATCH', 'POST'].map(method => `${method} {"why":"no"}`),
+    'POST ',
+  ]);
+});
+
+test('a stream that nobody reads any more, or whose call is ended, is no connection either', async () => {
+  let isOver: Promise<unknown> = Promise.resolve();
+  const port = await serve(good, (_request, response) => {
+    isOver = once(response, 'close');
+    response.writeHead(200).write('id: 1\n');
+  });
+  const url = `https://127.0.0.1:${port}`;
+  for await (const line of new TidemarkClient({ url, ca: maker.caPem }).lines(
+    '/v1/events',
+    'text/event-stream',
+  )) {
+    expect(line).toBe('id: 1');
+    break;
+  }
+  await isOver;
+  const stop = new AbortController();
+  const client = new TidemarkClient({ url, ca: maker.caPem, signal: stop.signal });
+  const reading = (async () => {
+    for await (const _ of client.lines('/v1/events', 'text/event-stream')) stop.abort(new Error('enough'));
+  })();
+  await expect(reading).rejects.toThrow('enough');
+  await isOver;
 });
 
 test('a stream comes line by line, and one that breaks off says so', async () => {

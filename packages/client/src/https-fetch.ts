@@ -15,7 +15,11 @@ export function fetchTrusting(ca: string): (request: Request) => Promise<Respons
   return async request => {
     const { method, url, signal } = request;
     const body = request.body === null ? undefined : Buffer.from(await request.arrayBuffer());
-    const headers = Object.fromEntries(request.headers);
+    const headers = {
+      ...Object.fromEntries(request.headers),
+      // Not left to the client of HTTP: with some methods it sends a body without saying where it ends.
+      ...(body !== undefined && { 'content-length': body.length }),
+    };
     try {
       const sent = httpsRequest(url, { method, headers, ca, signal });
       sent.end(body);
