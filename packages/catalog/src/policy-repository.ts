@@ -86,6 +86,14 @@ export class PolicyRepository {
     return policy;
   }
 
+  /** Within a transaction nobody else changes it until its end. Rejects `not-found`. */
+  getLocked(ref: string): Promise<Policy> {
+    return this.#scope.write(async db => {
+      const { id } = await this.get(ref);
+      return this.#lock(db, id);
+    });
+  }
+
   /** Oldest first. */
   list(options: PageOptions & PolicyFilter = {}): Promise<Page<Policy>> {
     const { after, orderBy, take, limit } = pageQuery(options, 'asc');

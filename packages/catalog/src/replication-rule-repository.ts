@@ -5,7 +5,7 @@ import type { ReplicationRuleModel } from './generated/models.ts';
 import { nameHolds, type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
 import type { RetentionRules } from './retention/keep.ts';
-import type { Scope } from './scope.ts';
+import type { Db, Scope } from './scope.ts';
 
 export interface ReplicationRule {
   id: string;
@@ -150,11 +150,24 @@ export class ReplicationRuleRepository {
   /** Within a transaction nobody else starts runs of the rule until its end. Rejects `not-found`. */
   lock(id: string): Promise<RuleRuns> {
     return this.#scope.write(async db => {
-      const rows = await db.$queryRaw<unknown[]>`
-        SELECT 1 FROM replication_rule WHERE id = ${id}::uuid FOR UPDATE`;
-      if (rows.length === 0) throw notFound('replication-rule', id);
+      await this.#lock(db, id);
       return this.runs(id);
     });
+  }
+
+  /** Within a transaction nobody else changes it, or starts runs of it, until its end. Rejects `not-found`. */
+  getLocked(ref: string): Promise<ReplicationRule> {
+    return this.#scope.write(async db => {
+      const { id } = await this.get(ref);
+      await this.#lock(db, id);
+      return this.get(id);
+    });
+  }
+
+  async #lock(db: Db, id: string): Promise<void> {
+    const rows = await db.$queryRaw<unknown[]>`
+      SELECT 1 FROM replication_rule WHERE id = ${id}::uuid FOR UPDATE`;
+    if (rows.length === 0) throw notFound('replication-rule', id);
   }
 
   runs(id: string): Promise<RuleRuns> {

@@ -72,7 +72,7 @@ export class PolicyService {
 
   update(ref: string, change: UpdatePolicy): Promise<PolicyJson> {
     return this.#catalog.transaction(async catalog => {
-      const { id, definition: before } = await catalog.policies.get(ref);
+      const { id, definition: before } = await catalog.policies.getLocked(ref);
       const definition = await changedDefinition(catalog, { before, change, now: this.#now() });
       const { name } = change;
       return toPolicyJson(

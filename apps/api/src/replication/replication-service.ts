@@ -78,9 +78,11 @@ export class ReplicationService {
   async change(ref: string, body: ChangeReplicationRule): Promise<ReplicationRuleJson> {
     const change = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
     const { id } = await this.#catalog.transaction(async catalog => {
-      const before = await catalog.replicationRules.get(ref);
-      const keep = body.keep === undefined ? before.keep : changedKeep(before.keep, body.keep);
-      return catalog.replicationRules.update(before.id, { ...change, keep });
+      const { replicationRules } = catalog;
+      if (body.keep === undefined) return replicationRules.update(ref, change);
+      const before = await replicationRules.getLocked(ref);
+      const keep = changedKeep(before.keep, body.keep);
+      return replicationRules.update(before.id, { ...change, keep });
     });
     return this.get(id);
   }
