@@ -116,7 +116,9 @@ test('a storage node joins over HTTPS, and only where it trusts the API', {
     (await operator.get('storage-nodes')).items.find((node: { name: string }) => node.name === name)?.state;
   await expect.poll(() => stateOf('gamma'), { timeout: 120_000 }).toBe('online');
   const wary = await start('delta', {});
-  await expect.poll(() => wary.output, { timeout: 120_000 }).toMatch(/does not answer \(.*certificate/);
+  await expect
+    .poll(() => wary.output, { timeout: 120_000 })
+    .toMatch(/is not trusted \(.*certificate.*TIDEMARK_JOIN_CA_FILE/);
   expect(await stateOf('delta')).toBeUndefined();
 });
 

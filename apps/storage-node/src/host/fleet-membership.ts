@@ -71,6 +71,8 @@ export class FleetMembership {
 
   async #say(): Promise<{ joined: boolean; isTrouble: boolean; isFinal: boolean; message: string }> {
     const { join, member } = this.#options;
+    // Of an address with a password in it the log is told the rest alone.
+    const { origin } = new URL(join.url);
     const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(JOIN_ANSWER_MAX_MS)]);
     try {
       const url = new URL('/v1/storage-nodes/join', join.url);
@@ -85,16 +87,26 @@ export class FleetMembership {
       const problem = problemSchema.safeParse(body);
       const message = problem.success
         ? `${problem.data.code}: ${problem.data.detail}`
-        : `${join.url} answered ${status}, as no Tidemark API does. Look at TIDEMARK_JOIN_URL.`;
-      // What is refused now is refused again.
-      return { joined: false, isTrouble: true, isFinal: status >= 300 && status < 500, message };
+        : `${origin} answered ${status}, as no Tidemark API does. Look at TIDEMARK_JOIN_URL.`;
+      // What is refused now is refused again; a page is that of a proxy, whose API may come back.
+      const isFinal = body !== undefined && status >= 300 && status < 500;
+      return { joined: false, isTrouble: true, isFinal, message };
     } catch (error) {
-      const message =
-        `the API at ${join.url} does not answer (${reasonOf(error)}). Start it, or look at TIDEMARK_JOIN_URL; it is ` +
-        'asked again by itself.';
+      const message = `the API at ${origin} ${troubleOf(error)}; it is asked again by itself.`;
       return { joined: false, isTrouble: true, isFinal: false, message };
     }
   }
+}
+
+/** What TLS has against a certificate. */
+const DISTRUST = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|INVALID_PURPOSE/;
+
+function troubleOf(error: unknown): string {
+  const { code = '' } = error as NodeJS.ErrnoException;
+  return DISTRUST.test(code)
+    ? `is not trusted (${reasonOf(error)}). Name the CA of its certificate with TIDEMARK_JOIN_CA_FILE, or put that ` +
+        'certificate right'
+    : `does not answer (${reasonOf(error)}). Start it, or look at TIDEMARK_JOIN_URL`;
 }
 
 /** Of a host with several addresses, all of which failed, the reason stands in the code alone. */

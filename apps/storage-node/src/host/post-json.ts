@@ -4,7 +4,10 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { text } from 'node:stream/consumers';
 
-/** `ca` (PEM) is trusted instead of the system's. Rejects when nobody answers, or not with JSON. */
+/**
+ * `ca` (PEM) is trusted instead of the system's. A body that is no JSON is undefined.
+ * Rejects when nobody answers.
+ */
 export async function postJson(
   url: URL,
   body: object,
@@ -19,5 +22,13 @@ export async function postJson(
   sent.end(JSON.stringify(body));
   const [answer] = (await once(sent, 'response')) as [IncomingMessage];
   const said = await text(answer);
-  return { status: answer.statusCode ?? 0, body: JSON.parse(said) };
+  return { status: answer.statusCode ?? 0, body: parsed(said) };
+}
+
+function parsed(said: string): unknown {
+  try {
+    return JSON.parse(said);
+  } catch {
+    return undefined;
+  }
 }
