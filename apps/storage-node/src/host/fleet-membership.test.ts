@@ -79,7 +79,7 @@ test('a refusal is told once, with its code; somebody else is not taken for the 
   expect(JSON.stringify([refused, other])).not.toContain(TOKEN);
 });
 
-test('a page is nobody that could refuse: it is told as what it is, and asked again until the API is there', async () => {
+test('a page is nobody that could refuse: it is told of, and asked again until the API is there', async () => {
   const url = await api((response, count) =>
     count < 3
       ? response.writeHead(count === 1 ? 404 : 502, { 'content-type': 'text/html' }).end('<html>')
