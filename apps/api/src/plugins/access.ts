@@ -65,11 +65,17 @@ function requireRole(request: FastifyRequest): void {
 function requireScope(request: FastifyRequest): void {
   const { config, url = '' } = request.routeOptions;
   const usual = SCOPED_PATHS.test(url) || (SCOPED_READS.test(url) && !isChange(request));
-  if (request.actor.scope === '' || (config.scoped ?? usual) || config.role === 'anybody') return;
+  if ((config.scoped ?? usual) || config.role === 'anybody') return;
+  refuseScope(request, placeOf(request));
+}
+
+/** Rejects whoever has a scope with `forbidden`: `what` is not narrowed by it. */
+export function refuseScope({ actor: { name, scope } }: FastifyRequest, what: string): void {
+  if (scope === '') return;
   throw new TidemarkError(
     'forbidden',
-    `'${request.actor.name}' has the scope '${request.actor.scope}', and ${placeOf(request)} is about more than ` +
-      'volumes with such labels. Ask an admin for a token without a scope.',
+    `'${name}' has the scope '${scope}', and ${what} is about more than volumes with such labels. Ask an admin for ` +
+      'a token without a scope.',
   );
 }
 

@@ -1,6 +1,7 @@
 // Groups: list, look at, make, delete.
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { refuseScope } from '../../plugins/access.ts';
 import { ref } from '../../schemas/common.ts';
 import {
   createGroupSchema,
@@ -125,7 +126,10 @@ const remove = {
 };
 
 export const groupRoutes: FastifyPluginAsyncZod = async app => {
-  app.get('/groups', list, request => app.groups.list(request.query));
+  app.get('/groups', list, request => {
+    if (request.query.policy !== undefined) refuseScope(request, 'the filter by policy');
+    return app.groups.list(request.query);
+  });
 
   app.get('/groups/:group', show, request => app.groups.get(request.params.group));
 
