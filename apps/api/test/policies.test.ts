@@ -3,6 +3,7 @@
 
 import { inDatabase } from '@tidemark/catalog/testing';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { SimulatedFiringJson } from '../src/schemas/firing.ts';
 import { TestApi } from './support/test-api.ts';
 
 const NIGHTLY = {
@@ -175,6 +176,29 @@ test('a simulation tells each firing of the next days and what its prune takes a
   ]);
   await api.refused('policy-invalid', 'POST', '/v1/policies/nightly/simulate?volume=db-1');
   await api.refused('invalid-request', 'POST', '/v1/policies/nightly/simulate?cursor=x');
+});
+
+test('a simulation tells what has yet to be copied elsewhere', async () => {
+  await api.repository('offsite', 'alpha');
+  const wanted = { volume: 'web-1', repository: 'vault', checkpoint: 'one', kind: 'full' };
+  const { id: backup } = await api.backup(wanted);
+  await inDatabase(api.database.url, client => client.query('UPDATE backup SET point_in_time = now()'));
+  await create({ keep: { last: 1 } });
+  const pruned = async () => {
+    const query = 'days=3&volume=web-1';
+    const { items } = (await api.call('POST', `/v1/policies/nightly/simulate?${query}`)).body;
+    return items.flatMap((item: SimulatedFiringJson) => item.volumes[0]!.pruned).slice(0, 2);
+  };
+  expect(await pruned()).toMatchObject([
+    { backup, awaitedBy: [] },
+    { backup: null, awaitedBy: [] },
+  ]);
+  const rule = { name: 'away', source: 'vault', target: 'offsite', enabled: true };
+  await api.call('POST', '/v1/replication-rules', rule);
+  expect(await pruned()).toMatchObject([
+    { backup, awaitedBy: ["replication rule 'away', for repository 'offsite'"] },
+    { backup: null, awaitedBy: [] },
+  ]);
 });
 
 test('a policy that is not saved is simulated, and nothing is written', async () => {

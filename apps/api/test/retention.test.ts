@@ -63,6 +63,20 @@ test('a dry run tells what each rule keeps, what goes and what comes back, and c
   expect(await api.written()).toEqual(before);
 });
 
+test('who has yet to copy what goes is told', async () => {
+  await api.repository('offsite', 'alpha');
+  const rule = { name: 'away', source: 'nightly', target: 'offsite', enabled: true };
+  await api.call('POST', '/v1/replication-rules', rule);
+  const awaited = async () =>
+    (await prune({ last: 2 }, { dryRun: true })).body.items.map(
+      (item: { awaitedBy: string[] }) => item.awaitedBy,
+    );
+  const who = ["replication rule 'away', for repository 'offsite'"];
+  expect(await awaited()).toEqual([[], [], who, who]);
+  await api.call('PATCH', '/v1/replication-rules/away', { enabled: false });
+  expect(await awaited()).toEqual([[], [], [], []]);
+});
+
 test('a prune hides what goes and starts its run', async () => {
   const { status, headers, body } = await prune({ last: 2 }, { speedBytesPerSecond: 1000 });
   expect([status, headers.location]).toEqual([202, `/v1/runs/${body.run.id}`]);

@@ -24,6 +24,15 @@ export interface FiringReplica {
   createdAt: Date;
 }
 
+/** One that a firing under way, which goes on, is to have. */
+export interface AwaitedReplica {
+  readonly backupId: string;
+  /** Names. */
+  readonly policy: string;
+  readonly repositoryId: string;
+  readonly repository: string;
+}
+
 /** Of replicas whose runs have ended since. */
 export interface EndedReplica extends FiringReplica {
   readonly runState: string;
@@ -102,6 +111,33 @@ export class FiringReplicaRepository {
   ): Promise<void> {
     const data = { ...end, notBefore: null };
     await this.#scope.write(db => db.policyFiringReplica.updateMany({ where: { id, state }, data }));
+  }
+
+  /**
+   * Of these backups what is to be copied yet, to repositories that are there: replicas that wait or are under way,
+   * and those that are asked for once the backup's member has ended. One statement: what becomes the other meanwhile
+   * is seen as either.
+   */
+  async awaited(backupIds: readonly string[]): Promise<AwaitedReplica[]> {
+    if (backupIds.length === 0) return [];
+    return this.#scope.read(
+      db => db.$queryRaw<AwaitedReplica[]>`
+        SELECT awaited.backup_id::text AS "backupId", policy.name AS policy,
+          repository.id::text AS "repositoryId", repository.name AS repository
+        FROM (
+          SELECT firing_id, backup_id, repository_id FROM policy_firing_replica
+          WHERE state IN ('waiting', 'started') AND backup_id = ANY(${[...backupIds]}::uuid[])
+          UNION
+          SELECT member.firing_id, member.backup_id, wanted.id::uuid
+          FROM policy_firing_member AS member JOIN policy_firing AS firing ON firing.id = member.firing_id,
+            jsonb_array_elements_text(firing.definition->'replicaIds') AS wanted(id)
+          WHERE member.state = 'admitted' AND member.backup_id = ANY(${[...backupIds]}::uuid[])
+        ) AS awaited
+          JOIN policy_firing AS firing ON firing.id = awaited.firing_id AND firing.state = 'running'
+          JOIN policy ON policy.id = firing.policy_id
+          JOIN repository ON repository.id = awaited.repository_id AND repository.state = 'ready'
+        ORDER BY policy.name, repository.name, awaited.backup_id`,
+    );
   }
 
   async listEnded(limit: number): Promise<EndedReplica[]> {

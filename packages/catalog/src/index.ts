@@ -167,9 +167,11 @@ export type {
   RepositoryRepository,
   RepositoryState,
 } from './repository-repository.ts';
+export { awaitedOf, RULE_AWAITED_MS } from './retention/awaited.ts';
 export { type ChainLink, type ChainPlan, planChain, type Removal } from './retention/chain-plan.ts';
+export { goneByAll } from './retention/gone.ts';
 export { type KeepCandidate, keepsAnything, type RetentionRules } from './retention/keep.ts';
-export { goneByAll, keepersOf } from './retention/keepers.ts';
+export { keepersOf } from './retention/keepers.ts';
 export { keptOf } from './retention/kept.ts';
 export { isTimeZone } from './retention/period.ts';
 export type {

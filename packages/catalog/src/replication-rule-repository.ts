@@ -174,10 +174,7 @@ export class ReplicationRuleRepository {
     return this.#scope.read(async db => {
       const rule = await db.replicationRule.findUnique({ where: { id } });
       if (rule === null) throw notFound('replication-rule', id);
-      const where = {
-        ...{ kind: 'replicate', repositoryId: rule.targetRepositoryId },
-        request: { path: ['ruleId'], equals: id },
-      };
+      const where = runsOf(id, rule.targetRepositoryId);
       const live = await db.run.count({ where: { ...where, state: { in: LIVE } } });
       const ended = await db.run.findMany({
         where: { ...where, state: { notIn: LIVE } },
@@ -193,6 +190,15 @@ export class ReplicationRuleRepository {
     });
   }
 
+  /** When a run of it last succeeded, as far as runs are kept; null: none has. */
+  async lastSuccess({ id, targetRepositoryId }: ReplicationRule): Promise<Date | null> {
+    const where = { ...runsOf(id, targetRepositoryId), state: 'succeeded' };
+    const last = await this.#scope.read(db =>
+      db.run.findFirst({ where, orderBy: { finishedAt: 'desc' }, select: { finishedAt: true } }),
+    );
+    return last?.finishedAt ?? null;
+  }
+
   #tell(
     tell: Parameters<Parameters<Scope['write']>[0]>[1],
     what: 'created' | 'changed' | 'deleted',
@@ -201,4 +207,11 @@ export class ReplicationRuleRepository {
     const data = { name: row.name, source: row.source.name, target: row.target.name };
     tell({ kind: `replication-rule-${what}`, subjectType: 'replication-rule', subjectId: row.id, data });
   }
+}
+
+function runsOf(ruleId: string, targetRepositoryId: string) {
+  return {
+    ...{ kind: 'replicate', repositoryId: targetRepositoryId },
+    request: { path: ['ruleId'], equals: ruleId },
+  };
 }

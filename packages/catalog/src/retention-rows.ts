@@ -16,6 +16,8 @@ export interface RetentionRow {
   state: BackupState;
   pointInTime: Date | null;
   createdAt: Date;
+  /** When it became available in this repository. */
+  finishedAt: Date | null;
   pinnedUntil: Date | null;
   storedBytes: number | null;
   /** Who reads it or builds on it, in words. */
@@ -63,6 +65,7 @@ export async function retentionRows(
     state: row.state as BackupState,
     pointInTime: row.pointInTime,
     createdAt: row.createdAt,
+    finishedAt: row.finishedAt,
     pinnedUntil: row.pinnedUntil,
     storedBytes: row.storedBytes === null ? null : Number(row.storedBytes),
     holders: [

@@ -1,6 +1,7 @@
 // What a policy would do over the next days, page by page: the catalog's simulation over what there is now.
 import { setImmediate } from 'node:timers/promises';
 import {
+  awaitedOf,
   type Catalog,
   keepersOf,
   type PolicyDefinition,
@@ -38,17 +39,17 @@ interface Question {
 export async function simulatePolicy(catalog: Catalog, question: Question): Promise<SimulatedPage> {
   const { policyId, definition, number, now, query, signal } = question;
   const skip = offsetOf(query.cursor);
-  const volumes = await volumesOf(catalog, question);
+  const { volumes, rows } = await volumesOf(catalog, question);
   if (skip * volumes.length > SIMULATED_BACKUPS_MAX) throw tooMuch(query.days, volumes.length);
   const until = new Date(now.getTime() + query.days * DAY_MS);
-  const detailed = query.volume !== undefined;
+  const found = { detailed: query.volume !== undefined, awaited: await awaitedNow(catalog, question, rows) };
   const items: SimulatedFiringJson[] = [];
   let seen = 0;
   const breathe = () => setImmediate();
   const firings = simulate({ policyId, definition, number, from: now, until, volumes, breathe });
   for await (const firing of firings) {
     if (signal.aborted || seen >= skip + query.limit) return { items, nextCursor: String(seen) };
-    if (seen >= skip) items.push(toJson(firing, detailed));
+    if (seen >= skip) items.push(toJson(firing, found));
     seen++;
     if (seen * volumes.length > SIMULATED_BACKUPS_MAX) throw tooMuch(query.days, volumes.length);
   }
@@ -65,17 +66,29 @@ function offsetOf(cursor: string | undefined): number {
 async function volumesOf(
   catalog: Catalog,
   { policyId, definition: { selector, repositoryId }, query: { volume: ref } }: Question,
-): Promise<SimulatedVolume[]> {
+): Promise<{ volumes: SimulatedVolume[]; rows: RetentionRow[] }> {
   const selected = await catalog.volumes.listSelected(parseSelector(selector), { states: ['ready'] });
   const chosen = ref === undefined ? selected : [await oneOf(catalog, selected, ref)];
   const rows = repositoryId === null ? [] : await catalog.retention.backups(repositoryId);
   const byVolume = Map.groupBy(rows, ({ volumeId }) => volumeId);
   const others = repositoryId === null ? [] : await othersOf(catalog, repositoryId, policyId);
-  return chosen.map(({ id, name, labels }) => {
+  const volumes = chosen.map(({ id, name, labels }) => {
     const backups = (byVolume.get(id) ?? []).flatMap(toCandidate);
     const same = others.filter(({ selector }) => matchesSelector(selector, labels));
     return { id, name, backups, hasBase: backups.length > 0, others: same };
   });
+  return { volumes, rows: chosen.flatMap(({ id }) => byVolume.get(id) ?? []) };
+}
+
+/** Nobody is away in a simulation: what waits for a copy now is told beside what it takes away. */
+async function awaitedNow(
+  catalog: Catalog,
+  { definition: { repositoryId, keep }, now }: Question,
+  rows: readonly RetentionRow[],
+): Promise<ReadonlyMap<string, string[]>> {
+  if (repositoryId === null || keep === null) return new Map();
+  const goes = rows.filter(({ state }) => state === 'available');
+  return awaitedOf(catalog, { repositoryId, rows, goes, now });
 }
 
 /** What other policies keep of the same backups stays. What replicas are for is not simulated. */
@@ -109,7 +122,7 @@ function tooMuch(days: number, volumes: number): TidemarkError {
 
 function toJson(
   { number, dueAt, startAt, volumes }: SimulatedFiring,
-  detailed: boolean,
+  { detailed, awaited }: { detailed: boolean; awaited: ReadonlyMap<string, string[]> },
 ): SimulatedFiringJson {
   return {
     number,
@@ -120,7 +133,10 @@ function toJson(
       keeps: detailed
         ? keeps.map(({ pointInTime, reasons }) => ({ pointInTime: iso(pointInTime), reasons: [...reasons] }))
         : null,
-      pruned: pruned.map(({ id: backup, pointInTime }) => ({ pointInTime: iso(pointInTime), backup })),
+      pruned: pruned.map(({ id: backup, pointInTime }) => ({
+        ...{ pointInTime: iso(pointInTime), backup },
+        awaitedBy: backup === null ? [] : (awaited.get(backup) ?? []),
+      })),
     })),
   };
 }

@@ -1,5 +1,6 @@
 // What a prune is going to do, worked out from the catalog.
 import {
+  awaitedOf,
   type CatalogTransaction,
   type ChainPlan,
   keptOf,
@@ -49,8 +50,10 @@ export async function planPrune(
   const volumes = await catalog.retention.checkpoints(volumeIds);
   const going = new Set(unused.map(({ id }) => id));
   const checkpoints = planCheckpoints(volumes, { ...rules, going, leaving: freed });
+  const goes = [...goingIds].map(id => ({ id }));
+  const awaited = await awaitedOf(catalog, { ...rules, rows, goes });
   const found: Found = {
-    ...{ keep, waits: chain.waits, freed },
+    ...{ keep, waits: chain.waits, freed, awaited },
     names: new Map(volumes.map(({ id, name }) => [id, name])),
     checkpoints: new Map(checkpoints.map(checkpoint => [checkpoint.id, checkpoint])),
   };
@@ -66,6 +69,7 @@ interface Found {
   readonly keep: ReadonlyMap<string, string[]>;
   readonly waits: ChainPlan['waits'];
   readonly freed: ReadonlyMap<string, number>;
+  readonly awaited: ReadonlyMap<string, string[]>;
   /** Of volumes that are still there. */
   readonly names: ReadonlyMap<string, string>;
   readonly checkpoints: ReadonlyMap<string, PruneCheckpoint>;
@@ -86,6 +90,7 @@ function toItem({ id, volumeId, state, pointInTime, ...row }: RetentionRow, foun
     goes: keep.length === 0,
     keep,
     blockedBy: found.waits.get(id) ?? null,
+    awaitedBy: found.awaited.get(id) ?? [],
     freedBytes: found.freed.get(id) ?? 0,
   };
 }

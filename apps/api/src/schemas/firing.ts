@@ -143,6 +143,11 @@ const simulatedFiringSchema = z
           z.object({
             pointInTime: momentField,
             backup: idField.nullable().meta({ description: 'Null: it would be made by the policy itself.' }),
+            awaitedBy: z.array(z.string()).meta({
+              description:
+                'Who has yet to copy it to another repository as things are now: it goes with the first prune after ' +
+                'that was done or given up.',
+            }),
           }),
         ),
       }),
@@ -162,7 +167,7 @@ const simulatedFiringSchema = z
             kind: 'incremental',
             kept: 7,
             keeps: null,
-            pruned: [{ pointInTime: '2026-11-14T08:00:00.000Z', backup: EXAMPLE_IDS.backup }],
+            pruned: [{ pointInTime: '2026-11-14T08:00:00.000Z', backup: EXAMPLE_IDS.backup, awaitedBy: [] }],
           },
         ],
       },

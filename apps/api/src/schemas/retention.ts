@@ -134,6 +134,11 @@ const pruneItemSchema = z
       .string()
       .nullable()
       .meta({ description: 'Why it cannot leave its chain yet: it stays, hidden, until a later prune can.' }),
+    awaitedBy: z.array(z.string()).meta({
+      description:
+        'Who has yet to copy it to another repository: policies and replication rules. It goes nonetheless; prunes ' +
+        'of policies and rules would leave it until then. Pin it to keep it.',
+    }),
     freedBytes: bytesField.meta({
       description:
         'Space that comes back, at most: of a backup that is merged into the next one only what that one has anew, ' +
@@ -157,6 +162,7 @@ const pruneItemSchema = z
         goes: false,
         keep: ['last 1', 'daily 2026-11-21'],
         blockedBy: null,
+        awaitedBy: [],
         freedBytes: 0,
       },
     ],

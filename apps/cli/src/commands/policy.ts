@@ -149,8 +149,15 @@ const lineColumns = (local: (iso: string) => string | null): readonly Column<Lin
   ['VOLUME', ({ volume }) => volume.volume],
   ['KIND', ({ volume }) => volume.kind],
   ['KEPT', ({ volume }) => volume.kept],
-  ['PRUNED', ({ volume }) => volume.pruned.map(({ pointInTime }) => local(pointInTime)).join(', ') || null],
+  ['PRUNED', ({ volume }) => volume.pruned.map(one => prunedText(one, local)).join(', ') || null],
 ];
+
+function prunedText(
+  { pointInTime, awaitedBy }: SimulatedFiring['volumes'][number]['pruned'][number],
+  local: (iso: string) => string | null,
+): string {
+  return `${local(pointInTime)}${awaitedBy.length === 0 ? '' : ' (once it is copied)'}`;
+}
 
 function simulationText(items: readonly SimulatedFiring[], timeZone: string): string {
   const lines = items.flatMap(({ startAt, volumes }) => volumes.map(volume => ({ startAt, volume })));

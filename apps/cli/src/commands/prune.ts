@@ -33,8 +33,9 @@ const checkpointColumns = (items: readonly PruneItem[]): readonly Column<Schema<
   ];
 };
 
-function whatGoes({ checkpoint }: PruneItem): string {
-  return checkpoint.goes ? 'no rule keeps it; its checkpoint goes, too' : 'no rule keeps it';
+function whatGoes({ checkpoint, awaitedBy }: PruneItem): string {
+  const copies = awaitedBy.map(who => `; ${who}, has yet to copy it`).join('');
+  return `no rule keeps it${checkpoint.goes ? '; its checkpoint goes, too' : ''}${copies}`;
 }
 
 type Options = KeepOptions & {

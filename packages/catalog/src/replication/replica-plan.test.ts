@@ -17,7 +17,15 @@ function row(number: number, parent: number | null, more: Partial<RetentionRow> 
   return {
     ...{ id: `b${number}`, volumeId: 'v', checkpointId: `c${number}`, checkpoint: `c${number}` },
     ...{ parentId: parent === null ? null : `b${parent}`, replicaOfId: null, state: 'available' as const },
-    ...{ pointInTime: at, createdAt: at, pinnedUntil: null, storedBytes: 10, holders: [], unsound: null },
+    ...{
+      pointInTime: at,
+      createdAt: at,
+      finishedAt: at,
+      pinnedUntil: null,
+      storedBytes: 10,
+      holders: [],
+      unsound: null,
+    },
     ...more,
   };
 }

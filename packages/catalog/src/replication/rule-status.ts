@@ -1,10 +1,8 @@
 // A rule of replication as it stands: both repositories as the catalog knows them, and what that makes of the rule.
-import type { CatalogTransaction } from '../catalog.ts';
 import type { ReplicationRule } from '../replication-rule-repository.ts';
-import { chosenBy, goneByAll } from '../retention/keepers.ts';
+import { type GoneLook, goneByAll } from '../retention/gone.ts';
+import { chosenBy } from '../retention/keepers.ts';
 import { planReplication, type ReplicationPlan, type ReplicationSides } from './replica-plan.ts';
-
-type Look = Pick<CatalogTransaction, 'policies' | 'replicationRules' | 'retention' | 'volumes'>;
 
 export interface RuleStatus {
   readonly plan: ReplicationPlan;
@@ -17,7 +15,7 @@ export interface RuleStatus {
 
 /** Reads all backups of both repositories. */
 export async function lookAtRule(
-  catalog: Look,
+  catalog: GoneLook,
   rule: ReplicationRule,
   { now }: { now: Date },
 ): Promise<RuleStatus> {

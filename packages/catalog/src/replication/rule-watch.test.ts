@@ -22,6 +22,8 @@ let catalog: Catalog;
 let nowMs: number;
 let source: string;
 let target: string;
+/** Where another rule may copy on what has come to the target. */
+let further: string;
 let volumeIds: string[];
 
 beforeEach(async () => {
@@ -30,10 +32,11 @@ beforeEach(async () => {
   catalog = Catalog.connect(database.url, { clock: () => new Date(nowMs) });
   const { node, volume, repository } = await seed(catalog);
   source = repository.id;
-  target = randomUUID();
-  const offsite = { id: target, name: 'offsite', storageNodeId: node.id, limitBytes: null };
-  await catalog.repositories.create(offsite);
-  await catalog.repositories.markReady(target, null);
+  [target, further] = [randomUUID(), randomUUID()];
+  for (const [id, name] of [[target, 'offsite'] as const, [further, 'further'] as const]) {
+    await catalog.repositories.create({ id, name, storageNodeId: node.id, limitBytes: null });
+    await catalog.repositories.markReady(id, null);
+  }
   volumeIds = [volume.id];
   while (volumeIds.length < VOLUMES) {
     const id = randomUUID();
@@ -86,7 +89,7 @@ class World {
     const acts = [
       ...[this.#back, this.#back, this.#back, this.#replicate, this.#replicate, this.#replicate],
       ...[this.#end, this.#end, this.#hide, this.#remove, this.#damage, this.#pin, this.#lease],
-      ...[this.#label, this.#pass, this.#other],
+      ...[this.#label, this.#pass, this.#other, this.#onward, this.#arrive],
     ];
     const act = acts[Math.floor(this.#random() * acts.length)]!;
     return act.call(this);
@@ -204,6 +207,37 @@ class World {
     }
     await makeRule({ name: 'other', keep: { ...NOTHING, last: 4 } });
     return 'another rule';
+  }
+
+  /** What a rule has yet to copy on does not go. */
+  async #onward(): Promise<string> {
+    const rule = await catalog.replicationRules.find('onward');
+    if (rule === null)
+      await makeRule({ name: 'onward', sourceRepositoryId: target, targetRepositoryId: further });
+    else await catalog.replicationRules.update('onward', { enabled: !rule.enabled });
+    return `copied on: ${!rule?.enabled}`;
+  }
+
+  async #arrive(): Promise<string> {
+    const there = new Set((await catalog.retention.backups(further)).map(({ checkpointId }) => checkpointId));
+    const row = await this.#row(
+      target,
+      ({ state, checkpointId }) => state === 'available' && !there.has(checkpointId),
+    );
+    if (row === undefined) return 'nothing to copy on';
+    const { volumeId, checkpointId, checkpoint, id: replicaOfId } = row;
+    const id = randomUUID();
+    const common = { id, repositoryId: further, volumeId, volumeName: 'x', checkpointId, checkpoint };
+    await catalog.backups.create({
+      ...common,
+      parentId: null,
+      replicaOfId,
+      reason: 'on',
+      sizeBytes: 2 ** 40,
+    });
+    await catalog.backups.markStarted(id, { pointInTime: row.pointInTime!, dirtyBytes: 1 });
+    await catalog.backups.markAvailable(id, { storedBytes: 1, sentBytes: 1, fileName: 'x' }, runId);
+    return `${checkpoint} copied on`;
   }
 
   async #pass(): Promise<string> {

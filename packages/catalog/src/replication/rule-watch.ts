@@ -2,11 +2,13 @@
 // and those whose plan changes with time. Each worker has its own, and may lose it: the first look reads all.
 import type { CatalogTransaction } from '../catalog.ts';
 import type { ReplicationRule } from '../replication-rule-repository.ts';
-import { chosenBy, goneByAll, keepersOf } from '../retention/keepers.ts';
+import { rulesOutOf } from '../retention/awaited.ts';
+import { type GoneLook, goneByAll } from '../retention/gone.ts';
+import { chosenBy, keepersOf } from '../retention/keepers.ts';
 import type { RetentionRow } from '../retention-rows.ts';
 import { planReplication, type ReplicationPlan, type WantedReplica } from './replica-plan.ts';
 
-type Look = Pick<CatalogTransaction, 'retention' | 'volumes' | 'events' | 'policies' | 'replicationRules'>;
+type Look = GoneLook & Pick<CatalogTransaction, 'events'>;
 
 export interface RuleWatchLimits {
   /** Volumes that are read in one go: some thousand backups. */
@@ -65,7 +67,7 @@ export async function planVolumes(
 
 export class RuleWatch {
   readonly #limits: RuleWatchLimits;
-  /** The rule, and who else keeps backups in its target, as they were at the last look. */
+  /** The rule, and who else keeps backups in its target or copies them from there, as they were at the last look. */
   #settings = '';
   #seen = -1;
   #allAtMs = 0;
@@ -108,13 +110,14 @@ export class RuleWatch {
     // Before anything is read: what changes from now on has a later event.
     const { newest, prunedUpTo } = await catalog.events.ends();
     const isBehind = this.#seen < prunedUpTo || newest - this.#seen > eventsMax;
-    const settings = JSON.stringify([rule, await keepersOf(catalog, rule.targetRepositoryId)]);
+    const { sourceRepositoryId, targetRepositoryId } = rule;
+    const keepers = await keepersOf(catalog, targetRepositoryId);
+    const settings = JSON.stringify([rule, keepers, await rulesOutOf(catalog, targetRepositoryId)]);
     const isOther = settings !== this.#settings;
     const isOld = Math.abs(now.getTime() - this.#allAtMs) >= allMs;
     const told =
       isBehind || isOther || isOld ? null : await catalog.events.backupsChangedIn(this.#seen, newest);
     if (told === null) {
-      const { sourceRepositoryId, targetRepositoryId } = rule;
       const ids = await catalog.retention.volumesIn([sourceRepositoryId, targetRepositoryId]);
       this.#due.clear();
       this.#recheckAtMs.clear();

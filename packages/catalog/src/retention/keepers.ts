@@ -4,9 +4,7 @@
 import { parseSelector } from '@tidemark/proto';
 import type { CatalogTransaction } from '../catalog.ts';
 import { pagesOf } from '../page.ts';
-import type { RetentionRow } from '../retention-rows.ts';
-import { keepsAnything, type RetentionRules } from './keep.ts';
-import { keptOf } from './kept.ts';
+import type { RetentionRules } from './keep.ts';
 
 type Look = Pick<CatalogTransaction, 'policies' | 'replicationRules' | 'volumes'>;
 
@@ -47,41 +45,6 @@ export async function keepersOf(
     }
   }
   return keepers;
-}
-
-/** Of `goes`, which the keeper `by` lets go, what nobody else keeps. `rows`: all backups of their volumes there. */
-export async function goneByAll<T extends { readonly id: string }>(
-  catalog: Look,
-  look: {
-    readonly repositoryId: string;
-    readonly by: string;
-    readonly rows: readonly RetentionRow[];
-    readonly goes: readonly T[];
-    readonly now: Date;
-  },
-): Promise<T[]> {
-  let goes = [...look.goes];
-  if (goes.length === 0) return goes;
-  const volumeIds = [...new Set(look.rows.map(({ volumeId }) => volumeId))];
-  for (const keeper of await keepersOf(catalog, look.repositoryId)) {
-    if (keeper.id === look.by) continue;
-    const isChosen = await chosenBy(catalog, keeper, volumeIds);
-    const kept = keptBy(keeper, look.rows, { now: look.now, isChosen });
-    goes = goes.filter(({ id }) => !kept.has(id));
-  }
-  return goes;
-}
-
-/** Ids. Rules that keep nothing are a mistake, and no reason to let anything go. */
-function keptBy(
-  { keep, timeZone, replicasAlone }: Keeper,
-  rows: readonly RetentionRow[],
-  { now, isChosen }: { now: Date; isChosen: (volumeId: string) => boolean },
-): Set<string> {
-  const own = rows.filter(row => isChosen(row.volumeId) && (!replicasAlone || row.replicaOfId !== null));
-  if (keep === null || !keepsAnything(keep)) return new Set(own.map(({ id }) => id));
-  const reasons = keptOf(own, { rules: keep, now, timeZone });
-  return new Set([...reasons].filter(([, why]) => why.length > 0).map(([id]) => id));
 }
 
 /** Without a selector also backups of volumes that are gone. `volumeIds`: only these are asked about. */

@@ -4351,7 +4351,8 @@ export interface components {
          *           "pruned": [
          *             {
          *               "pointInTime": "2026-11-14T08:00:00.000Z",
-         *               "backup": "e7f8a9b0-2c3d-4e5f-8a6b-7c8d9e0f1a05"
+         *               "backup": "e7f8a9b0-2c3d-4e5f-8a6b-7c8d9e0f1a05",
+         *               "awaitedBy": []
          *             }
          *           ]
          *         }
@@ -4395,6 +4396,8 @@ export interface components {
                     pointInTime: string;
                     /** @description Null: it would be made by the policy itself. */
                     backup: string | null;
+                    /** @description Who has yet to copy it to another repository as things are now: it goes with the first prune after that was done or given up. */
+                    awaitedBy: string[];
                 }[];
             }[];
         };
@@ -4446,6 +4449,7 @@ export interface components {
          *         "daily 2026-11-21"
          *       ],
          *       "blockedBy": null,
+         *       "awaitedBy": [],
          *       "freedBytes": 0
          *     }
          */
@@ -4471,6 +4475,8 @@ export interface components {
             keep: string[];
             /** @description Why it cannot leave its chain yet: it stays, hidden, until a later prune can. */
             blockedBy: string | null;
+            /** @description Who has yet to copy it to another repository: policies and replication rules. It goes nonetheless; prunes of policies and rules would leave it until then. Pin it to keep it. */
+            awaitedBy: string[];
             /** @description Space that comes back, at most: of a backup that is merged into the next one only what that one has anew, which the map of its image tells, not the catalog. `result.freedBytes` of the run is what came back. */
             freedBytes: number;
         };
