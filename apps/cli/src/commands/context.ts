@@ -119,11 +119,18 @@ export function parseCount(text: string): number {
   return Number(text);
 }
 
-/** A day, which begins at midnight UTC, or a moment. */
+const MOMENT = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?)(Z|[+-]\d\d:\d\d))?$/;
+
+/** A day, which begins at midnight UTC, or a moment with its zone: without one it would hang on this machine's. */
 export function parseMoment(text: string): string {
-  const moment = new Date(text);
-  if (/^\d{4}-\d\d-\d\d(T|$)/.test(text) && !Number.isNaN(moment.getTime())) return moment.toISOString();
-  throw new InvalidArgumentError('Give a day like 2027-01-31, or a moment like 2027-01-31T08:00:00Z.');
+  const [, day = '', clock = '00:00', zone = 'Z'] = MOMENT.exec(text) ?? [];
+  const moment = new Date(`${day}T${clock}${zone}`);
+  // The 31st of February would be taken for a day of March.
+  const midnight = new Date(`${day}T00:00Z`);
+  const isDay = !Number.isNaN(midnight.getTime()) && midnight.toISOString().startsWith(day);
+  if (isDay && !Number.isNaN(moment.getTime())) return moment.toISOString();
+  const words = 'Give a day like 2027-01-31, or a moment with its zone like 2027-01-31T08:00:00Z.';
+  throw new InvalidArgumentError(words);
 }
 
 /** For every command that starts a run. */

@@ -10,6 +10,8 @@ type Group = Schema<'Group'>;
 
 const PATH = '/v1/groups';
 
+const GROUP_STATES = ['creating', 'ready', 'incomplete', 'failed', 'cancelled', 'deleting'];
+
 const ms = (value: number): string => `${value.toFixed(1)} ms`;
 
 const columns: readonly Column<Group>[] = [
@@ -70,8 +72,8 @@ export function groupCommands(program: Command, around: Surroundings): void {
   createCommand(group, around);
 
   withPage(group.command('list').description('list groups, newest first'))
-    .option('--state <state>', 'only groups in this state')
-    .option('--kind <kind>', 'only groups of this kind: checkpoint or backup')
+    .addOption(new Option('--state <state>', 'only groups in this state').choices(GROUP_STATES))
+    .addOption(new Option('--kind <kind>', 'only groups of this kind').choices(['checkpoint', 'backup']))
     .option('--name <text>', 'only groups whose name holds this')
     .option('--volume <ref>', 'only groups that this volume is in')
     .option('--storage-node <ref>', 'only groups with volumes on this storage node')
@@ -165,7 +167,20 @@ function createCommand(group: Command, around: Surroundings): void {
 }
 
 /** What would be left out without a word. */
-function requireSense({ backup, kind, compression, speed, hook, webhook, hookTimeout }: CreateOptions): void {
+function requireSense({
+  volume,
+  selector,
+  backup,
+  hook,
+  webhook,
+  hookTimeout,
+  ...rest
+}: CreateOptions): void {
+  if (volume === undefined && selector === undefined) {
+    const text = 'Say which volumes: --volume REF, with more behind it, or --selector app=shop.';
+    throw new InvalidArgumentError(text);
+  }
+  const { kind, compression, speed } = rest;
   const ofBackups = kind ?? compression ?? speed;
   if (backup === undefined && ofBackups !== undefined) {
     const text = '--kind, --compression and --speed are about backups: say with --backup where they go.';

@@ -1,6 +1,6 @@
 // What `policy create`, `update` and `simulate` take, as the request that they make of it.
 import type { Schema } from '@tidemark/client';
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from '../sizes.ts';
 import { parseCount } from './context.ts';
 
@@ -35,6 +35,8 @@ export type PolicyOptions = Partial<Record<`keep${Capitalize<(typeof RULES)[numb
   dropOldest?: boolean;
 };
 
+const KINDS = ['full', 'incremental', 'differential', 'checkpoint'];
+
 const WINDOW = /^(\d\d:\d\d)-(\d\d:\d\d)(?:@([1-7](?:,[1-7])*))?=(\S+)$/;
 
 function parseWindow(text: string, before: Window[] | false = []): Window[] {
@@ -63,10 +65,12 @@ export function withPolicyOptions(command: Command): Command {
     .option('--selector <selector>', 'volumes with labels like these, such as app=web; all unless told')
     .option('--cron <rule>', 'when it is due, such as "30 2 * * *" or @hourly')
     .option('--time-zone <name>', 'where times and days are counted (default: UTC)')
-    .option('--missed <rule>', 'what becomes of missed due moments: skip, once or all')
+    .addOption(
+      new Option('--missed <rule>', 'what becomes of missed due moments').choices(['skip', 'once', 'all']),
+    )
     .option('--missed-max <count>', 'of all: the newest so many', parseCount)
     .option('--jitter <seconds>', 'start up to this much later, each by its own', parseCount)
-    .option('--kind <kind>', 'full, incremental, differential or checkpoint')
+    .addOption(new Option('--kind <kind>', 'what it makes').choices(KINDS))
     .option('--full-every <count>', 'the first of so many firings is full', parseCount)
     .option('--repository <ref>', 'where backups go')
     .option('--replica <ref>', 'repository that each is copied to; may be given again', collect)

@@ -1,7 +1,7 @@
 // tidemark policy
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query, Schema } from '@tidemark/client';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { FIRING_LOOK_MS } from '../limits.ts';
 import { type Column, moment, momentIn, record, size, table, withMore } from '../output.ts';
 import {
@@ -62,7 +62,11 @@ export function policyCommands(program: Command, around: Surroundings): void {
     .option('--enable', 'switch it on at once')
     .action((name, { enable: enabled, ...options }: PolicyOptions & { enable?: true }, command) =>
       show(command, ({ client }) => {
-        // Where something is missing, such as a schedule, the API says so.
+        if (options.cron === undefined) {
+          const text = "Say when it is due: --cron RULE, such as '30 2 * * *' or @hourly.";
+          throw new InvalidArgumentError(text);
+        }
+        // Where something else is missing, such as a repository, the API says so.
         const body = { name, enabled, ...bodyOf(options) } as Schema<'CreatePolicy'>;
         return client.post(PATH, { body });
       }),

@@ -1,6 +1,6 @@
 // tidemark prune, and what concerns single backups of it.
 import { ProblemFailure, resultOf, type Schema } from '@tidemark/client';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { type Column, moment, size, table } from '../output.ts';
 import { formatSize, parseSize } from '../sizes.ts';
 import { showBackup } from './backup-columns.ts';
@@ -80,6 +80,10 @@ export function pruneCommand(program: Command, around: Surroundings): void {
 
 function bodyOf(options: Options): Schema<'Prune'> {
   const keep = keepOf(options) ?? {};
+  if (!Object.values(keep).some(count => count > 0)) {
+    const text = 'Nothing would be kept. Say what is kept, such as --keep-last 3 or --keep-daily 7.';
+    throw new InvalidArgumentError(text);
+  }
   const { repository, volume, timeZone, dryRun = false, speed: speedBytesPerSecond } = options;
   return { repository, volume, keep, timeZone, dryRun, speedBytesPerSecond };
 }

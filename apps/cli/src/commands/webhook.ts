@@ -1,6 +1,6 @@
 // tidemark webhook
 import type { Query, Schema } from '@tidemark/client';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { type Column, moment, record } from '../output.ts';
 import { at, Context, type Surroundings, withPage } from './context.ts';
 
@@ -52,7 +52,9 @@ export function webhookCommands(program: Command, around: Surroundings): void {
     });
 
   withPage(group.command('list').description('list webhooks'))
-    .option('--state <state>', 'only enabled, disabled or suspended ones')
+    .addOption(
+      new Option('--state <state>', 'only those in this state').choices(['enabled', 'disabled', 'suspended']),
+    )
     .option('--name <text>', 'only webhooks whose name holds this')
     .option('--on-behalf-of <name>', 'only what this token changed last')
     .action(async (query: Query<typeof PATH>, command) => {
@@ -75,7 +77,11 @@ export function webhookCommands(program: Command, around: Surroundings): void {
 function changeCommands(group: Command, around: Surroundings): void {
   withChoice(group.command('set <webhook>').description('change a webhook, and try it at once'))
     .option('--to <url>', 'where events are sent to')
-    .option('--enable', 'send again, also after too many failures or the end of a token')
+    .addOption(
+      new Option('--enable', 'send again, also after too many failures or the end of a token').conflicts(
+        'disable',
+      ),
+    )
     .option('--disable', 'send nothing until it is enabled; events wait')
     .action(async (ref, { to: url, kinds, selector, enable, disable }, command) => {
       const { client, output } = new Context(command, around);
@@ -114,7 +120,9 @@ function deliveryCommands(group: Command, around: Surroundings): void {
     });
 
   withPage(group.command('deliveries <webhook>').description('list what was sent, and what waits'))
-    .option('--state <state>', 'only pending, delivered or dead ones')
+    .addOption(
+      new Option('--state <state>', 'only those in this state').choices(['pending', 'delivered', 'dead']),
+    )
     .action(async (ref, query: Query<`${typeof ONE}/deliveries`>, command) => {
       const { client, output } = new Context(command, around);
       const params = { path: { webhook: ref }, query };
