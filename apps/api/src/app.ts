@@ -104,10 +104,20 @@ function closeConnectionsAtTheEnd(app: FastifyInstance): void {
   });
 }
 
+/** `localhost` may have several addresses; Fastify makes a server of each, and shows the first alone. */
+function serversOf(app: FastifyInstance): Server[] {
+  const others = Object.getOwnPropertySymbols(app).find(
+    ({ description }) => description === 'fastify.serverBindings',
+  );
+  const bindings = others && (app as unknown as Record<symbol, Server[]>)[others];
+  return [app.server as Server, ...(bindings ?? [])];
+}
+
 /** Connections from then on are served with the renewed certificate. */
 function followRenewals(app: FastifyInstance, https: TlsFiles | undefined): void {
-  const server = app.server as Server;
-  const stop = https?.onChange(({ cert, key }) => server.setSecureContext({ cert, key }));
+  const stop = https?.onChange(({ cert, key }) => {
+    for (const server of serversOf(app)) server.setSecureContext({ cert, key });
+  });
   app.addHook('onClose', async () => stop?.());
 }
 
