@@ -74,7 +74,7 @@ test('options are passed on, and refused where they make no sense', async () => 
     expect((await tidemark('group', 'create', 'wednesday', ...args)).exit, args.join(' ')).toBe(2);
   }
   const none = await tidemark('group', 'create', 'wednesday');
-  expect([none.exit, none.err]).toEqual([1, expect.stringContaining('which volumes it is about')]);
+  expect([none.exit, none.err]).toEqual([2, expect.stringContaining('Say which volumes')]);
 });
 
 test('what would be left out without a word is refused', async () => {

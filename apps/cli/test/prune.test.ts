@@ -58,6 +58,6 @@ test('what a prune would do is shown, done when asked, and what is protected sta
 
 test('a prune without a rule is refused, and a moment that is none is not understood', async () => {
   const nothing = await tidemark('prune', '--repository', 'nightly');
-  expect(nothing.err).toContain('keeps nothing');
+  expect(nothing.err).toContain('Nothing would be kept.');
   expect((await tidemark('backup', 'pin', 'x', '--until', 'soon')).exit).toBe(2);
 });
