@@ -194,6 +194,54 @@ test('groups and their runs are told of where all of their members are in the sc
   expect(await listed('')).toEqual(seen);
 });
 
+test('the deletion of a group is told to those who saw it, with its run', async () => {
+  const end = async (name: string, volumes: { id: string }[]) => {
+    const id = randomUUID();
+    const { catalog } = open.app;
+    await inDatabase(open.database.url, async client => {
+      await client.query(
+        `INSERT INTO checkpoint_group (id, name, kind, completion, state, fence_limit_ms, run_id)
+        VALUES ($1, $2, 'checkpoint', 'grouped', 'ready', 500, gen_random_uuid())`,
+        [id, name],
+      );
+      await client.query(
+        `INSERT INTO checkpoint_group_member (group_id, volume_id, volume_name, storage_node_id, checkpoint_id, state)
+        SELECT $1, id, name, storage_node_id, gen_random_uuid(), 'ready' FROM volume WHERE id = ANY($2)`,
+        [id, volumes.map(volume => volume.id)],
+      );
+    });
+    const { id: runId } = await catalog.transaction(async tx => {
+      const run = { id: randomUUID(), kind: 'delete-group', request: { groupId: id } } as const;
+      await tx.groups.markDeleting(id, run.id);
+      return tx.runs.create(run);
+    });
+    await catalog.groups.delete(id, runId);
+    return { id, runId };
+  };
+  const passing = await open.volume('passing', 'alpha');
+  await open.call('PATCH', '/v1/volumes/passing', { labels: { env: 'prod' } });
+  const gone = await end('gone', [mine, passing]);
+  const kindsOf = async (subject: string) => (await page(`&subject=${subject}`)).map(({ kind }) => kind);
+  const isTold = async () => {
+    expect(await kindsOf(gone.id)).toEqual(['group-deleting', 'group-deleted']);
+    expect(await kindsOf(gone.runId)).toEqual(['run-queued']);
+    expect((await api.call('GET', `/v1/runs/${gone.runId}`, undefined, headers)).status).toBe(200);
+  };
+  await isTold();
+  const foreign = [await end('gone-mixed', [mine, other]), await end('gone-empty', [])];
+  for (const { id, runId } of foreign) {
+    expect([await kindsOf(id), await kindsOf(runId)]).toEqual([[], []]);
+    expect((await api.call('GET', `/v1/runs/${runId}`, undefined, headers)).status).toBe(404);
+  }
+  // A member that ends later ends as it was seen; one that leaves the scope takes the group's events with it.
+  const { body } = await open.call('DELETE', '/v1/volumes/passing');
+  await open.app.catalog.volumes.delete(passing.id, body.run.id);
+  await isTold();
+  await open.call('PATCH', '/v1/volumes/mine', { labels: { env: 'test' } });
+  expect(await kindsOf(gone.id)).toEqual([]);
+  await open.call('PATCH', '/v1/volumes/mine', { labels: { env: 'prod' } });
+});
+
 test('progress is told of runs that the token sees', async () => {
   const start = async (volume: string) => {
     const wanted = { volume, repository: 'vault', checkpoint: `p-${randomUUID().slice(0, 8)}`, kind: 'full' };

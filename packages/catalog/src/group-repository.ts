@@ -282,11 +282,17 @@ export class GroupRepository {
     });
   }
 
-  /** The row alone. Good to repeat. */
+  /** The row alone; the event names its volumes, by which it is told who may see it. Good to repeat. */
   delete(id: string, runId: string): Promise<void> {
     return this.#scope.write(async (db, tell) => {
+      const members = await db.checkpointGroupMember.findMany({
+        where: { groupId: id },
+        orderBy: { volumeId: 'asc' },
+        select: { volumeId: true },
+      });
+      const data = { volumeIds: members.map(({ volumeId }) => volumeId) };
       const { count } = await db.checkpointGroup.deleteMany({ where: { id } });
-      if (count === 1) tell({ kind: 'group-deleted', subjectType: 'group', subjectId: id, runId });
+      if (count === 1) tell({ kind: 'group-deleted', subjectType: 'group', subjectId: id, runId, data });
     });
   }
 }

@@ -12,13 +12,21 @@ export function isVolumeInside(id: Prisma.Sql, visible: Selector): Prisma.Sql {
     WHERE ending.subject_id = ${id} AND ending.kind = 'volume-deleted' AND ${labels}))`;
 }
 
-/** The group of that id has members, and no volume of them is outside or gone. */
+/**
+ * The group of that id has members, and no volume of them is outside or gone; or it is gone itself, and no volume that
+ * it had at its end is outside, as long as the event of that is kept.
+ */
 export function isGroupInside(id: Prisma.Sql, visible: Selector): Prisma.Sql {
   const labels = selectorCondition(visible);
-  return Prisma.sql`(
+  const isMemberInside = isVolumeInside(Prisma.sql`member.id::uuid`, visible);
+  return Prisma.sql`CASE WHEN EXISTS (SELECT 1 FROM checkpoint_group AS g WHERE g.id = ${id}) THEN
     EXISTS (SELECT 1 FROM checkpoint_group_member AS m WHERE m.group_id = ${id})
     AND NOT EXISTS (SELECT 1 FROM checkpoint_group_member AS m WHERE m.group_id = ${id}
-      AND NOT EXISTS (SELECT 1 FROM volume WHERE volume.id = m.volume_id AND ${labels})))`;
+      AND NOT EXISTS (SELECT 1 FROM volume WHERE volume.id = m.volume_id AND ${labels}))
+    ELSE EXISTS (SELECT 1 FROM event AS gone WHERE gone.subject_id = ${id} AND gone.kind = 'group-deleted'
+      AND jsonb_array_length(gone.data -> 'volumeIds') > 0
+      AND NOT EXISTS (SELECT 1 FROM jsonb_array_elements_text(gone.data -> 'volumeIds') AS member(id)
+        WHERE NOT ${isMemberInside})) END`;
 }
 
 /** About `run`, whatever volume it is of: they have asked for it, or it makes or deletes a group that they see. */

@@ -47,7 +47,7 @@ export const EVENT_KINDS = {
   'group-failed': 'A group could not be made, and nothing of it is left',
   'group-cancelled': 'A group was cancelled, and nothing of it is left',
   'group-deleting': 'A group is being deleted',
-  'group-deleted': 'A group is gone',
+  'group-deleted': 'A group is gone; `volumeIds` are the volumes that it had',
   'repository-creating': 'A repository is being made',
   'repository-adopted': 'A repository that a storage node has is known again',
   'repository-ready': 'A repository takes backups',
