@@ -111,7 +111,12 @@ test('a backup that waits to go is shown, and one that is gone is not', async ()
 test('a plan names volumes, what waits is counted apart, and every checkpoint has its reasons', async () => {
   const item = (backup: string, more: object) => ({
     ...{ backup, volumeId: 'v1', volume: 'web', pointInTime: null, goes: true, keep: [], blockedBy: null },
-    ...{ checkpoint: { id: 'c', name: 'mon', goes: false, keep: [] }, freedBytes: 1024, awaitedBy: [], ...more },
+    ...{
+      checkpoint: { id: 'c', name: 'mon', goes: false, keep: [] },
+      freedBytes: 1024,
+      awaitedBy: [],
+      ...more,
+    },
   });
   const items = [
     item('b3', { goes: false, keep: ['last 1'] }),
