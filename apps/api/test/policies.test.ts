@@ -85,6 +85,63 @@ test('of rules and retries only what is named changes', async () => {
   expect((await change({ keep: { last: 2 } })).keep).toMatchObject({ last: 2, weekly: 0 });
 });
 
+test('its groups are what groups that are asked for are, and of that only what is named changes', async () => {
+  const { id: alpha } = (await api.call('GET', '/v1/storage-nodes/alpha')).body;
+  const webhook = { webhook: 'https://db.example/freeze?key=1', timeoutMs: 5_000 };
+  const hooks = [{ command: 'quiesce', storageNode: 'alpha' }, webhook];
+  const { body: made } = await create({ grouped: { completion: 'grouped', hooks } });
+  const command = { command: 'quiesce', storageNode: alpha, timeoutMs: 10_000 };
+  expect(made.grouped).toEqual({ fenceLimitMs: 500, completion: 'grouped', hooks: [command, webhook] });
+  const shown = await api.call('GET', '/v1/policies/nightly');
+  expect(shown.body).toEqual(made);
+  const change = async (body: object) => (await api.call('PATCH', '/v1/policies/nightly', body)).body.grouped;
+  expect(await change({ fullEvery: 3 })).toEqual(made.grouped);
+  expect(await change({ grouped: { fenceLimitMs: 250 } })).toEqual({ ...made.grouped, fenceLimitMs: 250 });
+  expect(await change({ grouped: { completion: 'individual' } })).toMatchObject({
+    ...{ fenceLimitMs: 250, completion: 'individual', hooks: [command, webhook] },
+  });
+  // As it was shown it can be sent again.
+  expect(await change({ grouped: made.grouped })).toEqual(made.grouped);
+  const present = await api.call('GET', '/v1/policies/nightly');
+  expect(present.headers.etag).not.toBe(shown.headers.etag);
+  const stale = { 'if-match': String(shown.headers.etag) };
+  const late = await api.call('PATCH', '/v1/policies/nightly', { grouped: { hooks: [] } }, stale);
+  expect(late.status).toBe(412);
+  expect(await change({ grouped: { hooks: [webhook] } })).toEqual({ ...made.grouped, hooks: [webhook] });
+  expect(await change({ grouped: { hooks: [] } })).toEqual({ ...made.grouped, hooks: [] });
+  expect(await change({ grouped: null })).toBeNull();
+  const none = { fenceLimitMs: 500, completion: 'individual', hooks: [] };
+  expect(await change({ grouped: {} })).toEqual(none);
+  expect((await create({ name: 'plain', grouped: {} })).body.grouped).toEqual(none);
+});
+
+test('hooks of its groups are refused where those of a group are, and outside of groups', async () => {
+  await create();
+  const command = { command: 'quiesce', storageNode: 'alpha' };
+  for (const [code, grouped, words] of [
+    ['invalid-request', { hooks: [{ webhook: 'http://169.254.169.254/' }] }, 'leads to 169.254.169.254'],
+    ['invalid-request', { hooks: [{ ...command, timeoutMs: 60_001 }] }, 'grouped.hooks'],
+    ['invalid-request', { hooks: Array(17).fill(command) }, 'grouped.hooks'],
+    ['invalid-request', { completion: 'some' }, 'grouped.completion'],
+    ['invalid-request', { fenceLimitMs: 10_001 }, 'grouped.fenceLimitMs'],
+    ['storage-node-not-found', { hooks: [{ ...command, storageNode: 'nowhere' }] }, "hook 'quiesce'"],
+  ] as const) {
+    const asks = [
+      ['POST', '/v1/policies', { ...NIGHTLY, name: 'other', grouped }],
+      ['POST', '/v1/policies/simulate?days=2', { ...NIGHTLY, grouped }],
+      ['PATCH', '/v1/policies/nightly', { grouped }],
+    ] as const;
+    for (const [method, url, body] of asks) {
+      expect((await api.refused(code, method, url, body)).detail, `${method} ${words}`).toContain(words);
+    }
+  }
+  for (const alone of [{ hooks: [command] }, { completion: 'grouped' }, { fenceLimitMs: 250 }]) {
+    const problem = await api.refused('invalid-request', 'PATCH', '/v1/policies/nightly', alone);
+    expect(problem.detail).toContain(`'${Object.keys(alone)[0]}', which is said of groups alone`);
+  }
+  expect((await api.call('GET', '/v1/policies/nightly')).body.grouped).toBeNull();
+});
+
 test('what could not work is refused by name', async () => {
   await create();
   await api.refused('policy-name-taken', 'POST', '/v1/policies', NIGHTLY);

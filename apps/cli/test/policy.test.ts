@@ -61,14 +61,65 @@ test('what a policy has is changed one by one, and taken away', async () => {
   const update = (...args: string[]) => done('policy', 'update', 'nightly', ...args);
   expect(await update('--keep-weekly', '4')).toMatch(/^KEEPS +daily 2, weekly 4$/m);
   expect(await update('--keep-weekly', '0')).toMatch(/^KEEPS +daily 2$/m);
-  expect(await update('--fence-limit', '250')).toMatch(/^TOGETHER +yes, fence limit 250 ms$/m);
-  expect(await update('--no-grouped', '--no-bandwidth')).toMatch(/^TOGETHER +no$/m);
+  expect(await update('--no-bandwidth')).toMatch(/^TOGETHER +no$/m);
   expect(await update('--no-drop-oldest')).toMatch(/^DROPS OLDEST +no$/m);
   expect(await update('--drop-oldest')).toMatch(/^BANDWIDTH +-$/m);
   const bare = await update('--no-keep', '--no-repository', '--no-replicas', '--kind', 'checkpoint');
   expect(bare).toMatch(/^KEEPS +-$/m);
   expect(bare).toMatch(/^REPOSITORY +-$/m);
   await update('--kind', 'incremental', '--repository', 'vault', '--keep-daily', '2');
+});
+
+test('what is said of its groups is kept until it is changed, and refused where it makes none', async () => {
+  const update = (...args: string[]) => done('policy', 'update', 'nightly', ...args);
+  const grouped = async () => JSON.parse(await done('--json', 'policy', 'show', 'nightly')).grouped;
+  for (const args of [
+    ['--completion', 'grouped'],
+    ['--hook', 'alpha=quiesce'],
+    ['--fence-limit', '250'],
+  ]) {
+    const { exit, err } = await tidemark('policy', 'update', 'nightly', ...args);
+    expect([exit, err], args[0]).toEqual([2, expect.stringContaining('say --grouped')]);
+    const made = await tidemark(
+      'policy',
+      'create',
+      'other',
+      '--repository',
+      'vault',
+      '--cron',
+      '@daily',
+      ...args,
+    );
+    expect([made.exit, made.err], args[0]).toEqual([2, expect.stringContaining('say --grouped')]);
+  }
+  expect(await grouped()).toBeNull();
+  const webhook = ['--webhook', 'http://db.example/freeze?key=secret'];
+  const shown = await update('--grouped', '--hook', 'alpha=quiesce', ...webhook, '--hook-timeout', '500');
+  expect(shown).toMatch(/^TOGETHER +yes, fence limit 500 ms$/m);
+  expect(shown).toMatch(/^COMPLETION +individual$/m);
+  expect(shown).toMatch(
+    /^HOOKS +alpha=quiesce, 0\.5 s at most; http:\/\/db\.example\/freeze, 0\.5 s at most$/m,
+  );
+  const { id } = JSON.parse(await done('--json', 'storage-node', 'show', 'alpha'));
+  const hooks = [
+    { command: 'quiesce', storageNode: id, timeoutMs: 500 },
+    { webhook: webhook[1], timeoutMs: 500 },
+  ];
+  await update('--completion', 'grouped');
+  await update('--fence-limit', '250');
+  expect(await grouped()).toEqual({ fenceLimitMs: 250, completion: 'grouped', hooks });
+  expect(await update('--grouped')).toMatch(/^TOGETHER +yes, fence limit 250 ms$/m);
+  for (const args of [
+    ['--hook-timeout', '500'],
+    ['--no-grouped', '--completion', 'grouped'],
+    ['--no-hooks', '--hook', 'alpha=quiesce'],
+    ['--completion', 'some'],
+  ]) {
+    expect((await tidemark('policy', 'update', 'nightly', ...args)).exit, args.join(' ')).toBe(2);
+  }
+  expect(await update('--no-hooks')).toMatch(/^HOOKS +-$/m);
+  expect(await grouped()).toEqual({ fenceLimitMs: 250, completion: 'grouped', hooks: [] });
+  expect(await update('--no-grouped')).toMatch(/^TOGETHER +no$/m);
 });
 
 test('a firing is waited for, and shown with its volumes', async () => {

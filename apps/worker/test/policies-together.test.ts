@@ -3,7 +3,13 @@
 // elsewhere at once is brought later, and by another run where one failed. Method: a real worker and catalog; scripted
 // storage nodes.
 import { randomUUID } from 'node:crypto';
-import { type FiringWithCounts, intendBackup, type Policy, type PolicyDefinition } from '@tidemark/catalog';
+import {
+  type FiringWithCounts,
+  intendBackup,
+  type Policy,
+  type PolicyDefinition,
+  type PolicyGroups,
+} from '@tidemark/catalog';
 import { inDatabase } from '@tidemark/catalog/testing';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Fleet } from './fleet.ts';
@@ -12,6 +18,7 @@ import { GroupFleet, MEMBERS } from './group-fleet.ts';
 /** On a machine that others use as well. */
 const PATIENCE = { timeout: 150_000 };
 const NEED_BYTES = 700;
+const GROUPED: PolicyGroups = { fenceLimitMs: 5_000, completion: 'individual', hooks: [] };
 const HOURLY = { cron: '0 * * * *', timeZone: 'UTC', missed: 'once', missedMax: 3, jitterMs: 0 } as const;
 
 let fleet: Fleet;
@@ -34,7 +41,7 @@ function policy(more: Partial<PolicyDefinition> = {}): Promise<Policy> {
   const definition: PolicyDefinition = {
     ...{ description: '', selector: '', schedule: HOURLY, kind: 'incremental', fullEvery: 0, repositoryId },
     ...{ replicaIds: [], keep: null, verifyPercent: 0, concurrency: 8, bandwidth: [], priority: 10 },
-    ...{ retry: { times: 0, delayMs: 0 }, dropOldest: true, grouped: { fenceLimitMs: 5_000 }, ...more },
+    ...{ retry: { times: 0, delayMs: 0 }, dropOldest: true, grouped: GROUPED, ...more },
   };
   return fleet.catalog.policies.create({ id: randomUUID(), name: 'nightly', definition, enabled: false });
 }

@@ -344,7 +344,7 @@ describe('a firing', { timeout: TIMEOUT_MS }, () => {
   });
 
   test('of volumes together is one group of one instant', async () => {
-    const grouped = { fenceLimitMs: 5_000 };
+    const grouped = { fenceLimitMs: 5_000, completion: 'individual' as const, hooks: [] };
     const nightly = await policy({ grouped, retry: { times: 1, delayMs: 10 } }, { enabled: false });
     await startWorker();
     await fire(nightly);

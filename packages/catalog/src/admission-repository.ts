@@ -133,12 +133,20 @@ export class AdmissionRepository {
     });
   }
 
-  /** All of a firing that wait, held until the end of the transaction, by the names of their volumes. */
+  /**
+   * All of a firing that wait, held until the end of the transaction, by the names of their volumes. None while it is
+   * still to be told of others that their run has ended: they may have to wait, too, and to be of the same instant.
+   */
   holdAll(firingId: string): Promise<FiringMember[]> {
     return this.#scope.write(async db => {
       await db.$queryRaw`
         SELECT 1 FROM policy_firing_member WHERE firing_id = ${firingId}::uuid AND state = 'waiting'
         ORDER BY id FOR UPDATE`;
+      const [unsettled] = await db.$queryRaw<unknown[]>`
+        SELECT 1 FROM policy_firing_member AS member LEFT JOIN run ON run.id = member.run_id
+        WHERE member.firing_id = ${firingId}::uuid AND member.state = 'admitted'
+          AND (run.id IS NULL OR run.state IN ('succeeded', 'failed', 'cancelled')) LIMIT 1`;
+      if (unsettled !== undefined) return [];
       const where = { firingId, state: 'waiting' };
       return (await db.policyFiringMember.findMany({ where, orderBy: { volumeName: 'asc' } })).map(toMember);
     });

@@ -12,6 +12,11 @@ import { visibleVolumeIds } from './visibility.ts';
 export type GroupKind = 'checkpoint' | 'backup';
 /** What one member that fails means for the others. */
 export type GroupCompletion = 'individual' | 'grouped';
+/** An application that holds still for the instant. */
+export type WantedHook =
+  | { readonly webhook: string; readonly timeoutMs: number }
+  /** `storageNode`: id or name. */
+  | { readonly command: string; readonly storageNode: string; readonly timeoutMs: number };
 /** `incomplete`: it is one instant, and not every backup of it came about. */
 export type GroupState = 'creating' | 'ready' | 'incomplete' | 'failed' | 'cancelled' | 'deleting';
 /** Of a grouped backup: whether its members may be published. */

@@ -91,6 +91,7 @@ export type {
   GroupRepository,
   GroupState,
   NewGroup,
+  WantedHook,
 } from './group-repository.ts';
 export type {
   AcceptedAnswer,
@@ -107,7 +108,8 @@ export {
   type WantedCheckpoint,
 } from './intents/checkpoint-intent.ts';
 export { intendGroupDeletion } from './intents/group-deletion.ts';
-export { intendGroup, type WantedGroup, type WantedHook } from './intents/group-intent.ts';
+export { keptHooks } from './intents/group-hooks.ts';
+export { intendGroup, type WantedGroup } from './intents/group-intent.ts';
 export { type DroppedOfMember, GROUP_MEMBERS_MAX } from './intents/group-members.ts';
 export { findCheckpoint, requireFreeCheckpointName, requireReady } from './intents/known-checkpoint.ts';
 export { type DroppedCheckpoint, makeRoom } from './intents/make-room.ts';
@@ -132,6 +134,7 @@ export {
   kindOf,
   type MissedRule,
   type PolicyDefinition,
+  type PolicyGroups,
   type PolicyKind,
   type PolicySchedule,
 } from './policy/definition.ts';

@@ -1,6 +1,6 @@
 // Goal: a database is brought to this version exactly once, and never silently to something else. Method:
 // real databases, migrations from temporary folders.
-import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -75,4 +75,28 @@ test('refuses a database of a later version', async () => {
   await applyMigrations(database.url, folder);
   await rm(join(folder, '2_b'), { recursive: true });
   await expect(applyMigrations(database.url, folder)).rejects.toThrow('does not know');
+});
+
+test('policies that made groups go on as they did once completion and hooks are said of them', async () => {
+  const [at] = (await readdir(OWN)).filter(one => one.endsWith('_policy_groups'));
+  for (const one of await readdir(OWN))
+    if (one < at!) await cp(join(OWN, one), join(folder, one), { recursive: true });
+  await applyMigrations(database.url, folder);
+  await rows(
+    `INSERT INTO policy (id, name, definition, enabled, handled_until) VALUES
+      (gen_random_uuid(), 'each', '{"kind": "full", "grouped": null}', false, now()),
+      (gen_random_uuid(), 'together', '{"kind": "full", "grouped": {"fenceLimitMs": 250}}', false, now())`,
+  );
+  await rows(
+    `INSERT INTO policy_firing (id, policy_id, cause, due_at, start_at, state, definition, follow_ups)
+      SELECT gen_random_uuid(), id, 'asked', now(), now(), 'running', definition, '[]' FROM policy`,
+  );
+  await cp(join(OWN, at!), join(folder, at!), { recursive: true });
+  expect(await applyMigrations(database.url, folder)).toEqual([at]);
+  const grouped = { fenceLimitMs: 250, completion: 'individual', hooks: [] };
+  const wanted = [{ definition: { kind: 'full', grouped: null } }, { definition: { kind: 'full', grouped } }];
+  expect(await rows('SELECT definition FROM policy ORDER BY name')).toEqual(wanted);
+  const firings =
+    'SELECT f.definition FROM policy_firing AS f JOIN policy ON policy.id = policy_id ORDER BY name';
+  expect(await rows(firings)).toEqual(wanted);
 });

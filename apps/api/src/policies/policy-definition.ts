@@ -2,22 +2,29 @@
 import {
   type CatalogTransaction,
   GROUP_MEMBERS_MAX,
+  keptHooks,
   type PolicyDefinition,
+  type PolicyGroups,
   Schedule,
 } from '@tidemark/catalog';
 import { parseSelector, selectorText, TidemarkError } from '@tidemark/proto';
+import { FENCE_LIMIT_DEFAULT_MS } from '../limits.ts';
 import { changedKeep } from '../retention/changed-keep.ts';
 import type { CreatePolicy, UpdatePolicy } from '../schemas/policy.ts';
 
-/** Rejects `policy-invalid`, `invalid-request` for a selector, and `repository-not-found`. */
+/**
+ * Rejects `policy-invalid`, `invalid-request` for a selector or the address of a hook, `repository-not-found`, and
+ * `storage-node-not-found` for one of a hook.
+ */
 export async function definitionOf(
   catalog: CatalogTransaction,
   body: Omit<CreatePolicy, 'name' | 'enabled'>,
   now: Date,
 ): Promise<PolicyDefinition> {
-  const { repository, replicas, keep = null, grouped = null, ...rest } = body;
+  const { repository, replicas, keep = null, grouped: groups, ...rest } = body;
   const repositoryId = repository === undefined ? null : (await catalog.repositories.get(repository)).id;
   const replicaIds = await idsOf(catalog, replicas);
+  const grouped = groups === undefined ? null : await changedGroups(catalog, null, groups);
   const definition = checked({ ...rest, repositoryId, replicaIds, keep, grouped }, now);
   await requireTogether(catalog, definition);
   return definition;
@@ -28,7 +35,7 @@ export async function changedDefinition(
   catalog: CatalogTransaction,
   { before, change, now }: { before: PolicyDefinition; change: UpdatePolicy; now: Date },
 ): Promise<PolicyDefinition> {
-  const { name: _, repository, replicas, schedule = {}, retry = {}, keep, ...rest } = change;
+  const { name: _, repository, replicas, schedule = {}, retry = {}, keep, grouped, ...rest } = change;
   const definition: PolicyDefinition = {
     ...{ ...before, ...given(rest) },
     schedule: { ...before.schedule, ...given(schedule) },
@@ -39,9 +46,29 @@ export async function changedDefinition(
     definition.repositoryId = repository === null ? null : (await catalog.repositories.get(repository)).id;
   }
   if (replicas !== undefined) definition.replicaIds = await idsOf(catalog, replicas);
+  if (grouped !== undefined) {
+    definition.grouped = grouped === null ? null : await changedGroups(catalog, before.grouped, grouped);
+  }
   const after = checked(definition, now);
   await requireTogether(catalog, after);
   return after;
+}
+
+/** As those of a policy that is made with no more said. */
+const NEW_GROUPS: PolicyGroups = {
+  fenceLimitMs: FENCE_LIMIT_DEFAULT_MS,
+  completion: 'individual',
+  hooks: [],
+};
+
+/** Hooks that were there already are left alone, whatever became of their storage nodes. */
+async function changedGroups(
+  catalog: CatalogTransaction,
+  before: PolicyGroups | null,
+  { hooks, ...rest }: NonNullable<UpdatePolicy['grouped']>,
+): Promise<PolicyGroups> {
+  const groups = { ...(before ?? NEW_GROUPS), ...given(rest) };
+  return hooks === undefined ? groups : { ...groups, hooks: await keptHooks(catalog, hooks) };
 }
 
 function given(part: object): object {

@@ -1,14 +1,7 @@
 // Groups: checkpoints of several volumes at one instant, on whatever storage nodes, and backups of them.
 import { GROUP_MEMBERS_MAX } from '@tidemark/catalog';
 import { z } from 'zod';
-import {
-  FENCE_LIMIT_DEFAULT_MS,
-  FENCE_LIMIT_MAX_MS,
-  FENCE_LIMIT_MIN_MS,
-  HOOK_TIMEOUT_DEFAULT_MS,
-  HOOK_TIMEOUT_MAX_MS,
-  HOOKS_MAX,
-} from '../limits.ts';
+import { FENCE_LIMIT_DEFAULT_MS } from '../limits.ts';
 import { dropOldestField } from './checkpoint.ts';
 import {
   bytesField,
@@ -25,18 +18,13 @@ import {
   selectorField,
   speedField,
 } from './common.ts';
+import { completionField, fenceLimitField, hooksField } from './group-fields.ts';
 import { runSchema } from './run.ts';
 
 const GROUP_STATES = ['creating', 'ready', 'incomplete', 'failed', 'cancelled', 'deleting'] as const;
 const MEMBER_STATES = ['creating', 'copying', 'checked', 'ready', 'failed', 'cancelled'] as const;
 
 const errorField = z.object({ code: z.string(), message: z.string() }).nullable();
-const completion = z.enum(['individual', 'grouped']).meta({
-  description:
-    'Of backups. individual: one that fails does not touch the others. grouped: one that fails takes all with it; ' +
-    'they are published when all have been copied and checked, or not at all.',
-});
-
 const memberSchema = z
   .object({
     volumeId: idField,
@@ -153,7 +141,7 @@ export const groupSchema = z
     id: idField,
     name: z.string(),
     kind: z.enum(['checkpoint', 'backup']),
-    completion,
+    completion: completionField,
     selector: z.string().nullable().meta({ description: 'Null: the volumes were named.' }),
     repositoryId: idField.nullable(),
     state: z.enum(GROUP_STATES).meta({
@@ -193,38 +181,6 @@ export const groupSchema = z
     ],
   });
 
-const timeoutMs = z
-  .int()
-  .min(1)
-  .max(HOOK_TIMEOUT_MAX_MS)
-  .default(HOOK_TIMEOUT_DEFAULT_MS)
-  .meta({ description: `Of each call; ${HOOK_TIMEOUT_DEFAULT_MS} by default.` });
-
-const hookSchema = z
-  .union([
-    z.strictObject({
-      webhook: z
-        .url()
-        .max(2_048)
-        .meta({
-          description:
-            'Called with POST and `{"phase": "freeze" or "thaw", "group": {id, name}, "volumes": [{id, name}]}`; any ' +
-            'answer but 2xx is a failure. http or https, without user and password.',
-        }),
-      timeoutMs,
-    }),
-    z.strictObject({
-      command: z
-        .string()
-        .min(1)
-        .max(64)
-        .meta({ description: 'A name of the allow list of the storage node (its setting TIDEMARK_HOOKS).' }),
-      storageNode: ref('storage node that runs it'),
-      timeoutMs,
-    }),
-  ])
-  .meta({ id: 'GroupHook' });
-
 const backupSchema = z
   .strictObject({
     repository: ref('repository'),
@@ -256,27 +212,10 @@ export const createGroupSchema = z
       .meta({ description: `Ids or names of up to ${GROUP_MEMBERS_MAX} volumes; or a selector.` }),
     selector: selectorField,
     backup: backupSchema.optional().meta({ description: 'Each member is backed up, too.' }),
-    completion: completion.default('grouped'),
+    completion: completionField.default('grouped'),
     dropOldest: dropOldestField,
-    fenceLimitMs: z
-      .int()
-      .min(FENCE_LIMIT_MIN_MS)
-      .max(FENCE_LIMIT_MAX_MS)
-      .default(FENCE_LIMIT_DEFAULT_MS)
-      .meta({
-        description:
-          'How long guests may wait at most; then their storage node lets them go on, and the group fails as a ' +
-          'whole.',
-      }),
-    hooks: z
-      .array(hookSchema)
-      .max(HOOKS_MAX)
-      .default([])
-      .meta({
-        description:
-          'Called before the fence (freeze), in this order, and after it (thaw), whatever comes of the group; a thaw ' +
-          'may come without a freeze before it, and more than once.',
-      }),
+    fenceLimitMs: fenceLimitField.default(FENCE_LIMIT_DEFAULT_MS),
+    hooks: hooksField.default([]),
   })
   .refine(body => (body.volumes === undefined) !== (body.selector === undefined), {
     path: ['volumes'],

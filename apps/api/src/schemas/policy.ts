@@ -3,8 +3,6 @@ import { isTimeOfDay, isTimeZone, MEMBER_DELAY_MS_MAX } from '@tidemark/catalog'
 import { z } from 'zod';
 import {
   FENCE_LIMIT_DEFAULT_MS,
-  FENCE_LIMIT_MAX_MS,
-  FENCE_LIMIT_MIN_MS,
   POLICY_CONCURRENCY_MAX,
   POLICY_MISSED_MAX,
   POLICY_PRIORITY_MAX,
@@ -28,6 +26,7 @@ import {
   refField,
   selectorField,
 } from './common.ts';
+import { completionField, fenceLimitField, hooksField } from './group-fields.ts';
 import { keepChangeSchema, keepSchema } from './retention.ts';
 
 const DAY_MS = 86_400_000;
@@ -95,13 +94,35 @@ const retryChange = z.strictObject({
   times: retryTimes.optional().meta(ofTimes),
   delayMs: retryDelayMs.optional().meta(ofDelay),
 });
-const fenceLimitMs = z
-  .int()
-  .min(FENCE_LIMIT_MIN_MS)
-  .max(FENCE_LIMIT_MAX_MS)
-  .default(FENCE_LIMIT_DEFAULT_MS)
-  .meta({ description: 'How long guests may wait at most; as of groups.' });
-const grouped = z.strictObject({ fenceLimitMs });
+/** As of groups that are asked for, but for the completion: members that fail are begun again by themselves. */
+const policyGroupsSchema = z
+  .strictObject({
+    fenceLimitMs: fenceLimitField.default(FENCE_LIMIT_DEFAULT_MS),
+    completion: completionField.default('individual'),
+    hooks: hooksField.default([]),
+  })
+  .meta({
+    id: 'PolicyGroups',
+    description:
+      'Of the groups that its firings make. Storage nodes of hooks are told by their ids, and can be given by their ' +
+      'names. Completed as a whole, all of a group are begun again where one failed; else that one alone.',
+  });
+const groupsChange = z.strictObject({
+  fenceLimitMs: fenceLimitField.optional(),
+  completion: completionField.optional(),
+  hooks: hooksField.optional(),
+});
+
+/** What is said of groups has one place; left out, it would seem to hold for volumes backed up each by itself. */
+function misplaced(issue: z.core.$ZodRawIssue): string | undefined {
+  const keys = issue.code === 'unrecognized_keys' ? issue.keys : [];
+  const ofGroups = keys.filter(key => key in groupsChange.shape).map(key => `'${key}'`);
+  if (ofGroups.length === 0) return undefined;
+  return (
+    `holds ${ofGroups.join(', ')}, which is said of groups alone; send it within 'grouped', by which all volumes of ` +
+    'the policy are taken at one instant, or leave it out'
+  );
+}
 
 const fields = {
   description: descriptionField,
@@ -136,27 +157,30 @@ const keep = keepSchema.meta({
 });
 
 export const createPolicySchema = z
-  .strictObject({
-    name: nameField.max(40),
-    description: fields.description.default(''),
-    enabled: z.boolean().default(false).meta({ description: 'Due from now on. Simulate it first.' }),
-    selector: fields.selector.default(''),
-    schedule,
-    kind: fields.kind.default('incremental'),
-    fullEvery: fields.fullEvery.default(0),
-    repository: repository.optional(),
-    replicas: replicas.default([]),
-    keep: keep.optional(),
-    verifyPercent: fields.verifyPercent.default(0),
-    concurrency: fields.concurrency.default(4),
-    bandwidth: fields.bandwidth.default([]),
-    priority: fields.priority.default(100),
-    retry: retry.prefault({}),
-    dropOldest: fields.dropOldest.default(true),
-    grouped: grouped.optional().meta({
-      description: 'All its volumes at one instant, as a group; by default each by itself.',
-    }),
-  })
+  .strictObject(
+    {
+      name: nameField.max(40),
+      description: fields.description.default(''),
+      enabled: z.boolean().default(false).meta({ description: 'Due from now on. Simulate it first.' }),
+      selector: fields.selector.default(''),
+      schedule,
+      kind: fields.kind.default('incremental'),
+      fullEvery: fields.fullEvery.default(0),
+      repository: repository.optional(),
+      replicas: replicas.default([]),
+      keep: keep.optional(),
+      verifyPercent: fields.verifyPercent.default(0),
+      concurrency: fields.concurrency.default(4),
+      bandwidth: fields.bandwidth.default([]),
+      priority: fields.priority.default(100),
+      retry: retry.prefault({}),
+      dropOldest: fields.dropOldest.default(true),
+      grouped: policyGroupsSchema.optional().meta({
+        description: 'All its volumes at one instant, as a group; by default each by itself.',
+      }),
+    },
+    { error: misplaced },
+  )
   .meta({
     id: 'CreatePolicy',
     examples: [
@@ -168,38 +192,58 @@ export const createPolicySchema = z
         fullEvery: 30,
         keep: { daily: 7, weekly: 4, monthly: 12 },
       },
+      {
+        name: 'shop',
+        selector: 'app=shop',
+        schedule: { cron: '@hourly' },
+        repository: 'vault',
+        grouped: {
+          completion: 'grouped',
+          hooks: [{ webhook: 'https://db-01.example/freeze', timeoutMs: 5_000 }],
+        },
+      },
     ],
   });
 
 export const updatePolicySchema = z
-  .strictObject({
-    name: nameField.max(40).optional(),
-    description: fields.description.optional(),
-    selector: fields.selector.optional(),
-    schedule: z
-      .strictObject({
-        cron: cron.optional(),
-        timeZone: timeZone.optional(),
-        missed: missed.optional(),
-        missedMax: missedMax.optional(),
-        jitterMs: jitterMs.optional(),
-      })
-      .optional(),
-    kind: fields.kind.optional(),
-    fullEvery: fields.fullEvery.optional(),
-    repository: repository.nullable().optional(),
-    replicas: replicas.optional(),
-    keep: keepChangeSchema.nullable().optional().meta({
-      description: 'Rules that are not named stay as they are. Null: no prunes any more.',
-    }),
-    verifyPercent: fields.verifyPercent.optional(),
-    concurrency: fields.concurrency.optional(),
-    bandwidth: fields.bandwidth.optional(),
-    priority: fields.priority.optional(),
-    retry: retryChange.optional(),
-    dropOldest: fields.dropOldest.optional(),
-    grouped: grouped.nullable().optional(),
-  })
+  .strictObject(
+    {
+      name: nameField.max(40).optional(),
+      description: fields.description.optional(),
+      selector: fields.selector.optional(),
+      schedule: z
+        .strictObject({
+          cron: cron.optional(),
+          timeZone: timeZone.optional(),
+          missed: missed.optional(),
+          missedMax: missedMax.optional(),
+          jitterMs: jitterMs.optional(),
+        })
+        .optional(),
+      kind: fields.kind.optional(),
+      fullEvery: fields.fullEvery.optional(),
+      repository: repository.nullable().optional(),
+      replicas: replicas.optional(),
+      keep: keepChangeSchema.nullable().optional().meta({
+        description: 'Rules that are not named stay as they are. Null: no prunes any more.',
+      }),
+      verifyPercent: fields.verifyPercent.optional(),
+      concurrency: fields.concurrency.optional(),
+      bandwidth: fields.bandwidth.optional(),
+      priority: fields.priority.optional(),
+      retry: retryChange.optional(),
+      dropOldest: fields.dropOldest.optional(),
+      grouped: groupsChange
+        .nullable()
+        .optional()
+        .meta({
+          description:
+            'What is not named stays as it is, or has its default where volumes were backed up each by itself. ' +
+            'Null: each by itself again.',
+        }),
+    },
+    { error: misplaced },
+  )
   .refine(hasChange, { error: NO_CHANGE })
   .meta({ id: 'UpdatePolicy', minProperties: 1, examples: [{ schedule: { cron: '0 3 * * *' } }] });
 
@@ -224,7 +268,7 @@ export const policySchema = z
     priority: fields.priority,
     retry,
     dropOldest: z.boolean(),
-    grouped: grouped.nullable(),
+    grouped: policyGroupsSchema.nullable().meta({ description: 'Null: each volume by itself.' }),
     createdAt: momentField,
     updatedAt: momentField,
   })

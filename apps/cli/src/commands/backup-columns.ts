@@ -2,7 +2,7 @@
 import type { Schema } from '@tidemark/client';
 import { type Column, moment, recordOrGone, seconds, size } from '../output.ts';
 import type { Context } from './context.ts';
-import { repositoryNames } from './repository-names.ts';
+import { repositoryNames } from './names.ts';
 
 type Backup = Schema<'Backup'>;
 

@@ -5,9 +5,9 @@ import { parseSize } from '../sizes.ts';
 import { backupText, listedBackups, showBackup } from './backup-columns.ts';
 import { at, Context, parseCount, type Surroundings, withPage, withWait } from './context.ts';
 import { droppedText } from './dropped.ts';
+import { repositoryNames } from './names.ts';
 import { retentionCommands } from './prune.ts';
 import { replicateCommand } from './replication.ts';
-import { repositoryNames } from './repository-names.ts';
 import { verifyCommand } from './verify.ts';
 
 export function backupCommands(program: Command, around: Surroundings): void {

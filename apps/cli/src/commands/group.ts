@@ -5,6 +5,7 @@ import { type Column, moment, record, table } from '../output.ts';
 import { parseSize } from '../sizes.ts';
 import { at, Context, parseCount, parseMoment, type Surroundings, withPage, withWait } from './context.ts';
 import { droppedText } from './dropped.ts';
+import { completionOption, type HookOptions, hooksOf, withHookOptions } from './hooks.ts';
 
 type Group = Schema<'Group'>;
 
@@ -108,16 +109,13 @@ export function groupCommands(program: Command, around: Surroundings): void {
   });
 }
 
-interface CreateOptions {
+interface CreateOptions extends HookOptions {
   volume?: string[];
   selector?: string;
   backup?: string;
   kind?: Schema<'GroupBackup'>['kind'];
   completion?: Schema<'CreateGroup'>['completion'];
   fenceLimit?: number;
-  webhook: string[];
-  hook: { storageNode: string; command: string }[];
-  hookTimeout?: number;
   description?: string;
   compression?: Schema<'GroupBackup'>['compression'];
   speed?: number;
@@ -127,7 +125,7 @@ interface CreateOptions {
 
 function createCommand(group: Command, around: Surroundings): void {
   const words = 'take a checkpoint of each volume, all of one instant or none, and back them up';
-  withWait(group.command('create <name>').description(words))
+  withWait(withHookOptions(group.command('create <name>').description(words)))
     .addOption(new Option('--volume <ref...>', 'volumes of the group').conflicts('selector'))
     .option('--selector <selector>', 'all volumes with labels like these, such as app=shop')
     .option('--backup <repository>', 'back each volume up to this repository, too')
@@ -137,16 +135,8 @@ function createCommand(group: Command, around: Surroundings): void {
         'of the backups; one that has no base is full (default: incremental)',
       ).choices(['full', 'incremental', 'differential']),
     )
-    .addOption(
-      new Option(
-        '--completion <how>',
-        'what a backup that fails means for the others: nothing, or that all are taken back (default: grouped)',
-      ).choices(['individual', 'grouped']),
-    )
+    .addOption(completionOption('grouped'))
     .option('--fence-limit <ms>', 'how long guests may wait at most (default: 500)', parseCount)
-    .option('--webhook <url>', 'called before (freeze) and after (thaw); may be repeated', collect, [])
-    .option('--hook <node=name>', "command of a storage node's allow list; may be repeated", collectHook, [])
-    .option('--hook-timeout <ms>', 'how long one call of a hook may take (default: 10000)', parseCount)
     .option('--drop-oldest', 'let the oldest checkpoint of a volume that has as many as it may have go')
     .option('--description <text>', 'of the checkpoints and backups')
     .addOption(new Option('--compression <how>', 'how backups are stored').choices(['none', 'zstd']))
@@ -167,15 +157,7 @@ function createCommand(group: Command, around: Surroundings): void {
 }
 
 /** What would be left out without a word. */
-function requireSense({
-  volume,
-  selector,
-  backup,
-  hook,
-  webhook,
-  hookTimeout,
-  ...rest
-}: CreateOptions): void {
+function requireSense({ volume, selector, backup, ...rest }: CreateOptions): void {
   if (volume === undefined && selector === undefined) {
     const text = 'Say which volumes: --volume REF, with more behind it, or --selector app=shop.';
     throw new InvalidArgumentError(text);
@@ -186,30 +168,15 @@ function requireSense({
     const text = '--kind, --compression and --speed are about backups: say with --backup where they go.';
     throw new InvalidArgumentError(text);
   }
-  if (hookTimeout !== undefined && hook.length + webhook.length === 0)
-    throw new InvalidArgumentError('--hook-timeout is about hooks: name some with --hook or --webhook.');
 }
 
 function bodyOf(name: string, options: CreateOptions): Schema<'CreateGroup'> {
   requireSense(options);
   const { volume: volumes, selector, completion, fenceLimit: fenceLimitMs, description } = options;
   const { backup: repository, kind, compression, speed: speedBytesPerSecond } = options;
-  const timeout = options.hookTimeout === undefined ? {} : { timeoutMs: options.hookTimeout };
-  const hooks = [
-    ...options.hook.map(hook => ({ ...hook, ...timeout })),
-    ...options.webhook.map(webhook => ({ webhook, ...timeout })),
-  ];
+  const hooks = hooksOf(options);
   const backup =
     repository === undefined ? undefined : { repository, kind, compression, speedBytesPerSecond };
   const { dropOldest } = options;
   return { name, volumes, selector, completion, fenceLimitMs, description, dropOldest, hooks, backup };
-}
-
-const collect = (url: string, before: string[]): string[] => [...before, url];
-
-function collectHook(text: string, before: CreateOptions['hook']): CreateOptions['hook'] {
-  const at = text.indexOf('=');
-  if (at < 1 || at === text.length - 1)
-    throw new InvalidArgumentError('Give NODE=NAME, like alpha=freeze-db.');
-  return [...before, { storageNode: text.slice(0, at), command: text.slice(at + 1) }];
 }

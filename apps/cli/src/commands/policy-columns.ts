@@ -1,6 +1,7 @@
 // How policies are shown: in a list, and one alone.
 import type { Schema } from '@tidemark/client';
 import { type Column, moment, seconds, size } from '../output.ts';
+import { hookText } from './hooks.ts';
 
 type Policy = Schema<'Policy'>;
 type Window = Policy['bandwidth'][number];
@@ -15,7 +16,7 @@ export const policyColumns: readonly Column<Policy>[] = [
   ['NEXT', policy => moment(policy.nextDueAt)],
 ];
 
-/** `names`: of its repositories, by id. */
+/** `names`: of its repositories, and of the storage nodes of its hooks, by id. */
 export function policyDetails(names: ReadonlyMap<string, string>): readonly Column<Policy>[] {
   const name = (id: string) => names.get(id) ?? id;
   return [
@@ -27,6 +28,8 @@ export function policyDetails(names: ReadonlyMap<string, string>): readonly Colu
     ['MISSED', ({ schedule }) => missedText(schedule)],
     ['JITTER', ({ schedule }) => seconds(schedule.jitterMs)],
     ['TOGETHER', ({ grouped }) => (grouped ? `yes, fence limit ${grouped.fenceLimitMs} ms` : 'no')],
+    ['COMPLETION', ({ grouped }) => grouped?.completion ?? null],
+    ['HOOKS', ({ grouped }) => grouped?.hooks.map(hook => hookText(hook, names)).join('; ') || null],
     ['AT A TIME', policy => policy.concurrency],
     ['BANDWIDTH', ({ bandwidth }) => bandwidth.map(windowText).join('; ') || null],
     ['PRIORITY', policy => policy.priority],

@@ -3,40 +3,45 @@ import type { Schema } from '@tidemark/client';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from '../sizes.ts';
 import { parseCount } from './context.ts';
+import { completionOption, type HookOptions, hooksOf, withHookOptions } from './hooks.ts';
 
 const RULES = ['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const;
 
 type Window = Schema<'BandwidthWindowInput'>;
 type Change = Schema<'UpdatePolicy'>;
 
-export type PolicyOptions = Partial<Record<`keep${Capitalize<(typeof RULES)[number]>}`, number>> & {
-  description?: string;
-  selector?: string;
-  cron?: string;
-  timeZone?: string;
-  missed?: NonNullable<Change['schedule']>['missed'];
-  missedMax?: number;
-  jitter?: number;
-  kind?: Change['kind'];
-  fullEvery?: number;
-  repository?: string | false;
-  replica?: string[];
-  /** False: none any more. */
-  replicas?: boolean;
-  keep?: boolean;
-  verify?: number;
-  concurrency?: number;
-  bandwidth?: Window[] | false;
-  priority?: number;
-  retries?: number;
-  retryDelay?: number;
-  grouped?: boolean;
-  fenceLimit?: number;
-  dropOldest?: boolean;
-};
+export type PolicyOptions = Partial<Record<`keep${Capitalize<(typeof RULES)[number]>}`, number>> &
+  HookOptions & {
+    description?: string;
+    selector?: string;
+    cron?: string;
+    timeZone?: string;
+    missed?: NonNullable<Change['schedule']>['missed'];
+    missedMax?: number;
+    jitter?: number;
+    kind?: Change['kind'];
+    fullEvery?: number;
+    repository?: string | false;
+    replica?: string[];
+    /** False: none any more. */
+    replicas?: boolean;
+    keep?: boolean;
+    verify?: number;
+    concurrency?: number;
+    bandwidth?: Window[] | false;
+    priority?: number;
+    retries?: number;
+    retryDelay?: number;
+    grouped?: boolean;
+    fenceLimit?: number;
+    completion?: Schema<'PolicyGroups'>['completion'];
+    /** False: none any more. */
+    hooks?: boolean;
+    dropOldest?: boolean;
+  };
 
 const KINDS = ['full', 'incremental', 'differential', 'checkpoint'];
-
+const OF_GROUPS = '--fence-limit, --completion, --hook, --webhook and --no-hooks';
 const WINDOW = /^(\d\d:\d\d)-(\d\d:\d\d)(?:@([1-7](?:,[1-7])*))?=(\S+)$/;
 
 function parseWindow(text: string, before: Window[] | false = []): Window[] {
@@ -60,7 +65,7 @@ function parsePercent(text: string): number {
 }
 
 export function withPolicyOptions(command: Command): Command {
-  command
+  withHookOptions(command)
     .option('--description <text>', 'a note for people')
     .option('--selector <selector>', 'volumes with labels like these, such as app=web; all unless told')
     .option('--cron <rule>', 'when it is due, such as "30 2 * * *" or @hourly')
@@ -82,6 +87,7 @@ export function withPolicyOptions(command: Command): Command {
     .option('--retry-delay <seconds>', 'before each of them', parseCount)
     .option('--grouped', 'all its volumes at one instant')
     .option('--fence-limit <ms>', 'how long guests may wait for that at most (default: 500)', parseCount)
+    .addOption(completionOption('individual'))
     .option('--drop-oldest', 'the oldest checkpoint of a volume with as many as it may have goes (default)')
     .option('--no-drop-oldest', 'the backup of such a volume fails instead');
   for (const rule of RULES) command.option(`--keep-${rule} <count>`, `keep so many: ${rule}`, parseCount);
@@ -95,6 +101,7 @@ export function withPolicyChanges(command: Command): Command {
     .option('--no-replicas', 'no replicas any more')
     .option('--no-keep', 'no prunes any more; of one rule: --keep-daily 0')
     .option('--no-bandwidth', 'no limit any more')
+    .option('--no-hooks', 'no hooks any more')
     .option('--no-grouped', 'each volume by itself again');
 }
 
@@ -102,9 +109,29 @@ const seconds = (value: number | undefined) => (value === undefined ? undefined 
 const given = <T extends object>(part: T) =>
   Object.values(part).some(value => value !== undefined) ? part : undefined;
 
-function groupedOf({ grouped, fenceLimit: fenceLimitMs }: PolicyOptions): Change['grouped'] {
-  if (grouped === false) return null;
-  return grouped || fenceLimitMs !== undefined ? { fenceLimitMs } : undefined;
+function groupedOf(options: PolicyOptions): Change['grouped'] {
+  const { grouped, fenceLimit: fenceLimitMs, completion } = options;
+  const named = hooksOf(options);
+  if (options.hooks === false && named !== undefined)
+    throw new InvalidArgumentError(
+      '--no-hooks takes all hooks away: leave it out, --hook and --webhook replace them.',
+    );
+  const hooks = options.hooks === false ? [] : named;
+  const settings = given({ fenceLimitMs, completion, hooks });
+  if (grouped !== false) return grouped ? (settings ?? {}) : settings;
+  if (settings === undefined) return null;
+  throw new InvalidArgumentError(`--no-grouped makes no groups any more: leave out ${OF_GROUPS}.`);
+}
+
+/** Volumes that are backed up each by itself are not put together by the way. */
+export function saysGroups({ grouped, ...options }: PolicyOptions): boolean {
+  return grouped === undefined && groupedOf(options) !== undefined;
+}
+
+export function noGroups(): InvalidArgumentError {
+  return new InvalidArgumentError(
+    `${OF_GROUPS} are about groups, and the policy makes none: say --grouped for all its volumes at one instant.`,
+  );
 }
 
 /** Only what was given. */

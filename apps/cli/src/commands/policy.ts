@@ -14,9 +14,16 @@ import {
   withPage,
   withWait,
 } from './context.ts';
+import { repositoryNames, storageNodeNames } from './names.ts';
 import { policyColumns, policyDetails } from './policy-columns.ts';
-import { bodyOf, type PolicyOptions, withPolicyChanges, withPolicyOptions } from './policy-options.ts';
-import { repositoryNames } from './repository-names.ts';
+import {
+  bodyOf,
+  noGroups,
+  type PolicyOptions,
+  saysGroups,
+  withPolicyChanges,
+  withPolicyOptions,
+} from './policy-options.ts';
 
 type Firing = Schema<'Firing'>;
 type Policy = Schema<'Policy'>;
@@ -49,13 +56,25 @@ function membersText(members: Firing['members']): string | null {
   return some.map(([state, count]) => `${count} ${state}`).join(', ') || null;
 }
 
+/** Of its repositories, and of the storage nodes of its hooks, by id. */
+async function namesIn(context: Context, { repositoryId: id, replicaIds, grouped }: Policy) {
+  const places = [id, ...replicaIds].map(repositoryId => ({ repositoryId }));
+  const commands = (grouped?.hooks ?? []).filter(hook => 'command' in hook);
+  return new Map([
+    ...(await repositoryNames(context, places)),
+    ...(await storageNodeNames(
+      context,
+      commands.map(({ storageNode }) => storageNode),
+    )),
+  ]);
+}
+
 export function policyCommands(program: Command, around: Surroundings): void {
   const group = program.command('policy').description('what is backed up when, and for how long it is kept');
   const show = async (command: Command, ask: (context: Context) => Promise<Policy>) => {
     const context = new Context(command, around);
     const policy = await ask(context);
-    const places = [policy.repositoryId, ...policy.replicaIds].map(repositoryId => ({ repositoryId }));
-    context.output.show(policy, policyDetails(await repositoryNames(context, places)));
+    context.output.show(policy, policyDetails(await namesIn(context, policy)));
   };
 
   withPolicyOptions(group.command('create <name>').description('make a policy, switched off'))
@@ -66,6 +85,7 @@ export function policyCommands(program: Command, around: Surroundings): void {
           const text = "Say when it is due: --cron RULE, such as '30 2 * * *' or @hourly.";
           throw new InvalidArgumentError(text);
         }
+        if (saysGroups(options)) throw noGroups();
         // Where something else is missing, such as a repository, the API says so.
         const body = { name, enabled, ...bodyOf(options) } as Schema<'CreatePolicy'>;
         return client.post(PATH, { body });
@@ -87,9 +107,11 @@ export function policyCommands(program: Command, around: Surroundings): void {
   withPolicyChanges(group.command('update <policy>').description('change what is given'))
     .option('--name <name>', 'another name')
     .action((ref, { name, ...options }: PolicyOptions & { name?: string }, command) =>
-      show(command, ({ client }) =>
-        client.patch(ONE, { ...at({ policy: ref }), body: { name, ...bodyOf(options) } }),
-      ),
+      show(command, async ({ client }) => {
+        const path = at({ policy: ref });
+        if (saysGroups(options) && (await client.get(ONE, path)).grouped === null) throw noGroups();
+        return client.patch(ONE, { ...path, body: { name, ...bodyOf(options) } });
+      }),
     );
   for (const [word, what] of [
     ['enable', 'switch a policy on: due from now on'],

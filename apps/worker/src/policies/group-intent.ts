@@ -22,7 +22,7 @@ export async function intendMembers(
   const isBackup = kind !== 'checkpoint' && repositoryId !== null;
   const { group } = await intendGroup(catalog, runId, {
     ...{ name, description: `by policy '${policy.name}', due at ${dueAt.toISOString()}` },
-    ...{ completion: 'individual', fenceLimitMs: definition.grouped!.fenceLimitMs, hooks: [] },
+    ...definition.grouped!,
     dropOldest: definition.dropOldest,
     volumes: members.map(({ volumeId }) => volumeId),
     ...(isBackup && { backup: { repository: repositoryId, kind, ...speed } }),

@@ -1,11 +1,12 @@
 // The intent of a group: its row, the rows of all that its members are to have, and the run that makes it.
 import { randomUUID } from 'node:crypto';
-import { type RunRequest, TidemarkError, webhookUrlFault } from '@tidemark/proto';
+import type { RunRequest } from '@tidemark/proto';
 import type { BackupKind } from '../backup-repository.ts';
 import type { CatalogTransaction } from '../catalog.ts';
-import type { Group, GroupCompletion } from '../group-repository.ts';
+import type { Group, GroupCompletion, WantedHook } from '../group-repository.ts';
 import type { Repository, RepositoryCompression } from '../repository-repository.ts';
 import type { Run } from '../run.ts';
+import { hooksToCall } from './group-hooks.ts';
 import {
   type ChosenBy,
   type DroppedOfMember,
@@ -14,11 +15,6 @@ import {
   writeMember,
 } from './group-members.ts';
 import { requireOnline } from './require-online.ts';
-
-export type WantedHook =
-  | { readonly webhook: string; readonly timeoutMs: number }
-  /** `storageNode`: id or name. */
-  | { readonly command: string; readonly storageNode: string; readonly timeoutMs: number };
 
 export interface WantedGroup extends ChosenBy {
   /** Of the group, and of each member's checkpoint. */
@@ -56,7 +52,7 @@ export async function intendGroup(
 ): Promise<{ run: Run; group: Group; dropped: DroppedOfMember[] }> {
   const volumes = await lockMembers(catalog, wanted);
   const repository = await repositoryOf(catalog, wanted);
-  const hooks = await hooksOf(catalog, wanted.hooks);
+  const hooks = await hooksToCall(catalog, wanted.hooks);
   const { name, description, completion, fenceLimitMs, dropOldest } = wanted;
   const backup = repository && { ...wanted.backup!, repository };
   const members: IntendedMember[] = [];
@@ -110,30 +106,4 @@ async function repositoryOf(
   const repository = await catalog.repositories.getReady(backup.repository);
   requireOnline(await catalog.storageNodes.get(repository.storageNodeId));
   return repository;
-}
-
-async function hooksOf(
-  catalog: CatalogTransaction,
-  hooks: readonly WantedHook[],
-): Promise<RunRequest<'create-group'>['hooks']> {
-  const resolved: RunRequest<'create-group'>['hooks'] = [];
-  for (const hook of hooks) {
-    if ('webhook' in hook) {
-      requireCallable(hook.webhook);
-      resolved.push({ webhook: hook.webhook, timeoutMs: hook.timeoutMs });
-      continue;
-    }
-    const node = await catalog.storageNodes.get(hook.storageNode);
-    requireOnline(node);
-    const { command, timeoutMs } = hook;
-    resolved.push({ command, storageNodeId: node.id, storageNode: node.name, timeoutMs });
-  }
-  return resolved;
-}
-
-/** What a run was asked for can be read by whoever may look at runs. */
-function requireCallable(webhook: string): void {
-  const fault = webhookUrlFault(webhook);
-  if (fault === null) return;
-  throw new TidemarkError('invalid-request', `The address of a webhook among the hooks ${fault}.`);
 }

@@ -1,4 +1,5 @@
 // What a policy says, as its row keeps it. References are resolved to ids.
+import type { GroupCompletion, WantedHook } from '../group-repository.ts';
 import type { RetentionRules } from '../retention/keep.ts';
 
 /** What becomes of due moments at which nobody was there: nothing, one firing for all, one for each. */
@@ -28,6 +29,15 @@ export interface BandwidthWindow {
   bytesPerSecond: number;
 }
 
+/** Of the groups that firings make; as `POST /v1/groups` takes them. */
+export interface PolicyGroups {
+  /** Guests wait no longer. */
+  fenceLimitMs: number;
+  completion: GroupCompletion;
+  /** In the order in which they are called. Of commands `storageNode` is an id. */
+  hooks: WantedHook[];
+}
+
 export interface PolicyDefinition {
   description: string;
   /** Of volumes. */
@@ -55,7 +65,7 @@ export interface PolicyDefinition {
   /** The oldest checkpoint of a volume that has as many as it may have goes for the new one. */
   dropOldest: boolean;
   /** All its volumes at one instant; null: each by itself. */
-  grouped: { fenceLimitMs: number } | null;
+  grouped: PolicyGroups | null;
 }
 
 /** Of the firing with that number. */

@@ -1906,7 +1906,7 @@ export interface components {
              */
             dropOldest?: boolean;
         };
-        GroupHook: {
+        GroupHookInput: {
             /**
              * Format: uri
              * @description Called with POST and `{"phase": "freeze" or "thaw", "group": {id, name}, "volumes": [{id, name}]}`; any answer but 2xx is a failure. http or https, without user and password.
@@ -2006,7 +2006,7 @@ export interface components {
              * @description Called before the fence (freeze), in this order, and after it (thaw), whatever comes of the group; a thaw may come without a freeze before it, and more than once.
              * @default []
              */
-            hooks?: components["schemas"]["GroupHook"][];
+            hooks?: components["schemas"]["GroupHookInput"][];
         };
         /**
          * @example {
@@ -2223,6 +2223,25 @@ export interface components {
             /** @description Of all backups of the policy together, shared evenly; 0: no limit. */
             bytesPerSecond: number;
         };
+        /** @description Of the groups that its firings make. Storage nodes of hooks are told by their ids, and can be given by their names. Completed as a whole, all of a group are begun again where one failed; else that one alone. */
+        PolicyGroupsInput: {
+            /**
+             * @description How long guests may wait at most; then their storage node lets them go on, and the group fails as a whole.
+             * @default 500
+             */
+            fenceLimitMs?: number;
+            /**
+             * @description Of backups. individual: one that fails does not touch the others. grouped: one that fails takes all with it; they are published when all have been copied and checked, or not at all.
+             * @default individual
+             * @enum {string}
+             */
+            completion?: "individual" | "grouped";
+            /**
+             * @description Called before the fence (freeze), in this order, and after it (thaw), whatever comes of the group; a thaw may come without a freeze before it, and more than once.
+             * @default []
+             */
+            hooks?: components["schemas"]["GroupHookInput"][];
+        };
         /**
          * @example {
          *       "name": "nightly",
@@ -2238,6 +2257,23 @@ export interface components {
          *         "daily": 7,
          *         "weekly": 4,
          *         "monthly": 12
+         *       }
+         *     }
+         * @example {
+         *       "name": "shop",
+         *       "selector": "app=shop",
+         *       "schedule": {
+         *         "cron": "@hourly"
+         *       },
+         *       "repository": "vault",
+         *       "grouped": {
+         *         "completion": "grouped",
+         *         "hooks": [
+         *           {
+         *             "webhook": "https://db-01.example/freeze",
+         *             "timeoutMs": 5000
+         *           }
+         *         ]
          *       }
          *     }
          */
@@ -2371,13 +2407,7 @@ export interface components {
              */
             dropOldest?: boolean;
             /** @description All its volumes at one instant, as a group; by default each by itself. */
-            grouped?: {
-                /**
-                 * @description How long guests may wait at most; as of groups.
-                 * @default 500
-                 */
-                fenceLimitMs?: number;
-            };
+            grouped?: components["schemas"]["PolicyGroupsInput"];
         };
         /**
          * @example {
@@ -2450,12 +2480,17 @@ export interface components {
             };
             /** @description The oldest checkpoint of a volume that has as many as it may have goes for the new one. */
             dropOldest?: boolean;
+            /** @description What is not named stays as it is, or has its default where volumes were backed up each by itself. Null: each by itself again. */
             grouped?: {
-                /**
-                 * @description How long guests may wait at most; as of groups.
-                 * @default 500
-                 */
+                /** @description How long guests may wait at most; then their storage node lets them go on, and the group fails as a whole. */
                 fenceLimitMs?: number;
+                /**
+                 * @description Of backups. individual: one that fails does not touch the others. grouped: one that fails takes all with it; they are published when all have been copied and checked, or not at all.
+                 * @enum {string}
+                 */
+                completion?: "individual" | "grouped";
+                /** @description Called before the fence (freeze), in this order, and after it (thaw), whatever comes of the group; a thaw may come without a freeze before it, and more than once. */
+                hooks?: components["schemas"]["GroupHookInput"][];
             } | null;
         };
         /**
@@ -3886,6 +3921,28 @@ export interface components {
                 name: string;
             }[];
         };
+        GroupHook: {
+            /**
+             * Format: uri
+             * @description Called with POST and `{"phase": "freeze" or "thaw", "group": {id, name}, "volumes": [{id, name}]}`; any answer but 2xx is a failure. http or https, without user and password.
+             */
+            webhook: string;
+            /**
+             * @description Of each call; 10000 by default.
+             * @default 10000
+             */
+            timeoutMs: number;
+        } | {
+            /** @description A name of the allow list of the storage node (its setting TIDEMARK_HOOKS). */
+            command: string;
+            /** @description Id or name of the storage node that runs it. */
+            storageNode: string;
+            /**
+             * @description Of each call; 10000 by default.
+             * @default 10000
+             */
+            timeoutMs: number;
+        };
         GroupMember: {
             /** Format: uuid */
             volumeId: string;
@@ -4507,6 +4564,25 @@ export interface components {
             /** @description Of all backups of the policy together, shared evenly; 0: no limit. */
             bytesPerSecond: number;
         };
+        /** @description Of the groups that its firings make. Storage nodes of hooks are told by their ids, and can be given by their names. Completed as a whole, all of a group are begun again where one failed; else that one alone. */
+        PolicyGroups: {
+            /**
+             * @description How long guests may wait at most; then their storage node lets them go on, and the group fails as a whole.
+             * @default 500
+             */
+            fenceLimitMs: number;
+            /**
+             * @description Of backups. individual: one that fails does not touch the others. grouped: one that fails takes all with it; they are published when all have been copied and checked, or not at all.
+             * @default individual
+             * @enum {string}
+             */
+            completion: "individual" | "grouped";
+            /**
+             * @description Called before the fence (freeze), in this order, and after it (thaw), whatever comes of the group; a thaw may come without a freeze before it, and more than once.
+             * @default []
+             */
+            hooks: components["schemas"]["GroupHook"][];
+        };
         /**
          * @example {
          *       "id": "2d3e4f50-6a7b-4c8d-9e0f-1a2b3c4d5e21",
@@ -4645,13 +4721,8 @@ export interface components {
                 delayMs: number;
             };
             dropOldest: boolean;
-            grouped: {
-                /**
-                 * @description How long guests may wait at most; as of groups.
-                 * @default 500
-                 */
-                fenceLimitMs: number;
-            } | null;
+            /** @description Null: each volume by itself. */
+            grouped: components["schemas"]["PolicyGroups"] | null;
             /**
              * Format: date-time
              * @example 2026-11-21T08:00:00.000Z
@@ -12203,7 +12274,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `repository-not-found`: The repository is not known */
+            /** @description `repository-not-found`: The repository is not known; `storage-node-not-found`: The storage node is not known */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -12329,7 +12400,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `repository-not-found`: The repository is not known; `volume-not-found`: The volume is not known */
+            /** @description `repository-not-found`: The repository is not known; `storage-node-not-found`: The storage node is not known; `volume-not-found`: The volume is not known */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -12625,7 +12696,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `policy-not-found`: The policy is not known; `repository-not-found`: The repository is not known */
+            /** @description `policy-not-found`: The policy is not known; `repository-not-found`: The repository is not known; `storage-node-not-found`: The storage node is not known */
             404: {
                 headers: {
                     [name: string]: unknown;
