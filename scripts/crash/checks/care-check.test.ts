@@ -1,6 +1,6 @@
 // Goal: a drain that tells anything but the truth is a fault. Method: results by hand.
 import { expect, test } from 'vitest';
-import { type DrainResult, judgeDrain } from './care-check.ts';
+import { checkSpares, type DrainResult, judgeDrain } from './care-check.ts';
 
 const told: DrainResult = {
   state: 'incomplete',
@@ -35,4 +35,21 @@ test('what others moved or deleted may be elsewhere, and a storage node that die
   expect(judgeDrain(told, others)).toEqual([]);
   const stays = [{ name: 'two', reason: 'Storage node beta does not answer.' }];
   expect(judgeDrain({ ...told, stays }, { ...known, mayFail: true })).toEqual([]);
+});
+
+test('a volume with a guest is read where it is, and gone only where somebody deleted it', async () => {
+  const guest = (...faults: string[]) => ({ check: async () => faults });
+  const spares = new Map([
+    ['one', guest()],
+    ['two', guest('block 3 is damaged')],
+    ['deleted', guest()],
+    ['lost', guest()],
+  ]);
+  const findings = { faults: [] as string[], counts: new Map<string, number>() };
+  await checkSpares(spares, { volumes, deleted: new Set(['deleted']), findings });
+  expect(findings.faults).toEqual([
+    'two on gamma: block 3 is damaged',
+    'volume lost is gone, and nobody deleted it',
+  ]);
+  expect([...spares.keys()]).toEqual(['one', 'two']);
 });

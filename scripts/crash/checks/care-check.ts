@@ -1,5 +1,6 @@
 // After a round: what a drain tells of volumes is so, whoever wrote to them meanwhile reads it where they are now, and
 // a storage node is cordoned as far as an answer said so.
+import type { SpareGuest } from '../spare-guest.ts';
 import { SPARE_NODE, type World } from '../world.ts';
 import { type Circumstances, DRAINS, storageNodeDied } from './allowed-ends.ts';
 import { count, type Findings } from './contents-check.ts';
@@ -23,7 +24,8 @@ const REASONS: readonly RegExp[] = [
   /still reads from backup /,
   /^Volume '[^']+' is (creating|restoring|moving|deleting)\b/,
 ];
-const CHANGES_PLACE: readonly string[] = ['move-volume', 'delete-volume'];
+const DELETES_VOLUME = 'delete-volume';
+const CHANGES_PLACE: readonly string[] = ['move-volume', DELETES_VOLUME];
 
 /** Afterwards the storage node takes what is new again. */
 export async function checkCare(
@@ -52,7 +54,8 @@ export async function checkCare(
     count(findings, 'volumes that stayed in a drain', result.stays.length);
   }
   world.drained.clear();
-  await checkSpares(world, volumes, findings);
+  const deleted = new Set(operations.filter(({ kind }) => kind === DELETES_VOLUME).map(({ name }) => name));
+  await checkSpares(world.spares, { volumes, deleted, findings });
   await uncordon(world, findings);
 }
 
@@ -91,11 +94,24 @@ export function judgeDrain(
   return faults;
 }
 
-async function checkSpares(world: World, volumes: readonly VolumeJson[], findings: Findings): Promise<void> {
-  for (const [name, guest] of world.spares) {
+/** `deleted`: what somebody asked to delete. Forgets the guests whose volume is gone. */
+export async function checkSpares(
+  spares: Map<string, Pick<SpareGuest, 'check'>>,
+  {
+    volumes,
+    deleted,
+    findings,
+  }: {
+    volumes: readonly Pick<VolumeJson, 'name' | 'storageNode'>[];
+    deleted: ReadonlySet<string>;
+    findings: Findings;
+  },
+): Promise<void> {
+  for (const [name, guest] of spares) {
     const volume = volumes.find(one => one.name === name);
     if (volume === undefined) {
-      world.spares.delete(name);
+      if (!deleted.has(name)) findings.faults.push(`volume ${name} is gone, and nobody deleted it`);
+      spares.delete(name);
       continue;
     }
     const faults = await guest.check().catch((error: unknown) => [String(error)]);
