@@ -1,6 +1,7 @@
 // Starts what rules of replication ask for: replicas that are missing, and prunes of what rules no longer keep. What is
 // due follows from rows of the catalog alone, so that workers may come and go, and any number of them look at once.
 import { randomUUID } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import {
   type Catalog,
   type CatalogTransaction,
@@ -111,6 +112,7 @@ export class ReplicationScheduler {
     const runId = randomUUID();
     const now = new Date(this.#now());
     const gone = await this.#catalog.transaction(async catalog => {
+      if (!(await isUnchanged(catalog, rule))) return null;
       if ((await catalog.retention.lockTurn(rule.targetRepositoryId, runId)) !== null) return null;
       const { goes } = await planVolumes(catalog, rule, { volumeIds, now, hold: true });
       if (goes.length > 0) await this.#intendPrune(catalog, { rule, goes, runId });
@@ -153,4 +155,13 @@ export class ReplicationScheduler {
     if (state !== 'ready') return false;
     return (await this.#catalog.storageNodes.get(storageNodeId)).state === 'online';
   }
+}
+
+/** Held until the end of the transaction: who lets a rule keep more loses nothing by what it was before. */
+async function isUnchanged(
+  { replicationRules }: CatalogTransaction,
+  rule: ReplicationRule,
+): Promise<boolean> {
+  if ((await replicationRules.find(rule.id)) === null) return false;
+  return isDeepStrictEqual(await replicationRules.getLocked(rule.id), rule);
 }

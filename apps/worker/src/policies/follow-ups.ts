@@ -52,9 +52,10 @@ interface Work extends Ended {
 }
 
 async function pruned(catalog: CatalogTransaction, work: Work): Promise<FollowUp[]> {
-  const { definition, repository, made, policy, now } = work;
-  const { keep, schedule } = definition;
-  if (keep === null) return [];
+  const { repository, made, policy, now } = work;
+  // As they are now: whoever has changed the rules since, or retries an old firing, means these.
+  const { keep, schedule, repositoryId: place } = policy.definition;
+  if (keep === null || place !== repository.id) return [];
   const refusal = await whyNot(catalog, repository);
   if (refusal !== null) return [{ kind: 'prune', runId: null, reason: refusal }];
   const volumeIds = [...new Set(made.map(({ volumeId }) => volumeId))];
