@@ -5,6 +5,7 @@ import { CatalogError, notFound } from './errors.ts';
 import { isId } from './ref.ts';
 import { unsoundOf } from './retention/soundness.ts';
 import type { Db, Scope, Tell } from './scope.ts';
+import { needsVolume } from './unended-run.ts';
 
 export interface LostVolume {
   id: string;
@@ -22,8 +23,6 @@ export interface BestBackup {
   sizeBytes: number;
   pointInTime: Date | null;
 }
-
-const UNENDED = { in: ['queued', 'running'] };
 
 export class LossRepository {
   readonly #scope: Scope;
@@ -88,7 +87,7 @@ export class LossRepository {
   /** The oldest one that works on the volume; such as a move that may still bring it to safety, or its undoing. */
   unendedRun(volumeId: string): Promise<{ id: string; kind: string } | null> {
     const orderBy = { createdAt: 'asc' } as const;
-    const where = { volumeId, state: UNENDED };
+    const where = needsVolume(volumeId);
     return this.#scope.read(db => db.run.findFirst({ where, orderBy, select: { id: true, kind: true } }));
   }
 
@@ -192,7 +191,7 @@ async function loseVolumes(db: Db, tell: Tell, { storageNodeId, runId }: Loss): 
   const volumes = await db.volume.findMany({ where });
   const volumeId = { in: volumes.map(({ id }) => id) };
   await db.volume.updateMany({ where: { id: volumeId }, data: { state: 'lost', exportUri: null } });
-  await db.run.updateMany({ where: { volumeId, state: UNENDED }, data: { cancelRequested: true } });
+  await db.run.updateMany({ where: needsVolume(volumeId), data: { cancelRequested: true } });
   for (const { id, name } of volumes) {
     tell({ kind: 'volume-lost', subjectType: 'volume', subjectId: id, runId, data: { name } });
   }

@@ -4,6 +4,7 @@ import { CatalogError, notFound } from './errors.ts';
 import type { Db, Scope } from './scope.ts';
 import { requireNoCommit } from './unended-commit.ts';
 import { requireNoGroup } from './unended-group.ts';
+import { needsVolume } from './unended-run.ts';
 
 export class MoveRepository {
   readonly #scope: Scope;
@@ -33,7 +34,7 @@ export class MoveRepository {
       await requireNoSnapshots(db, { id, name });
       await requireNoCommit(db, volume);
       await requireNoGroup(db, volume);
-      const live = { volumeId: id, id: { not: runId }, state: { in: ['queued', 'running'] } };
+      const live = { ...needsVolume(id), id: { not: runId } };
       const run = await db.run.findFirst({ where: live });
       if (run) {
         const text = `Volume '${name}' is used by ${run.kind} run ${run.id}. Wait for it, or cancel it.`;
@@ -52,7 +53,8 @@ export class MoveRepository {
 
   /**
    * From here on `to` owns the volume; where its guest connects is not known yet. Also where `from` was given up just
-   * now: all of the volume is with the other. Rejects `volume-not-ready` where it is no longer that of `from`.
+   * now: all of the volume is with the other. Good to repeat by the run that moves it. Rejects `volume-not-ready`
+   * where it is no longer that of `from`.
    */
   switchTo(id: string, { from, to }: { from: string; to: string }): Promise<void> {
     return this.#scope.write(async db => {
@@ -60,7 +62,10 @@ export class MoveRepository {
         where: { id, storageNodeId: from, state: { in: ['moving', 'lost'] } },
         data: { state: 'moving', storageNodeId: to, exportUri: null },
       });
-      if (count === 1) return;
+      // It may have been done without an answer that was heard.
+      const isDone =
+        count === 1 || (await db.volume.count({ where: { id, storageNodeId: to, state: 'moving' } })) === 1;
+      if (isDone) return;
       const text = `Volume ${id} is not the one that moves any more: it was given up, and restored elsewhere.`;
       throw new CatalogError('volume', 'not-ready', text);
     });

@@ -12,6 +12,7 @@ import type { Db, Scope } from './scope.ts';
 import { type ChosenFilter, chosenIds, selectorCondition } from './selected.ts';
 import { requireNoCommit } from './unended-commit.ts';
 import { requireNoGroup } from './unended-group.ts';
+import { needsVolume } from './unended-run.ts';
 import { isVisible, requireVisible } from './visibility.ts';
 
 /** `moving`: to another storage node. `lost`: with its storage node. */
@@ -245,11 +246,10 @@ export class VolumeRepository {
       const volume = await this.get(id);
       const run = await db.run.findFirst({
         where: {
-          volumeId: id,
+          ...needsVolume(id),
           id: { not: runId },
-          state: { in: ['queued', 'running'] },
           // One that only pulls what the volume has not yet ends with it.
-          ...(volume.sourceBackupId !== null && volume.state === 'ready' && { kind: { not: 'restore' } }),
+          ...(volume.sourceBackupId !== null && volume.state === 'ready' && { NOT: { kind: 'restore' } }),
         },
       });
       if (run) {
