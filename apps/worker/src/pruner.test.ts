@@ -127,6 +127,7 @@ test('what something still refers to stays, and what it is about can be read wit
     group: await ended('create-group'),
     member: await ended('backup'),
     firing: await ended('backup'),
+    replica: await ended('replicate'),
     backup: await ended('backup', { backupId: backup }),
     stuck: await ended('restore'),
   };
@@ -157,6 +158,11 @@ test('what something still refers to stays, and what it is about can be read wit
         (id, firing_id, policy_id, volume_id, volume_name, storage_node_id, kind, state, run_id)
       VALUES ($1, gen_random_uuid(), gen_random_uuid(), $2, 'v', $3, 'full', 'succeeded', $4)`,
       [firingMember, volume, node, kept.firing],
+    );
+    await client.query(
+      `INSERT INTO policy_firing_replica (id, firing_id, backup_id, repository_id, state, run_id)
+      VALUES (gen_random_uuid(), gen_random_uuid(), $1, gen_random_uuid(), 'succeeded', $2)`,
+      [backup, kept.replica],
     );
     await client.query(
       `INSERT INTO backup

@@ -186,22 +186,30 @@ export class AdmissionRepository {
     await this.#scope.write(db => db.policyFiringMember.updateMany({ where, data: { reason } }));
   }
 
-  /** False where it is not in that state any more. */
+  /** False where it is not in that state any more, or has got another run than `runId` since. */
   async end(
     memberId: string,
-    end: { from: 'waiting' | 'admitted'; state: 'succeeded' | 'failed' | 'skipped'; reason: string | null },
+    end: {
+      from: 'waiting' | 'admitted';
+      runId?: string | null;
+      state: 'succeeded' | 'failed' | 'skipped';
+      reason: string | null;
+    },
   ): Promise<boolean> {
-    const { from, state, reason } = end;
+    const { from, runId, state, reason } = end;
     const data = { state, reason, finishedAt: this.#scope.now() };
-    const where = { id: memberId, state: from };
+    const where = { id: memberId, state: from, ...(runId !== undefined && { runId }) };
     const { count } = await this.#scope.write(db => db.policyFiringMember.updateMany({ where, data }));
     return count > 0;
   }
 
-  /** Its run failed, and it is given another one after the delay. */
-  async again(memberId: string, { reason, delayMs }: { reason: string; delayMs: number }): Promise<void> {
+  /** Its run failed, and it is given another one after the delay. Without effect where it has got that already. */
+  async again(
+    { id, runId }: Pick<FiringMember, 'id' | 'runId'>,
+    { reason, delayMs }: { reason: string; delayMs: number },
+  ): Promise<void> {
     const notBefore = new Date(this.#scope.now().getTime() + delayMs);
-    const where = { id: memberId, state: 'admitted' };
+    const where = { id, runId, state: 'admitted' };
     await this.#scope.write(db =>
       db.policyFiringMember.updateMany({ where, data: { state: 'waiting', reason, notBefore } }),
     );

@@ -93,24 +93,24 @@ export class FiringReplicaRepository {
     );
   }
 
-  /** It could not be started, or its run failed, and it waits for the delay. */
+  /** It could not be started, or its run failed, and it waits for the delay. Without effect as that of `end`. */
   async again(
-    { id, state }: FiringReplica,
+    { id, state, runId }: FiringReplica,
     { reason, delayMs }: { reason: string; delayMs: number },
   ): Promise<void> {
     const notBefore = new Date(this.#scope.now().getTime() + delayMs);
     const refusals = state === 'waiting' ? { refusals: { increment: 1 } } : {};
     const data = { state: 'waiting', reason, notBefore, ...refusals };
-    await this.#scope.write(db => db.policyFiringReplica.updateMany({ where: { id, state }, data }));
+    await this.#scope.write(db => db.policyFiringReplica.updateMany({ where: { id, state, runId }, data }));
   }
 
-  /** For good. Without effect where it is not in that state any more. */
+  /** For good. Without effect where it is not in that state any more, or has got another run since. */
   async end(
-    { id, state }: FiringReplica,
+    { id, state, runId }: FiringReplica,
     end: { state: 'succeeded' | 'failed'; reason: string | null },
   ): Promise<void> {
     const data = { ...end, notBefore: null };
-    await this.#scope.write(db => db.policyFiringReplica.updateMany({ where: { id, state }, data }));
+    await this.#scope.write(db => db.policyFiringReplica.updateMany({ where: { id, state, runId }, data }));
   }
 
   /**

@@ -44,6 +44,7 @@ export class RunHistoryRepository {
           AND NOT EXISTS (SELECT 1 FROM checkpoint_group WHERE run_id = run.id)
           AND NOT EXISTS (SELECT 1 FROM checkpoint_group_member WHERE run_id = run.id)
           AND NOT EXISTS (SELECT 1 FROM policy_firing_member WHERE run_id = run.id)
+          AND NOT EXISTS (SELECT 1 FROM policy_firing_replica WHERE run_id = run.id)
           AND NOT EXISTS (SELECT 1 FROM volume_commit WHERE run_id = run.id)
           AND NOT EXISTS (SELECT 1 FROM difference WHERE subject_id = run.id AND state = 'open')
           AND NOT (kind IN ('audit', 'reconcile', 'verify') AND NOT EXISTS (

@@ -94,14 +94,14 @@ export class FiringDriver {
 
   async #settle(member: EndedMember): Promise<void> {
     const { admissions } = this.#options.catalog;
-    const { id, attempts, retry } = member;
+    const { id, runId, attempts, retry } = member;
     const failure = await this.#failureOf(member);
     if (failure === null) return this.#succeeded(member);
     // What an operator cancelled is not begun again.
     if (member.runState !== 'cancelled' && attempts <= retry.times) {
-      return admissions.again(id, { reason: failure, delayMs: retry.delayMs });
+      return admissions.again(member, { reason: failure, delayMs: retry.delayMs });
     }
-    await admissions.end(id, { from: 'admitted', state: 'failed', reason: failure });
+    await admissions.end(id, { from: 'admitted', runId, state: 'failed', reason: failure });
   }
 
   /** Null: it succeeded. A group's run may succeed without all of its members. */
@@ -115,9 +115,10 @@ export class FiringDriver {
   }
 
   /** With the replicas that it is to have. */
-  async #succeeded({ id, firingId, backupId, replicaIds }: EndedMember): Promise<void> {
+  async #succeeded({ id, runId, firingId, backupId, replicaIds }: EndedMember): Promise<void> {
     await this.#options.catalog.transaction(async catalog => {
-      if (!(await catalog.admissions.end(id, { from: 'admitted', state: 'succeeded', reason: null }))) return;
+      const end = { from: 'admitted', runId, state: 'succeeded', reason: null } as const;
+      if (!(await catalog.admissions.end(id, end))) return;
       if (backupId !== null) {
         await catalog.firingReplicas.add(firingId, { backupId, repositoryIds: replicaIds });
       }

@@ -14,6 +14,7 @@ const LATER: ReadonlySet<string> = new Set([
   'storage-node-cordoned',
   'repository-not-ready',
   'backup-in-use',
+  'internal-error',
 ]);
 /** Looked at in one go: the rest follows with the next beat. */
 const AT_ONCE = 500;
@@ -74,13 +75,15 @@ export class Replicas {
   async #refused(replica: FiringReplica, error: unknown): Promise<void> {
     const { catalog, limits, now } = this.#options;
     const { code, message: reason } = toTidemarkError(error);
-    if (code === 'internal-error' || code === 'catalog-unavailable') throw error;
+    if (code === 'catalog-unavailable') throw error;
     // Somebody else has brought it.
     if (code === 'backup-exists') return catalog.firingReplicas.end(replica, { state: 'succeeded', reason });
     const delayMs = this.#longer(limits.replicationRetryMs, replica.refusals);
     const isTooOld = now() + delayMs > replica.createdAt.getTime() + limits.policyReplicaMs;
-    if (LATER.has(code) && !isTooOld) return catalog.firingReplicas.again(replica, { reason, delayMs });
-    await catalog.firingReplicas.end(replica, { state: 'failed', reason });
+    if (LATER.has(code) && !isTooOld) await catalog.firingReplicas.again(replica, { reason, delayMs });
+    else await catalog.firingReplicas.end(replica, { state: 'failed', reason });
+    // A defect, ours or of a row, is told as well; and no beat for ever.
+    if (code === 'internal-error') throw error;
   }
 
   /** Twice as long each time. */
