@@ -129,3 +129,21 @@ test('filters narrow what is visible, and never widen it', async () => {
   expect((await eventsOf('env=prod').readOn(0, { kinds }, 7)).events).toHaveLength(7);
   expect((await eventsOf('env=prod').readOn(0, { kinds: ['other'] }, 7)).events).toEqual([]);
 });
+
+test('a volume that ended, was found again and ended once more is known by its last labels', async () => {
+  const id = randomUUID();
+  const ended = (env: string) =>
+    inDatabase(database.url, db =>
+      db.query(
+        `INSERT INTO event (kind, subject_type, subject_id, volume_id, data)
+        VALUES ('volume-deleted', 'volume', $1, $1, jsonb_build_object('labels', jsonb_build_object('env', $2::text)))`,
+        [id, env],
+      ),
+    );
+  const seen = async (env: string) =>
+    (await eventsOf(`env=${env}`).readOn(0, { volumeId: id }, 100)).events.length;
+  await ended('first');
+  expect([await seen('first'), await seen('last')]).toEqual([1, 0]);
+  await ended('last');
+  expect([await seen('first'), await seen('last')]).toEqual([0, 2]);
+});

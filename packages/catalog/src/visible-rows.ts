@@ -7,9 +7,12 @@ import type { Viewer } from './visibility.ts';
 /** The volume of that id has such labels; or it had them at its end, as long as the event of that is kept. */
 export function isVolumeInside(id: Prisma.Sql, visible: Selector): Prisma.Sql {
   const labels = selectorCondition(visible);
-  return Prisma.sql`COALESCE((SELECT ${labels} FROM volume WHERE volume.id = ${id}), EXISTS (
-    SELECT 1 FROM event AS ending, LATERAL (SELECT ending.data -> 'labels' AS labels) AS last
-    WHERE ending.subject_id = ${id} AND ending.kind = 'volume-deleted' AND ${labels}))`;
+  // One that was found again may have ended several times: the last end counts.
+  return Prisma.sql`COALESCE((SELECT ${labels} FROM volume WHERE volume.id = ${id}), (
+    SELECT ${labels} FROM (
+      SELECT ending.data -> 'labels' AS labels FROM event AS ending
+      WHERE ending.subject_id = ${id} AND ending.kind = 'volume-deleted' ORDER BY ending.id DESC LIMIT 1) AS last),
+    FALSE)`;
 }
 
 /**
