@@ -225,6 +225,31 @@ test('resuming from an event whose successors are gone is refused by name', asyn
   expect(await answer.json()).toMatchObject({ code: 'invalid-request' });
 });
 
+test('going on after an event that is not there yet is refused, and names the newest', async () => {
+  await queue(api.app.catalog);
+  const newest = await api.app.catalog.events.newestId();
+  const refusal = await api.refused('events-ahead', 'GET', `/v1/events?follow=true&after=${newest + 1}`);
+  expect(refusal).toMatchObject({
+    status: 409,
+    detail: expect.stringContaining(`the newest one is ${newest}.`),
+  });
+  await api.refused('events-ahead', 'GET', `/v1/events?after=${newest + 1}`);
+  const from = (id: number) =>
+    fetch(`${url}/v1/events`, { headers: { accept: 'text/event-stream', 'last-event-id': String(id) } });
+  expect((await from(newest + 1)).status).toBe(409);
+  const follower = await follow(`?after=${newest}`);
+  await queue(api.app.catalog);
+  await expect.poll(() => kept(follower).length, PATIENCE).toBe(1);
+  // A catalog that is replaced by an older copy of it.
+  await inDatabase(api.database.url, async client => {
+    await client.query('DELETE FROM event WHERE id > $1', [newest]);
+    await client.query(`SELECT pg_notify('tidemark_events', '')`);
+  });
+  await follower.ended;
+  const last = follower.messages.at(-1)!;
+  expect([last.event, JSON.parse(last.data).code]).toEqual(['events-ahead', 'events-ahead']);
+});
+
 test('a stopping service ends its streams, and takes no more', async () => {
   const follower = await follow();
   const closed = api.app.close();

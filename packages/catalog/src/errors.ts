@@ -42,6 +42,8 @@ export type CatalogErrorKind =
   | 'invalid-cursor'
   /** Events that were asked for are gone; its code has no noun before it. */
   | 'events-pruned'
+  /** No event has that id yet; its code has no noun before it. */
+  | 'events-ahead'
   | 'invalid-migration'
   | 'unavailable';
 
@@ -58,7 +60,8 @@ export class CatalogError extends Error {
 
   /** For example `volume-name-taken`, `run-ended`, `catalog-unavailable`. */
   get code(): string {
-    return this.kind === 'events-pruned' ? this.kind : `${this.noun}-${this.kind}`;
+    const isWhole = this.kind === 'events-pruned' || this.kind === 'events-ahead';
+    return isWhole ? this.kind : `${this.noun}-${this.kind}`;
   }
 }
 

@@ -180,22 +180,23 @@ export class EventRepository {
 
   /**
    * What a reader that follows gets next: none twice and none left out, however often it asks. Rejects
-   * `events-pruned` when events after `after` are gone; 0 is no event, and asks for what there is.
+   * `events-pruned` when events after `after` are gone, and `events-ahead` when no event has that id yet; 0 is no
+   * event, and asks for what there is.
    */
   async readOn(after: number, filter: EventFilter, limit: number): Promise<EventPage> {
     // Read first: all that is committed up to this id can be seen from now on.
     const { newest, prunedUpTo } = await this.ends();
-    requireKept(after, prunedUpTo);
+    requireKept(after, { newest, prunedUpTo });
     return this.#page({ after: Math.max(after, prunedUpTo), upTo: newest, take: limit }, filter);
   }
 
   /**
    * From the newest back: those before `before` and after `after`, at most `limit`. What is committed meanwhile shifts
-   * nothing, as it is newer than all of them. Rejects `events-pruned` as `readOn` does.
+   * nothing, as it is newer than all of them. Rejects as `readOn` does.
    */
   async readBack(range: RangeBack, filter: EventFilter, limit: number): Promise<EventPageBack> {
     const { newest, prunedUpTo } = await this.ends();
-    requireKept(range.after, prunedUpTo);
+    requireKept(range.after, { newest, prunedUpTo });
     const after = Math.max(range.after, prunedUpTo);
     const before = Math.min(range.before, newest + 1);
     if (before <= after + 1) return { events: [], next: null };
@@ -229,9 +230,9 @@ export class EventRepository {
     return { events, upTo, isAll: upTo === newest };
   }
 
-  /** Rejects `events-pruned` when events that came after that one are gone. */
+  /** Rejects `events-pruned` when events that came after that one are gone, and `events-ahead` before it is there. */
   async requireKept(after: number): Promise<void> {
-    requireKept(after, (await this.ends()).prunedUpTo);
+    requireKept(after, await this.ends());
   }
 
   /** The id after which the events since that moment come. */
@@ -273,7 +274,16 @@ export class EventRepository {
   }
 }
 
-function requireKept(after: number, prunedUpTo: number): void {
+function requireKept(after: number, { newest, prunedUpTo }: { newest: number; prunedUpTo: number }): void {
+  if (after > newest) {
+    throw new CatalogError(
+      'catalog',
+      'events-ahead',
+      `No event has the id ${after} yet: the newest one is ${newest}. Where the catalog was restored from an older ` +
+        'copy, ids are given anew: look at what there is now, then follow events without an id, or with ' +
+        `after=${newest}.`,
+    );
+  }
   if (after === 0 || after >= prunedUpTo) return;
   throw new CatalogError(
     'catalog',

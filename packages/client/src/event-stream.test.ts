@@ -20,6 +20,7 @@ async function follow(url: string) {
 test.each([
   ['unauthenticated', 401],
   ['events-pruned', 410],
+  ['events-ahead', 409],
 ])('a stream that ends with %s is refused like any other call', async (code, status) => {
   const { url, asked } = await serve([
     { type, body: `${BEGIN}${EVENT}event: ${code}\ndata: {"code":"${code}","detail":"It is so."}\n\n` },

@@ -8,6 +8,7 @@ const PROGRESS_KIND = 'run.progress';
 /** What a stream may end with, and the status of a call that is refused so. */
 const REFUSALS = new Map([
   ['events-pruned', { title: 'The events asked for are gone', status: 410 }],
+  ['events-ahead', { title: 'The event is not there yet', status: 409 }],
   ['unauthenticated', { title: 'Nobody says who asks', status: 401 }],
 ]);
 

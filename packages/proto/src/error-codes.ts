@@ -108,6 +108,7 @@ export const ERROR_CODES = {
   'audit-failed': entry('Bitmap and backup do not agree', 422, status.DATA_LOSS),
   'difference-not-found': entry('The difference is not known', 404, status.NOT_FOUND),
   'events-pruned': entry('The events asked for are gone', 410, status.OUT_OF_RANGE),
+  'events-ahead': entry('The event is not there yet', 409, status.OUT_OF_RANGE),
   'event-streams-limit': entry('Too many event streams are open', 503, status.RESOURCE_EXHAUSTED, true),
   'webhook-not-found': entry('The webhook is not known', 404, status.NOT_FOUND),
   'webhook-name-taken': entry('The webhook name is taken', 409, status.ALREADY_EXISTS),

@@ -50,7 +50,7 @@ export class EventService {
 
   /**
    * Where a stream begins: after `lastEventId`, otherwise where the query says, otherwise now. Rejects
-   * `events-pruned` and `event-streams-limit`, before anything is answered.
+   * `events-pruned`, `events-ahead` and `event-streams-limit`, before anything is answered.
    */
   async prepare(query: EventQuery, lastEventId: string | undefined): Promise<Following> {
     if (query.order === 'newest-first') {

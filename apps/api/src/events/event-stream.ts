@@ -1,6 +1,6 @@
 // One client that follows events. It reads a page, writes it, waits until the client has taken it, and only then
 // reads on: what it holds is a page, however slow its client is. States: reading → writing → waiting → reading,
-// until the client goes, is too slow, asks for what is pruned, or the service stops.
+// until the client goes, is too slow, asks for what is pruned or not there yet, or the service stops.
 import { CatalogError, type EventFilter, type RunningRun } from '@tidemark/catalog';
 import { TidemarkError } from '@tidemark/proto';
 import type { FastifyBaseLogger } from 'fastify';
@@ -147,8 +147,9 @@ export class EventStream {
       return !isAll;
     } catch (error) {
       if (!(error instanceof CatalogError)) throw error;
-      if (error.kind === 'events-pruned') {
-        // The client was so slow that events went before it had them: it must not believe that it has all.
+      if (error.kind === 'events-pruned' || error.kind === 'events-ahead') {
+        // The client was so slow that events went before it had them, or the catalog was replaced by an older copy
+        // of it meanwhile: it must not believe that it has all.
         await this.#write(transientText(error.code, { code: error.code, detail: error.message }));
         this.end();
       } else {

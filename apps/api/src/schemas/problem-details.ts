@@ -49,6 +49,9 @@ const REQUESTS = {
   'events-pruned':
     'Events up to 4000 have been removed for their age, and with them some that came after 17. Look at what there ' +
     'is now, then follow events without an id, or after=0 for all that are kept.',
+  'events-ahead':
+    'No event has the id 4017 yet: the newest one is 4000. Where the catalog was restored from an older copy, ids ' +
+    'are given anew: look at what there is now, then follow events without an id, or with after=4000.',
   'event-streams-limit':
     '256 event streams are open at this api service, the most there may be. Close one, or use another api service.',
   'waits-limit':

@@ -15,7 +15,9 @@ const list = {
       `Or, with the header \`accept: ${EVENT_STREAM}\` or \`follow=true\`, as server-sent events ` +
       'that go on: from now on, or after `after`, `since` or the header `last-event-id`. A stream also tells of ' +
       'runs that move, as `run.progress`, at most once a second each; these have no id and are not kept. Events ' +
-      'are removed after some time: who resumes from one whose successors are gone is refused with `events-pruned`. ' +
+      'are removed after some time: who resumes from one whose successors are gone is refused ' +
+      'with `events-pruned`, and who ' +
+      'resumes from one that is not there yet, as after the catalog was restored, with `events-ahead`. ' +
       'A token with a scope is told of the volumes in it and what belongs to them, of groups of such volumes alone, ' +
       'and of the runs that it has asked for; a page may then be short, or empty, and have a next one.',
     querystring: eventQuery,
@@ -27,7 +29,13 @@ const list = {
           [EVENT_STREAM]: { schema: eventStreamSchema },
         },
       },
-      ...problems('invalid-request', 'volume-not-found', 'events-pruned', 'event-streams-limit'),
+      ...problems(
+        'invalid-request',
+        'volume-not-found',
+        'events-pruned',
+        'events-ahead',
+        'event-streams-limit',
+      ),
     },
   },
 };
