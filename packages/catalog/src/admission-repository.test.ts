@@ -44,9 +44,9 @@ test('none of a firing is held while others are still to be told that their run 
   }
   await inDatabase(url, client => client.query(`UPDATE run SET state = 'failed', finished_at = now()`));
   const again = { reason: 'it failed', delayMs: 0 };
-  await catalog.admissions.again(all[0]!.id, again);
+  await catalog.admissions.again({ ...all[0]!, runId }, again);
   expect(await held()).toEqual([]);
-  await catalog.admissions.again(all[1]!.id, again);
+  await catalog.admissions.again({ ...all[1]!, runId }, again);
   expect((await held()).map(({ id: one }) => one)).toEqual(all.map(({ id: one }) => one));
 });
 
