@@ -158,7 +158,8 @@ test('events show whose run they are of, and what they say', async () => {
     },
   ].map(event => ({ ...event, createdAt: '2026-11-21T08:00:00.000Z' }));
   const page = { body: { items, nextCursor: null } };
-  const { out } = await tidemark({ 'GET /v1/events?limit=100': () => page }, 'event', 'list');
+  const asked = 'GET /v1/events?limit=100&order=newest-first';
+  const { out } = await tidemark({ [asked]: () => page }, 'event', 'list');
   expect(out).toMatch(/^ID +TIME +KIND +SUBJECT +RUN +DATA$/m);
   expect(out).toMatch(/^7 .* volume v1 +r1 +\{"name":"web"\}$/m);
 });
