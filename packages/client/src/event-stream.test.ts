@@ -9,6 +9,10 @@ const type = 'text/event-stream';
 const BEGIN = 'retry: 1\n: heartbeat\nid: 6\n\n';
 const EVENT = 'id: 7\nevent: volume-ready\ndata: {"id":7,"kind":"volume-ready"}\n\n';
 
+class Hurried extends TidemarkClient {
+  override async pause(): Promise<void> {}
+}
+
 async function follow(url: string) {
   const told: unknown[] = [];
   const failure = await (async () => {
@@ -29,4 +33,36 @@ test.each([
   expect(told).toEqual([{ event: { id: 7, kind: 'volume-ready' } }]);
   expect(failure).toMatchObject({ name: 'ProblemFailure', code, status, message: 'It is so.' });
   expect(asked).toHaveLength(1);
+});
+
+test('once begun, a stream is asked for again while nobody is there, or the catalog is away', async () => {
+  const away = {
+    code: 'catalog-unavailable',
+    title: 'The catalog is away',
+    detail: 'Start it.',
+    status: 503,
+  };
+  const gone = { code: 'events-pruned', title: 'They are gone', detail: 'It is so.', status: 410 };
+  const problem = (body: typeof away) => ({ status: body.status, body: JSON.stringify(body) });
+  const { url, asked } = await serve([
+    { type, body: `${BEGIN}${EVENT}`, cut: true },
+    { drop: true },
+    problem(away),
+    problem(gone),
+  ]);
+  const notes: string[] = [];
+  const client = new Hurried({ url });
+  const told: unknown[] = [];
+  const following = (async () => {
+    for await (const one of followEvents(client, {}, { note: text => notes.push(text) })) told.push(one);
+  })();
+  await expect(following).rejects.toMatchObject({ code: 'events-pruned' });
+  expect(told).toEqual([{ event: { id: 7, kind: 'volume-ready' } }]);
+  expect(notes).toHaveLength(3);
+  expect(notes.at(-1)).toContain('Start it.');
+  expect(asked.slice(1).map(({ url }) => new URL(url, 'http://x').searchParams.get('after'))).toEqual([
+    '7',
+    '7',
+    '7',
+  ]);
 });

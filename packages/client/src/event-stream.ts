@@ -5,6 +5,7 @@ import { FOLLOW_AGAIN_MS } from './limits.ts';
 import type { Query, Schema } from './types.ts';
 
 const PROGRESS_KIND = 'run.progress';
+const UNAVAILABLE = 503;
 /** What a stream may end with, and the status of a call that is refused so. */
 const REFUSALS = new Map([
   ['events-pruned', { title: 'The events asked for are gone', status: 410 }],
@@ -46,11 +47,18 @@ export async function* followEvents(
         yield told;
       note('the stream ended; asking again');
     } catch (error) {
-      if (!hasBegun || !(error instanceof UnreachableFailure)) throw error;
+      if (!hasBegun || !passes(error)) throw error;
       note(`${error.message}\nasking again`);
     }
     await client.pause(FOLLOW_AGAIN_MS);
   }
+}
+
+/** Nobody answered, or an API whose catalog is away. */
+function passes(error: unknown): error is Error {
+  return (
+    error instanceof UnreachableFailure || (error instanceof ProblemFailure && error.status === UNAVAILABLE)
+  );
 }
 
 async function* readStream(
