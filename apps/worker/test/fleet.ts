@@ -139,8 +139,9 @@ export class Fleet {
   /** Registered storage nodes, volume `disk` on alpha, repository `vault` on beta. Needs a worker. */
   async furnish(): Promise<void> {
     const joined = await Promise.all([this.register('alpha'), this.register('beta')]);
+    await Promise.all(joined.map(run => this.succeed(run)));
     const made = await Promise.all([this.createVolume('disk'), this.createRepository('vault')]);
-    await Promise.all([...joined, ...made].map(run => this.succeed(run)));
+    await Promise.all(made.map(run => this.succeed(run)));
   }
 
   backup(
