@@ -240,7 +240,9 @@ export const groupQuery = namedPageQuery.extend({
   volume: ref('volume').optional().meta({ description: 'Only groups that this volume is in.' }),
   storageNode: ref('storage node').optional().meta({ description: 'Only groups with volumes on it.' }),
   repository: ref('repository').optional().meta({ description: 'Only groups with backups in it.' }),
-  policy: ref('policy').optional().meta({ description: 'Only groups that firings of it have made.' }),
+  policy: ref('policy')
+    .optional()
+    .meta({ description: 'Only groups that firings of it have made. Not for tokens with a scope.' }),
   since: momentField.optional().meta({ description: 'Only groups asked for at that moment or later.' }),
   until: momentField.optional().meta({ description: 'Only groups asked for before that moment.' }),
 });

@@ -17,8 +17,8 @@ const ACCESS = {
   'token-not-found': unknown('token', 'dashboard'),
   'token-name-taken': taken('token', 'dashboard'),
   'fleet-secret-refused':
-    "Storage node 'alpha' refuses /tidemark.v1.VolumeService/CreateVolume: it came with another secret than the " +
-    'fleet has. Give api, worker and every storage node the same TIDEMARK_FLEET_SECRET.',
+    "Storage node 'alpha' obeys nobody without its secret: /tidemark.v1.VolumeService/CreateVolume came with another " +
+    'secret than the fleet has: give api, worker and every storage node the same TIDEMARK_FLEET_SECRET.',
   'join-token-invalid':
     "Storage node 'gamma' cannot join: there is no such join token. An admin makes a new one with " +
     '`tidemark storage-node join-token create`.',

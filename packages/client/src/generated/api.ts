@@ -9103,7 +9103,7 @@ export interface operations {
                 storageNode?: string;
                 /** @description Only groups with backups in it. */
                 repository?: string;
-                /** @description Only groups that firings of it have made. */
+                /** @description Only groups that firings of it have made. Not for tokens with a scope. */
                 policy?: string;
                 /**
                  * @description Only groups asked for at that moment or later.
