@@ -287,6 +287,52 @@ test('a bootstrap token that is revoked lets nobody in any more', async () => {
   await own.app.close();
 });
 
+test('the last token that lets an admin in is revoked only where that is meant', async () => {
+  const first = 'a-bootstrap-secret-of-its-own-0123456789';
+  const fleet = await TestApi.start();
+  const own = await TestApi.on(fleet.database, { needsToken: true, bootstrapToken: first });
+  const make = async (name: string, more: object) => {
+    const { body } = await own.call('POST', '/v1/tokens', { name, ...more }, bearer(first));
+    return bearer(body.secret);
+  };
+  const revoke = (name: string, by: Record<string, string>) =>
+    own.call('DELETE', `/v1/tokens/${name}`, undefined, by);
+  await make('scoped', { role: 'admin', scope: 'env=prod' });
+  await make('reader', { role: 'viewer' });
+  const refused = await revoke('bootstrap', bearer(first));
+  expect(refused.body).toMatchObject({ status: 409, code: 'token-last' });
+  expect(refused.body.detail).toMatch(
+    /^Token 'bootstrap' is the last .*`tidemark token create NAME --role admin`/,
+  );
+  expect((await revoke('reader', bearer(first))).status).toBe(200);
+  const second = await make('second', { role: 'admin' });
+  // Each the other's, at the same time.
+  const both = await Promise.all([revoke('second', bearer(first)), revoke('bootstrap', second)]);
+  expect(both.map(({ status }) => status).sort()).not.toEqual([200, 200]);
+  const [left, name] = both[0]!.status === 200 ? [bearer(first), 'bootstrap'] : [second, 'second'];
+  expect((await revoke(name, left)).body.code).toBe('token-last');
+  expect((await revoke(`${name}?allowLastAdmin=true`, left)).status).toBe(200);
+  expect((await own.call('GET', '/v1/tokens', undefined, left)).status).toBe(401);
+  // Where none is needed, whoever has none is an admin.
+  expect((await fleet.call('GET', '/v1/tokens')).status).toBe(200);
+  await own.app.close();
+  await fleet.close();
+});
+
+test('an unused bootstrap token lets an admin in as well', async () => {
+  const fleet = await TestApi.start();
+  const made = await fleet.call('POST', '/v1/tokens', { name: 'only', role: 'admin' });
+  const only = bearer(made.body.secret);
+  const without = await TestApi.on(fleet.database, { needsToken: true });
+  expect((await without.call('DELETE', '/v1/tokens/only', undefined, only)).body.code).toBe('token-last');
+  const own = await TestApi.on(fleet.database, { needsToken: true, bootstrapToken: BOOTSTRAP });
+  expect((await own.call('DELETE', '/v1/tokens/only', undefined, only)).status).toBe(200);
+  expect((await own.call('GET', '/v1/tokens', undefined, asAdmin)).status).toBe(200);
+  await without.app.close();
+  await own.app.close();
+  await fleet.close();
+});
+
 test('where none is needed a token that is sent counts all the same', async () => {
   const { headers, name } = await token({ role: 'viewer' });
   const refused = await open.call('POST', '/v1/volumes', { name: 'v' }, headers);

@@ -50,6 +50,11 @@ test('without a token the command says what to do', async () => {
   expect(err).toContain('tidemark token create');
 });
 
+test('the last admin is not let go by mistake', async () => {
+  const refused = await tidemark(admin, 'token', 'revoke', 'bootstrap');
+  expect(refused).toMatchObject({ exit: 1, err: expect.stringContaining('--allow-last-admin') });
+});
+
 test('a token is made, used from a file, listed and revoked', async () => {
   const made = await tidemark(admin, 'token', 'create', 'ci', '--role', 'viewer', '--scope', 'env=prod');
   expect(made.exit, made.err).toBe(0);

@@ -1,9 +1,9 @@
 // Tokens of the API: who may call it, as what, and about which volumes. Of a token itself only its hash is kept.
-import { nameTaken, notFound } from './errors.ts';
+import { CatalogError, nameTaken, notFound } from './errors.ts';
 import type { ApiTokenModel } from './generated/models.ts';
 import { type Page, type PageOptions, pageQuery, toPage } from './page.ts';
 import { byRef } from './ref.ts';
-import type { Scope } from './scope.ts';
+import type { Db, Scope } from './scope.ts';
 import { suspendOrphaned } from './webhook-tokens.ts';
 
 export type ApiTokenRole = 'viewer' | 'operator' | 'admin';
@@ -85,11 +85,12 @@ export class ApiTokenRepository {
 
   /**
    * From now on nobody gets in with it, and webhooks that it changed last are suspended. Good to repeat: the first
-   * moment stays. Rejects `not-found`.
+   * moment stays. Rejects `not-found`, and `last` where `leavesAdmin` is asked for and no other token lets an admin in.
    */
-  revoke(ref: string): Promise<ApiToken> {
+  revoke(ref: string, { leavesAdmin = false }: { leavesAdmin?: boolean } = {}): Promise<ApiToken> {
     return this.#scope.write(async (db, tell) => {
       const where = byRef(ref);
+      if (leavesAdmin) await this.#requireOtherAdmin(db, ref);
       await db.apiToken.updateMany({
         where: { ...where, revokedAt: null },
         data: { revokedAt: this.#scope.now() },
@@ -99,6 +100,23 @@ export class ApiTokenRepository {
       await suspendOrphaned(db, tell, { now: this.#scope.now() });
       return toToken(row);
     });
+  }
+
+  /** Held until the end of the transaction: of two who each revoke the other's token one is refused. */
+  async #requireOtherAdmin(db: Db, ref: string): Promise<void> {
+    const admins = await db.$queryRaw<{ id: string; name: string }[]>`
+      SELECT id, name FROM api_token
+      WHERE role = 'admin' AND scope = '' AND revoked_at IS NULL
+        AND (expires_at IS NULL OR expires_at > ${this.#scope.now()})
+      ORDER BY id FOR UPDATE`;
+    const [last] = admins;
+    if (admins.length !== 1 || (last!.id !== ref && last!.name !== ref)) return;
+    throw new CatalogError(
+      'token',
+      'last',
+      `Token '${last!.name}' is the last that lets an admin in. Make another one first (\`tidemark token create NAME ` +
+        '--role admin`), or send `allowLastAdmin=true` (`--allow-last-admin`) to leave nobody.',
+    );
   }
 
   /** Somebody got in with it just now. Written once a minute. */

@@ -32,6 +32,8 @@ export type CatalogErrorKind =
   | 'not-ready'
   /** Protected until a date. */
   | 'pinned'
+  /** Nobody else could do what it does. */
+  | 'last'
   /** A backup in a state in which nobody may begin to use it. */
   | 'not-usable'
   | 'ended'

@@ -25,6 +25,7 @@ export const ERROR_CODES = {
   forbidden: entry('The caller may not do that', 403, status.PERMISSION_DENIED),
   'token-not-found': entry('The token is not known', 404, status.NOT_FOUND),
   'token-name-taken': entry('The token name is taken', 409, status.ALREADY_EXISTS),
+  'token-last': entry('No other admin would be left', 409, status.FAILED_PRECONDITION),
   'fleet-secret-refused': entry(
     "A storage node does not take the caller's orders",
     502,

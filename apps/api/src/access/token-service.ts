@@ -4,7 +4,7 @@ import type { ApiToken, Catalog } from '@tidemark/catalog';
 import { parseSelector, selectorText, TidemarkError } from '@tidemark/proto';
 import type { z } from 'zod';
 import { iso, isoOrNull } from '../moments.ts';
-import type { CreateToken, TokenJson, tokenQuery } from '../schemas/token.ts';
+import type { CreateToken, revokeTokenQuery, TokenJson, tokenQuery } from '../schemas/token.ts';
 import { type Actor, RESERVED_NAMES } from './actor.ts';
 import { isSameHash, newTokenText, type ParsedToken, parseToken } from './api-token.ts';
 
@@ -12,6 +12,8 @@ export interface TokenServiceOptions {
   readonly catalog: Catalog;
   /** Lets an admin in who has made no token yet. From its first use on it is one, and can be revoked as any other. */
   readonly bootstrapToken?: string | undefined;
+  /** False: whoever has none is an admin. */
+  readonly needsToken: boolean;
   readonly now: () => Date;
 }
 
@@ -41,10 +43,12 @@ export class TokenService {
   readonly #catalog: Catalog;
   readonly #now: () => Date;
   readonly #bootstrap: ParsedToken | null;
+  readonly #needsToken: boolean;
 
-  constructor({ catalog, bootstrapToken, now }: TokenServiceOptions) {
+  constructor({ catalog, bootstrapToken, needsToken, now }: TokenServiceOptions) {
     this.#catalog = catalog;
     this.#now = now;
+    this.#needsToken = needsToken;
     this.#bootstrap = bootstrapToken === undefined ? null : parseToken(bootstrapToken);
   }
 
@@ -122,8 +126,17 @@ export class TokenService {
     return toTokenJson(await this.#catalog.tokens.get(ref), this.#now());
   }
 
-  async revoke(ref: string): Promise<TokenJson> {
-    return toTokenJson(await this.#catalog.tokens.revoke(ref), this.#now());
+  /** Rejects `token-last` where nobody could make tokens afterwards, unless that is wanted. */
+  async revoke(ref: string, { allowLastAdmin }: z.output<typeof revokeTokenQuery>): Promise<TokenJson> {
+    const leavesAdmin = this.#needsToken && !allowLastAdmin && !(await this.#hasUnusedBootstrap());
+    return toTokenJson(await this.#catalog.tokens.revoke(ref, { leavesAdmin }), this.#now());
+  }
+
+  /** From its first use on it is a token as any other. */
+  async #hasUnusedBootstrap(): Promise<boolean> {
+    return (
+      this.#bootstrap !== null && (await this.#catalog.tokens.findByPrefix(this.#bootstrap.prefix)) === null
+    );
   }
 }
 

@@ -94,7 +94,10 @@ function refuse(request: FastifyRequest, reply: FastifyReply, error: unknown): n
 
 export const access = fastifyPlugin<AccessOptions>(
   async (app, { needsToken, bootstrapToken }) => {
-    const tokens = new TokenService({ catalog: app.catalog, bootstrapToken, now: () => new Date() });
+    const tokens = new TokenService({
+      ...{ catalog: app.catalog, bootstrapToken, needsToken },
+      now: () => new Date(),
+    });
     app.decorate('tokens', tokens);
     app.decorateRequest('actor');
     app.decorateRequest('current');

@@ -16,6 +16,9 @@ const ACCESS = {
     "'dashboard' has the role viewer; POST /v1/volumes needs operator. Ask an admin for a token with that role.",
   'token-not-found': unknown('token', 'dashboard'),
   'token-name-taken': taken('token', 'dashboard'),
+  'token-last':
+    "Token 'bootstrap' is the last that lets an admin in. Make another one first (`tidemark token create NAME --role " +
+    'admin`), or send `allowLastAdmin=true` (`--allow-last-admin`) to leave nobody.',
   'fleet-secret-refused':
     "Storage node 'alpha' obeys nobody without its secret: /tidemark.v1.VolumeService/CreateVolume came with another " +
     'secret than the fleet has: give api, worker and every storage node the same TIDEMARK_FLEET_SECRET.',

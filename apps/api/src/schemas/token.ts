@@ -72,6 +72,14 @@ export const tokenQuery = pageQuery.extend({
   state: z.enum(['usable', 'unusable']).optional().meta({ description: 'unusable: expired or revoked.' }),
 });
 
+export const revokeTokenQuery = z.object({
+  allowLastAdmin: z
+    .enum(['true', 'false'])
+    .default('false')
+    .transform(value => value === 'true')
+    .meta({ description: 'Also where no other token lets an admin in.' }),
+});
+
 export const tokenPageSchema = pageOf(tokenSchema, 'TokenPage');
 export type TokenJson = z.output<typeof tokenSchema>;
 export type CreateToken = z.output<typeof createTokenSchema>;

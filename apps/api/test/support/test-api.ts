@@ -106,7 +106,8 @@ export class TestApi {
   /** A storage node that has joined and answers. */
   async storageNode(name: string, controlAddress = `${name}.example:7411`): Promise<{ id: string }> {
     const { app } = this;
-    const { body } = await this.call('POST', '/v1/storage-nodes', { name, controlAddress });
+    const { status, body } = await this.call('POST', '/v1/storage-nodes', { name, controlAddress });
+    if (status !== 202) throw new Error(`POST /v1/storage-nodes: ${status} ${JSON.stringify(body)}`);
     const { id } = body.storageNode;
     await app.catalog.storageNodes.markOnline(id, {
       instanceId: id,

@@ -3,7 +3,7 @@ import type { Query, Schema } from '@tidemark/client';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { type Column, moment, record } from '../output.ts';
-import { at, Context, parseMoment, type Surroundings, withPage } from './context.ts';
+import { Context, parseMoment, type Surroundings, withPage } from './context.ts';
 
 const PATH = '/v1/tokens';
 
@@ -57,9 +57,11 @@ export function tokenCommands(program: Command, around: Surroundings): void {
   group
     .command('revoke <token>')
     .description('let nobody in with it any more, at once and for good')
-    .action(async (ref, _options, command) => {
+    .option('--allow-last-admin', 'also where no other token lets an admin in')
+    .action(async (ref, { allowLastAdmin }, command) => {
       const { client, output } = new Context(command, around);
-      const token = await client.delete(`${PATH}/{token}`, at({ token: ref }));
+      const query = allowLastAdmin === true ? { allowLastAdmin: 'true' as const } : {};
+      const token = await client.delete(`${PATH}/{token}`, { params: { path: { token: ref }, query } });
       output.print(token, () => `revoked ${token.name}`);
     });
 }

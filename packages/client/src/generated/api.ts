@@ -1556,7 +1556,7 @@ export interface paths {
         post?: never;
         /**
          * Revoke a token
-         * @description At once and for good. It stays in the list, and its name stays taken. Good to repeat.
+         * @description At once and for good. It stays in the list, and its name stays taken. Good to repeat. Where tokens are needed, the last one that lets an admin in is refused.
          */
         delete: operations["deleteToken"];
         options?: never;
@@ -2924,7 +2924,7 @@ export interface components {
              * @description Stable; made for programs.
              * @enum {string}
              */
-            code: "invalid-request" | "invalid-volume-size" | "invalid-name" | "unauthenticated" | "forbidden" | "token-not-found" | "token-name-taken" | "fleet-secret-refused" | "route-not-found" | "precondition-failed" | "idempotency-key-reused" | "idempotency-key-busy" | "idempotency-answer-lost" | "request-too-large" | "unsupported-media-type" | "storage-node-not-found" | "storage-node-name-taken" | "storage-node-address-taken" | "storage-node-unreachable" | "storage-node-not-ready" | "storage-node-cordoned" | "storage-node-lost" | "join-token-invalid" | "storage-node-in-use" | "volume-not-found" | "volume-name-taken" | "volume-busy" | "volume-not-ready" | "checkpoint-not-found" | "checkpoint-name-taken" | "checkpoint-inconsistent" | "checkpoint-in-use" | "checkpoint-not-ready" | "checkpoint-pinned" | "checkpoint-limit" | "checkpoint-invalid" | "moment-lost" | "export-expired" | "group-not-found" | "group-name-taken" | "group-not-ready" | "group-interrupted" | "group-incomplete" | "group-state" | "group-fence-broken" | "volume-in-group" | "hook-not-found" | "hook-failed" | "snapshot-not-found" | "snapshot-name-taken" | "snapshot-not-ready" | "snapshot-limit" | "commit-not-found" | "commit-not-ready" | "commit-invalid" | "repository-not-found" | "repository-name-taken" | "repository-not-ready" | "repository-in-use" | "repository-full" | "storage-full" | "backup-not-found" | "backup-exists" | "backup-not-usable" | "backup-in-use" | "backup-pinned" | "backup-damaged" | "audit-failed" | "difference-not-found" | "events-pruned" | "events-ahead" | "event-streams-limit" | "webhook-not-found" | "webhook-name-taken" | "webhook-delivery-not-found" | "webhook-key-missing" | "webhook-key-unknown" | "webhook-secret-damaged" | "policy-not-found" | "policy-name-taken" | "policy-invalid" | "firing-not-found" | "firing-complete" | "replication-rule-not-found" | "replication-rule-name-taken" | "file-exists" | "run-not-found" | "run-ended" | "run-not-controllable" | "run-cancelled" | "run-superseded" | "run-loses-workers" | "waits-limit" | "wait-timed-out" | "job-not-found" | "job-state" | "job-interrupted" | "image-invalid" | "io-error" | "catalog-unavailable" | "not-ready" | "internal-error";
+            code: "invalid-request" | "invalid-volume-size" | "invalid-name" | "unauthenticated" | "forbidden" | "token-not-found" | "token-name-taken" | "token-last" | "fleet-secret-refused" | "route-not-found" | "precondition-failed" | "idempotency-key-reused" | "idempotency-key-busy" | "idempotency-answer-lost" | "request-too-large" | "unsupported-media-type" | "storage-node-not-found" | "storage-node-name-taken" | "storage-node-address-taken" | "storage-node-unreachable" | "storage-node-not-ready" | "storage-node-cordoned" | "storage-node-lost" | "join-token-invalid" | "storage-node-in-use" | "volume-not-found" | "volume-name-taken" | "volume-busy" | "volume-not-ready" | "checkpoint-not-found" | "checkpoint-name-taken" | "checkpoint-inconsistent" | "checkpoint-in-use" | "checkpoint-not-ready" | "checkpoint-pinned" | "checkpoint-limit" | "checkpoint-invalid" | "moment-lost" | "export-expired" | "group-not-found" | "group-name-taken" | "group-not-ready" | "group-interrupted" | "group-incomplete" | "group-state" | "group-fence-broken" | "volume-in-group" | "hook-not-found" | "hook-failed" | "snapshot-not-found" | "snapshot-name-taken" | "snapshot-not-ready" | "snapshot-limit" | "commit-not-found" | "commit-not-ready" | "commit-invalid" | "repository-not-found" | "repository-name-taken" | "repository-not-ready" | "repository-in-use" | "repository-full" | "storage-full" | "backup-not-found" | "backup-exists" | "backup-not-usable" | "backup-in-use" | "backup-pinned" | "backup-damaged" | "audit-failed" | "difference-not-found" | "events-pruned" | "events-ahead" | "event-streams-limit" | "webhook-not-found" | "webhook-name-taken" | "webhook-delivery-not-found" | "webhook-key-missing" | "webhook-key-unknown" | "webhook-secret-damaged" | "policy-not-found" | "policy-name-taken" | "policy-invalid" | "firing-not-found" | "firing-complete" | "replication-rule-not-found" | "replication-rule-name-taken" | "file-exists" | "run-not-found" | "run-ended" | "run-not-controllable" | "run-cancelled" | "run-superseded" | "run-loses-workers" | "waits-limit" | "wait-timed-out" | "job-not-found" | "job-state" | "job-interrupted" | "image-invalid" | "io-error" | "catalog-unavailable" | "not-ready" | "internal-error";
             /** @description Finds the request in the service's log. */
             requestId: string;
             /**
@@ -16021,7 +16021,10 @@ export interface operations {
     };
     deleteToken: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Also where no other token lets an admin in. */
+                allowLastAdmin?: "true" | "false";
+            };
             header?: {
                 /** @description An `etag` that was read: the call is refused where it has changed since. */
                 "if-match"?: string;
@@ -16072,6 +16075,15 @@ export interface operations {
             };
             /** @description `token-not-found`: The token is not known */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `token-last`: No other admin would be left */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -6,6 +6,7 @@ import { problems } from '../../schemas/problem.ts';
 import {
   createdTokenSchema,
   createTokenSchema,
+  revokeTokenQuery,
   tokenPageSchema,
   tokenQuery,
   tokenSchema,
@@ -56,9 +57,12 @@ const revoke = {
   schema: {
     tags,
     summary: 'Revoke a token',
-    description: 'At once and for good. It stays in the list, and its name stays taken. Good to repeat.',
+    description:
+      'At once and for good. It stays in the list, and its name stays taken. Good to repeat. Where tokens are ' +
+      'needed, the last one that lets an admin in is refused.',
     params,
-    response: { 200: tokenSchema, ...problems('invalid-request', 'token-not-found') },
+    querystring: revokeTokenQuery,
+    response: { 200: tokenSchema, ...problems('invalid-request', 'token-not-found', 'token-last') },
   },
 };
 
@@ -73,5 +77,5 @@ export const tokenRoutes: FastifyPluginAsyncZod = async app => {
     return made;
   });
 
-  app.delete('/tokens/:token', revoke, request => app.tokens.revoke(request.params.token));
+  app.delete('/tokens/:token', revoke, request => app.tokens.revoke(request.params.token, request.query));
 };
