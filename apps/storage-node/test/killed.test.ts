@@ -94,9 +94,10 @@ test.each(['raw', 'qcow2'])(
       const writes = Array.from({ length: 64 }, (_, i) =>
         guest.write(200 * MiB + i * CLUSTER, randomBytes(4 * KiB)),
       );
+      const settled = Promise.allSettled(writes);
       await Promise.all(writes.slice(0, 8));
       const restarted = await killAndStart(pair);
-      await Promise.allSettled(writes);
+      await settled;
       return restarted;
     }).catch(async () => (await pair.source.clients.volumes.getVolume(pair.volume)).exportUri);
     const [checkpoint] = await pair.checkpoints();
