@@ -172,7 +172,8 @@ export class Stack {
     const signal = this.#stopping.signal;
     await settleAll(this.#urls.map(url => waitForApi(url, signal)));
     if (!this.#options.register) return;
-    await settleAll(this.#nodes.map(node => registerStorageNode(this.url, node, signal)));
+    // One after the other: lists show them in this order.
+    for (const node of this.#nodes) await registerStorageNode(this.url, node, signal);
   }
 
   async #stop(): Promise<void> {
