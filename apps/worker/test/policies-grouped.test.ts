@@ -3,52 +3,38 @@
 import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { intendCheckpoint, type Policy, type PolicyDefinition, type PolicyGroups } from '@tidemark/catalog';
+import { intendCheckpoint, type PolicyDefinition, type PolicyGroups } from '@tidemark/catalog';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { checkpointName } from '../src/policies/member-intent.ts';
 import { Fleet, poll } from './fleet.ts';
 import { GroupFleet, type MadeGroup, MEMBERS } from './group-fleet.ts';
+import { GROUPED, groupedFiring } from './grouped-policy.ts';
 
 /** On a machine that others use as well. */
 const PATIENCE = { timeout: 150_000 };
 const TIMEOUT = { timeout: 300_000 };
-const GROUPED: PolicyGroups = { fenceLimitMs: 5_000, completion: 'individual', hooks: [] };
-const HOURLY = { cron: '0 * * * *', timeZone: 'UTC', missed: 'once', missedMax: 3, jitterMs: 0 } as const;
 
 let fleet: Fleet;
 let groups: GroupFleet;
-let repositoryId: string;
 
 beforeEach(async () => {
   fleet = await Fleet.open();
   await fleet.startWorker({ policyWaitMs: 200 });
   groups = new GroupFleet(fleet);
   await groups.furnish();
-  repositoryId = (await fleet.catalog.repositories.get('vault')).id;
 }, 120_000);
 afterEach(() => fleet.close());
 
-function policy(more: Partial<PolicyDefinition> = {}): Promise<Policy> {
-  const definition: PolicyDefinition = {
-    ...{ description: '', selector: '', schedule: HOURLY, kind: 'incremental', fullEvery: 0, repositoryId },
-    ...{ replicaIds: [], keep: null, verifyPercent: 0, concurrency: 8, bandwidth: [], priority: 10 },
-    ...{ retry: { times: 0, delayMs: 0 }, dropOldest: true, grouped: GROUPED, ...more },
-  };
-  return fleet.catalog.policies.create({ id: randomUUID(), name: 'nightly', definition, enabled: false });
-}
-
 async function fire(more: Partial<PolicyDefinition> = {}) {
-  const { id } = await policy(more);
-  const firingId = await fleet.catalog.policies.fire(id);
-  const members = async () => (await fleet.catalog.firings.members({ firingId })).items;
-  const tell = async () => (await members()).map(({ state, reason }) => `${state} ${reason}`);
+  const firing = await groupedFiring(fleet, more);
+  const { policyId, firingId, tell } = firing;
   /** What became of each, once the firing has ended. */
   const ended = async () => {
-    const isEnded = async () => (await fleet.catalog.firings.get(id, firingId)).finishedAt !== null;
+    const isEnded = async () => (await fleet.catalog.firings.get(policyId, firingId)).finishedAt !== null;
     await expect.poll(isEnded, PATIENCE).toBe(true);
     return tell();
   };
-  return { policyId: id, firingId, members, tell, ended };
+  return { ...firing, ended };
 }
 
 const DONE = MEMBERS.map(() => 'succeeded null');

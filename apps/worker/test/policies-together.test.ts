@@ -3,23 +3,16 @@
 // elsewhere at once is brought later, and by another run where one failed. Method: a real worker and catalog; scripted
 // storage nodes.
 import { randomUUID } from 'node:crypto';
-import {
-  type FiringWithCounts,
-  intendBackup,
-  type Policy,
-  type PolicyDefinition,
-  type PolicyGroups,
-} from '@tidemark/catalog';
+import { type FiringWithCounts, intendBackup, type PolicyDefinition } from '@tidemark/catalog';
 import { inDatabase } from '@tidemark/catalog/testing';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Fleet } from './fleet.ts';
 import { GroupFleet, MEMBERS } from './group-fleet.ts';
+import { groupedFiring, groupedPolicy } from './grouped-policy.ts';
 
 /** On a machine that others use as well. */
 const PATIENCE = { timeout: 150_000 };
 const NEED_BYTES = 700;
-const GROUPED: PolicyGroups = { fenceLimitMs: 5_000, completion: 'individual', hooks: [] };
-const HOURLY = { cron: '0 * * * *', timeZone: 'UTC', missed: 'once', missedMax: 3, jitterMs: 0 } as const;
 
 let fleet: Fleet;
 let groups: GroupFleet;
@@ -37,28 +30,11 @@ beforeEach(async () => {
 }, 120_000);
 afterEach(() => fleet.close());
 
-function policy(more: Partial<PolicyDefinition> = {}): Promise<Policy> {
-  const definition: PolicyDefinition = {
-    ...{ description: '', selector: '', schedule: HOURLY, kind: 'incremental', fullEvery: 0, repositoryId },
-    ...{ replicaIds: [], keep: null, verifyPercent: 0, concurrency: 8, bandwidth: [], priority: 10 },
-    ...{ retry: { times: 0, delayMs: 0 }, dropOldest: true, grouped: GROUPED, ...more },
-  };
-  return fleet.catalog.policies.create({ id: randomUUID(), name: 'nightly', definition, enabled: false });
-}
-
-async function fire(more: Partial<PolicyDefinition> = {}) {
-  const { id } = await policy(more);
-  const firingId = await fleet.catalog.policies.fire(id);
-  const members = async () => (await fleet.catalog.firings.members({ firingId })).items;
-  const tell = async () => (await members()).map(({ state, reason }) => `${state} ${reason}`);
-  return { members, tell };
-}
-
 test('each is told what it is expected to take, and all of it is set aside', {
   timeout: 300_000,
 }, async () => {
   fleet.alpha.holdJobs = true;
-  const { members } = await fire();
+  const { members } = await groupedFiring(fleet);
   await expect
     .poll(async () => (await members()).map(({ state }) => state), PATIENCE)
     .toEqual(MEMBERS.map(() => 'admitted'));
@@ -74,7 +50,7 @@ const DONE = MEMBERS.map(() => 'succeeded null');
 
 test('all wait while there is no room for all, though each would fit', { timeout: 300_000 }, async () => {
   fleet.beta.availableBytes = 3 * NEED_BYTES - 1;
-  const { tell } = await fire();
+  const { tell } = await groupedFiring(fleet);
   const reason = "needs up to 2100 bytes, and repository 'vault' has 2099 left";
   await expect.poll(tell, PATIENCE).toEqual(waiting(reason));
   expect((await fleet.catalog.groups.list()).items).toEqual([]);
@@ -95,7 +71,7 @@ test('all wait for the storage node of any of them', { timeout: 300_000 }, async
     }),
   );
   await fleet.until(other.run, ({ progress }) => progress.currentBytes > 0);
-  const { tell } = await fire({ selector: 'app=shop' });
+  const { tell } = await groupedFiring(fleet, { selector: 'app=shop' });
   await expect
     .poll(tell, PATIENCE)
     .toEqual(waiting("storage node 'beta' has 1 of at most 1 backups under way"));
@@ -119,7 +95,7 @@ async function fireReplicated(
   const { id: otherId } = await fleet.catalog.repositories.get('other');
   await before();
   const { policies, firings } = fleet.catalog;
-  const { id } = await policy({ grouped: null, replicaIds: [otherId], retry });
+  const { id } = await groupedPolicy(fleet, { grouped: null, replicaIds: [otherId], retry });
   const firingId = await policies.fire(id);
   return { firing: () => firings.get(id, firingId), policyId: id, otherId };
 }
